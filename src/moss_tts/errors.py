@@ -1,0 +1,45 @@
+"""Every error this package raises on purpose.
+
+MossTTSError
+├── ConfigError (ValueError)          config.json is not a model of this family, or contradicts itself
+├── CheckpointError                   weight files that are missing, broken, or do not fit the config
+├── CodecNotFoundError                no codec in any of the places that were searched
+├── RequestError (ValueError)         an argument of a request is wrong, or two contradict each other
+│   └── UnknownOptionError (TypeError)    a keyword that generate does not have
+├── AudioError (ValueError)           audio that cannot be read, or cannot serve as a reference
+└── GenerationError                   generation failed; nothing was wrong with the request
+
+A message says what is wrong, what was given, what is allowed and, where it helps, what to do.
+"""
+
+
+class MossTTSError(Exception):
+    """Base of all errors this package raises on purpose."""
+
+
+class ConfigError(MossTTSError, ValueError):
+    """config.json is not a model of this family, or contradicts itself."""
+
+
+class CheckpointError(MossTTSError):
+    """Weight files that are missing, broken, or do not fit the config."""
+
+
+class CodecNotFoundError(MossTTSError):
+    """No codec in any of the places that were searched."""
+
+
+class RequestError(MossTTSError, ValueError):
+    """An argument of a request is wrong, or two contradict each other."""
+
+
+class UnknownOptionError(RequestError, TypeError):
+    """A keyword that generate does not have."""
+
+
+class AudioError(MossTTSError, ValueError):
+    """Audio that cannot be read, or cannot serve as a reference."""
+
+
+class GenerationError(MossTTSError):
+    """Generation failed; nothing was wrong with the request."""
