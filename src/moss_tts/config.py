@@ -1,0 +1,297 @@
+"""config.json of a MOSS-TTS checkpoint, parsed strictly into frozen values.
+
+`parse_config` tells the architectures apart and returns the config class of one of them; everything that
+differs between architectures hangs on that class, so no other code asks which one it is.
+
+Sizes and special ids come from the file. A key that is neither used nor known to be harmless is an error:
+an option that upstream adds later must not be dropped in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+from moss_tts.errors import ConfigError
+
+Raw = Mapping[str, Any]
+
+# What transformers writes into every config, in its current and older releases, and what only training uses.
+HARMLESS_KEYS = frozenset(
+    """
+    _attn_implementation _attn_implementation_autoset _from_model_config _name_or_path architectures auto_map
+    attn_implementation add_cross_attention attention_dropout attn_pdrop bad_words_ids begin_suppress_tokens
+    bos_token_id chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id
+    diversity_penalty do_sample dtype early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id id2label
+    initializer_range is_decoder is_encoder_decoder keys_to_ignore_at_inference label2id length_penalty
+    max_length max_position_embeddings max_window_layers min_length model_type n_ctx n_positions
+    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
+    output_hidden_states output_scores prefix problem_type pruned_heads remove_invalid_values
+    reorder_and_upcast_attn repetition_penalty resid_pdrop return_dict return_dict_in_generate
+    scale_attn_by_inverse_layer_idx scale_attn_weights sep_token_id summary_activation summary_first_dropout
+    summary_proj_to_labels summary_type summary_use_proj suppress_tokens task_specific_params temperature
+    tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript
+    transformers_version typical_p use_bfloat16 use_cache version
+    """.split()
+)
+
+
+def _reject_unknown(raw: Raw, known: frozenset[str], where: str) -> None:
+    unknown = sorted(set(raw) - known - HARMLESS_KEYS)
+    if unknown:
+        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+
+
+def _integer(raw: Raw, key: str, where: str, default: int | None = None, least: int = 0) -> int:
+    value = raw.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{where}: {key} must be an integer of at least {least}, got {value!r}.")
+    return value
+
+
+def _number(raw: Raw, key: str, where: str, default: float) -> float:
+    value = raw.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ConfigError(f"{where}: {key} must be a positive number, got {value!r}.")
+    return float(value)
+
+
+def _mapping(raw: Raw, key: str, where: str) -> Raw:
+    value = raw.get(key)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {key} must be an object, got {value!r}.")
+    return value
+
+
+def _demand(raw: Raw, key: str, allowed: tuple[Any, ...], where: str) -> None:
+    if key in raw and raw[key] not in allowed:
+        raise ConfigError(f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}.")
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """A Qwen3 decoder: grouped-query attention with q/k norms, SwiGLU, RMS norms, no biases."""
+
+    hidden_size: int
+    num_hidden_layers: int
+    intermediate_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 1e6
+
+    @classmethod
+    def from_dict(cls, raw: Raw, where: str = "language_config") -> Self:
+        """Parse the `language_config` block.
+
+        Raises:
+            ConfigError: unknown keys, a feature Qwen3 checkpoints of this family do not use, or bad sizes.
+        """
+        known = {field.name for field in fields(cls)}
+        known |= {"rope_parameters", "rope_scaling", "attention_bias", "hidden_act", "layer_types"}
+        known |= {"sliding_window", "use_sliding_window", "pad_token_id"}
+        _reject_unknown(raw, frozenset(known), where)
+        _demand(raw, "attention_bias", (False, None), where)
+        _demand(raw, "hidden_act", ("silu",), where)
+        _demand(raw, "use_sliding_window", (False, None), where)
+        if set(raw.get("layer_types") or ["full_attention"]) != {"full_attention"}:
+            raise ConfigError(f"{where}: layer_types may hold full_attention only, got {raw['layer_types']!r}.")
+        hidden = _integer(raw, "hidden_size", where, least=1)
+        heads = _integer(raw, "num_attention_heads", where, least=1)
+        config = cls(
+            hidden_size=hidden,
+            num_hidden_layers=_integer(raw, "num_hidden_layers", where, least=1),
+            intermediate_size=_integer(raw, "intermediate_size", where, least=1),
+            num_attention_heads=heads,
+            num_key_value_heads=_integer(raw, "num_key_value_heads", where, default=heads, least=1),
+            head_dim=_integer(raw, "head_dim", where, default=hidden // heads, least=1),
+            vocab_size=_integer(raw, "vocab_size", where, least=1),
+            rms_norm_eps=_number(raw, "rms_norm_eps", where, 1e-6),
+            rope_theta=_rope_theta(raw, where),
+        )
+        if heads % config.num_key_value_heads:
+            raise ConfigError(
+                f"{where}: {heads} attention heads do not divide among {config.num_key_value_heads} key/value heads."
+            )
+        return config
+
+
+def _rope_theta(raw: Raw, where: str) -> float:
+    """rope_theta stands at the top, or (transformers 5) inside rope_parameters or rope_scaling."""
+    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise ConfigError(f"{where}: rope_type {kind!r} is not supported; allowed: 'default'.")
+    return _number({**raw, **rope}, "rope_theta", where, 1e6)
+
+
+@dataclass(frozen=True)
+class MossConfig:
+    """What the architectures have in common. Ids default to upstream's (models.md section 1)."""
+
+    backbone: BackboneConfig
+    n_vq: int
+    audio_vocab_size: int
+    audio_pad_code: int
+    pad_token_id: int
+    im_start_token_id: int
+    im_end_token_id: int
+    audio_start_token_id: int
+    audio_end_token_id: int
+    audio_user_slot_token_id: int
+    audio_assistant_gen_slot_token_id: int
+    sampling_rate: int
+    audio_tokenizer_name_or_path: str | None
+    codec_config: Raw | None
+    quantization: Raw | None
+
+    # Keys of the file that an architecture has beside the common ones.
+    own_keys = frozenset[str]()
+    id_defaults: dict[str, int] = {}  # noqa: RUF012 - class constant of a frozen dataclass, never a field
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the backbone."""
+        return self.backbone.hidden_size
+
+    @property
+    def vocab_size(self) -> int:
+        """Text vocabulary V."""
+        return self.backbone.vocab_size
+
+    @classmethod
+    def from_dict(cls, raw: Raw) -> Self:
+        """Parse a whole config.json of this architecture.
+
+        Raises:
+            ConfigError: unknown keys, missing or contradicting values.
+        """
+        _reject_unknown(raw, COMMON_KEYS | cls.own_keys, "config.json")
+        config = cls(**cls._values(raw))
+        config._check()
+        return config
+
+    @classmethod
+    def _values(cls, raw: Raw) -> dict[str, Any]:
+        where = "config.json"
+        audio_vocab = _integer(raw, "audio_vocab_size", where, default=1024, least=1)
+        backbone = BackboneConfig.from_dict(_mapping(raw, "language_config", where))
+        for key, inner in (("hidden_size", backbone.hidden_size), ("vocab_size", backbone.vocab_size)):
+            _demand(raw, key, (inner, None), where)
+        ids = {name: _integer(raw, name, where, default) for name, default in (ID_DEFAULTS | cls.id_defaults).items()}
+        # VoiceGenerator's config calls the slot gen_token_id.
+        if "gen_token_id" in raw:
+            ids["audio_assistant_gen_slot_token_id"] = _integer(raw, "gen_token_id", where)
+        return {
+            "backbone": backbone,
+            "n_vq": _integer(raw, "n_vq", where, default=32, least=1),
+            "audio_vocab_size": audio_vocab,
+            "audio_pad_code": _integer(raw, "audio_pad_code", where, default=audio_vocab),
+            "sampling_rate": _integer(raw, "sampling_rate", where, default=24000, least=1),
+            "audio_tokenizer_name_or_path": raw.get("audio_tokenizer_name_or_path"),
+            "codec_config": raw.get("codec_config"),
+            "quantization": raw.get("quantization"),
+            **ids,
+        }
+
+    def _check(self) -> None:
+        if self.audio_pad_code != self.audio_vocab_size:
+            raise ConfigError(
+                f"config.json: audio_pad_code must be audio_vocab_size ({self.audio_vocab_size}), "
+                f"got {self.audio_pad_code}."
+            )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_token_id") and value >= self.vocab_size:
+                raise ConfigError(f"config.json: {field.name} = {value} is outside the vocabulary of {self.vocab_size}.")
+
+
+ID_DEFAULTS = {
+    "pad_token_id": 151643,
+    "im_start_token_id": 151644,
+    "im_end_token_id": 151645,
+    "audio_start_token_id": 151652,
+    "audio_end_token_id": 151653,
+    "audio_user_slot_token_id": 151654,
+    "audio_assistant_gen_slot_token_id": 151656,
+}
+COMMON_KEYS = frozenset(ID_DEFAULTS) | frozenset(
+    """
+    language_config n_vq audio_vocab_size audio_pad_code sampling_rate hidden_size vocab_size gen_token_id
+    audio_tokenizer_name_or_path codec_config quantization quantization_config
+    """.split()
+)
+
+
+@dataclass(frozen=True)
+class DelayConfig(MossConfig):
+    """MossTTSDelay: one backbone step per row, codebook q shifted by q rows."""
+
+    audio_assistant_delay_slot_token_id: int
+
+    own_keys = frozenset({"audio_assistant_delay_slot_token_id"})
+    id_defaults = {"audio_assistant_delay_slot_token_id": 151662}  # noqa: RUF012
+
+
+@dataclass(frozen=True)
+class LocalConfig(MossConfig):
+    """MossTTSLocal v1.0: a depth transformer samples the channels of a frame one after the other."""
+
+    local_num_layers: int
+    local_hidden_size: int
+    local_ffn_hidden_size: int
+    additional_mlp_ffn_hidden_size: int
+
+    # Local v1.0 inherits Delay's config class upstream, with a delay slot it never emits.
+    own_keys = frozenset(
+        """
+        local_num_layers local_hidden_size local_ffn_hidden_size additional_mlp_ffn_hidden_size
+        audio_assistant_delay_slot_token_id
+        """.split()
+    )
+
+    @classmethod
+    def _values(cls, raw: Raw) -> dict[str, Any]:
+        own = cls.own_keys - {"audio_assistant_delay_slot_token_id"}
+        return super()._values(raw) | {name: _integer(raw, name, "config.json", least=1) for name in own}
+
+    @property
+    def depth(self) -> BackboneConfig:
+        """The depth transformer: heads of the backbone, its own width, layers and feed-forward."""
+        return replace(
+            self.backbone,
+            hidden_size=self.local_hidden_size,
+            num_hidden_layers=self.local_num_layers,
+            intermediate_size=self.local_ffn_hidden_size,
+        )
+
+
+def parse_config(raw: Raw) -> MossConfig:
+    """The config class of the checkpoint that `raw` (its config.json) describes.
+
+    Raises:
+        ConfigError: not a MOSS-TTS checkpoint, an unsupported member of the family, or inconsistent values.
+    """
+    return config_class(raw).from_dict(raw)
+
+
+def config_class(raw: Raw) -> type[MossConfig]:
+    """Tell the architectures apart.
+
+    Upstream uses model_type "moss_tts_delay" for Delay and for Local v1.0: only the latter has
+    `local_num_layers`.
+    """
+    kind = raw.get("model_type")
+    if kind == "moss_tts_delay":
+        return DelayConfig if raw.get("local_num_layers") is None else LocalConfig
+    if kind == "moss-audio-tokenizer":
+        raise ConfigError("this is the codec (MOSS-Audio-Tokenizer), not a speech model; give the model's directory.")
+    raise ConfigError(
+        f"config.json has model_type {kind!r}; supported: 'moss_tts_delay' (MOSS-TTS, TTSD, VoiceGenerator, "
+        "SoundEffect and Local v1.0)."
+    )

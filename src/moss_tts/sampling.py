@@ -1,0 +1,148 @@
+"""Sampling of text and audio channels, vectorised over the rows of a batch and their codebooks.
+
+Order, as upstream: repetition penalty and temperature (both only scale a logit, so they commute), then top-k,
+then top-p, then one draw. Draws are counter-based: a request's draw at a step depends on its own seed and
+step alone, not on what else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class ChannelSampling:
+    """How one kind of channel is sampled.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: smallest set of candidates whose mass exceeds it; 1 is off.
+        top_k: number of candidates; 0 is off.
+        repetition_penalty: divides the positive logits of tokens seen, multiplies the others; 1 is off.
+    """
+
+    temperature: float
+    top_p: float
+    top_k: int
+    repetition_penalty: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sampling of one request: its text channel and its audio channels."""
+
+    text: ChannelSampling
+    audio: ChannelSampling
+
+
+@dataclass(frozen=True)
+class RowSampling:
+    """One kind of channel for all rows of a batch: arrays (B, 1, 1), and what no row needs."""
+
+    temperature: mx.array
+    top_p: mx.array
+    top_k: mx.array
+    penalty: mx.array
+    greedy: bool
+    penalised: bool
+    widest_k: int
+
+    @classmethod
+    def of(cls, rows: Sequence[ChannelSampling]) -> RowSampling:
+        """Stack the settings of B rows."""
+
+        def column(values: Sequence[float], dtype: mx.Dtype) -> mx.array:
+            return mx.array(values, dtype=dtype).reshape(-1, 1, 1)
+
+        unlimited = any(row.top_k == 0 for row in rows)
+        return cls(
+            temperature=column([row.temperature for row in rows], mx.float32),
+            top_p=column([row.top_p for row in rows], mx.float32),
+            top_k=column([row.top_k or 2**30 for row in rows], mx.int32),
+            penalty=column([row.repetition_penalty for row in rows], mx.float32),
+            greedy=all(row.temperature == 0 for row in rows),
+            penalised=any(row.repetition_penalty != 1 for row in rows),
+            widest_k=0 if unlimited else max(row.top_k for row in rows),
+        )
+
+
+def step_uniforms(seeds: mx.array, steps: mx.array, channels: int) -> mx.array:
+    """One draw in [0, 1) per row and channel, keyed by (seed, step).
+
+    Args:
+        seeds: (B,) uint32.
+        steps: (B,) integers, the row's own count of steps.
+        channels: draws per row.
+
+    Returns:
+        (B, channels) float32.
+    """
+    keys = mx.stack([seeds, steps.astype(mx.uint32)], axis=-1)
+    return mx.vmap(lambda key: mx.random.uniform(shape=(channels,), key=key))(keys)
+
+
+def sample(logits: mx.array, uniforms: mx.array, rows: RowSampling, seen: mx.array | None = None) -> mx.array:
+    """Draw one token per row and channel.
+
+    Args:
+        logits: (B, C, V) float32; -inf bars a token.
+        uniforms: (B, C) in [0, 1).
+        rows: settings of the B rows.
+        seen: (B, C or 1, V) bool, the tokens that the penalty weakens.
+
+    Returns:
+        (B, C) int32.
+    """
+    if seen is not None and rows.penalised:
+        logits = penalise(logits, seen, rows.penalty)
+    greedy = mx.argmax(logits, axis=-1).astype(mx.int32)
+    if rows.greedy:
+        return greedy
+    drawn = _draw(logits / mx.where(rows.temperature > 0, rows.temperature, 1.0), uniforms, rows)
+    return mx.where(rows.temperature[..., 0] > 0, drawn, greedy)
+
+
+def penalise(logits: mx.array, seen: mx.array, penalty: mx.array) -> mx.array:
+    """Weaken the tokens in `seen`: positive logits are divided by the penalty, the others multiplied."""
+    return mx.where(seen, mx.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def _draw(scores: mx.array, uniforms: mx.array, rows: RowSampling) -> mx.array:
+    """Inverse-CDF draw from the candidates that top-k and top-p leave, best first."""
+    candidates = _best(scores, rows.widest_k)
+    scores = mx.take_along_axis(scores, candidates, axis=-1)
+    rank = mx.arange(candidates.shape[-1])
+    probabilities = mx.softmax(mx.where(rank < rows.top_k, scores, -mx.inf), axis=-1)
+    before = mx.cumsum(probabilities, axis=-1) - probabilities
+    # A candidate stays while the mass before it has not passed p, so the first always does.
+    probabilities = mx.where((before <= rows.top_p) | (rank == 0), probabilities, 0)
+    mass = mx.cumsum(probabilities, axis=-1)
+    index = (mass <= uniforms[..., None] * mass[..., -1:]).sum(axis=-1, keepdims=True)
+    index = mx.minimum(index, candidates.shape[-1] - 1)
+    return mx.take_along_axis(candidates, index, axis=-1)[..., 0].astype(mx.int32)
+
+
+def _best(scores: mx.array, count: int) -> mx.array:
+    """Indices (B, C, K) of the `count` best tokens (0: all), best first."""
+    if not 0 < count < scores.shape[-1]:
+        return mx.argsort(-scores, axis=-1)
+    best = mx.argpartition(-scores, kth=count - 1, axis=-1)[..., :count]
+    order = mx.argsort(-mx.take_along_axis(scores, best, axis=-1), axis=-1)
+    return mx.take_along_axis(best, order, axis=-1)
+
+
+def mark_seen(seen: mx.array, tokens: mx.array) -> mx.array:
+    """Add tokens (B, C) to the seen mask (B, C, V)."""
+    return seen | (tokens[..., None] == mx.arange(seen.shape[-1]))
+
+
+def seen_in(tokens: mx.array, vocabulary: int) -> mx.array:
+    """The mask (B, C, V) of the tokens that occur in the history (B, T, C)."""
+    batch, _, channels = tokens.shape
+    counts = mx.zeros((batch, channels, vocabulary), dtype=mx.bool_)
+    return mx.put_along_axis(counts, tokens.transpose(0, 2, 1), mx.array(True), axis=-1)
