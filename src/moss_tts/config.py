@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from moss_tts.errors import ConfigError
 
@@ -41,7 +41,9 @@ HARMLESS_KEYS = frozenset(
 def _reject_unknown(raw: Raw, known: frozenset[str], where: str) -> None:
     unknown = sorted(set(raw) - known - HARMLESS_KEYS)
     if unknown:
-        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+        raise ConfigError(
+            f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}."
+        )
 
 
 def _integer(raw: Raw, key: str, where: str, default: int | None = None, least: int = 0) -> int:
@@ -68,7 +70,9 @@ def _mapping(raw: Raw, key: str, where: str) -> Raw:
 
 def _demand(raw: Raw, key: str, allowed: tuple[Any, ...], where: str) -> None:
     if key in raw and raw[key] not in allowed:
-        raise ConfigError(f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}.")
+        raise ConfigError(
+            f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}."
+        )
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,9 @@ class BackboneConfig:
         _demand(raw, "hidden_act", ("silu",), where)
         _demand(raw, "use_sliding_window", (False, None), where)
         if set(raw.get("layer_types") or ["full_attention"]) != {"full_attention"}:
-            raise ConfigError(f"{where}: layer_types may hold full_attention only, got {raw['layer_types']!r}.")
+            raise ConfigError(
+                f"{where}: layer_types may hold full_attention only, got {raw['layer_types']!r}."
+            )
         hidden = _integer(raw, "hidden_size", where, least=1)
         heads = _integer(raw, "num_attention_heads", where, least=1)
         config = cls(
@@ -151,8 +157,8 @@ class MossConfig:
     quantization: Raw | None
 
     # Keys of the file that an architecture has beside the common ones.
-    own_keys = frozenset[str]()
-    id_defaults: dict[str, int] = {}  # noqa: RUF012 - class constant of a frozen dataclass, never a field
+    own_keys: ClassVar[frozenset[str]] = frozenset()
+    id_defaults: ClassVar[Mapping[str, int]] = {}
 
     @property
     def hidden_size(self) -> int:
@@ -183,7 +189,10 @@ class MossConfig:
         backbone = BackboneConfig.from_dict(_mapping(raw, "language_config", where))
         for key, inner in (("hidden_size", backbone.hidden_size), ("vocab_size", backbone.vocab_size)):
             _demand(raw, key, (inner, None), where)
-        ids = {name: _integer(raw, name, where, default) for name, default in (ID_DEFAULTS | cls.id_defaults).items()}
+        ids = {
+            name: _integer(raw, name, where, default)
+            for name, default in {**ID_DEFAULTS, **cls.id_defaults}.items()
+        }
         # VoiceGenerator's config calls the slot gen_token_id.
         if "gen_token_id" in raw:
             ids["audio_assistant_gen_slot_token_id"] = _integer(raw, "gen_token_id", where)
@@ -208,7 +217,9 @@ class MossConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name.endswith("_token_id") and value >= self.vocab_size:
-                raise ConfigError(f"config.json: {field.name} = {value} is outside the vocabulary of {self.vocab_size}.")
+                raise ConfigError(
+                    f"config.json: {field.name} = {value} is outside the vocabulary of {self.vocab_size}."
+                )
 
 
 ID_DEFAULTS = {
@@ -234,8 +245,8 @@ class DelayConfig(MossConfig):
 
     audio_assistant_delay_slot_token_id: int
 
-    own_keys = frozenset({"audio_assistant_delay_slot_token_id"})
-    id_defaults = {"audio_assistant_delay_slot_token_id": 151662}  # noqa: RUF012
+    own_keys: ClassVar[frozenset[str]] = frozenset({"audio_assistant_delay_slot_token_id"})
+    id_defaults: ClassVar[Mapping[str, int]] = {"audio_assistant_delay_slot_token_id": 151662}
 
 
 @dataclass(frozen=True)
@@ -248,7 +259,7 @@ class LocalConfig(MossConfig):
     additional_mlp_ffn_hidden_size: int
 
     # Local v1.0 inherits Delay's config class upstream, with a delay slot it never emits.
-    own_keys = frozenset(
+    own_keys: ClassVar[frozenset[str]] = frozenset(
         """
         local_num_layers local_hidden_size local_ffn_hidden_size additional_mlp_ffn_hidden_size
         audio_assistant_delay_slot_token_id
@@ -290,7 +301,9 @@ def config_class(raw: Raw) -> type[MossConfig]:
     if kind == "moss_tts_delay":
         return DelayConfig if raw.get("local_num_layers") is None else LocalConfig
     if kind == "moss-audio-tokenizer":
-        raise ConfigError("this is the codec (MOSS-Audio-Tokenizer), not a speech model; give the model's directory.")
+        raise ConfigError(
+            "this is the codec (MOSS-Audio-Tokenizer), not a speech model; give the model's directory."
+        )
     raise ConfigError(
         f"config.json has model_type {kind!r}; supported: 'moss_tts_delay' (MOSS-TTS, TTSD, VoiceGenerator, "
         "SoundEffect and Local v1.0)."
