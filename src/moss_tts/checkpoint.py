@@ -1,0 +1,223 @@
+"""Weight files: reading safetensors, and the names and stacking that lie between upstream's files and ours.
+
+A model declares a `Layout`; this module applies it in both directions, so that the strict check, the messages
+that name a weight and the list of what upstream stores all come from one table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from moss_tts.errors import CheckpointError
+
+Shapes = dict[str, tuple[int, ...]]
+INDEX_FILE = "model.safetensors.index.json"
+SUFFIXES = ("weight", "scales", "biases")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Per-codebook tensors of the file that are one tensor of ours, joined along their rows.
+
+    Attributes:
+        target: our module, such as "audio_head".
+        source: upstream's module with {} for the index, such as "lm_heads.{}".
+        first: index of the first one.
+    """
+
+    target: str
+    source: str
+    first: int
+
+    def sources(self, count: int, suffix: str = "weight") -> list[str]:
+        """Upstream's names of `count` tensors, in order."""
+        return [f"{self.source.format(self.first + index)}.{suffix}" for index in range(count)]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a checkpoint of one architecture names its tensors.
+
+    Attributes:
+        prefixes: (upstream's prefix, ours), the first that fits counts.
+        stacks: what is joined per codebook.
+        aliases: (other spelling of a prefix, upstream's) of fused or re-saved files.
+        dropped: prefixes of tensors that are not used.
+    """
+
+    prefixes: tuple[tuple[str, str], ...]
+    stacks: tuple[Stack, ...]
+    aliases: tuple[tuple[str, str], ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    def sanitize(self, weights: Mapping[str, mx.array], n_vq: int) -> dict[str, mx.array]:
+        """Weights under our names, from upstream's file, a fused or re-saved one, or one of ours.
+
+        Raises:
+            CheckpointError: a codebook's tensor is missing.
+        """
+        named = {_replace_prefix(name, self.aliases): weight for name, weight in weights.items()}
+        kept = {name: weight for name, weight in named.items() if not self._is_dropped(name)}
+        for stack in self.stacks:
+            kept |= _join(stack, kept, n_vq)
+        return {_replace_prefix(name, self.prefixes): weight for name, weight in kept.items()}
+
+    def _is_dropped(self, name: str) -> bool:
+        return name.startswith((*self.dropped, "codec_model.")) or name.endswith("num_batches_tracked")
+
+    def upstream_shapes(self, model: nn.Module, n_vq: int) -> Shapes:
+        """Names and shapes that upstream stores for this (unquantised) model; nothing is evaluated."""
+        shapes: Shapes = {}
+        for name, (rows, *rest) in parameter_shapes(model).items():
+            stack = next((stack for stack in self.stacks if name == f"{stack.target}.weight"), None)
+            if stack is None:
+                shapes[self.upstream_name(name)] = (rows, *rest)
+            else:
+                shapes |= dict.fromkeys(stack.sources(n_vq), (rows // n_vq, *rest))
+        return shapes
+
+    def upstream_name(self, name: str) -> str:
+        """Upstream's name of one of our tensors that is not stacked."""
+        return _replace_prefix(name, tuple((ours, theirs) for theirs, ours in self.prefixes))
+
+
+def _replace_prefix(name: str, table: tuple[tuple[str, str], ...]) -> str:
+    for old, new in table:
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
+def _join(stack: Stack, weights: dict[str, mx.array], count: int) -> dict[str, mx.array]:
+    """Take the per-codebook tensors out of `weights` and return them joined."""
+    if f"{stack.target}.weight" in weights:
+        return {}
+    joined = {}
+    for suffix in SUFFIXES:
+        names = stack.sources(count, suffix)
+        missing = [name for name in names if name not in weights]
+        if len(missing) == count and suffix != "weight":
+            continue
+        if missing:
+            raise CheckpointError(f"the checkpoint lacks {_listing(missing)}.")
+        joined[f"{stack.target}.{suffix}"] = mx.concatenate([weights.pop(name) for name in names])
+    return joined
+
+
+def parameter_shapes(model: nn.Module) -> Shapes:
+    """Names and shapes of a module's parameters; nothing is evaluated."""
+    return {name: tuple(value.shape) for name, value in tree_flatten(model.parameters())}
+
+
+def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Layout) -> None:
+    """Put weights (our names) into the module.
+
+    Raises:
+        CheckpointError: a weight is missing, surplus or of another shape; all such are named, as upstream
+            names them.
+    """
+    expected = parameter_shapes(model)
+    problems = []
+    if missing := [layout.upstream_name(name) for name in expected if name not in weights]:
+        problems.append(f"lacks {_listing(missing)}")
+    if surplus := [layout.upstream_name(name) for name in weights if name not in expected]:
+        problems.append(f"has weights this architecture does not know: {_listing(surplus)}")
+    shared = expected.keys() & weights.keys()
+    if wrong := sorted(name for name in shared if tuple(weights[name].shape) != expected[name]):
+        name = wrong[0]
+        problems.append(
+            f"has {layout.upstream_name(name)} of shape {tuple(weights[name].shape)} where config.json asks "
+            f"for {expected[name]}" + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")
+        )
+    if problems:
+        raise CheckpointError(f"the checkpoint {'; it '.join(problems)}.")
+    model.load_weights(list(weights.items()), strict=True)
+
+
+def _listing(names: list[str], most: int = 3) -> str:
+    names = sorted(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+# ---------------------------------------------------------------------------------------------------- files
+
+
+def read_weights(directory: Path) -> dict[str, mx.array]:
+    """All tensors of a checkpoint directory, lazily: nothing is read before it is evaluated.
+
+    Raises:
+        CheckpointError: no weights, a shard that the index names is missing, or a file is broken or cut off.
+    """
+    weights: dict[str, mx.array] = {}
+    for path in weight_files(directory):
+        check_safetensors(path)
+        weights |= mx.load(str(path))
+    return weights
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a checkpoint, shards in order.
+
+    Raises:
+        CheckpointError: none there, or a shard that the index names is missing.
+    """
+    index = directory / INDEX_FILE
+    if not index.is_file():
+        files = sorted(directory.glob("model*.safetensors"))
+        if not files:
+            raise CheckpointError(f"{directory} holds no model*.safetensors.")
+        return files
+    names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    missing = [name for name in names if not (directory / name).is_file()]
+    if missing or not names:
+        raise CheckpointError(f"{index} names shards that are not there: {_listing(missing) or 'none at all'}.")
+    return [directory / name for name in names]
+
+
+def check_safetensors(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file, after checking that the file holds all the bytes it promises.
+
+    mlx maps files lazily and would otherwise notice a cut-off file in the middle of a computation, if at all.
+
+    Raises:
+        CheckpointError: not a safetensors file, or cut off.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= size - 8:
+            raise CheckpointError(f"{path} is not a safetensors file, or is cut off in its header.")
+        try:
+            header: dict[str, Any] = json.loads(file.read(length))
+        except ValueError as error:
+            raise CheckpointError(f"{path} has a broken safetensors header: {error}.") from error
+    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    if 8 + length + end != size:
+        raise CheckpointError(f"{path} should be {8 + length + end} bytes long but has {size}: an incomplete copy?")
+    return header
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        CheckpointError: not there, not JSON, or not an object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist.") from error
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not {type(value).__name__}.")
+    return value
