@@ -1,0 +1,49 @@
+"""A fast BLAS for MLX on Linux CPUs.
+
+The CPU build of mlx links the reference BLAS. Loading OpenBLAS with global symbols before mlx is first imported
+makes the dynamic linker resolve mlx's calls to it instead (60 times faster float32 products on two cores).
+The `cpu` extra brings OpenBLAS; without it, or where mlx is already imported, nothing happens.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+SWITCH = "MOSS_TTS_OPENBLAS"
+
+
+def preload() -> str:
+    """Load OpenBLAS if this is a CPU build of mlx on Linux; say what was done in a few words."""
+    if os.environ.get(SWITCH) == "0":
+        return f"switched off by {SWITCH}=0"
+    if not sys.platform.startswith("linux"):
+        return "not needed on this platform"
+    if _has_cuda_build():
+        return "not needed with the CUDA build of mlx"
+    if "mlx.core" in sys.modules:
+        return "not used: mlx was imported before moss_tts"
+    library = _library()
+    if library is None:
+        return "not installed (pip install 'moss-tts-mlx[cpu]')"
+    try:
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        return f"could not be loaded: {error} (Debian and Ubuntu: apt install libgfortran5)"
+    return f"in use ({library})"
+
+
+def _has_cuda_build() -> bool:
+    return any(str(dist.name).startswith("mlx-cuda") for dist in metadata.distributions())
+
+
+def _library() -> Path | None:
+    spec = find_spec("cmeel")
+    if spec is None or spec.origin is None:
+        return None
+    library = Path(spec.origin).parent.parent / "cmeel.prefix" / "lib" / "libopenblas.so"
+    return library if library.exists() else None
