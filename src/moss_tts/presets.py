@@ -1,0 +1,112 @@
+"""The variants of MOSS-TTS as data: how each samples, and how each wants its prompt written.
+
+A rule that differs between variants is a field here, so that no other code asks for a variant's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moss_tts.errors import RequestError
+from moss_tts.sampling import ChannelSampling, Sampling
+
+# Greedy text, or a repetition penalty on the text channel, ends speech early.
+TEXT_SAMPLING = ChannelSampling(temperature=1.5, top_p=1.0, top_k=50, repetition_penalty=1.0)
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """What a variant's user message has beside the common blocks.
+
+    Attributes:
+        scene: whether a `- Scene:` block stands between Language and Text.
+        tokens: whether `- Tokens:` shows the length asked for; otherwise it always says None.
+        names_silent_speakers: whether a reference of None is written `[S2]: None`; otherwise it is left out
+            and its number stays free.
+    """
+
+    scene: bool = False
+    tokens: bool = True
+    names_silent_speakers: bool = False
+
+
+PLAIN_TEMPLATE = PromptTemplate()
+TTSD_TEMPLATE = PromptTemplate(scene=True, tokens=False, names_silent_speakers=True)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One variant.
+
+    Attributes:
+        name: the name requests use.
+        audio: sampling of the audio channels.
+        text: sampling of the text channel.
+        prompt_field: the request field that has to be given; "text" but for SoundEffect.
+        normalizes_text: whether text is cleaned up before it enters the prompt.
+        template: the shape of the user message.
+    """
+
+    name: str
+    audio: ChannelSampling
+    text: ChannelSampling = TEXT_SAMPLING
+    prompt_field: str = "text"
+    normalizes_text: bool = True
+    template: PromptTemplate = PLAIN_TEMPLATE
+
+    @property
+    def sampling(self) -> Sampling:
+        """Both channels, before generation_config.json and the caller."""
+        return Sampling(text=self.text, audio=self.audio)
+
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("moss_tts", ChannelSampling(1.7, 0.8, 25, 1.0)),
+        # Upstream cleans text up in Delay's processors only.
+        Preset("moss_tts_local", ChannelSampling(1.0, 0.95, 50, 1.1), normalizes_text=False),
+        Preset("ttsd", ChannelSampling(1.1, 0.9, 50, 1.1), normalizes_text=False, template=TTSD_TEMPLATE),
+        Preset("voice_generator", ChannelSampling(1.5, 0.6, 50, 1.1)),
+        Preset("soundeffect", ChannelSampling(1.5, 0.6, 50, 1.2), prompt_field="ambient_sound"),
+    )
+}
+
+ALIASES = {
+    "delay": "moss_tts",
+    "moss_tts_delay": "moss_tts",
+    "local": "moss_tts_local",
+    "moss_ttsd": "ttsd",
+    "moss_voice_generator": "voice_generator",
+    "voicegenerator": "voice_generator",
+    "moss_soundeffect": "soundeffect",
+    "moss_sound_effect": "soundeffect",
+    "sound_effect": "soundeffect",
+}
+
+# Variants of the family that this runtime does not run.
+FOREIGN = {"realtime": "MOSS-TTS-Realtime"}
+
+
+def resolve_preset(name: str) -> Preset:
+    """The preset of that name or alias; case, '-' for '_' and surrounding blanks do not matter.
+
+    Raises:
+        RequestError: no such preset, or one of another runtime.
+    """
+    if not isinstance(name, str):
+        raise RequestError(f"preset must be a name, got {name!r}; allowed: {_names()}")
+    key = name.strip().lower().replace("-", "_")
+    if key in FOREIGN:
+        raise RequestError(
+            f"preset {key!r} is {FOREIGN[key]}, which needs another runtime; allowed here: {_names()}"
+        )
+    preset = PRESETS.get(ALIASES.get(key, key))
+    if preset is None:
+        raise RequestError(f"unknown preset {name!r}; allowed: {_names()}")
+    return preset
+
+
+def _names() -> str:
+    aliases = ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items())
+    return f"{', '.join(PRESETS)} (also {aliases})"
