@@ -3,6 +3,9 @@
 The CPU build of mlx links the reference BLAS. Loading OpenBLAS with global symbols before mlx is first imported
 makes the dynamic linker resolve mlx's calls to it instead (60 times faster float32 products on two cores).
 The `cpu` extra brings OpenBLAS; without it, or where mlx is already imported, nothing happens.
+
+The wheel has to be one that picks its kernels at run time (DYNAMIC_ARCH), as ngsolve-openblas does: cmeel-openblas
+is compiled for AVX-512 alone and dies of an illegal instruction on other processors.
 """
 
 from __future__ import annotations
@@ -42,8 +45,8 @@ def _has_cuda_build() -> bool:
 
 
 def _library() -> Path | None:
-    spec = find_spec("cmeel")
+    """The library of the ngsolve-openblas wheel, found without importing it."""
+    spec = find_spec("ngsolve_openblas")
     if spec is None or spec.origin is None:
         return None
-    library = Path(spec.origin).parent.parent / "cmeel.prefix" / "lib" / "libopenblas.so"
-    return library if library.exists() else None
+    return next(iter(sorted(Path(spec.origin).parent.glob("libopenblas*.so*"))), None)
