@@ -115,18 +115,15 @@ def update_delay_scheduler_state(
     )
 
 
-def extract_complete_delay_rows(rows: np.ndarray, emitted: int = 0) -> np.ndarray:
-    """Frames of a segment that are complete and new: frame t is complete once row t + Q - 1 exists.
+def extract_complete_delay_rows(rows: np.ndarray) -> np.ndarray:
+    """Frames that are complete: frame t is once row t + Q - 1 exists.
 
     Args:
-        rows: (N, Q) delayed codes of one segment, from its first row on.
-        emitted: frames already taken.
+        rows: (N, Q) delayed codes of one segment.
 
     Returns:
-        (F, Q) codes of frames emitted .. N - Q.
+        (max(0, N - Q + 1), Q) codes.
     """
     n_vq = rows.shape[1]
-    complete = rows.shape[0] - n_vq + 1
-    if complete <= emitted:
-        return np.empty((0, n_vq), dtype=rows.dtype)
-    return np.stack([rows[emitted + channel : complete + channel, channel] for channel in range(n_vq)], axis=1)
+    complete = max(0, rows.shape[0] - n_vq + 1)
+    return np.stack([rows[channel : channel + complete, channel] for channel in range(n_vq)], axis=1)

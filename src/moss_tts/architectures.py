@@ -1,0 +1,118 @@
+"""The registry of architectures: what the runtime asks of each, and which class answers for a config.
+
+A new architecture costs a config, a model, a row loop, a frame reader and one line in ARCHITECTURES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from mlx import nn
+
+from moss_tts.checkpoint import Layout
+from moss_tts.config import DelayConfig, LocalConfig, MossConfig
+from moss_tts.delay_model import MossTTSDelayModel
+from moss_tts.errors import RequestError
+from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader
+from moss_tts.local_model import MossTTSLocalModel
+from moss_tts.rows import Prompts, RowRequest, delay_rows, local_rows
+
+C = TypeVar("C", bound=MossConfig)
+N = TypeVar("N", bound=nn.Module)
+
+
+class Architecture(Generic[C, N]):
+    """One loaded network with its way of making and reading rows.
+
+    Attributes:
+        name: for people.
+        default_preset: of a checkpoint whose name tells no variant.
+        protected: parts that are never quantised, beside embeddings and norms.
+    """
+
+    name: ClassVar[str]
+    network_class: ClassVar[type[Any]]
+    layout: ClassVar[Layout]
+    default_preset: ClassVar[str]
+    protected: ClassVar[tuple[str, ...]]
+
+    def __init__(self, config: C, network: N) -> None:
+        self.config = config
+        self.network = network
+
+    def resolve_n_vq(self, requested: int | None) -> int:
+        """Codebooks to generate.
+
+        Raises:
+            RequestError: the architecture cannot do with that number.
+        """
+        raise NotImplementedError
+
+    def rows(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Iterator[np.ndarray]:
+        """Rows (B, 1 + Q) of a batch, one array per step."""
+        raise NotImplementedError
+
+    def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
+        """Reads the rows of one request whose prompt is (T, 1 + Q)."""
+        raise NotImplementedError
+
+
+class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
+    """MossTTSDelay."""
+
+    name = "MOSS-TTS Delay"
+    network_class = MossTTSDelayModel
+    layout = MossTTSDelayModel.layout
+    default_preset = "moss_tts"
+    protected = ("audio_head",)
+
+    def resolve_n_vq(self, requested: int | None) -> int:
+        """All of them: the delay pattern is trained as a whole."""
+        if requested is not None:
+            raise RequestError(
+                f"n_vq_for_inference = {requested} is for Local v1.0; a Delay checkpoint always generates all "
+                f"{self.config.n_vq} codebooks. Leave it out."
+            )
+        return self.config.n_vq
+
+    def rows(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Iterator[np.ndarray]:  # noqa: ARG002
+        """Rows of a batch."""
+        return delay_rows(self.network, self.config, prompts, requests)
+
+    def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:  # noqa: ARG002
+        """Reads delayed rows."""
+        return DelayFrameReader(prompt, self.config, max_frames)
+
+
+class LocalArchitecture(Architecture[LocalConfig, MossTTSLocalModel]):
+    """MossTTSLocal v1.0."""
+
+    name = "MOSS-TTS Local"
+    network_class = MossTTSLocalModel
+    layout = MossTTSLocalModel.layout
+    default_preset = "moss_tts_local"
+    protected = ("lm_heads", "local_to_speech_embedding_mlps", "speech_embedding_to_local_mlp")
+
+    def resolve_n_vq(self, requested: int | None) -> int:
+        """Any prefix of the codebooks."""
+        if requested is None:
+            return self.config.n_vq
+        if not 1 <= requested <= self.config.n_vq:
+            raise RequestError(f"n_vq_for_inference must be 1 to {self.config.n_vq} here, got {requested}.")
+        return requested
+
+    def rows(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Iterator[np.ndarray]:
+        """Rows of a batch."""
+        return local_rows(self.network, self.config, prompts, requests, n_vq=n_vq)
+
+    def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
+        """Reads rows that are frames."""
+        return LocalFrameReader(prompt, self.config, max_frames, n_vq)
+
+
+ARCHITECTURES: dict[type[MossConfig], type[Architecture[Any, Any]]] = {
+    DelayConfig: DelayArchitecture,
+    LocalConfig: LocalArchitecture,
+}
