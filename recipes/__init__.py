@@ -1,0 +1,1 @@
+"""Recipes: training code, never imported by the package."""

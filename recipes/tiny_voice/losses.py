@@ -1,0 +1,79 @@
+"""How far a decoded waveform is from the teacher's: log-mel and phase-aware spectral distances.
+
+A patch decoder has no overlap between its 10 ms patches, so the short windows see its seams, the long ones see
+pitch, and the compressed complex spectrum is the one term that asks for the right phase.
+"""
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+RATE = 24_000
+MEL_SCALES = ((2048, 120), (1024, 80), (512, 48), (256, 24), (128, 12))
+PHASE_WINDOWS = (1024, 256)
+MEL_WEIGHT, PHASE_WEIGHT, WAVE_WEIGHT, COMMITMENT_WEIGHT = 1.0, 1.0, 1.0, 0.25
+
+
+def hz_to_mel(hz: Tensor) -> Tensor:
+    return 2595 * torch.log10(1 + hz / 700)
+
+
+@cache
+def mel_filters(window: int, bands: int, device: str) -> Tensor:
+    """(bins, bands): triangles evenly spaced in mel, each summing to one."""
+    mels = torch.linspace(0, float(hz_to_mel(torch.tensor(RATE / 2))), bands + 2)
+    edges = 700 * (10 ** (mels / 2595) - 1)
+    bins = torch.linspace(0, RATE / 2, window // 2 + 1)[:, None]
+    rise = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    fall = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    filters = torch.minimum(rise, fall).clamp(min=0)
+    return (filters / filters.sum(0).clamp(min=1e-4)).to(device)
+
+
+@cache
+def hann(window: int, device: str) -> Tensor:
+    return torch.hann_window(window, device=device)
+
+
+def spectrum(wave: Tensor, window: int) -> Tensor:
+    """complex (B, T, bins), scaled so that a full-scale tone has magnitude near one."""
+    shape = hann(window, str(wave.device))
+    spec = torch.stft(wave, window, window // 4, window=shape, return_complex=True, pad_mode="constant")
+    return spec.transpose(1, 2) * (2 / shape.sum())
+
+
+def magnitude(spec: Tensor) -> Tensor:
+    return torch.sqrt(spec.real.square() + spec.imag.square() + 1e-8)
+
+
+def log_mel(wave: Tensor, window: int, bands: int) -> Tensor:
+    power = magnitude(spectrum(wave, window)) @ mel_filters(window, bands, str(wave.device))
+    return torch.log(power.clamp(min=1e-5))
+
+
+def mel_distance(made: Tensor, real: Tensor) -> Tensor:
+    """Mean absolute difference of natural-log mel spectra over all scales."""
+    gaps = [(log_mel(made, *s) - log_mel(real, *s)).abs().mean() for s in MEL_SCALES]
+    return torch.stack(gaps).mean()
+
+
+def phase_distance(made: Tensor, real: Tensor) -> Tensor:
+    """Distance of complex spectra whose magnitudes were compressed to the power 0.3."""
+    gaps = []
+    for window in PHASE_WINDOWS:
+        a, b = spectrum(made, window), spectrum(real, window)
+        a, b = a * magnitude(a) ** -0.7, b * magnitude(b) ** -0.7
+        gaps.append((torch.view_as_real(a) - torch.view_as_real(b)).abs().mean())
+    return torch.stack(gaps).mean()
+
+
+def reconstruction(made: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum without the commitment term, and its parts for the log."""
+    parts = {
+        "mel": mel_distance(made, real),
+        "phase": phase_distance(made, real),
+        "wave": (made - real).abs().mean(),
+    }
+    total = MEL_WEIGHT * parts["mel"] + PHASE_WEIGHT * parts["phase"] + WAVE_WEIGHT * parts["wave"]
+    return total, {name: part.detach() for name, part in parts.items()}
