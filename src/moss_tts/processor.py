@@ -1,0 +1,133 @@
+"""Conversations, in any of the shapes callers give them, as a batch of model inputs.
+
+Letters: B batch, T rows, Q codebooks, F frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import mlx.core as mx
+import numpy as np
+
+from moss_tts.codes import CodeMatrix, check_code_range, is_code_matrix
+from moss_tts.config import MossConfig
+from moss_tts.errors import RequestError
+from moss_tts.packing import PACKERS, Rows
+from moss_tts.presets import PLAIN_TEMPLATE, PromptTemplate
+from moss_tts.prompts import (
+    FINAL_ROLE,
+    AssistantMessage,
+    Joined,
+    Message,
+    PromptEncoder,
+    Reference,
+    UserMessage,
+    as_message,
+    build_user_message,
+)
+from moss_tts.references import encode_references, load_waveform
+
+__all__ = ["AssistantMessage", "Message", "MossTTSProcessor", "UserMessage", "build_user_message"]
+
+EncodeReferences: TypeAlias = Callable[[Sequence[Reference], Any, int, int], list[CodeMatrix]]
+GivenMessage: TypeAlias = Message | Mapping[str, Any]
+Conversation: TypeAlias = GivenMessage | Sequence[GivenMessage]
+
+
+class MossTTSProcessor:
+    """Conversations -> model inputs, for the architecture of `config`.
+
+    Args:
+        tokenizer: the checkpoint's tokenizer, with its chat template.
+        config: the checkpoint's config.
+        codec: what `encode` needs for references that are not codes yet; nothing is asked of it before.
+        encode: references -> code matrices, in one pass of the codec.
+    """
+
+    def __init__(
+        self, tokenizer: Any, config: MossConfig, codec: Any, encode: EncodeReferences = encode_references
+    ) -> None:
+        self.config = config
+        self.codec = codec
+        self._encode = encode
+        self._packer = PACKERS[type(config)](config, PromptEncoder(tokenizer))
+
+    def prepare_generation_inputs(
+        self,
+        conversations: Conversation | Sequence[Conversation],
+        mode: str = "generation",
+        template: PromptTemplate = PLAIN_TEMPLATE,
+    ) -> tuple[mx.array, mx.array]:
+        """Pack a message, a conversation (list of messages) or a batch (list of conversations).
+
+        Args:
+            conversations: messages are Message objects or dicts with a role.
+            mode: "generation" answers a final user message, "continuation" goes on with a final assistant
+                message.
+            template: what the variant's user messages look like.
+
+        Returns:
+            input_ids (B, T, 1 + Q) int32, left-padded, and the mask (B, T) of the rows that are not padding.
+
+        Raises:
+            RequestError: an unknown mode, a conversation that ends otherwise than the mode wants, bad codes.
+        """
+        batch = [_checked(conversation, mode) for conversation in as_batch(conversations)]
+        rows = [self._packer.pack(messages, mode, template, self.encode_audio) for messages in batch]
+        return left_pad(rows, self.config)
+
+    def encode_audio(self, references: Sequence[Reference]) -> list[CodeMatrix]:
+        """Code matrices (F, Q) of references, in their order, from one call of the codec."""
+        groups = [self._separate(reference) for reference in references]
+        flat = [reference for group in groups for reference in group]
+        codes = self._encode(flat, self.codec, self.config.n_vq, self.config.sampling_rate)
+        for matrix in codes:
+            check_code_range(matrix, self.config.audio_vocab_size)
+        rest = iter(codes)
+        return [np.concatenate([next(rest) for _ in group]) for group in groups]
+
+    def _separate(self, reference: Reference) -> list[Reference]:
+        """What has to be encoded for a reference: itself, its joined waveform, or parts to join as codes."""
+        if not isinstance(reference, Joined):
+            return [reference]
+        if any(is_code_matrix(part) for part in reference.parts):
+            return list(reference.parts)
+        rate = self.config.sampling_rate
+        return [np.concatenate([load_waveform(part, rate) for part in reference.parts])]
+
+
+def as_batch(conversations: Conversation | Sequence[Conversation]) -> list[list[Message]]:
+    """A message, a conversation or a batch of either, as a batch of conversations."""
+    if isinstance(conversations, Message | Mapping):
+        return [[as_message(conversations)]]
+    if not isinstance(conversations, list | tuple) or not conversations:
+        raise RequestError(f"expected messages, got {conversations!r}")
+    if all(isinstance(item, Message | Mapping) for item in conversations):
+        return [[as_message(message) for message in conversations]]
+    return [conversation for item in conversations for conversation in as_batch(item)]
+
+
+def _checked(conversation: list[Message], mode: str) -> list[Message]:
+    if mode not in FINAL_ROLE:
+        raise RequestError(f"unknown mode {mode!r}; allowed: {', '.join(FINAL_ROLE)}")
+    if conversation[-1].role != FINAL_ROLE[mode]:
+        raise RequestError(
+            f"mode {mode!r} needs a conversation that ends with a {FINAL_ROLE[mode]} message; "
+            f"the last one is the {conversation[-1].role}'s"
+        )
+    return conversation
+
+
+def left_pad(conversations: Sequence[Rows], config: MossConfig) -> tuple[mx.array, mx.array]:
+    """Rows (T_i, 1 + Q) of B conversations -> (B, T, 1 + Q) int32 and the mask (B, T)."""
+    n_rows = max(map(len, conversations))
+    shape = (len(conversations), n_rows, 1 + config.n_vq)
+    padded = np.full(shape, config.audio_pad_code, dtype=np.int32)
+    padded[..., 0] = config.pad_token_id
+    mask = np.zeros(shape[:2], dtype=np.bool_)
+    for index, rows in enumerate(conversations):
+        padded[index, n_rows - len(rows) :] = rows
+        mask[index, n_rows - len(rows) :] = True
+    return mx.array(padded), mx.array(mask)

@@ -1,0 +1,334 @@
+"""A request, normalised once: aliases resolved, options checked together, defaults filled in.
+
+Only the frozen result goes inward. Sampling defaults come from the preset, then from generation_config.json,
+then from the caller, who always wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from moss_tts.dialogue import SPEAKER_TAG, cloned_voices, join_transcript
+from moss_tts.errors import ConfigError, RequestError
+from moss_tts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
+from moss_tts.presets import Preset, resolve_preset
+from moss_tts.prompts import FINAL_ROLE, AssistantMessage, Message, Reference, UserMessage
+from moss_tts.sampling import Sampling
+from moss_tts.text import normalize_text
+
+__all__ = [
+    "LongFormOptions",
+    "MossNormalizedRequest",
+    "reject_unknown_options",
+    "resolve_generation_request",
+]
+
+FRAME_RATE: Final = 12.5
+DEFAULT_MAX_TOKENS: Final = 4096
+DEFAULT_STREAMING_INTERVAL: Final = 0.5
+
+# What a conversation already says.
+PROMPT_OPTIONS = frozenset(
+    """
+    text ref_audio reference ref_text instruct instruction language tokens duration_s seconds quality
+    sound_event ambient_sound scene dialogue_speakers
+    """.split()
+)
+VOICE_OPTIONS = frozenset({"ref_audio", "reference", "ref_text"})
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LongFormOptions:
+    """How a long text is cut and how its segments are tied; characters, seconds, frames, attempts."""
+
+    min_chars: int = 160
+    target_chars: int = 320
+    max_chars: int = 520
+    prefix_audio_seconds: float = 2.0
+    prefix_audio_max_tokens: int = 25
+    prefix_text_chars: int = 0
+    retry_attempts: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_chars <= self.target_chars <= self.max_chars:
+            raise RequestError(
+                "long_form_min_chars <= long_form_target_chars <= long_form_max_chars does not hold for "
+                f"{self.min_chars}, {self.target_chars}, {self.max_chars}"
+            )
+
+
+@dataclass(frozen=True)
+class MossNormalizedRequest:
+    """One request as generation reads it.
+
+    Attributes:
+        text: what is to be spoken, without the transcript of a prompt.
+        reference: one entry per speaker, None for a speaker without a reference.
+        tokens: frames asked for.
+        prompt_audio: the recording a continuation goes on from; None where there is none.
+        prompt_transcript: what prompt_audio says; it stands before the text in the prompt.
+        conversation: messages the caller built, instead of the fields above.
+        seed: None for a random one.
+        max_tokens: the caller's limit in frames; effective_max_tokens is the one that holds.
+        long_form: None when the text is spoken in one piece.
+    """
+
+    preset: Preset
+    sampling: Sampling
+    text: str | None = None
+    reference: tuple[Reference | None, ...] = ()
+    instruction: str | None = None
+    language: str | None = None
+    tokens: int | None = None
+    quality: str | None = None
+    sound_event: str | None = None
+    ambient_sound: str | None = None
+    scene: str | None = None
+    prompt_audio: Reference | None = None
+    prompt_transcript: str | None = None
+    conversation: tuple[Message, ...] = ()
+    n_vq_for_inference: int | None = None
+    seed: int | None = None
+    max_tokens: int = DEFAULT_MAX_TOKENS
+    stream: bool = False
+    streaming_interval: float = DEFAULT_STREAMING_INTERVAL
+    long_form: LongFormOptions | None = None
+    verbose: bool = False
+
+    @property
+    def mode(self) -> str:
+        """ "continuation" where the prompt ends with audio to go on from, else "generation"."""
+        if self.conversation:
+            return next(mode for mode, role in FINAL_ROLE.items() if role == self.conversation[-1].role)
+        return "generation" if self.prompt_audio is None else "continuation"
+
+    @property
+    def effective_max_tokens(self) -> int:
+        """Frames at which generation ends; a length asked for leaves half as much again, and 2 s."""
+        if self.tokens is None:
+            return self.max_tokens
+        return min(self.max_tokens, math.ceil(1.5 * self.tokens) + 25)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation this request asks the model to go on with."""
+        if self.conversation:
+            return self.conversation
+        text = self.text
+        if self.prompt_transcript is not None:
+            text = join_transcript(self.prompt_transcript, text or "")
+        user = UserMessage(
+            text=text,
+            reference=self.reference or None,
+            instruction=self.instruction,
+            tokens=self.tokens,
+            quality=self.quality,
+            sound_event=self.sound_event,
+            ambient_sound=self.ambient_sound,
+            language=self.language,
+            scene=self.scene,
+        )
+        return (user,) if self.prompt_audio is None else (user, AssistantMessage([self.prompt_audio]))
+
+
+def resolve_generation_request(
+    options: Mapping[str, object],
+    preset: Preset | str,
+    generation_config: Mapping[str, object] | None = None,
+) -> MossNormalizedRequest:
+    """Check the options of a request and settle what they mean.
+
+    Args:
+        options: named arguments of generate; None means not given.
+        preset: the checkpoint's own variant, used unless the options name one.
+        generation_config: the checkpoint's generation_config.json.
+
+    Raises:
+        UnknownOptionError: an option that does not exist.
+        RequestError: a value of the wrong type or range, or options that contradict each other.
+        ConfigError: sampling values in generation_config that cannot be.
+    """
+    given = check_options(options)
+    chosen = given.get("preset", preset)
+    variant = chosen if isinstance(chosen, Preset) else resolve_preset(chosen)
+    check_conflicts(given, variant)
+    clean = _cleaner(given.get("normalize_text", variant.normalizes_text))
+    return MossNormalizedRequest(
+        preset=variant,
+        sampling=resolve_sampling(given, variant, generation_config or {}),
+        **_prompt(given, variant, clean),
+        n_vq_for_inference=given.get("n_vq_for_inference"),
+        seed=given.get("seed"),
+        max_tokens=given.get("max_tokens", DEFAULT_MAX_TOKENS),
+        stream=given.get("stream", False),
+        streaming_interval=given.get("streaming_interval", DEFAULT_STREAMING_INTERVAL),
+        long_form=_long_form(given),
+        verbose=given.get("verbose", False),
+    )
+
+
+def check_conflicts(given: Options, preset: Preset) -> None:
+    """Refuse options that contradict each other or that the preset's prompt has no place for."""
+    _check_agree(given, "instruction", "instruct")
+    for name in SAMPLING:
+        _check_agree(given, name, f"audio_{name}")
+    if "reference" in given and "ref_audio" in given:
+        raise RequestError("reference and ref_audio are two names of the same option; give one")
+    if "scene" in given and not preset.template.scene:
+        raise RequestError(f"scene was given, but the prompt of preset {preset.name} has no Scene block")
+    if "conversation" in given:
+        _check_alone(given, "conversation", PROMPT_OPTIONS)
+    if "dialogue_speakers" in given:
+        _check_alone(given, "dialogue_speakers", VOICE_OPTIONS)
+    if given.get("long_form") and "text" not in given:
+        raise RequestError("long_form splits text, so it needs text; a conversation is spoken as it is")
+    stray = sorted(LONG_FORM.keys() & given.keys())
+    if stray and not given.get("long_form"):
+        raise RequestError(f"{stray[0]} was given without long_form=True")
+
+
+def _check_agree(given: Options, name: str, alias: str) -> None:
+    if name in given and alias in given and given[name] != given[alias]:
+        raise RequestError(
+            f"{name} and {alias} are two names of the same option but differ: "
+            f"{given[name]!r} and {given[alias]!r}"
+        )
+
+
+def _check_alone(given: Options, name: str, excluded: frozenset[str]) -> None:
+    others = sorted(excluded & given.keys())
+    if others:
+        raise RequestError(f"{name} says that already, so it cannot go together with {', '.join(others)}")
+
+
+def resolve_sampling(given: Options, preset: Preset, generation_config: Mapping[str, object]) -> Sampling:
+    """Sampling of both channels: preset, then generation_config.json, then the caller."""
+    values = {name: value for name, value in generation_config.items() if value is not None}
+    sampling = _updated(preset.sampling, _checked_config(values))
+    return _updated(sampling, given)
+
+
+def _updated(sampling: Sampling, values: Mapping[str, Any]) -> Sampling:
+    """Put audio_* and text_* values in; a name without a channel is the audio's, never the text's."""
+    bare = {f"audio_{name}": values[name] for name in SAMPLING if name in values}
+    named = {**bare, **values}
+    channels = {
+        channel: replace(
+            getattr(sampling, channel),
+            **{name: named[f"{channel}_{name}"] for name in SAMPLING if f"{channel}_{name}" in named},
+        )
+        for channel in CHANNELS
+    }
+    return replace(sampling, **channels)
+
+
+def _checked_config(values: Mapping[str, object]) -> Options:
+    checks = dict(SAMPLING)
+    checks |= {f"{channel}_{name}": check for channel in CHANNELS for name, check in SAMPLING.items()}
+    try:
+        return {name: check(name, values[name]) for name, check in checks.items() if name in values}
+    except RequestError as error:
+        raise ConfigError(f"generation_config.json: {error}") from error
+
+
+def _cleaner(normalizes: bool) -> Callable[[str], str]:
+    return normalize_text if normalizes else str
+
+
+def _prompt(given: Options, preset: Preset, clean: Callable[[str], str]) -> Options:
+    """The prompt fields of a request, from whichever way the caller gave them."""
+    if "conversation" in given:
+        return _conversation_prompt(given, clean)
+    fields = {
+        name: given.get(name) for name in ("language", "quality", "sound_event", "ambient_sound", "scene")
+    }
+    fields |= {"text": _clean(given.get("text"), clean), "tokens": _tokens(given)}
+    if fields[preset.prompt_field] is None:
+        raise RequestError(
+            f"preset {preset.name} needs {preset.prompt_field}, and it cannot be blank; "
+            f"got {given.get(preset.prompt_field)!r}"
+        )
+    return fields | _voice(given, clean)
+
+
+def _clean(text: str | None, clean: Callable[[str], str]) -> str | None:
+    """Cleaned text; None where nothing is left of it."""
+    cleaned = clean(text) if text is not None else ""
+    return cleaned if cleaned.strip() else None
+
+
+def _tokens(given: Options) -> int | None:
+    """Frames asked for: tokens, else duration_s, else seconds."""
+    if "tokens" in given:
+        return int(given["tokens"])
+    seconds = given.get("duration_s", given.get("seconds"))
+    return None if seconds is None else max(1, math.ceil(seconds * FRAME_RATE))
+
+
+def _voice(given: Options, clean: Callable[[str], str]) -> Options:
+    """What tells the model how to sound: instruction, references, a prompt to go on from."""
+    instruction = given.get("instruction", given.get("instruct"))
+    if "dialogue_speakers" in given:
+        return {"instruction": instruction} | _dialogue_voice(given, clean)
+    reference: tuple[Reference | None, ...] = given.get("reference") or given.get("ref_audio", ())
+    transcript = given.get("ref_text")
+    if given.get("mode") == "continuation":
+        return {"instruction": instruction} | _continued_voice(reference, _clean(transcript, clean))
+    if transcript is not None:
+        line = f"Reference transcript: {transcript}"
+        instruction = line if instruction is None else f"{instruction}\n{line}"
+    return {"instruction": instruction, "reference": reference}
+
+
+def _continued_voice(reference: tuple[Reference | None, ...], transcript: str | None) -> Options:
+    if len(reference) != 1:
+        raise RequestError(
+            f"mode 'continuation' goes on from one recording in reference or ref_audio; got {len(reference)}"
+        )
+    return {"prompt_audio": reference[0], "prompt_transcript": transcript}
+
+
+def _dialogue_voice(given: Options, clean: Callable[[str], str]) -> Options:
+    speakers = given["dialogue_speakers"]
+    if not SPEAKER_TAG.search(given.get("text", "")):
+        raise RequestError("dialogue_speakers needs text with speaker tags: '[S1] ... [S2] ...'")
+    cloned = cloned_voices(speakers)
+    mode = "generation" if cloned is None else "continuation"
+    if given.get("mode", mode) != mode:
+        recordings = "without recordings" if cloned is None else "with recordings"
+        raise RequestError(f"dialogue_speakers {recordings} is mode {mode!r}; got {given['mode']!r}")
+    if cloned is None:
+        return {}
+    audio, transcript = cloned
+    references = tuple(speaker and speaker.reference for speaker in speakers)
+    return {"reference": references, "prompt_audio": audio, "prompt_transcript": clean(transcript)}
+
+
+def _conversation_prompt(given: Options, clean: Callable[[str], str]) -> Options:
+    messages = tuple(_cleaned_message(message, clean) for message in given["conversation"])
+    role = FINAL_ROLE[given["mode"]] if "mode" in given else messages[-1].role
+    if messages[-1].role != role:
+        raise RequestError(
+            f"mode {given['mode']!r} needs a conversation that ends with a message of the {role}; "
+            f"this one ends with one of the {messages[-1].role}"
+        )
+    asked = [message for message in messages if isinstance(message, UserMessage)]
+    return {"conversation": messages, "tokens": asked[-1].tokens if asked else None}
+
+
+def _cleaned_message(message: Message, clean: Callable[[str], str]) -> Message:
+    if isinstance(message, UserMessage) and message.text is not None:
+        return replace(message, text=clean(message.text))
+    return message
+
+
+def _long_form(given: Options) -> LongFormOptions | None:
+    if not given.get("long_form"):
+        return None
+    named = {name.removeprefix("long_form_"): given[name] for name in LONG_FORM if name in given}
+    return LongFormOptions(**named)
