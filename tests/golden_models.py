@@ -12,14 +12,15 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.checkpoint import load_strict, read_weights
-from moss_tts.config import DelayConfig, LocalConfig, MossConfig, parse_config
+from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig, parse_config
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.local_model import MossTTSLocalModel
+from moss_tts.local_v1_5_model import MossTTSLocalV15Model
 from moss_tts.rows import Prompts, RowRequest, delay_rows, local_rows
-from moss_tts.sampling import ChannelSampling, Sampling
+from moss_tts.sampling import ChannelSampling, RowSampling, Sampling, seen_in
 
 TOLERANCE = 1e-4
-MODELS = {DelayConfig: MossTTSDelayModel, LocalConfig: MossTTSLocalModel}
+MODELS = {DelayConfig: MossTTSDelayModel, LocalConfig: MossTTSLocalModel, LocalV15Config: MossTTSLocalV15Model}
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -58,7 +59,7 @@ def left_padded(prompts: list[np.ndarray], config: MossConfig) -> Prompts:
 def rows_of(model: Any, config: Any, prompts: Prompts, requests: list[RowRequest], n_vq: int) -> Iterator[np.ndarray]:
     if isinstance(config, DelayConfig):
         return delay_rows(model, config, prompts, requests)
-    return local_rows(model, config, prompts, requests, n_vq=n_vq, any_text=True)
+    return local_rows(model, config, prompts, requests, n_vq=n_vq, any_text=isinstance(config, LocalConfig))
 
 
 def start_of_output(prompt: np.ndarray, config: Any) -> int:
@@ -83,7 +84,9 @@ def run(model: Any, config: Any, prompts: list[np.ndarray], options: list[dict[s
     returned = []
     for row, prompt in enumerate(prompts):
         made = [step[row] for step in steps[: budget[row]]]
-        stop = next((index + 1 for index, step in enumerate(made) if step[0] == end), len(made))
+        # Upstream returns the row with the end token, but for v1.5.
+        kept = 0 if isinstance(config, LocalV15Config) else 1
+        stop = next((index + kept for index, step in enumerate(made) if step[0] == end), len(made))
         returned.append(np.concatenate([prompt[start_of_output(prompt, config) :], *[r[None] for r in made[:stop]]]))
     return returned
 
@@ -95,7 +98,11 @@ def run_uncached(model: Any, config: Any, prompt: np.ndarray, option: dict[str, 
     offset = start_of_output(prompt, config)
     history = np.concatenate([prompt[:offset], made])
     for position in range(len(prompt), len(history)):
-        assert_row_follows(model, config, history[:position], history[position], n_vq, option)
+        past, row = history[:position], history[position]
+        if isinstance(config, LocalV15Config):
+            np.testing.assert_array_equal(row, next_v1_5_row(model, config, past, len(prompt), option))
+        else:
+            assert_row_follows(model, config, past, row, n_vq, option)
     return made
 
 
@@ -118,6 +125,21 @@ def assert_row_follows(
     np.testing.assert_array_equal(row[1 : 1 + n_vq], best[:n_vq])
 
 
+def next_v1_5_row(
+    model: MossTTSLocalV15Model, config: LocalV15Config, history: np.ndarray, prompt_rows: int, option: dict[str, Any]
+) -> np.ndarray:
+    """The greedy row after `history`, from one pass over all of it."""
+    request = greedy(option, 1.0)
+    text, audio = RowSampling.of([request.sampling.text]), RowSampling.of([request.sampling.audio])
+    hidden = model(mx.array(history)[None], model.backbone.make_cache([0]), config.n_vq)[:, -1]
+    generated = mx.array(history[None, prompt_rows:, 1:])
+    seen = seen_in(generated, config.audio_vocab_size) if generated.shape[1] else None
+    slots = mx.array([config.audio_assistant_gen_slot_token_id, config.audio_end_token_id])
+    draws = mx.zeros((1, 1 + config.n_vq))
+    row = model.sample_next_channels(hidden, draws, text, audio, n_vq=config.n_vq, text_choices=slots, seen=seen)
+    return np.array(row)[0]
+
+
 def check_prompt_logits(folder: Path) -> None:
     """Hidden states and logits of every prompt, against upstream's."""
     model, config = load(folder)
@@ -132,6 +154,8 @@ def check_prompt_logits(folder: Path) -> None:
         else:
             hidden = model(rows, cache, config.n_vq)[0]
             close(hidden, wanted[f"{name}.global_hidden"])
+            if isinstance(config, LocalV15Config):
+                continue
             text, audio = model.depth_logits(hidden, mx.array(wanted[f"{name}.labels"][0, :, :-1]))
         close(text, wanted[f"{name}.logits_text"])
         close(audio.transpose(1, 0, 2), wanted[f"{name}.logits_audio"])

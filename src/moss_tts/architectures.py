@@ -12,11 +12,12 @@ import numpy as np
 from mlx import nn
 
 from moss_tts.checkpoint import Layout
-from moss_tts.config import DelayConfig, LocalConfig, MossConfig
+from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.errors import RequestError
 from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader
 from moss_tts.local_model import MossTTSLocalModel
+from moss_tts.local_v1_5_model import MossTTSLocalV15Model
 from moss_tts.rows import Prompts, RowRequest, delay_rows, local_rows
 
 C = TypeVar("C", bound=MossConfig)
@@ -86,11 +87,11 @@ class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
         return DelayFrameReader(prompt, self.config, max_frames)
 
 
-class LocalArchitecture(Architecture[LocalConfig, MossTTSLocalModel]):
+class LocalArchitecture(Architecture[LocalConfig | LocalV15Config, MossTTSLocalModel | MossTTSLocalV15Model]):
     """MossTTSLocal v1.0."""
 
     name = "MOSS-TTS Local"
-    network_class = MossTTSLocalModel
+    network_class: ClassVar[type[Any]] = MossTTSLocalModel
     layout = MossTTSLocalModel.layout
     default_preset = "moss_tts_local"
     protected = ("lm_heads", "local_to_speech_embedding_mlps", "speech_embedding_to_local_mlp")
@@ -112,7 +113,24 @@ class LocalArchitecture(Architecture[LocalConfig, MossTTSLocalModel]):
         return LocalFrameReader(prompt, self.config, max_frames, n_vq)
 
 
+class LocalV15Architecture(LocalArchitecture):
+    """MossTTSLocal v1.5."""
+
+    name = "MOSS-TTS Local v1.5"
+    network_class = MossTTSLocalV15Model
+    layout = MossTTSLocalV15Model.layout
+    default_preset = "moss_tts_local_v1_5"
+    protected = ("local_text_lm_head",)
+
+    def resolve_n_vq(self, requested: int | None) -> int:
+        """All of them: trained with a fixed depth."""
+        if requested not in (None, self.config.n_vq):
+            raise RequestError(f"n_vq_for_inference must be {self.config.n_vq} for Local v1.5, got {requested}.")
+        return self.config.n_vq
+
+
 ARCHITECTURES: dict[type[MossConfig], type[Architecture[Any, Any]]] = {
     DelayConfig: DelayArchitecture,
     LocalConfig: LocalArchitecture,
+    LocalV15Config: LocalV15Architecture,
 }

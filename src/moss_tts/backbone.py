@@ -114,9 +114,10 @@ class Qwen3Backbone(nn.Module):
         return [KVCache() for _ in self.layers]
 
 
-def head_rows(head: nn.Linear | nn.QuantizedLinear, ids: mx.array) -> mx.array:
+def head_rows(head: nn.Module, ids: mx.array | slice) -> mx.array:
     """Rows (K, D) of a head, for the K ids that can be chosen: the rest of a text head need not be read."""
     if isinstance(head, nn.QuantizedLinear):
-        rows = (head.weight[ids], head.scales[ids], head.biases[ids] if head.biases is not None else None)
-        return mx.dequantize(*rows, group_size=head.group_size, bits=head.bits, mode=head.mode)
+        biases = None if head.biases is None else head.biases[ids]
+        packed, scales = head.weight[ids], head.scales[ids]
+        return mx.dequantize(packed, scales, biases, group_size=head.group_size, bits=head.bits, mode=head.mode)
     return cast(mx.array, head.weight[ids])

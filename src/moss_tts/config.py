@@ -282,6 +282,103 @@ class LocalConfig(MossConfig):
         )
 
 
+@dataclass(frozen=True)
+class DepthDecoderConfig:
+    """The GPT-2 style depth decoder of Local v1.5 (upstream's `gpt2_config`)."""
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    positions: int
+    layer_norm_eps: float
+    rotary: bool
+    rope_base: float
+
+    @classmethod
+    def from_dict(cls, raw: Raw, n_vq: int, layers: int | None) -> Self:
+        """Parse `gpt2_config`.
+
+        Args:
+            raw: the block.
+            n_vq: codebooks Q; the decoder runs over at most 1 + Q channels.
+            layers: `local_transformer_layers`, which beats the block's n_layer.
+
+        Raises:
+            ConfigError: unknown keys, unsupported features or bad sizes.
+        """
+        where = "gpt2_config"
+        own = "n_embd n_head n_inner n_layer activation_function layer_norm_epsilon position_embedding_type rope_base"
+        _reject_unknown(raw, frozenset(own.split()) | {"pad_token_id", "vocab_size"}, where)
+        _demand(raw, "activation_function", ("silu",), where)
+        _demand(raw, "position_embedding_type", ("rope", "absolute"), where)
+        _demand(raw, "scale_attn_weights", (True,), where)
+        _demand(raw, "scale_attn_by_inverse_layer_idx", (False,), where)
+        width = _integer(raw, "n_embd", where, least=1)
+        heads = _integer(raw, "n_head", where, least=1)
+        if width % heads:
+            raise ConfigError(f"{where}: n_embd {width} does not divide among {heads} heads.")
+        return cls(
+            hidden_size=width,
+            num_layers=layers or _integer(raw, "n_layer", where, default=1, least=1),
+            num_heads=heads,
+            intermediate_size=_integer(raw, "n_inner", where, default=4 * width, least=1),
+            positions=n_vq + 1,
+            layer_norm_eps=_number(raw, "layer_norm_epsilon", where, 1e-6),
+            rotary=raw.get("position_embedding_type", "absolute") == "rope",
+            rope_base=_number(raw, "rope_base", where, 10000.0),
+        )
+
+
+@dataclass(frozen=True)
+class LocalV15Config(MossConfig):
+    """MossTTSLocal v1.5: a depth decoder of the backbone's width, heads tied to embeddings."""
+
+    depth: DepthDecoderConfig
+    binary_text_head: bool
+
+    own_keys: ClassVar[frozenset[str]] = frozenset(
+        """
+        qwen3_config gpt2_config audio_codebook_sizes audio_pad_token_id audio_assistant_slot_token_id
+        local_text_head_mode local_transformer_layers local_hidden_size local_transformer_attn_implementation
+        use_static_local_kv_cache
+        """.split()
+    )
+    id_defaults: ClassVar[Mapping[str, int]] = {"audio_start_token_id": 151669, "audio_end_token_id": 151670}
+
+    @classmethod
+    def _values(cls, raw: Raw) -> dict[str, Any]:
+        where = "config.json"
+        n_vq = _integer(raw, "n_vq", where, default=12, least=1)
+        audio_vocab = _integer(raw, "audio_vocab_size", where, default=1024, least=1)
+        _demand(raw, "audio_codebook_sizes", ([audio_vocab] * n_vq, None), where)
+        mode = str(raw.get("local_text_head_mode") or "full_vocab")
+        if mode not in ("binary", "full_vocab"):
+            raise ConfigError(f"{where}: local_text_head_mode must be 'binary' or 'full_vocab', got {mode!r}.")
+        slot = raw.get("audio_assistant_gen_slot_token_id") or raw.get("audio_assistant_slot_token_id")
+        common = super()._values(
+            {
+                "sampling_rate": 48000,
+                **{key: value for key, value in raw.items() if value is not None},
+                "n_vq": n_vq,
+                "language_config": raw.get("qwen3_config") or raw.get("language_config"),
+                "audio_pad_code": raw.get("audio_pad_code") or raw.get("audio_pad_token_id"),
+                "audio_assistant_gen_slot_token_id": slot,
+            }
+        )
+        layers = raw.get("local_transformer_layers")
+        depth = DepthDecoderConfig.from_dict(_mapping(raw, "gpt2_config", where), n_vq, layers)
+        return common | {"depth": depth, "binary_text_head": mode == "binary"}
+
+    def _check(self) -> None:
+        super()._check()
+        if self.depth.hidden_size != self.hidden_size:
+            raise ConfigError(
+                f"config.json: gpt2_config.n_embd {self.depth.hidden_size} must equal the backbone's width "
+                f"{self.hidden_size}: the audio heads are tied to the embeddings."
+            )
+
+
 def parse_config(raw: Raw) -> MossConfig:
     """The config class of the checkpoint that `raw` (its config.json) describes.
 
@@ -300,11 +397,13 @@ def config_class(raw: Raw) -> type[MossConfig]:
     kind = raw.get("model_type")
     if kind == "moss_tts_delay":
         return DelayConfig if raw.get("local_num_layers") is None else LocalConfig
+    if kind == "moss_tts_local" or "gpt2_config" in raw:
+        return LocalV15Config
     if kind == "moss-audio-tokenizer":
         raise ConfigError(
             "this is the codec (MOSS-Audio-Tokenizer), not a speech model; give the model's directory."
         )
     raise ConfigError(
         f"config.json has model_type {kind!r}; supported: 'moss_tts_delay' (MOSS-TTS, TTSD, VoiceGenerator, "
-        "SoundEffect and Local v1.0)."
+        "SoundEffect and Local v1.0), 'moss_tts_local' (Local v1.5)."
     )

@@ -16,7 +16,7 @@ from mlx_lm.models.cache import ConcatenateKVCache
 from moss_tts.backbone import Cache, Qwen3Backbone, SwiGLU, head_rows
 from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import LocalConfig
-from moss_tts.sampling import RowSampling, sample
+from moss_tts.sampling import RowSampling, sample, seen_in
 
 
 class MossTTSLocalModel(nn.Module):
@@ -28,6 +28,7 @@ class MossTTSLocalModel(nn.Module):
         # The backbone's own text embedding is never used.
         dropped=("model.language_model.embed_tokens.",),
     )
+    greedy_is_penalised: ClassVar[bool] = False
 
     def __init__(self, config: LocalConfig) -> None:
         super().__init__()
@@ -50,6 +51,10 @@ class MossTTSLocalModel(nn.Module):
         """Hidden states (B, T, D) of T further rows (B, T, 1 + Q), of which n_vq codebooks are read."""
         audio = self.audio_embedding(rows[..., 1 : 1 + n_vq] + self._offsets[:n_vq]).sum(axis=-2)
         return self.backbone(self.text_embedding(rows[..., 0]) + audio, cache)
+
+    def seen_in_prompt(self, rows: mx.array) -> mx.array:
+        """What the penalty knows of prompt rows (B, T, 1 + Q): each codebook's own column, pad codes included."""
+        return seen_in(rows[..., 1:], self._codebook)
 
     def depth_logits(self, hidden: mx.array, tokens: mx.array) -> tuple[mx.array, mx.array]:
         """Teacher-forced logits of all channels, nothing barred.
@@ -85,7 +90,7 @@ class MossTTSLocalModel(nn.Module):
             hidden: (B, D) last backbone hidden state of each request.
             uniforms: (B, 1 + Q) draws.
             text: sampling of the text channel.
-            audio: sampling of the codebooks. Greedy channels skip the penalty, as upstream.
+            audio: sampling of the codebooks.
             n_vq: codebooks to sample; the unused ones are fed back as 0, a valid code.
             text_choices: (K,) the only text ids to choose from; None is the whole vocabulary.
             seen: (B, Q, audio_vocab + 1) bool, codes that the penalty weakens.
@@ -101,7 +106,7 @@ class MossTTSLocalModel(nn.Module):
         for c in range(n_vq):
             state = self._depth_step(embedded, cache)
             logits = mx.where(mx.arange(self._codebook) == self._codebook - 1, -mx.inf, self._head(c + 1, state))
-            weakened = None if seen is None or audio.greedy else seen[:, c : c + 1]
+            weakened = None if seen is None else seen[:, c : c + 1]
             token = sample(logits[:, None], uniforms[:, c + 1 : c + 2], audio, weakened)[:, 0]
             row.append(token)
             embedded = self._embed_code(c, token)

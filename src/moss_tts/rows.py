@@ -8,12 +8,12 @@ A consumer may stop at any time; caches belong to the loop and go with it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.config import DelayConfig, LocalConfig
+from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.inference_utils import (
     DelaySchedulerState,
@@ -24,6 +24,7 @@ from moss_tts.inference_utils import (
     update_delay_scheduler_state,
 )
 from moss_tts.local_model import MossTTSLocalModel
+from moss_tts.local_v1_5_model import MossTTSLocalV15Model
 from moss_tts.sampling import RowSampling, Sampling, mark_seen, sample, seen_in, step_uniforms
 
 
@@ -155,8 +156,8 @@ def _per_channel(seen: mx.array | None, config: DelayConfig) -> mx.array | None:
 
 
 def local_rows(
-    model: MossTTSLocalModel,
-    config: LocalConfig,
+    model: MossTTSLocalModel | MossTTSLocalV15Model,
+    config: LocalConfig | LocalV15Config,
     prompts: Prompts,
     requests: Sequence[RowRequest],
     *,
@@ -171,28 +172,23 @@ def local_rows(
         prompts: the packed batch.
         requests: one per prompt; the budget is the consumer's business, since every row is one frame.
         n_vq: codebooks to sample; the others are fed back as 0.
-        any_text: sample the text channel from the whole vocabulary as upstream does, instead of between the
+        any_text: sample v1.0's text channel from the whole vocabulary as upstream does, instead of between the
             gen slot and audio_end, the only tokens that mean anything there.
     """
-    sampling = _BatchSampling.of(requests)
+    sampling = _BatchSampling.of([_as_penalised(request, model) for request in requests])
     slots = mx.array([config.audio_assistant_gen_slot_token_id, config.audio_end_token_id])
     cache = model.backbone.make_cache(prompts.padding)
     input_ids = mx.array(prompts.input_ids)
-    seen = seen_in(input_ids[..., 1:], config.audio_pad_code + 1) if sampling.audio.penalised else None
+    seen = model.seen_in_prompt(input_ids) if sampling.audio.penalised else None
     hidden = model(input_ids, cache, n_vq)[:, -1]
     steps = mx.zeros(len(requests), dtype=mx.int32)
     ended = np.zeros(len(requests), dtype=bool)
     pending = None
     while True:
         uniforms = step_uniforms(sampling.seeds, steps, 1 + config.n_vq)
+        choices = None if any_text else slots
         row = model.sample_next_channels(
-            hidden,
-            uniforms,
-            sampling.text,
-            sampling.audio,
-            n_vq=n_vq,
-            text_choices=None if any_text else slots,
-            seen=seen,
+            hidden, uniforms, sampling.text, sampling.audio, n_vq=n_vq, text_choices=choices, seen=seen
         )
         if seen is not None:
             seen = mark_seen(seen, row[:, 1:])
@@ -206,3 +202,11 @@ def local_rows(
             if ended.all():
                 return
         pending = row
+
+
+def _as_penalised(request: RowRequest, model: MossTTSLocalModel | MossTTSLocalV15Model) -> RowRequest:
+    """Upstream's v1.0 skips the penalty on greedy channels, v1.5 does not."""
+    audio = request.sampling.audio
+    if audio.temperature > 0 or model.greedy_is_penalised:
+        return request
+    return replace(request, sampling=replace(request.sampling, audio=replace(audio, repetition_penalty=1.0)))

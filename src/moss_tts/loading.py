@@ -1,0 +1,248 @@
+"""From a directory or a hub id to a network in memory.
+
+Finding files, choosing the compute type, applying quantisation. Nothing is fetched unless the caller named a
+hub id; huggingface_hub's own environment (HF_HUB_OFFLINE, HF_HOME, HF_TOKEN) decides how.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from mlx.utils import tree_flatten
+
+from moss_tts.architectures import ARCHITECTURES, Architecture
+from moss_tts.checkpoint import load_strict, read_json, read_weights
+from moss_tts.codec import MossAudioTokenizer
+from moss_tts.config import MossConfig, parse_config
+from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
+
+DEFAULT_CODEC = "OpenMOSS-Team/MOSS-Audio-Tokenizer"
+CODEC_DIRECTORIES = ("audio_tokenizer", "moss_audio_tokenizer", "codec")
+CODEC_PREFIX = "codec_model."
+CHECKPOINT_FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16}
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """Where a checkpoint is, and whether the caller asked for a hub id, so that fetching is wanted."""
+
+    name: str
+    directory: Path
+    from_hub: bool
+
+
+def find_checkpoint(
+    name: str | Path, *, revision: str | None = None, token: str | None = None, cached_only: bool = False
+) -> CheckpointSource:
+    """The directory of a checkpoint.
+
+    Args:
+        name: a directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if need be.
+        revision: branch, tag or commit on the hub.
+        token: hub token, if not the one that is logged in.
+        cached_only: look in the local hub cache, fetch nothing.
+
+    Raises:
+        CheckpointError: no such directory, or the hub does not give it.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"{path} is a directory; revision {revision!r} applies to hub ids only.")
+        return CheckpointSource(str(name), path, from_hub=False)
+    if path.exists() or not HUB_ID.fullmatch(str(name)):
+        raise CheckpointError(f"{name} is neither a directory nor a hub id such as {DEFAULT_CODEC!r}.")
+    try:
+        directory = snapshot_download(
+            str(name),
+            revision=revision,
+            token=token,
+            allow_patterns=list(CHECKPOINT_FILES),
+            local_files_only=cached_only,
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{name} is no directory here and could not be had from the hub: {reason}") from error
+    return CheckpointSource(str(name), Path(directory), from_hub=True)
+
+
+def compute_dtype(asked: str | None, stored: mx.Dtype) -> mx.Dtype:
+    """The type to compute in.
+
+    As asked; else float32 on a CPU, where half precision has no fast path; else as stored, but never float16,
+    which overflows in the backbone.
+
+    Raises:
+        RequestError: asked for a type that cannot be computed in.
+    """
+    if asked is not None:
+        if asked not in DTYPES:
+            why = " (it overflows in the backbone)" if asked == "float16" else ""
+            raise RequestError(f"dtype must be one of {', '.join(DTYPES)}, got {asked!r}{why}.")
+        return DTYPES[asked]
+    if mx.default_device() == mx.cpu:
+        return mx.float32
+    return mx.bfloat16 if stored == mx.float16 else stored
+
+
+def load_config(directory: Path) -> MossConfig:
+    """The parsed config.json of a checkpoint directory."""
+    return parse_config(read_json(directory / "config.json"))
+
+
+def load_architecture(
+    directory: Path, config: MossConfig, weights: Mapping[str, mx.array], dtype: str | None = None
+) -> Architecture[Any, Any]:
+    """The network of a checkpoint, in memory.
+
+    Args:
+        directory: for messages only.
+        config: of the checkpoint.
+        weights: all its tensors, lazily read.
+        dtype: "float32", "bfloat16" or None to choose.
+
+    Raises:
+        CheckpointError: weights that do not fit the config.
+    """
+    kind = ARCHITECTURES[type(config)]
+    try:
+        named = kind.layout.sanitize(weights, config.n_vq)
+        network = kind.network_class(config)
+        if config.quantization is not None:
+            quantize(network, config.quantization, lambda path, _: f"{path}.scales" in named)
+        chosen = compute_dtype(dtype, stored_dtype(named))
+        load_strict(network, {name: _cast(weight, chosen) for name, weight in named.items()}, kind.layout)
+        mx.eval(network.parameters())
+    except CheckpointError as error:
+        raise CheckpointError(f"{directory}: {error}") from error
+    network.eval()
+    return kind(config, network)
+
+
+def stored_dtype(weights: Mapping[str, mx.array]) -> mx.Dtype:
+    """The type of most floating-point values."""
+    sizes: dict[mx.Dtype, int] = {}
+    for weight in weights.values():
+        if mx.issubdtype(weight.dtype, mx.floating):
+            sizes[weight.dtype] = sizes.get(weight.dtype, 0) + weight.size
+    return max(sizes, key=lambda dtype: sizes[dtype], default=mx.float32)
+
+
+def _cast(weight: mx.array, dtype: mx.Dtype) -> mx.array:
+    return weight.astype(dtype) if mx.issubdtype(weight.dtype, mx.floating) else weight
+
+
+# ------------------------------------------------------------------------------------------------ quantising
+
+
+def quantizable(path: str, module: nn.Module, protected: tuple[str, ...]) -> bool:
+    """Whether a module may be quantised: any linear layer but an architecture's protected parts.
+
+    Embeddings and norms are no linear layers; the codec is another model.
+    """
+    return isinstance(module, nn.Linear) and not path.startswith(protected)
+
+
+def quantize(network: nn.Module, block: Mapping[str, Any], wanted: Callable[[str, nn.Module], bool]) -> None:
+    """Replace modules by quantised ones as config.json's `quantization` block says.
+
+    Args:
+        network: changed in place.
+        block: group_size, bits, mode, and per-layer overrides: {path: {"bits": ...}} or {path: false}.
+        wanted: which modules, where the block says nothing of one.
+    """
+
+    def choose(path: str, module: nn.Module) -> bool | dict[str, Any]:
+        override = block.get(path)
+        if isinstance(override, Mapping):
+            return dict(override)
+        return hasattr(module, "to_quantized") and override is not False and wanted(path, module)
+
+    nn.quantize(
+        network,
+        group_size=block.get("group_size", 64),
+        bits=block.get("bits", 4),
+        mode=block.get("mode", "affine"),
+        class_predicate=choose,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- codec
+
+
+class LazyCodec:
+    """The codec of a checkpoint, found and loaded when it is first called.
+
+    Args:
+        source: the checkpoint.
+        config: of the checkpoint.
+        given: a directory or hub id from the caller; None looks beside the weights, then where config.json
+            says, then for OpenMOSS-Team/MOSS-Audio-Tokenizer. The last two are fetched only if the checkpoint
+            itself was named by its hub id; else the local hub cache has to have them.
+    """
+
+    def __init__(self, source: CheckpointSource, config: MossConfig, given: str | Path | None = None) -> None:
+        self._source = source
+        self._config = config
+        self._given = given
+        self._codec: MossAudioTokenizer | None = None
+
+    def __call__(self) -> MossAudioTokenizer:
+        """The codec.
+
+        Raises:
+            CodecNotFoundError: it cannot be had; says where it was looked for.
+        """
+        if self._codec is None:
+            self._codec = self._load()
+        return self._codec
+
+    def _load(self) -> MossAudioTokenizer:
+        if self._given is None and self._config.codec_config is not None:
+            weights = read_weights(self._source.directory)
+            fused = {k.removeprefix(CODEC_PREFIX): v for k, v in weights.items() if k.startswith(CODEC_PREFIX)}
+            return MossAudioTokenizer.from_weights(self._config.codec_config, fused)
+        return MossAudioTokenizer.from_pretrained(self.directory())
+
+    def directory(self) -> Path:
+        """The codec's directory.
+
+        Raises:
+            CodecNotFoundError: it cannot be had.
+        """
+        if self._given is not None:
+            return _codec_directory(self._given, cached_only=False)
+        for name in CODEC_DIRECTORIES:
+            if (beside := self._source.directory / name).is_dir():
+                return beside
+        named = self._config.audio_tokenizer_name_or_path or DEFAULT_CODEC
+        try:
+            return _codec_directory(named, cached_only=not self._source.from_hub)
+        except CodecNotFoundError as error:
+            beside_names = ", ".join(CODEC_DIRECTORIES)
+            raise CodecNotFoundError(
+                f"no codec: looked in {self._source.directory} for {beside_names}, then for {named}. Put the codec's "
+                f"files into one of these directories, or name its directory or hub id (codec=, --codec)."
+            ) from error
+
+
+def _codec_directory(name: str | Path, cached_only: bool) -> Path:
+    try:
+        return find_checkpoint(name, cached_only=cached_only).directory
+    except CheckpointError as error:
+        raise CodecNotFoundError(f"no codec: {error}") from error
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Values stored in a network; packed ones count as the numbers they stand for."""
+    return sum(value.size for _, value in tree_flatten(network.parameters()))
