@@ -49,6 +49,7 @@ class MossTTSProcessor:
     def __init__(
         self, tokenizer: Any, config: MossConfig, codec: Any, encode: EncodeReferences = encode_references
     ) -> None:
+        self.tokenizer = tokenizer
         self.config = config
         self.codec = codec
         self._encode = encode
@@ -114,8 +115,8 @@ def _checked(conversation: list[Message], mode: str) -> list[Message]:
         raise RequestError(f"unknown mode {mode!r}; allowed: {', '.join(FINAL_ROLE)}")
     if conversation[-1].role != FINAL_ROLE[mode]:
         raise RequestError(
-            f"mode {mode!r} needs a conversation that ends with a {FINAL_ROLE[mode]} message; "
-            f"the last one is the {conversation[-1].role}'s"
+            f"mode {mode!r} needs a conversation whose last message is the {FINAL_ROLE[mode]}'s; "
+            f"here it is the {conversation[-1].role}'s"
         )
     return conversation
 

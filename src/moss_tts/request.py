@@ -314,8 +314,8 @@ def _conversation_prompt(given: Options, clean: Callable[[str], str]) -> Options
     role = FINAL_ROLE[given["mode"]] if "mode" in given else messages[-1].role
     if messages[-1].role != role:
         raise RequestError(
-            f"mode {given['mode']!r} needs a conversation that ends with a message of the {role}; "
-            f"this one ends with one of the {messages[-1].role}"
+            f"mode {given['mode']!r} needs a conversation whose last message is the {role}'s; "
+            f"here it is the {messages[-1].role}'s"
         )
     asked = [message for message in messages if isinstance(message, UserMessage)]
     return {"conversation": messages, "tokens": asked[-1].tokens if asked else None}
