@@ -1,0 +1,208 @@
+"""The networks of the codec: patches and pre-norm transformer stages over (B, T, D).
+
+dtype contract: weights are held and products are taken in the dtype the network is built for; the residual
+stream and the layer norms are float32, and so is what a network returns. Modules hold weights only: what a
+stream carries goes in and comes out as a `NetworkState`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from math import sqrt
+from typing import TypeAlias
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from moss_tts.codec.config import PatchConfig, StageConfig, TransformerConfig
+from moss_tts.codec.window import StageState, Step, make_rotor, plan_step, rotate
+
+# One state per transformer stage, in order.
+NetworkState: TypeAlias = tuple[StageState, ...]
+# How many of the T steps of a call belong to each row; None: all of them.
+Counts: TypeAlias = Sequence[int] | None
+
+
+@partial(mx.compile, shapeless=True)
+def exact_gelu(x: mx.array) -> mx.array:
+    """GELU by the error function, in float32 inside one kernel."""
+    wide = x.astype(mx.float32)
+    return (wide * (1 + mx.erf(wide / sqrt(2))) / 2).astype(x.dtype)
+
+
+@partial(mx.compile, shapeless=True)
+def add_residual(x: mx.array, update: mx.array) -> mx.array:
+    """The residual stream stays float32 whatever the branch computes in."""
+    return x + update.astype(mx.float32)
+
+
+def patch_down(x: mx.array, size: int) -> mx.array:
+    """(B, T, D) -> (B, T / size, D * size); within a step the patch index runs fastest."""
+    batch, steps, width = x.shape
+    patches = x.reshape(batch, steps // size, size, width).transpose(0, 1, 3, 2)
+    return patches.reshape(batch, steps // size, width * size)
+
+
+def patch_up(x: mx.array, size: int) -> mx.array:
+    """Inverse of patch_down: (B, T, D * size) -> (B, T * size, D)."""
+    batch, steps, width = x.shape
+    patches = x.reshape(batch, steps, width // size, size).transpose(0, 1, 3, 2)
+    return patches.reshape(batch, steps * size, width // size)
+
+
+class Attention(nn.Module):
+    """Windowed multi-head self-attention without biases; rotary positions on interleaved pairs."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self._heads, self._head_dim = config.num_heads, config.head_dim
+        self.in_proj = nn.Linear(config.d_model, 3 * config.d_model, bias=False)
+        self.out_proj = nn.Linear(config.d_model, config.d_model, bias=False)
+
+    def __call__(
+        self, x: mx.array, keys: mx.array, values: mx.array, step: Step
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """(B, T, D) and this layer's buffers -> (B, T, D) and the buffers to carry on."""
+        batch, steps, width = x.shape
+        mixed = self.in_proj(x).reshape(batch, steps, 3, self._heads, self._head_dim)
+        turned = rotate(mixed[:, :, :2], step.rotor)
+        queries, new_keys = (turned[:, :, index].transpose(0, 2, 1, 3) for index in (0, 1))
+        keys = step.append(keys, new_keys)
+        values = step.append(values, mixed[:, :, 2].transpose(0, 2, 1, 3))
+        out = step.attend(queries, keys, values).transpose(0, 2, 1, 3).reshape(batch, steps, width)
+        return self.out_proj(out), step.settle(keys), step.settle(values)
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and feed-forward. The learned scales of the branches are folded into the weights."""
+
+    def __init__(self, config: TransformerConfig, dtype: mx.Dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+        self.norm1 = nn.LayerNorm(config.d_model, eps=1e-5)
+        self.self_attn = Attention(config)
+        self.norm2 = nn.LayerNorm(config.d_model, eps=1e-5)
+        # The numbering of the weights counts the activation between the products.
+        self.ffn = [
+            nn.Linear(config.d_model, config.dim_feedforward, bias=False),
+            nn.Identity(),
+            nn.Linear(config.dim_feedforward, config.d_model, bias=False),
+        ]
+
+    def __call__(
+        self, x: mx.array, keys: mx.array, values: mx.array, step: Step
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """(B, T, D) float32 and this layer's buffers -> (B, T, D) float32 and the buffers to carry on."""
+        update, keys, values = self.self_attn(self.norm1(x).astype(self._dtype), keys, values, step)
+        x = add_residual(x, update)
+        rise, _, fall = self.ffn
+        return add_residual(x, fall(exact_gelu(rise(self.norm2(x).astype(self._dtype))))), keys, values
+
+
+class Layers(nn.Module):
+    """The layers of a stage; the level of nesting is the checkpoint's."""
+
+    def __init__(self, config: TransformerConfig, dtype: mx.Dtype) -> None:
+        super().__init__()
+        self.layers = [Layer(config, dtype) for _ in range(config.num_layers)]
+
+
+class TransformerStage(nn.Module):
+    """Projection in, layers, projection out.
+
+    Args:
+        square_projections: whether there is a projection even where it does not change the width.
+    """
+
+    def __init__(self, config: TransformerConfig, dtype: mx.Dtype, square_projections: bool) -> None:
+        super().__init__()
+        self._config, self._dtype = config, dtype
+        self.transformer = Layers(config, dtype)
+        if square_projections or config.input_dimension != config.d_model:
+            self.input_proj = nn.Linear(config.input_dimension, config.d_model, bias=False)
+        if square_projections or config.output_dimension != config.d_model:
+            self.output_proj = nn.Linear(config.d_model, config.output_dimension, bias=False)
+
+    def empty_state(self, batch: int) -> StageState:
+        """The state of `batch` rows at the start of their streams."""
+        config = self._config
+        nothing = mx.zeros((batch, config.num_heads, 0, config.head_dim), self._dtype)
+        buffers = (nothing,) * config.num_layers
+        return StageState(keys=buffers, values=buffers, used=0, positions=(0,) * batch)
+
+    def __call__(self, x: mx.array, state: StageState, counts: Counts) -> tuple[mx.array, StageState]:
+        """(B, T, D in) -> (B, T, D out), both float32."""
+        config, steps = self._config, x.shape[1]
+        rotor = make_rotor(state.positions, steps, config.head_dim, config.max_period)
+        step, used, positions = plan_step(state, steps, counts, config.window, rotor)
+        x = self._project("input_proj", x)
+        carried = []
+        for layer, keys, values in zip(self.transformer.layers, state.keys, state.values, strict=True):
+            x, *buffers = layer(x, keys, values, step)
+            carried.append(buffers)
+        all_keys, all_values = zip(*carried, strict=True)
+        return self._project("output_proj", x), StageState(all_keys, all_values, used, positions)
+
+    def _project(self, name: str, x: mx.array) -> mx.array:
+        return self[name](x.astype(self._dtype)).astype(mx.float32) if name in self else x
+
+
+class Patch(nn.Module):
+    """A change of step rate; it has no weights and carries nothing."""
+
+    def __init__(self, size: int, down: bool) -> None:
+        super().__init__()
+        self._size, self._down = size, down
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(B, T, D) -> (B, T / size, D * size) going down, the inverse going up."""
+        return patch_down(x, self._size) if self._down else patch_up(x, self._size)
+
+    def counts(self, counts: Counts) -> Counts:
+        """The counts of rows after this patch."""
+        if counts is None:
+            return None
+        return [count // self._size if self._down else count * self._size for count in counts]
+
+
+class Network(nn.Module):
+    """Encoder (down) or decoder of a codec: its stages in order.
+
+    Args:
+        square_projections: see TransformerStage.
+    """
+
+    def __init__(
+        self, stages: Sequence[StageConfig], *, down: bool, dtype: mx.Dtype, square_projections: bool
+    ) -> None:
+        super().__init__()
+        self.stages = [
+            Patch(stage.size, down)
+            if isinstance(stage, PatchConfig)
+            else TransformerStage(stage, dtype, square_projections)
+            for stage in stages
+        ]
+
+    def empty_state(self, batch: int) -> NetworkState:
+        """The state of `batch` rows at the start of their streams."""
+        return tuple(stage.empty_state(batch) for stage in self.stages if isinstance(stage, TransformerStage))
+
+    def __call__(
+        self, x: mx.array, state: NetworkState, counts: Counts = None
+    ) -> tuple[mx.array, NetworkState]:
+        """T further steps of B streams, (B, T, D) -> (B, T', D') float32, and the state behind them.
+
+        Args:
+            counts: steps of x that belong to each row; what lies behind them leaves no trace in the state,
+                and gives outputs without meaning.
+        """
+        following, left = [], iter(state)
+        x = x.astype(mx.float32)
+        for stage in self.stages:
+            if isinstance(stage, Patch):
+                x, counts = stage(x), stage.counts(counts)
+            else:
+                x, stage_state = stage(x, next(left), counts)
+                following.append(stage_state)
+        return x, tuple(following)

@@ -1,0 +1,225 @@
+"""Weight names and shapes of a codec checkpoint, the strict check against them, and what is folded at load.
+
+Inside, tensors carry the names of upstream's second generation. Weight norm and layer scales are folded away:
+both are exact algebra, done in float32 before weights are cast.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TypeAlias
+
+import mlx.core as mx
+
+from moss_tts.codec.config import CodecConfig, QuantizerConfig, StageConfig, TransformerConfig
+from moss_tts.errors import CheckpointError
+
+Weights: TypeAlias = Mapping[str, mx.array]
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+
+FUSED_PREFIX = "codec_model."
+GAIN, DIRECTION = "parametrizations.weight.original0", "parametrizations.weight.original1"
+# (what the first generation writes, our name).
+V1_NAMES = (
+    ("self_attn.in_projs.0.weight", "self_attn.in_proj.weight"),
+    ("self_attn.out_projs.0.weight", "self_attn.out_proj.weight"),
+    ("linear1.weight", "ffn.0.weight"),
+    ("linear2.weight", "ffn.2.weight"),
+)
+# Other spellings that upstream's loaders accept.
+SPELLINGS = (
+    *V1_NAMES,
+    ("self_attn.in_proj_weight", "self_attn.in_proj.weight"),
+    ("weight_g", GAIN),
+    ("weight_v", DIRECTION),
+)
+# The scale of a residual branch, and the product whose rows it multiplies.
+SCALED = (("layer_scale_1.scale", "self_attn.out_proj.weight"), ("layer_scale_2.scale", "ffn.2.weight"))
+
+
+def upstream_shapes(config: CodecConfig) -> Shapes:
+    """Names and shapes of everything upstream stores for a codec of this config."""
+    shapes = {**_quantizer_shapes(config.quantizer)}
+    for half, stages in (("encoder", config.encoder), ("decoder", config.decoder)):
+        for index, stage in enumerate(stages):
+            if isinstance(stage, TransformerConfig):
+                shapes |= _stage_shapes(f"{half}.{index}.", stage, config.version == 2)
+    if config.version == 1:
+        shapes = {
+            _respell(name, [(ours, theirs) for theirs, ours in V1_NAMES]): s for name, s in shapes.items()
+        }
+    return shapes
+
+
+def _stage_shapes(prefix: str, stage: TransformerConfig, square_projections: bool) -> Shapes:
+    width, hidden = stage.d_model, stage.dim_feedforward
+    shapes: Shapes = {}
+    if square_projections or stage.input_dimension != width:
+        shapes["input_proj.weight"] = (width, stage.input_dimension)
+    if square_projections or stage.output_dimension != width:
+        shapes["output_proj.weight"] = (stage.output_dimension, width)
+    layer: Shapes = {
+        "self_attn.in_proj.weight": (3 * width, width),
+        "self_attn.out_proj.weight": (width, width),
+        "ffn.0.weight": (hidden, width),
+        "ffn.2.weight": (width, hidden),
+    }
+    vectors = ["norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"]
+    vectors += [scale for scale, _ in SCALED] if stage.layer_scale else []
+    layer |= dict.fromkeys(vectors, (width,))
+    for index in range(stage.num_layers):
+        shapes |= {f"transformer.layers.{index}.{name}": shape for name, shape in layer.items()}
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def _quantizer_shapes(config: QuantizerConfig) -> Shapes:
+    """Projections are convolutions of kernel size 1; upstream has none where the widths agree."""
+    shapes: Shapes = {}
+    for name, wide, narrow in _quantizer_projections(config):
+        if wide != narrow:
+            shapes[f"quantizer.{name}.{GAIN}"] = (wide, 1, 1)
+            shapes[f"quantizer.{name}.{DIRECTION}"] = (wide, narrow, 1)
+            shapes[f"quantizer.{name}.bias"] = (wide,)
+    for index in range(config.num_quantizers):
+        name = f"quantizer.quantizers.{index}.codebook.weight"
+        shapes[name] = (config.codebook_size, config.codebook_dim)
+    return shapes
+
+
+def _quantizer_projections(config: QuantizerConfig) -> Iterator[tuple[str, int, int]]:
+    """(name, rows, columns) of every projection."""
+    yield "input_proj", config.rvq_dim, config.input_dim
+    yield "output_proj", config.output_dim, config.rvq_dim
+    for index in range(config.num_quantizers):
+        yield f"quantizers.{index}.in_proj", config.codebook_dim, config.rvq_dim
+        yield f"quantizers.{index}.out_proj", config.rvq_dim, config.codebook_dim
+
+
+def canonical_weights(config: CodecConfig, weights: Weights) -> tuple[CodecConfig, dict[str, mx.array]]:
+    """Weights under our names, checked against the config; nothing is evaluated.
+
+    Returns:
+        the config with the version that the weights show (a re-saved config may have lost what tells it), and
+        the weights with weight norm and layer scales folded in.
+
+    Raises:
+        CheckpointError: a weight is missing, surplus or of another shape; the message names it.
+    """
+    named = {canonical_name(name): weight for name, weight in weights.items()}
+    config = replace(config, version=_version_of(config, named))
+    original = {canonical_name(name): name for name in (*upstream_shapes(config), *weights)}
+    expected = {canonical_name(name): shape for name, shape in upstream_shapes(config).items()}
+    _check(_with_folded(expected, named), named, original)
+    return config, _fold_layer_scales(_fold_weight_norm(named))
+
+
+def canonical_name(name: str) -> str:
+    """Our name of a tensor of the file."""
+    return _respell(name.removeprefix(FUSED_PREFIX), SPELLINGS)
+
+
+def _respell(name: str, table: Iterable[tuple[str, str]]) -> str:
+    for old, new in table:
+        if name.endswith(f".{old}"):
+            return name[: -len(old)] + new
+    return name
+
+
+def _version_of(config: CodecConfig, named: Weights) -> int:
+    """Only the second generation projects where the widths agree; without such a stage the config decides."""
+    for half, stages in (("encoder", config.encoder), ("decoder", config.decoder)):
+        for index, stage in enumerate(stages):
+            for name in _square_projections(stage):
+                return 2 if f"{half}.{index}.{name}" in named else 1
+    return config.version
+
+
+def _square_projections(stage: StageConfig) -> list[str]:
+    if not isinstance(stage, TransformerConfig):
+        return []
+    ends = (("input_proj.weight", stage.input_dimension), ("output_proj.weight", stage.output_dimension))
+    return [name for name, width in ends if width == stage.d_model]
+
+
+def _with_folded(expected: Shapes, named: Weights) -> Shapes:
+    """What to expect of a file whose weight norm is folded already, in some projections or in all."""
+    expected = dict(expected)
+    for name in [name for name in expected if name.endswith(DIRECTION)]:
+        folded = name.removesuffix(DIRECTION) + "weight"
+        if folded in named:
+            expected[folded] = expected.pop(name)
+            del expected[name.removesuffix(DIRECTION) + GAIN]
+    return expected
+
+
+def _check(expected: Shapes, named: Weights, original: Mapping[str, str]) -> None:
+    problems = []
+    if missing := [original.get(name, name) for name in expected if name not in named]:
+        problems.append(f"lacks {_listing(missing)}")
+    if surplus := [original[name] for name in named if name not in expected]:
+        problems.append(f"has weights this codec does not know: {_listing(surplus)}")
+    for name in sorted(expected.keys() & named.keys()):
+        given = tuple(named[name].shape)
+        if _without_kernel(name, given) != _without_kernel(name, expected[name]):
+            problems.append(
+                f"has {original[name]} of shape {given} where the config asks for {expected[name]}"
+            )
+            break
+    if problems:
+        raise CheckpointError(f"the codec checkpoint {'; it '.join(problems)}.")
+
+
+def _without_kernel(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Frameworks put the kernel axis of a convolution in different places; here it always has size 1."""
+    return tuple(size for size in shape if size != 1) if name.startswith("quantizer.") else shape
+
+
+def _listing(names: list[str], most: int = 3) -> str:
+    names = sorted(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _fold_weight_norm(named: Weights) -> dict[str, mx.array]:
+    """Every gain and direction becomes one matrix (out, in); folded projections lose their kernel axis."""
+    folded: dict[str, mx.array] = {}
+    for name, weight in named.items():
+        if name.endswith(DIRECTION):
+            gain = named[name.removesuffix(DIRECTION) + GAIN]
+            folded[name.removesuffix(DIRECTION) + "weight"] = _normalised(gain, weight)
+        elif name.startswith("quantizer.") and re.search(r"(in|out|input|output)_proj\.weight$", name):
+            folded[name] = weight.reshape(weight.shape[0], -1)
+        elif not name.endswith(GAIN):
+            folded[name] = weight
+    return folded
+
+
+def _normalised(gain: mx.array, direction: mx.array) -> mx.array:
+    rows = direction.astype(mx.float32).reshape(direction.shape[0], -1)
+    return gain.astype(mx.float32).reshape(-1, 1) * rows / mx.sqrt((rows * rows).sum(axis=1, keepdims=True))
+
+
+def _fold_layer_scales(named: dict[str, mx.array]) -> dict[str, mx.array]:
+    """Scaling a branch's output is scaling the rows of its last product."""
+    folded = dict(named)
+    for name in named:
+        for scale, product in SCALED:
+            if name.endswith(scale):
+                target = name.removesuffix(scale) + product
+                rows = folded.pop(name).astype(mx.float32)[:, None]
+                folded[target] = rows * folded[target].astype(mx.float32)
+    return folded
+
+
+def half(weights: Weights, prefix: str, dtype: mx.Dtype) -> list[tuple[str, mx.array]]:
+    """Parameters of the network stored under `prefix` ("encoder." or "decoder."), cast to its dtype.
+
+    Norms stay float32: they act on the residual stream.
+    """
+    return [
+        ("stages." + name.removeprefix(prefix), weight.astype(mx.float32 if ".norm" in name else dtype))
+        for name, weight in weights.items()
+        if name.startswith(prefix)
+    ]
