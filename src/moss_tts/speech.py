@@ -5,7 +5,7 @@ Whole and streamed audio are the same computation with other chunk sizes: nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -71,7 +71,7 @@ class SpeechDecoder:
 
 def speak(
     rows: Iterator[np.ndarray], reader: FrameReader, codec: Callable[[], MossAudioTokenizer], sizes: ChunkSizes
-) -> Iterator[SpeechChunk]:
+) -> Generator[SpeechChunk, None, None]:
     """Chunks of audio as their frames complete; the last one says why it is the last.
 
     Args:

@@ -1,0 +1,281 @@
+"""A loaded checkpoint and its `generate`: request in, audio out.
+
+This file ties the parts together and decides nothing that has a file of its own: options are settled in
+request.py, prompts in processor.py, rows in rows.py, frames in frames.py, sound in speech.py.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from transformers import AutoTokenizer
+
+from moss_tts.architectures import Architecture
+from moss_tts.checkpoint import read_json, read_weights
+from moss_tts.errors import CheckpointError
+from moss_tts.loading import (
+    CheckpointSource,
+    LazyCodec,
+    find_checkpoint,
+    load_architecture,
+    load_config,
+    quantizable,
+)
+from moss_tts.presets import ALIASES, PRESETS, Preset
+from moss_tts.processor import MossTTSProcessor
+from moss_tts.request import MossNormalizedRequest, resolve_generation_request
+from moss_tts.result import GenerationResult
+from moss_tts.rows import Prompts, RowRequest
+from moss_tts.speech import ChunkSizes, SpeechChunk, speak
+
+FIRST_CHUNK_FRAMES = 4
+
+
+class GenerateOptions(TypedDict, total=False):
+    """The named options of `Model.generate`; None is the same as not given.
+
+    What to speak: text, language, tokens | duration_s | seconds (length), quality, sound_event, ambient_sound,
+    scene, conversation, normalize_text. Voice: ref_audio | reference, ref_text, instruct | instruction,
+    dialogue_speakers, mode ("generation" | "continuation"), preset. Sampling: temperature, top_p, top_k and
+    repetition_penalty (audio channels; also as audio_*), text_* for the text channel, seed,
+    n_vq_for_inference, max_tokens (frames of 80 ms). Output: stream, streaming_interval (seconds), verbose.
+    Long texts: long_form and its long_form_* options.
+    """
+
+    ref_audio: Any
+    reference: Any
+    ref_text: str | None
+    instruct: str | None
+    instruction: str | None
+    language: str | None
+    tokens: int | None
+    duration_s: float | None
+    seconds: float | None
+    quality: str | None
+    sound_event: str | None
+    ambient_sound: str | None
+    scene: str | None
+    preset: str | None
+    mode: str | None
+    conversation: Any
+    dialogue_speakers: Any
+    normalize_text: bool | None
+    n_vq_for_inference: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    repetition_penalty: float | None
+    audio_temperature: float | None
+    audio_top_p: float | None
+    audio_top_k: int | None
+    audio_repetition_penalty: float | None
+    text_temperature: float | None
+    text_top_p: float | None
+    text_top_k: int | None
+    text_repetition_penalty: float | None
+    seed: int | None
+    max_tokens: int | None
+    stream: bool | None
+    streaming_interval: float | None
+    verbose: bool | None
+    long_form: bool | None
+    long_form_min_chars: int | None
+    long_form_target_chars: int | None
+    long_form_max_chars: int | None
+    long_form_prefix_audio_seconds: float | None
+    long_form_prefix_audio_max_tokens: int | None
+    long_form_prefix_text_chars: int | None
+    long_form_retry_attempts: int | None
+
+
+class Model:
+    """A checkpoint in memory. Not for use from several threads at once.
+
+    Args:
+        architecture: the network with its way of making rows.
+        processor: packs prompts.
+        codec: asked for when there is something to encode or decode.
+        preset: variant of the checkpoint, used unless a request names another.
+        generation_config: generation_config.json of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture[Any, Any],
+        processor: MossTTSProcessor,
+        codec: LazyCodec,
+        preset: Preset,
+        generation_config: Mapping[str, Any],
+    ) -> None:
+        self.architecture = architecture
+        self.config = architecture.config
+        self.processor = processor
+        self.codec = codec
+        self.preset = preset
+        self._generation_config = generation_config
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the audio generate returns, in Hz."""
+        return int(self.config.sampling_rate)
+
+    # ------------------------------------------------------------------------------------------ generating
+
+    def generate(self, text: str | None = None, **options: Unpack[GenerateOptions]) -> Iterator[GenerationResult]:
+        """Speak a request.
+
+        Arguments are checked when this is called, before the first result is asked for. Without `stream` there
+        is one result; with it, chunks as they are made, the last of which is final. Closing the iterator stops
+        the work.
+
+        Args:
+            text: what to speak.
+            **options: see GenerateOptions.
+
+        Raises:
+            UnknownOptionError: an option that does not exist.
+            RequestError: a bad value, or options that contradict each other.
+            AudioError: a reference that cannot be used.
+            CodecNotFoundError: the checkpoint's codec cannot be had.
+            GenerationError: the model ended without audio.
+        """
+        request = self._resolve_generation_request({"text": text, **options})
+        n_vq = self.architecture.resolve_n_vq(request.n_vq_for_inference)
+        return self._generate(request, n_vq)
+
+    def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
+        return resolve_generation_request(options, self.preset, self._generation_config)
+
+    def _generate(self, request: MossNormalizedRequest, n_vq: int) -> Iterator[GenerationResult]:
+        mx.reset_peak_memory()
+        started = time.perf_counter()
+        prompts = self._prompts(request)
+        chunks = self._speak(request, prompts, n_vq)
+        try:
+            for chunk in chunks if request.stream else [_whole(list(chunks))]:
+                now = time.perf_counter()
+                yield GenerationResult.of(
+                    chunk.audio,
+                    sample_rate=self.sample_rate,
+                    frames=len(chunk.frames),
+                    prompt_rows=prompts.input_ids.shape[1],
+                    seconds=now - started,
+                    peak_memory=mx.get_peak_memory(),
+                    streaming=request.stream,
+                    finish_reason=chunk.finish_reason,
+                )
+                started = now
+        finally:
+            chunks.close()
+            mx.clear_cache()
+
+    def _prompts(self, request: MossNormalizedRequest) -> Prompts:
+        ids, mask = self.processor.prepare_generation_inputs(
+            list(request.messages), request.mode, request.preset.template
+        )
+        return Prompts(np.array(ids), np.array(mask))
+
+    def _speak(
+        self, request: MossNormalizedRequest, prompts: Prompts, n_vq: int
+    ) -> Generator[SpeechChunk, None, None]:
+        seed = secrets.randbits(32) if request.seed is None else request.seed
+        row_request = RowRequest(request.sampling, seed, request.effective_max_tokens)
+        rows = (row[0] for row in self.architecture.rows(prompts, [row_request], n_vq))
+        reader = self.architecture.reader(prompts.input_ids[0], row_request.max_frames, n_vq)
+        sizes = ChunkSizes()
+        if request.stream:
+            frame_rate = self.codec().config.frame_rate
+            sizes = ChunkSizes(FIRST_CHUNK_FRAMES, max(1, round(request.streaming_interval * frame_rate)))
+        return speak(rows, reader, self.codec, sizes)
+
+    # --------------------------------------------------------------------------------------------- loading
+
+    def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
+        """Weights of an upstream, fused or converted file, under this model's names."""
+        return self.architecture.layout.sanitize(weights, self.config.n_vq)
+
+    def model_quant_predicate(self, path: str, module: nn.Module) -> bool:
+        """Whether a module of the network may be quantised."""
+        return quantizable(path, module, self.architecture.protected)
+
+    @classmethod
+    def post_load_hook(
+        cls, architecture: Architecture[Any, Any], source: CheckpointSource, codec: str | Path | None = None
+    ) -> Model:
+        """Give a loaded network its tokenizer, codec and processor.
+
+        Raises:
+            CheckpointError: no usable tokenizer or chat template beside the weights.
+        """
+        lazy_codec = LazyCodec(source, architecture.config, codec)
+        generation_config = source.directory / "generation_config.json"
+        return cls(
+            architecture,
+            MossTTSProcessor(load_tokenizer(source.directory), architecture.config, lazy_codec),
+            lazy_codec,
+            variant_of(source.name, architecture.default_preset),
+            read_json(generation_config) if generation_config.is_file() else {},
+        )
+
+
+def load(
+    name: str | Path,
+    *,
+    dtype: str | None = None,
+    codec: str | Path | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Model:
+    """Load a checkpoint.
+
+    Args:
+        name: its directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if need be.
+        dtype: "float32" or "bfloat16"; by default the checkpoint's own, and float32 on a CPU.
+        codec: directory or hub id of the codec, if it is not beside the weights.
+        revision: branch, tag or commit on the hub.
+        token: hub token.
+
+    Raises:
+        CheckpointError: missing, broken or unfitting files.
+        ConfigError: not a checkpoint of this family.
+    """
+    source = find_checkpoint(name, revision=revision, token=token)
+    config = load_config(source.directory)
+    architecture = load_architecture(source.directory, config, read_weights(source.directory), dtype)
+    return Model.post_load_hook(architecture, source, codec)
+
+
+def load_tokenizer(directory: Path) -> Any:
+    """The tokenizer of a checkpoint; code that a checkpoint brings is never run.
+
+    Raises:
+        CheckpointError: there is none, or it is broken.
+    """
+    if not (directory / "tokenizer.json").is_file():
+        raise CheckpointError(f"{directory} holds no tokenizer.json; copy the checkpoint's tokenizer files there.")
+    try:
+        return AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"the tokenizer in {directory} cannot be loaded: {error}") from error
+
+
+def variant_of(name: str, default: str) -> Preset:
+    """The variant that a checkpoint's name tells, such as ".../MOSS-TTSD-v1.0"; configs do not hold it."""
+    last = re.sub(r"[-.\s]", "_", Path(name).name.lower())
+    known = {alias: PRESETS[target] for alias, target in ALIASES.items() if alias.startswith("moss_")}
+    found = [preset for alias, preset in known.items() if alias.replace("_", "") in last.replace("_", "")]
+    return found[0] if found else PRESETS[default]
+
+
+def _whole(chunks: list[SpeechChunk]) -> SpeechChunk:
+    audio = np.concatenate([chunk.audio for chunk in chunks])
+    frames = np.concatenate([chunk.frames for chunk in chunks if len(chunk.frames)])
+    return SpeechChunk(audio, frames, chunks[-1].finish_reason)
