@@ -132,8 +132,8 @@ def test_ttsd_prompt_has_a_scene_no_tokens_and_names_silent_speakers(real, qwen_
     expected = (
         "<|im_start|>user\n<user_inst>\n- Reference(s):\n[S1]:\n<|audio_start|>" + slots + "<|audio_end|>\n"
         "[S2]: None\n- Instruction:\nNone\n- Tokens:\nNone\n- Quality:\nNone\n- Sound Event:\nNone\n"
-        "- Ambient Sound:\nNone\n- Language:\nEnglish\n- Scene:\nNone\n- Text:\n[S1] Hi. [S2] Oh!\n</user_inst>"
-        "<|im_end|>\n<|im_start|>assistant\n<|audio_start|>"
+        "- Ambient Sound:\nNone\n- Language:\nEnglish\n- Scene:\nNone\n- Text:\n[S1] Hi. [S2] Oh!\n"
+        "</user_inst><|im_end|>\n<|im_start|>assistant\n<|audio_start|>"
     )
     assert rows[:, 0].tolist() == qwen_tokenizer.encode(expected)
 
@@ -194,7 +194,7 @@ def test_typed_control_tokens_add_no_audio_and_no_turn(real, architecture):
 def test_values_are_put_into_the_template_once(tiny):
     processor = tiny["delay"]
     rows = rows_of(processor, UserMessage("{language} {tokens}", instruction="{text}", language="French"))
-    spoken = processor._packer.encoder._tokenizer.decode(rows[:, 0].tolist())
+    spoken = processor.tokenizer.decode(rows[:, 0].tolist())
     assert "- Instruction:\n{text}\n" in spoken
     assert "- Text:\n{language} {tokens}\n</user_inst>" in spoken
 
@@ -283,7 +283,7 @@ def test_neighbouring_placeholders_become_one_block(tiny, first, second, gap):
 
 def test_none_references_keep_the_numbers_of_the_others(tiny):
     processor = tiny["local"]
-    decode = processor._packer.encoder._tokenizer.decode
+    decode = processor.tokenizer.decode
     spoken = decode(rows_of(processor, UserMessage("a", [None, codes(2), None]))[:, 0].tolist())
     assert "- Reference(s):\n[S2]:\n<|audio_start|>" in spoken
     assert "[S1]" not in spoken
@@ -324,18 +324,18 @@ def test_dicts_are_messages(tiny):
 def test_references_of_a_message_are_encoded_in_one_call(tiny):
     calls = []
 
-    def encode(references, codec, n_vq, sampling_rate):
+    def encode(references, *_):
         calls.append(list(references))
         return [codes(len(reference)) for reference in references]
 
-    processor = make_processor(tiny["delay"]._packer.encoder._tokenizer, tiny["delay"].config, encode)
+    processor = make_processor(tiny["delay"].tokenizer, tiny["delay"].config, encode)
     turns = [UserMessage("a", ["one", None, "three"]), AssistantMessage(["four"])]
     processor.prepare_generation_inputs(turns, "continuation")
     assert calls == [["one", "three"], ["four"]]
 
 
 def test_text_alone_asks_nothing_of_the_codec(tiny):
-    processor = make_processor(tiny["delay"]._packer.encoder._tokenizer, tiny["delay"].config, refuse_audio)
+    processor = make_processor(tiny["delay"].tokenizer, tiny["delay"].config, refuse_audio)
     processor.prepare_generation_inputs(UserMessage("a"))
 
 
@@ -351,8 +351,12 @@ def test_joined_codes_are_the_codes_in_order(tiny):
 @pytest.mark.parametrize(
     ("conversation", "mode", "message"),
     [
-        ([UserMessage("a")], "continuation", "ends with a assistant message"),
-        ([UserMessage("a"), AssistantMessage([codes(2)])], "generation", "ends with a user message"),
+        ([UserMessage("a")], "continuation", "last message is the assistant's; here it is the user's"),
+        (
+            [UserMessage("a"), AssistantMessage([codes(2)])],
+            "generation",
+            "last message is the user's",
+        ),
         ([UserMessage("a")], "loss", "unknown mode 'loss'; allowed: generation, continuation"),
         ([], "generation", "expected messages"),
         ("hello", "generation", "expected messages"),
@@ -373,8 +377,9 @@ def test_conversations_that_cannot_be_packed(tiny, conversation, mode, message):
         ({"role": "system", "text": "a"}, "got 'system'"),
         ({"role": "user", "txt": "a"}, "no field 'txt'; allowed: text, reference"),
         ({"role": "assistant", "text": "a"}, "no field 'text'; allowed: audio_codes_list, content"),
-        ({"role": "user", "text": 3}, "text must be str or None, got 3"),
-        ({"role": "user", "text": "a", "tokens": 0}, "tokens must be at least 1"),
+        ({"role": "user", "text": 3}, "text must be text, got 3"),
+        ({"role": "user", "text": "\ud800"}, "text is not valid Unicode"),
+        ({"role": "user", "text": "a", "tokens": 0}, "tokens must be an integer of at least 1, got 0"),
         ({"role": "assistant"}, "1 <|audio|> but 0 pieces"),
         ({"role": "user", "content": "a", "audio_codes_list": ["b.wav"]}, "0 <|audio|> but 1 pieces"),
         ({"role": "assistant", "audio_codes_list": [None]}, "1 <|audio|> but 0 pieces"),
@@ -394,8 +399,8 @@ def test_every_architecture_with_a_config_has_a_packer():
 
 def test_a_tokenizer_of_another_checkpoint_is_refused(tiny):
     config = dataclasses.replace(tiny["delay"].config, im_start_token_id=5)
-    processor = make_processor(tiny["delay"]._packer.encoder._tokenizer, config)
-    with pytest.raises(ConfigError, match="token 5.*different checkpoints"):
+    processor = make_processor(tiny["delay"].tokenizer, config)
+    with pytest.raises(ConfigError, match=r"token 5.*different checkpoints"):
         processor.prepare_generation_inputs(UserMessage("a"))
 
 
@@ -406,26 +411,26 @@ class OtherTemplate:
         self.backend_tokenizer = tokenizer.backend_tokenizer
         self._render = render
 
-    def apply_chat_template(self, messages, add_generation_prompt, tokenize):
-        assert not tokenize
+    def apply_chat_template(self, messages, **options):
+        assert options == {"add_generation_prompt": True, "tokenize": False}
         return self._render(messages[0]["content"])
 
 
 def test_a_template_that_changes_or_fails_is_an_error(tiny):
-    tokenizer, config = tiny["delay"]._packer.encoder._tokenizer, tiny["delay"].config
+    tokenizer, config = tiny["delay"].tokenizer, tiny["delay"].config
 
     def fail(content):
-        raise RuntimeError("no such role")
+        raise RuntimeError(f"no place for {content}")
 
     for render, times in ((str.upper, 0), (lambda content: content * 2, 2)):
         with pytest.raises(ConfigError, match=f"content {times} times"):
             make_processor(OtherTemplate(tokenizer, render), config).prepare_generation_inputs(
                 UserMessage("a")
             )
-    with pytest.raises(RuntimeError, match="no such role"):
+    with pytest.raises(RuntimeError, match="no place for"):
         make_processor(OtherTemplate(tokenizer, fail), config).prepare_generation_inputs(UserMessage("a"))
 
 
 def test_a_tokenizer_without_tokenizer_json_is_refused():
-    with pytest.raises(ConfigError, match="tokenizer.json"):
+    with pytest.raises(ConfigError, match=r"tokenizer\.json"):
         PromptEncoder(object())

@@ -15,7 +15,7 @@ from typing import Any
 
 from moss_tts.dialogue import parse_speakers
 from moss_tts.errors import RequestError, UnknownOptionError
-from moss_tts.prompts import FINAL_ROLE, Message, Reference, as_message
+from moss_tts.prompts import FINAL_ROLE, Message, Reference, as_message, check_text
 from moss_tts.sampling import MAX_SEED
 
 Check = Callable[[str, object], Any]
@@ -36,9 +36,7 @@ def reject_unknown_options(given: Iterable[str], known: Iterable[str]) -> None:
 
 def text(name: str, value: object) -> str | None:
     """Text; blank is absent."""
-    if not isinstance(value, str):
-        raise RequestError(f"{name} must be text, got {value!r}")
-    return value if value.strip() else None
+    return given if (given := check_text(name, value)).strip() else None
 
 
 def flag(name: str, value: object) -> bool:

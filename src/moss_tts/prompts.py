@@ -57,6 +57,21 @@ class Message:
         raise NotImplementedError
 
 
+def check_text(name: str, value: object) -> str:
+    """Text that has a UTF-8 form; half a surrogate pair, which JSON can carry, has none.
+
+    Raises:
+        RequestError: anything else.
+    """
+    if not isinstance(value, str):
+        raise RequestError(f"{name} must be text, got {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{name} is not valid Unicode: {error.reason} at {error.start}") from error
+    return value
+
+
 @dataclass(frozen=True, eq=False)
 class UserMessage(Message):
     """What to speak and how. `reference` is one entry per speaker, None for a speaker without one."""
@@ -80,13 +95,12 @@ class UserMessage(Message):
                 f"got {type(self.reference).__name__}"
             )
         for field in fields(self):
-            value, wanted = getattr(self, field.name), int if field.name == "tokens" else str
-            if field.name != "reference" and value is not None and not isinstance(value, wanted):
-                raise RequestError(
-                    f"UserMessage.{field.name} must be {wanted.__name__} or None, got {value!r}"
-                )
-        if self.tokens is not None and self.tokens < 1:
-            raise RequestError(f"UserMessage.tokens must be at least 1, got {self.tokens}")
+            value = getattr(self, field.name)
+            if field.name not in ("reference", "tokens") and value is not None:
+                check_text(f"UserMessage.{field.name}", value)
+        is_count = isinstance(self.tokens, int) and not isinstance(self.tokens, bool) and self.tokens > 0
+        if self.tokens is not None and not is_count:
+            raise RequestError(f"UserMessage.tokens must be an integer of at least 1, got {self.tokens!r}")
 
     def parts(self, template: PromptTemplate) -> Content:
         """The user template around the fields."""
@@ -131,8 +145,7 @@ class WrittenMessage(Message):
     content: str = AUDIO_PLACEHOLDER
 
     def __post_init__(self) -> None:
-        if not isinstance(self.content, str):
-            raise RequestError(f"a message's content must be str, got {self.content!r}")
+        check_text("a message's content", self.content)
         if not isinstance(self.audio_codes_list, list | tuple):
             raise RequestError(
                 f"a message's audio_codes_list must be a list, got {type(self.audio_codes_list).__name__}"

@@ -7,7 +7,7 @@ then from the caller, who always wins.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -67,7 +67,9 @@ class MossNormalizedRequest:
     """One request as generation reads it.
 
     Attributes:
-        text: what is to be spoken, without the transcript of a prompt.
+        text: what is to be spoken as the caller wrote it, without the transcript of a prompt.
+        normalizes_text: whether text and transcript are cleaned up on their way into the messages;
+            not before, for long texts are cut at the paragraphs that cleaning removes.
         reference: one entry per speaker, None for a speaker without a reference.
         tokens: frames asked for.
         prompt_audio: the recording a continuation goes on from; None where there is none.
@@ -92,6 +94,7 @@ class MossNormalizedRequest:
     prompt_audio: Reference | None = None
     prompt_transcript: str | None = None
     conversation: tuple[Message, ...] = ()
+    normalizes_text: bool = False
     n_vq_for_inference: int | None = None
     seed: int | None = None
     max_tokens: int = DEFAULT_MAX_TOKENS
@@ -116,12 +119,16 @@ class MossNormalizedRequest:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The conversation this request asks the model to go on with."""
+        """The conversation this request asks the model to go on with.
+
+        Raises:
+            RequestError: clean-up leaves nothing of a text.
+        """
         if self.conversation:
-            return self.conversation
-        text = self.text
+            return tuple(self._cleaned_message(message) for message in self.conversation)
+        text = self._cleaned(self.text)
         if self.prompt_transcript is not None:
-            text = join_transcript(self.prompt_transcript, text or "")
+            text = join_transcript(self._cleaned(self.prompt_transcript) or "", text or "")
         user = UserMessage(
             text=text,
             reference=self.reference or None,
@@ -134,6 +141,19 @@ class MossNormalizedRequest:
             scene=self.scene,
         )
         return (user,) if self.prompt_audio is None else (user, AssistantMessage([self.prompt_audio]))
+
+    def _cleaned(self, text: str | None) -> str | None:
+        if text is None or not self.normalizes_text:
+            return text
+        cleaned = normalize_text(text)
+        if not cleaned.strip():
+            raise RequestError(f"clean-up leaves nothing of the text {text!r}; normalize_text=False keeps it")
+        return cleaned
+
+    def _cleaned_message(self, message: Message) -> Message:
+        if isinstance(message, UserMessage):
+            return replace(message, text=self._cleaned(message.text))
+        return message
 
 
 def resolve_generation_request(
@@ -157,11 +177,11 @@ def resolve_generation_request(
     chosen = given.get("preset", preset)
     variant = chosen if isinstance(chosen, Preset) else resolve_preset(chosen)
     check_conflicts(given, variant)
-    clean = _cleaner(given.get("normalize_text", variant.normalizes_text))
-    return MossNormalizedRequest(
+    request = MossNormalizedRequest(
         preset=variant,
         sampling=resolve_sampling(given, variant, generation_config or {}),
-        **_prompt(given, variant, clean),
+        **_prompt(given, variant),
+        normalizes_text=given.get("normalize_text", variant.normalizes_text),
         n_vq_for_inference=given.get("n_vq_for_inference"),
         seed=given.get("seed"),
         max_tokens=given.get("max_tokens", DEFAULT_MAX_TOKENS),
@@ -170,6 +190,9 @@ def resolve_generation_request(
         long_form=_long_form(given),
         verbose=given.get("verbose", False),
     )
+    # A prompt that cannot be written is refused here, not when generation starts.
+    _ = request.messages
+    return request
 
 
 def check_conflicts(given: Options, preset: Preset) -> None:
@@ -236,30 +259,16 @@ def _checked_config(values: Mapping[str, object]) -> Options:
         raise ConfigError(f"generation_config.json: {error}") from error
 
 
-def _cleaner(normalizes: bool) -> Callable[[str], str]:
-    return normalize_text if normalizes else str
-
-
-def _prompt(given: Options, preset: Preset, clean: Callable[[str], str]) -> Options:
+def _prompt(given: Options, preset: Preset) -> Options:
     """The prompt fields of a request, from whichever way the caller gave them."""
     if "conversation" in given:
-        return _conversation_prompt(given, clean)
+        return _conversation_prompt(given)
     fields = {
         name: given.get(name) for name in ("language", "quality", "sound_event", "ambient_sound", "scene")
     }
-    fields |= {"text": _clean(given.get("text"), clean), "tokens": _tokens(given)}
-    if fields[preset.prompt_field] is None:
-        raise RequestError(
-            f"preset {preset.name} needs {preset.prompt_field}, and it cannot be blank; "
-            f"got {given.get(preset.prompt_field)!r}"
-        )
-    return fields | _voice(given, clean)
-
-
-def _clean(text: str | None, clean: Callable[[str], str]) -> str | None:
-    """Cleaned text; None where nothing is left of it."""
-    cleaned = clean(text) if text is not None else ""
-    return cleaned if cleaned.strip() else None
+    if preset.prompt_field not in given:
+        raise RequestError(f"preset {preset.name} needs {preset.prompt_field}, and it cannot be blank")
+    return {**fields, "text": given.get("text"), "tokens": _tokens(given), **_voice(given)}
 
 
 def _tokens(given: Options) -> int | None:
@@ -270,15 +279,15 @@ def _tokens(given: Options) -> int | None:
     return None if seconds is None else max(1, math.ceil(seconds * FRAME_RATE))
 
 
-def _voice(given: Options, clean: Callable[[str], str]) -> Options:
+def _voice(given: Options) -> Options:
     """What tells the model how to sound: instruction, references, a prompt to go on from."""
     instruction = given.get("instruction", given.get("instruct"))
     if "dialogue_speakers" in given:
-        return {"instruction": instruction} | _dialogue_voice(given, clean)
+        return {"instruction": instruction} | _dialogue_voice(given)
     reference: tuple[Reference | None, ...] = given.get("reference") or given.get("ref_audio", ())
     transcript = given.get("ref_text")
     if given.get("mode") == "continuation":
-        return {"instruction": instruction} | _continued_voice(reference, _clean(transcript, clean))
+        return {"instruction": instruction} | _continued_voice(reference, transcript)
     if transcript is not None:
         line = f"Reference transcript: {transcript}"
         instruction = line if instruction is None else f"{instruction}\n{line}"
@@ -293,7 +302,7 @@ def _continued_voice(reference: tuple[Reference | None, ...], transcript: str | 
     return {"prompt_audio": reference[0], "prompt_transcript": transcript}
 
 
-def _dialogue_voice(given: Options, clean: Callable[[str], str]) -> Options:
+def _dialogue_voice(given: Options) -> Options:
     speakers = given["dialogue_speakers"]
     if not SPEAKER_TAG.search(given.get("text", "")):
         raise RequestError("dialogue_speakers needs text with speaker tags: '[S1] ... [S2] ...'")
@@ -306,11 +315,11 @@ def _dialogue_voice(given: Options, clean: Callable[[str], str]) -> Options:
         return {}
     audio, transcript = cloned
     references = tuple(speaker and speaker.reference for speaker in speakers)
-    return {"reference": references, "prompt_audio": audio, "prompt_transcript": clean(transcript)}
+    return {"reference": references, "prompt_audio": audio, "prompt_transcript": transcript}
 
 
-def _conversation_prompt(given: Options, clean: Callable[[str], str]) -> Options:
-    messages = tuple(_cleaned_message(message, clean) for message in given["conversation"])
+def _conversation_prompt(given: Options) -> Options:
+    messages = given["conversation"]
     role = FINAL_ROLE[given["mode"]] if "mode" in given else messages[-1].role
     if messages[-1].role != role:
         raise RequestError(
@@ -319,12 +328,6 @@ def _conversation_prompt(given: Options, clean: Callable[[str], str]) -> Options
         )
     asked = [message for message in messages if isinstance(message, UserMessage)]
     return {"conversation": messages, "tokens": asked[-1].tokens if asked else None}
-
-
-def _cleaned_message(message: Message, clean: Callable[[str], str]) -> Message:
-    if isinstance(message, UserMessage) and message.text is not None:
-        return replace(message, text=clean(message.text))
-    return message
 
 
 def _long_form(given: Options) -> LongFormOptions | None:
