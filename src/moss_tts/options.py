@@ -104,11 +104,6 @@ def conversation(name: str, value: object) -> tuple[Message, ...]:
     return tuple(as_message(message) for message in messages)
 
 
-def preset_name(name: str, value: object) -> str | None:
-    """A preset's name; presets.py knows which exist."""
-    return text(name, value)
-
-
 POSITIVE = number("above 0", lambda value: value > 0)
 NOT_NEGATIVE = number("of at least 0", lambda value: value >= 0)
 SAMPLING: Mapping[str, Check] = {
@@ -144,7 +139,7 @@ OPTIONS: Mapping[str, Check] = {
     "sound_event": text,
     "ambient_sound": text,
     "scene": text,
-    "preset": preset_name,
+    "preset": text,
     "mode": choice(FINAL_ROLE),
     "conversation": conversation,
     "dialogue_speakers": parse_speakers,
