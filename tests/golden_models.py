@@ -16,11 +16,15 @@ from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
-from moss_tts.rows import Prompts, RowRequest, delay_rows, local_rows
+from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowRequest, run as run_rows
 from moss_tts.sampling import ChannelSampling, RowSampling, Sampling, seen_in
 
 TOLERANCE = 1e-4
-MODELS = {DelayConfig: MossTTSDelayModel, LocalConfig: MossTTSLocalModel, LocalV15Config: MossTTSLocalV15Model}
+MODELS = {
+    DelayConfig: MossTTSDelayModel,
+    LocalConfig: MossTTSLocalModel,
+    LocalV15Config: MossTTSLocalV15Model,
+}
 
 
 def load(folder: Path) -> tuple[Any, Any]:
@@ -56,10 +60,13 @@ def left_padded(prompts: list[np.ndarray], config: MossConfig) -> Prompts:
     return Prompts(ids, mask)
 
 
-def rows_of(model: Any, config: Any, prompts: Prompts, requests: list[RowRequest], n_vq: int) -> Iterator[np.ndarray]:
+def rows_of(
+    model: Any, config: Any, prompts: Prompts, requests: list[RowRequest], n_vq: int
+) -> Iterator[np.ndarray]:
     if isinstance(config, DelayConfig):
-        return delay_rows(model, config, prompts, requests)
-    return local_rows(model, config, prompts, requests, n_vq=n_vq, any_text=isinstance(config, LocalConfig))
+        return run_rows(DelayBatch(model, config, prompts, requests))
+    any_text = isinstance(config, LocalConfig)
+    return run_rows(LocalBatch(model, config, prompts, requests, n_vq=n_vq, any_text=any_text))
 
 
 def start_of_output(prompt: np.ndarray, config: Any) -> int:
@@ -74,7 +81,9 @@ def start_length(prompt: np.ndarray, config: Any) -> int:
     return rows if isinstance(config, DelayConfig) else rows - 1
 
 
-def run(model: Any, config: Any, prompts: list[np.ndarray], options: list[dict[str, Any]]) -> list[np.ndarray]:
+def run(
+    model: Any, config: Any, prompts: list[np.ndarray], options: list[dict[str, Any]]
+) -> list[np.ndarray]:
     """Rows each prompt returns, as upstream returns them, generated together."""
     requests = [greedy(option, 1.0) for option in options]
     n_vq = options[0].get("n_vq_for_inference", config.n_vq)
@@ -87,7 +96,9 @@ def run(model: Any, config: Any, prompts: list[np.ndarray], options: list[dict[s
         # Upstream returns the row with the end token, but for v1.5.
         kept = 0 if isinstance(config, LocalV15Config) else 1
         stop = next((index + kept for index, step in enumerate(made) if step[0] == end), len(made))
-        returned.append(np.concatenate([prompt[start_of_output(prompt, config) :], *[r[None] for r in made[:stop]]]))
+        returned.append(
+            np.concatenate([prompt[start_of_output(prompt, config) :], *[r[None] for r in made[:stop]]])
+        )
     return returned
 
 
@@ -126,7 +137,11 @@ def assert_row_follows(
 
 
 def next_v1_5_row(
-    model: MossTTSLocalV15Model, config: LocalV15Config, history: np.ndarray, prompt_rows: int, option: dict[str, Any]
+    model: MossTTSLocalV15Model,
+    config: LocalV15Config,
+    history: np.ndarray,
+    prompt_rows: int,
+    option: dict[str, Any],
 ) -> np.ndarray:
     """The greedy row after `history`, from one pass over all of it."""
     request = greedy(option, 1.0)
@@ -136,7 +151,9 @@ def next_v1_5_row(
     seen = seen_in(generated, config.audio_vocab_size) if generated.shape[1] else None
     slots = mx.array([config.audio_assistant_gen_slot_token_id, config.audio_end_token_id])
     draws = mx.zeros((1, 1 + config.n_vq))
-    row = model.sample_next_channels(hidden, draws, text, audio, n_vq=config.n_vq, text_choices=slots, seen=seen)
+    row = model.sample_next_channels(
+        hidden, draws, text, audio, n_vq=config.n_vq, text_choices=slots, seen=seen
+    )
     return np.array(row)[0]
 
 
@@ -167,7 +184,9 @@ def check_greedy(folder: Path) -> None:
     wanted = golden(folder)
     for name, option in cases(folder).items():
         prompt = wanted[f"{name}.input_ids"][0]
-        np.testing.assert_array_equal(run(model, config, [prompt], [option])[0], wanted[f"{name}.greedy"], name)
+        np.testing.assert_array_equal(
+            run(model, config, [prompt], [option])[0], wanted[f"{name}.greedy"], name
+        )
         assert start_length(prompt, config) == int(wanted[f"{name}.start_length"][0])
 
 

@@ -5,7 +5,7 @@ A new architecture costs a config, a model, a row loop, a frame reader and one l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -18,7 +18,7 @@ from moss_tts.errors import RequestError
 from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
-from moss_tts.rows import Prompts, RowRequest, delay_rows, local_rows
+from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowBatch, RowRequest
 
 C = TypeVar("C", bound=MossConfig)
 N = TypeVar("N", bound=nn.Module)
@@ -51,8 +51,8 @@ class Architecture(Generic[C, N]):
         """
         raise NotImplementedError
 
-    def rows(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Iterator[np.ndarray]:
-        """Rows (B, 1 + Q) of a batch, one array per step."""
+    def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:
+        """Requests whose prompts have been read, ready for their first row."""
         raise NotImplementedError
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
@@ -78,9 +78,9 @@ class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
             )
         return self.config.n_vq
 
-    def rows(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Iterator[np.ndarray]:  # noqa: ARG002
-        """Rows of a batch."""
-        return delay_rows(self.network, self.config, prompts, requests)
+    def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:  # noqa: ARG002
+        """A batch of Delay."""
+        return DelayBatch(self.network, self.config, prompts, requests)
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:  # noqa: ARG002
         """Reads delayed rows."""
@@ -104,9 +104,9 @@ class LocalArchitecture(Architecture[LocalConfig | LocalV15Config, MossTTSLocalM
             raise RequestError(f"n_vq_for_inference must be 1 to {self.config.n_vq} here, got {requested}.")
         return requested
 
-    def rows(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Iterator[np.ndarray]:
-        """Rows of a batch."""
-        return local_rows(self.network, self.config, prompts, requests, n_vq=n_vq)
+    def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:
+        """A batch of Local."""
+        return LocalBatch(self.network, self.config, prompts, requests, n_vq=n_vq)
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
         """Reads rows that are frames."""
@@ -125,7 +125,9 @@ class LocalV15Architecture(LocalArchitecture):
     def resolve_n_vq(self, requested: int | None) -> int:
         """All of them: trained with a fixed depth."""
         if requested not in (None, self.config.n_vq):
-            raise RequestError(f"n_vq_for_inference must be {self.config.n_vq} for Local v1.5, got {requested}.")
+            raise RequestError(
+                f"n_vq_for_inference must be {self.config.n_vq} for Local v1.5, got {requested}."
+            )
         return self.config.n_vq
 
 

@@ -114,10 +114,17 @@ class Qwen3Backbone(nn.Module):
         return [KVCache() for _ in self.layers]
 
 
+def batched(caches: Sequence[Cache]) -> list[Cache]:
+    """The same caches in the form that rows can leave and join."""
+    return [BatchKVCache.merge([cache]) if isinstance(cache, KVCache) else cache for cache in caches]
+
+
 def head_rows(head: nn.Module, ids: mx.array | slice) -> mx.array:
     """Rows (K, D) of a head, for the K ids that can be chosen: the rest of a text head need not be read."""
     if isinstance(head, nn.QuantizedLinear):
         biases = None if head.biases is None else head.biases[ids]
         packed, scales = head.weight[ids], head.scales[ids]
-        return mx.dequantize(packed, scales, biases, group_size=head.group_size, bits=head.bits, mode=head.mode)
+        return mx.dequantize(
+            packed, scales, biases, group_size=head.group_size, bits=head.bits, mode=head.mode
+        )
     return cast(mx.array, head.weight[ids])

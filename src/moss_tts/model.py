@@ -33,7 +33,7 @@ from moss_tts.presets import ALIASES, PRESETS, Preset
 from moss_tts.processor import MossTTSProcessor
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult
-from moss_tts.rows import Prompts, RowRequest
+from moss_tts.rows import Prompts, RowRequest, run
 from moss_tts.speech import ChunkSizes, SpeechChunk, speak
 
 FIRST_CHUNK_FRAMES = 4
@@ -129,7 +129,9 @@ class Model:
 
     # ------------------------------------------------------------------------------------------ generating
 
-    def generate(self, text: str | None = None, **options: Unpack[GenerateOptions]) -> Iterator[GenerationResult]:
+    def generate(
+        self, text: str | None = None, **options: Unpack[GenerateOptions]
+    ) -> Iterator[GenerationResult]:
         """Speak a request.
 
         Arguments are checked when this is called, before the first result is asked for. Without `stream` there
@@ -188,7 +190,7 @@ class Model:
     ) -> Generator[SpeechChunk, None, None]:
         seed = secrets.randbits(32) if request.seed is None else request.seed
         row_request = RowRequest(request.sampling, seed, request.effective_max_tokens)
-        rows = (row[0] for row in self.architecture.rows(prompts, [row_request], n_vq))
+        rows = (row[0] for row in run(self.architecture.batch(prompts, [row_request], n_vq)))
         reader = self.architecture.reader(prompts.input_ids[0], row_request.max_frames, n_vq)
         sizes = ChunkSizes()
         if request.stream:
@@ -260,7 +262,9 @@ def load_tokenizer(directory: Path) -> Any:
         CheckpointError: there is none, or it is broken.
     """
     if not (directory / "tokenizer.json").is_file():
-        raise CheckpointError(f"{directory} holds no tokenizer.json; copy the checkpoint's tokenizer files there.")
+        raise CheckpointError(
+            f"{directory} holds no tokenizer.json; copy the checkpoint's tokenizer files there."
+        )
     try:
         return AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:

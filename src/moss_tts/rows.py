@@ -1,18 +1,21 @@
 """The generation loops: prompts in, one row of 1 + Q channels per request and step out.
 
-One loop per architecture. A loop sees ids only, no text, waveform or file. It issues step t + 1 before it hands
-on row t, so the device never waits for the consumer, and reads one small array per step.
-A consumer may stop at any time; caches belong to the loop and go with it.
+A batch of requests in lockstep is one object per architecture: a step issues a row for each and keeps what the
+next step needs. Between steps, requests may leave and others join. A loop sees ids only, no text, waveform or
+file. Draws, masks, penalties and budgets are per request, so a request's rows do not depend on its neighbours.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.backbone import Cache, batched
 from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.inference_utils import (
@@ -61,82 +64,168 @@ class RowRequest:
     max_frames: int
 
 
-@dataclass(frozen=True)
-class _BatchSampling:
-    """Sampling of a batch: settings per row, the history that penalties look at, and the draws."""
+class RowBatch(ABC):
+    """Requests generated in lockstep.
 
-    text: RowSampling
-    audio: RowSampling
-    seeds: mx.array
-
-    @classmethod
-    def of(cls, requests: Sequence[RowRequest]) -> _BatchSampling:
-        return cls(
-            text=RowSampling.of([request.sampling.text for request in requests]),
-            audio=RowSampling.of([request.sampling.audio for request in requests]),
-            seeds=mx.array([request.seed for request in requests], dtype=mx.uint32),
-        )
-
-
-def delay_rows(
-    model: MossTTSDelayModel, config: DelayConfig, prompts: Prompts, requests: Sequence[RowRequest]
-) -> Iterator[np.ndarray]:
-    """Rows (B, 1 + Q) of Delay, until every request has emitted im_end."""
-    sampling = _BatchSampling.of(requests)
-    cache = model.backbone.make_cache(prompts.padding)
-    input_ids = mx.array(prompts.input_ids)
-    seen = _pooled_seen(input_ids[..., 1:], config) if sampling.audio.penalised else None
-    state = initial_delay_state(prompts.input_ids, config, [request.max_frames for request in requests])
-    hidden = model(input_ids, cache)[:, -1]
-    known, pending = state, None
-    while True:
-        text_ids = _text_candidates(known, config)
-        row = _delay_row(model, config, hidden, state, sampling, text_ids, seen)
-        state = update_delay_scheduler_state(state, row[:, 0], config)
-        if seen is not None:
-            seen = seen | _pooled_seen(row[:, None, 1:], config)
-        hidden = model(row[:, None], cache)[:, -1]
-        mx.async_eval(row, hidden, *state)
-        if pending is not None:
-            yield np.array(pending[0])
-            known = pending[1]
-            if np.array(known.is_stopping).all():
-                return
-        pending = row, state
-
-
-def _text_candidates(known: DelaySchedulerState, config: DelayConfig) -> mx.array | None:
-    """The text ids that the next step can sample; None is the whole vocabulary.
-
-    `known` is one step older than the state the step starts from. A row that was inside a segment, and not at
-    its audio_end, cannot be outside one step later, and inside only the two slots can be sampled.
+    Args:
+        requests: one per row of the batch.
+        cache: caches of the backbone's layers, holding the prompts.
+        hidden: (B, D) the backbone's last hidden states.
+        seen: (B, ?, V) bool, tokens that penalties weaken; None while no request has a penalty.
     """
-    inside = np.array(known.is_audio) & (np.array(known.delayed_lengths) < config.n_vq)
-    if (inside | np.array(known.is_stopping)).all():
-        return mx.array([config.audio_assistant_gen_slot_token_id, config.audio_assistant_delay_slot_token_id])
-    return None
+
+    def __init__(
+        self, requests: Sequence[RowRequest], cache: list[Cache], hidden: mx.array, seen: mx.array | None
+    ) -> None:
+        self.requests = list(requests)
+        self._cache = cache
+        self._hidden = hidden
+        self._seen = seen
+        self._steps = mx.zeros(len(requests), dtype=mx.int32)
+        self._settle_sampling()
+
+    def _settle_sampling(self) -> None:
+        self._text = RowSampling.of([request.sampling.text for request in self.requests])
+        self._audio = RowSampling.of([request.sampling.audio for request in self.requests])
+        self._seeds = mx.array([request.seed for request in self.requests], dtype=mx.uint32)
+
+    @abstractmethod
+    def step(self) -> mx.array:
+        """Issue the next row (B, 1 + Q) of every request; it is evaluated in the background."""
+
+    @abstractmethod
+    def ended(self, rows: np.ndarray) -> np.ndarray:
+        """Which requests of a step's rows (B, 1 + Q) are over: bool (B,)."""
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these requests, in this order."""
+        kept = mx.array(list(rows))
+        self.requests = [self.requests[row] for row in rows]
+        self._cache = batched(self._cache)
+        for cache in self._cache:
+            cache.filter(kept)
+        self._hidden, self._steps = self._hidden[kept], self._steps[kept]
+        self._seen = None if self._seen is None else self._seen[kept]
+        self._settle_sampling()
+
+    def extend(self, other: Any) -> None:
+        """Let the requests of another batch of the same kind join."""
+        self._cache = batched(self._cache)
+        for cache, joining in zip(self._cache, batched(other._cache), strict=True):
+            cache.extend(joining)
+        self._seen = _joined_seen(self, other)
+        self.requests += other.requests
+        self._hidden = mx.concatenate([self._hidden, other._hidden])
+        self._steps = mx.concatenate([self._steps, other._steps])
+        self._settle_sampling()
 
 
-def _delay_row(
-    model: MossTTSDelayModel,
-    config: DelayConfig,
-    hidden: mx.array,
-    state: DelaySchedulerState,
-    sampling: _BatchSampling,
-    text_ids: mx.array | None,
-    seen: mx.array | None,
-) -> mx.array:
-    """Sample one row (B, 1 + Q) from the last hidden states (B, D)."""
-    uniforms = step_uniforms(sampling.seeds, state.steps, 1 + config.n_vq)
-    logits = model.text_logits(hidden, text_ids)
-    ids = mx.arange(config.vocab_size) if text_ids is None else text_ids
-    logits = mx.where(delay_text_mask(state, ids, config), logits, -mx.inf)
-    chosen = ids[sample(logits[:, None], uniforms[:, :1], sampling.text)[:, 0]]
-    forced = build_delay_forced_text_tokens(state, config)
-    text = mx.where(forced >= 0, forced, chosen)
-    codes = sample(model.audio_logits(hidden), uniforms[:, 1:], sampling.audio, _per_channel(seen, config))
-    codes = mx.where(delay_audio_mask(state, config.n_vq), codes, config.audio_pad_code)
-    return mx.concatenate([text[:, None], codes], axis=1).astype(mx.int32)
+def _joined_seen(batch: RowBatch, other: RowBatch) -> mx.array | None:
+    """History masks of two batches; one without penalties needs none, so zeros do."""
+    known = batch._seen if batch._seen is not None else other._seen
+    if known is None:
+        return None
+    shape = known.shape[1:]
+    parts = [
+        part._seen if part._seen is not None else mx.zeros((len(part.requests), *shape), dtype=mx.bool_)
+        for part in (batch, other)
+    ]
+    return mx.concatenate(parts)
+
+
+def run(batch: RowBatch) -> Iterator[np.ndarray]:
+    """Rows (B, 1 + Q), one array per step, until every request is over.
+
+    Step t + 1 is issued before row t is read, so the device never waits for the consumer.
+    """
+    over = np.zeros(len(batch.requests), dtype=bool)
+    pending = batch.step()
+    while not over.all():
+        following = batch.step()
+        rows = np.array(pending)
+        yield rows
+        over |= batch.ended(rows)
+        pending = following
+
+
+class DelayBatch(RowBatch):
+    """Delay: the scheduler's state is on the device, and the host knows it one step late."""
+
+    def __init__(
+        self, model: MossTTSDelayModel, config: DelayConfig, prompts: Prompts, requests: Sequence[RowRequest]
+    ) -> None:
+        self._model, self._config = model, config
+        cache = model.backbone.make_cache(prompts.padding)
+        input_ids = mx.array(prompts.input_ids)
+        penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
+        seen = _pooled_seen(input_ids[..., 1:], config) if penalised else None
+        super().__init__(requests, cache, model(input_ids, cache)[:, -1], seen)
+        budgets = [request.max_frames for request in requests]
+        self._state = initial_delay_state(prompts.input_ids, config, budgets)
+        self._known = self._state
+
+    def step(self) -> mx.array:
+        """Issue a row."""
+        text_ids, self._known = self._text_candidates(), self._state
+        row = self._sample(text_ids)
+        self._state = update_delay_scheduler_state(self._state, row[:, 0], self._config)
+        self._steps = self._steps + 1
+        if self._seen is not None:
+            self._seen = self._seen | _pooled_seen(row[:, None, 1:], self._config)
+        self._hidden = self._model(row[:, None], self._cache)[:, -1]
+        mx.async_eval(row, self._hidden, *self._state)
+        return row
+
+    def ended(self, rows: np.ndarray) -> np.ndarray:
+        """Those that emitted im_end."""
+        return np.asarray(rows[:, 0] == self._config.im_end_token_id)
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these requests."""
+        super().select(rows)
+        kept = mx.array(list(rows))
+        self._state = DelaySchedulerState(*(value[kept] for value in self._state))
+        self._known = DelaySchedulerState(*(value[kept] for value in self._known))
+
+    def extend(self, other: DelayBatch) -> None:
+        """Let others join."""
+        super().extend(other)
+        self._state = _joined_states(self._state, other._state)
+        self._known = _joined_states(self._known, other._known)
+
+    def _text_candidates(self) -> mx.array | None:
+        """The text ids that this step can sample; None is the whole vocabulary.
+
+        What is known is one step older than the state the step starts from. A row that was inside a segment,
+        and not at its audio_end, cannot be outside one step later, and inside only the two slots are sampled.
+        """
+        config, known = self._config, self._known
+        inside = np.array(known.is_audio) & (np.array(known.delayed_lengths) < config.n_vq)
+        if (inside | np.array(known.is_stopping)).all():
+            return mx.array(
+                [config.audio_assistant_gen_slot_token_id, config.audio_assistant_delay_slot_token_id]
+            )
+        return None
+
+    def _sample(self, text_ids: mx.array | None) -> mx.array:
+        """One row (B, 1 + Q) from the last hidden states."""
+        model, config, state = self._model, self._config, self._state
+        uniforms = step_uniforms(self._seeds, self._steps, 1 + config.n_vq)
+        ids = mx.arange(config.vocab_size) if text_ids is None else text_ids
+        logits = model.text_logits(self._hidden, text_ids)
+        logits = mx.where(delay_text_mask(state, ids, config), logits, -mx.inf)
+        chosen = ids[sample(logits[:, None], uniforms[:, :1], self._text)[:, 0]]
+        forced = build_delay_forced_text_tokens(state, config)
+        text = mx.where(forced >= 0, forced, chosen)
+        # Codebook 0 has a history of its own, the others share one.
+        seen = None if self._seen is None else self._seen[:, mx.minimum(mx.arange(config.n_vq), 1)]
+        codes = sample(model.audio_logits(self._hidden), uniforms[:, 1:], self._audio, seen)
+        codes = mx.where(delay_audio_mask(state, config.n_vq), codes, config.audio_pad_code)
+        return mx.concatenate([text[:, None], codes], axis=1).astype(mx.int32)
+
+
+def _joined_states(state: DelaySchedulerState, other: DelaySchedulerState) -> DelaySchedulerState:
+    return DelaySchedulerState(*(mx.concatenate(pair) for pair in zip(state, other, strict=True)))
 
 
 def _pooled_seen(codes: mx.array, config: DelayConfig) -> mx.array:
@@ -148,60 +237,60 @@ def _pooled_seen(codes: mx.array, config: DelayConfig) -> mx.array:
     return mx.stack([seen[:, 0], seen[:, 1:].any(axis=1)], axis=1)
 
 
-def _per_channel(seen: mx.array | None, config: DelayConfig) -> mx.array | None:
-    """Pooled masks (B, 2, V) spread to the codebooks (B, Q, V)."""
-    if seen is None:
-        return None
-    return seen[:, mx.minimum(mx.arange(config.n_vq), 1)]
-
-
-def local_rows(
-    model: MossTTSLocalModel | MossTTSLocalV15Model,
-    config: LocalConfig | LocalV15Config,
-    prompts: Prompts,
-    requests: Sequence[RowRequest],
-    *,
-    n_vq: int,
-    any_text: bool = False,
-) -> Iterator[np.ndarray]:
-    """Rows (B, 1 + Q) of Local, until every request has emitted audio_end.
+class LocalBatch(RowBatch):
+    """Local: a depth model samples the channels of a row one after the other.
 
     Args:
         model: the model.
         config: its config.
         prompts: the packed batch.
-        requests: one per prompt; the budget is the consumer's business, since every row is one frame.
-        n_vq: codebooks to sample; the others are fed back as 0.
+        requests: one per prompt; every row is one frame, so budgets are the reader's business.
+        n_vq: codebooks to sample; v1.0 feeds the others back as 0.
         any_text: sample v1.0's text channel from the whole vocabulary as upstream does, instead of between the
             gen slot and audio_end, the only tokens that mean anything there.
     """
-    sampling = _BatchSampling.of([_as_penalised(request, model) for request in requests])
-    slots = mx.array([config.audio_assistant_gen_slot_token_id, config.audio_end_token_id])
-    cache = model.backbone.make_cache(prompts.padding)
-    input_ids = mx.array(prompts.input_ids)
-    seen = model.seen_in_prompt(input_ids) if sampling.audio.penalised else None
-    hidden = model(input_ids, cache, n_vq)[:, -1]
-    steps = mx.zeros(len(requests), dtype=mx.int32)
-    ended = np.zeros(len(requests), dtype=bool)
-    pending = None
-    while True:
-        uniforms = step_uniforms(sampling.seeds, steps, 1 + config.n_vq)
-        choices = None if any_text else slots
-        row = model.sample_next_channels(
-            hidden, uniforms, sampling.text, sampling.audio, n_vq=n_vq, text_choices=choices, seen=seen
+
+    def __init__(
+        self,
+        model: MossTTSLocalModel | MossTTSLocalV15Model,
+        config: LocalConfig | LocalV15Config,
+        prompts: Prompts,
+        requests: Sequence[RowRequest],
+        *,
+        n_vq: int,
+        any_text: bool = False,
+    ) -> None:
+        self._model, self._config, self._n_vq = model, config, n_vq
+        slots = [config.audio_assistant_gen_slot_token_id, config.audio_end_token_id]
+        self._text_choices = None if any_text else mx.array(slots)
+        requests = [_as_penalised(request, model) for request in requests]
+        cache = model.backbone.make_cache(prompts.padding)
+        input_ids = mx.array(prompts.input_ids)
+        penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
+        seen = model.seen_in_prompt(input_ids) if penalised else None
+        super().__init__(requests, cache, model(input_ids, cache, n_vq)[:, -1], seen)
+
+    def step(self) -> mx.array:
+        """Issue a row."""
+        row = self._model.sample_next_channels(
+            self._hidden,
+            step_uniforms(self._seeds, self._steps, 1 + self._config.n_vq),
+            self._text,
+            self._audio,
+            n_vq=self._n_vq,
+            text_choices=self._text_choices,
+            seen=self._seen,
         )
-        if seen is not None:
-            seen = mark_seen(seen, row[:, 1:])
-        steps = steps + 1
-        hidden = model(row[:, None], cache, n_vq)[:, -1]
-        mx.async_eval(row, hidden)
-        if pending is not None:
-            host = np.array(pending)
-            yield host
-            ended |= host[:, 0] == config.audio_end_token_id
-            if ended.all():
-                return
-        pending = row
+        if self._seen is not None:
+            self._seen = mark_seen(self._seen, row[:, 1:])
+        self._steps = self._steps + 1
+        self._hidden = self._model(row[:, None], self._cache, self._n_vq)[:, -1]
+        mx.async_eval(row, self._hidden)
+        return row
+
+    def ended(self, rows: np.ndarray) -> np.ndarray:
+        """Those that emitted audio_end."""
+        return np.asarray(rows[:, 0] == self._config.audio_end_token_id)
 
 
 def _as_penalised(request: RowRequest, model: MossTTSLocalModel | MossTTSLocalV15Model) -> RowRequest:

@@ -70,7 +70,11 @@ class SpeechDecoder:
 
 
 def speak(
-    rows: Iterator[np.ndarray], reader: FrameReader, codec: Callable[[], MossAudioTokenizer], sizes: ChunkSizes
+    rows: Iterator[np.ndarray],
+    reader: FrameReader,
+    codec: Callable[[], MossAudioTokenizer],
+    sizes: ChunkSizes,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Generator[SpeechChunk, None, None]:
     """Chunks of audio as their frames complete; the last one says why it is the last.
 
@@ -79,6 +83,7 @@ def speak(
         reader: reads them.
         codec: asked for when there is something to decode.
         sizes: frames per chunk.
+        cancelled: looked at once per row; once true, what is complete is decoded and that is all.
 
     Raises:
         GenerationError: the model ended without a frame of audio.
@@ -86,23 +91,29 @@ def speak(
     decoder = SpeechDecoder(codec())
     waiting: list[Frames] = []
     wanted, spoke = sizes.first, False
-    for frames in _frames_of(rows, reader):
+    for frames, last in _frames_of(rows, reader, cancelled):
         waiting.extend(frames)
         ready = sum(len(part.codes) for part in waiting if not part.context)
-        last = reader.finish_reason
-        if ready < wanted and last is None:
-            continue
         spoke = spoke or ready > 0
-        if not spoke:
-            raise GenerationError("the model ended before its first frame of audio; try another seed or text.")
-        yield _chunk(decoder, waiting, last)
-        waiting, wanted = [], sizes.later
+        if last == "stop" and not spoke:
+            raise GenerationError(
+                "the model ended before its first frame of audio; try another seed or text."
+            )
+        if ready >= wanted or last is not None:
+            yield _chunk(decoder, waiting, last)
+            waiting, wanted = [], sizes.later
 
 
-def _frames_of(rows: Iterator[np.ndarray], reader: FrameReader) -> Iterator[list[Frames]]:
-    yield reader.start()
+def _frames_of(
+    rows: Iterator[np.ndarray], reader: FrameReader, cancelled: Callable[[], bool]
+) -> Iterator[tuple[list[Frames], FinishReason | None]]:
+    """Frames as they complete, and with the last ones the reason why they are the last."""
+    yield reader.start(), None
     for row in rows:
-        yield reader.push(row)
+        if cancelled():
+            yield [], "cancelled"
+            return
+        yield reader.push(row), reader.finish_reason
         if reader.finish_reason is not None:
             return
     raise AssertionError("the row loop ended before its reader")
@@ -111,7 +122,9 @@ def _frames_of(rows: Iterator[np.ndarray], reader: FrameReader) -> Iterator[list
 def _chunk(decoder: SpeechDecoder, parts: list[Frames], last: FinishReason | None) -> SpeechChunk:
     audio = [decoder.silence] + [decoder.decode(part) for part in _merged(parts)]
     codes = [part.codes for part in parts if not part.context]
-    return SpeechChunk(np.concatenate(audio), np.concatenate(codes) if codes else np.zeros((0, 0), np.int32), last)
+    return SpeechChunk(
+        np.concatenate(audio), np.concatenate(codes) if codes else np.zeros((0, 0), np.int32), last
+    )
 
 
 def _merged(parts: list[Frames]) -> list[Frames]:
