@@ -60,7 +60,8 @@ def as_samples(audio: Array, config: CodecConfig, name: str = "audio", least_fra
         raise AudioError(
             f"{name} has {samples.shape[-1]} samples, fewer than the {config.downsample_rate} of one frame."
         )
-    samples = samples.astype(mx.float32).reshape(-1, channels, samples.shape[-1])
+    batch = samples.shape[0] if rank == 3 else 1
+    samples = samples.astype(mx.float32).reshape(batch, channels, samples.shape[-1])
     if not mx.isfinite(samples).all().item():
         raise AudioError(f"{name} has samples that are not finite numbers.")
     return samples

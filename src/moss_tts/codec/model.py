@@ -30,7 +30,7 @@ from moss_tts.codec.inputs import (
 )
 from moss_tts.codec.quantizer import Quantizer
 from moss_tts.codec.transformer import Counts, Network, NetworkState
-from moss_tts.codec.weights import Weights, canonical_weights, half
+from moss_tts.codec.weights import Weights, canonical_weights, network_parameters
 
 # 5 s: enough frames for efficient products at the lowest rate, few enough that little of a window is masked.
 CHUNK_FRAMES = 64
@@ -154,7 +154,7 @@ class MossAudioTokenizer:
         stages = self.config.encoder if down else self.config.decoder
         square = self.config.version == 2
         network = Network(stages, down=down, dtype=self._dtype, square_projections=square)
-        network.load_weights(half(weights, prefix, self._dtype), strict=True)
+        network.load_weights(network_parameters(weights, prefix, self._dtype), strict=True)
         mx.eval(network.parameters())
         return network
 

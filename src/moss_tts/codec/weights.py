@@ -107,7 +107,10 @@ def canonical_weights(config: CodecConfig, weights: Weights) -> tuple[CodecConfi
     Raises:
         CheckpointError: a weight is missing, surplus or of another shape; the message names it.
     """
-    named = {canonical_name(name): weight for name, weight in weights.items()}
+    named: dict[str, mx.array] = {}
+    for name, weight in weights.items():
+        if named.setdefault(canonical_name(name), weight) is not weight:
+            raise CheckpointError(f"the codec checkpoint has {name} twice, under two spellings.")
     config = replace(config, version=_version_of(config, named))
     original = {canonical_name(name): name for name in (*upstream_shapes(config), *weights)}
     expected = {canonical_name(name): shape for name, shape in upstream_shapes(config).items()}
@@ -213,7 +216,7 @@ def _fold_layer_scales(named: dict[str, mx.array]) -> dict[str, mx.array]:
     return folded
 
 
-def half(weights: Weights, prefix: str, dtype: mx.Dtype) -> list[tuple[str, mx.array]]:
+def network_parameters(weights: Weights, prefix: str, dtype: mx.Dtype) -> list[tuple[str, mx.array]]:
     """Parameters of the network stored under `prefix` ("encoder." or "decoder."), cast to its dtype.
 
     Norms stay float32: they act on the residual stream.
