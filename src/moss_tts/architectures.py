@@ -94,7 +94,11 @@ class LocalArchitecture(Architecture[LocalConfig | LocalV15Config, MossTTSLocalM
     network_class: ClassVar[type[Any]] = MossTTSLocalModel
     layout = MossTTSLocalModel.layout
     default_preset = "moss_tts_local"
-    protected = ("lm_heads", "local_to_speech_embedding_mlps", "speech_embedding_to_local_mlp")
+    protected: ClassVar[tuple[str, ...]] = (
+        "lm_heads",
+        "local_to_speech_embedding_mlps",
+        "speech_embedding_to_local_mlp",
+    )
 
     def resolve_n_vq(self, requested: int | None) -> int:
         """Any prefix of the codebooks."""
@@ -125,9 +129,7 @@ class LocalV15Architecture(LocalArchitecture):
     def resolve_n_vq(self, requested: int | None) -> int:
         """All of them: trained with a fixed depth."""
         if requested not in (None, self.config.n_vq):
-            raise RequestError(
-                f"n_vq_for_inference must be {self.config.n_vq} for Local v1.5, got {requested}."
-            )
+            raise RequestError(f"n_vq_for_inference must be {self.config.n_vq} for Local v1.5, got {requested}.")
         return self.config.n_vq
 
 

@@ -124,7 +124,5 @@ def head_rows(head: nn.Module, ids: mx.array | slice) -> mx.array:
     if isinstance(head, nn.QuantizedLinear):
         biases = None if head.biases is None else head.biases[ids]
         packed, scales = head.weight[ids], head.scales[ids]
-        return mx.dequantize(
-            packed, scales, biases, group_size=head.group_size, bits=head.bits, mode=head.mode
-        )
+        return mx.dequantize(packed, scales, biases, group_size=head.group_size, bits=head.bits, mode=head.mode)
     return cast(mx.array, head.weight[ids])

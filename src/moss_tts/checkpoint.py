@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -114,7 +114,8 @@ def _join(stack: Stack, weights: dict[str, mx.array], count: int) -> dict[str, m
 
 def parameter_shapes(model: nn.Module) -> Shapes:
     """Names and shapes of a module's parameters; nothing is evaluated."""
-    return {name: tuple(value.shape) for name, value in tree_flatten(model.parameters())}
+    flat: list[tuple[str, mx.array]] = tree_flatten(model.parameters())  # type: ignore[assignment]
+    return {name: tuple(value.shape) for name, value in flat}
 
 
 def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Layout) -> None:
@@ -160,7 +161,7 @@ def read_weights(directory: Path) -> dict[str, mx.array]:
     weights: dict[str, mx.array] = {}
     for path in weight_files(directory):
         check_safetensors(path)
-        weights |= mx.load(str(path))
+        weights |= cast(dict[str, mx.array], mx.load(str(path)))
     return weights
 
 

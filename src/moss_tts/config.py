@@ -41,9 +41,7 @@ HARMLESS_KEYS = frozenset(
 def _reject_unknown(raw: Raw, known: frozenset[str], where: str) -> None:
     unknown = sorted(set(raw) - known - HARMLESS_KEYS)
     if unknown:
-        raise ConfigError(
-            f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}."
-        )
+        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
 
 
 def _integer(raw: Raw, key: str, where: str, default: int | None = None, least: int = 0) -> int:
@@ -70,9 +68,7 @@ def _mapping(raw: Raw, key: str, where: str) -> Raw:
 
 def _demand(raw: Raw, key: str, allowed: tuple[Any, ...], where: str) -> None:
     if key in raw and raw[key] not in allowed:
-        raise ConfigError(
-            f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}."
-        )
+        raise ConfigError(f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}.")
 
 
 @dataclass(frozen=True)
@@ -104,9 +100,7 @@ class BackboneConfig:
         _demand(raw, "hidden_act", ("silu",), where)
         _demand(raw, "use_sliding_window", (False, None), where)
         if set(raw.get("layer_types") or ["full_attention"]) != {"full_attention"}:
-            raise ConfigError(
-                f"{where}: layer_types may hold full_attention only, got {raw['layer_types']!r}."
-            )
+            raise ConfigError(f"{where}: layer_types may hold full_attention only, got {raw['layer_types']!r}.")
         hidden = _integer(raw, "hidden_size", where, least=1)
         heads = _integer(raw, "num_attention_heads", where, least=1)
         config = cls(
@@ -190,8 +184,7 @@ class MossConfig:
         for key, inner in (("hidden_size", backbone.hidden_size), ("vocab_size", backbone.vocab_size)):
             _demand(raw, key, (inner, None), where)
         ids = {
-            name: _integer(raw, name, where, default)
-            for name, default in {**ID_DEFAULTS, **cls.id_defaults}.items()
+            name: _integer(raw, name, where, default) for name, default in {**ID_DEFAULTS, **cls.id_defaults}.items()
         }
         # VoiceGenerator's config calls the slot gen_token_id.
         if "gen_token_id" in raw:
@@ -400,9 +393,7 @@ def config_class(raw: Raw) -> type[MossConfig]:
     if kind == "moss_tts_local" or "gpt2_config" in raw:
         return LocalV15Config
     if kind == "moss-audio-tokenizer":
-        raise ConfigError(
-            "this is the codec (MOSS-Audio-Tokenizer), not a speech model; give the model's directory."
-        )
+        raise ConfigError("this is the codec (MOSS-Audio-Tokenizer), not a speech model; give the model's directory.")
     raise ConfigError(
         f"config.json has model_type {kind!r}; supported: 'moss_tts_delay' (MOSS-TTS, TTSD, VoiceGenerator, "
         "SoundEffect and Local v1.0), 'moss_tts_local' (Local v1.5)."

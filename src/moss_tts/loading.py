@@ -16,7 +16,6 @@ import mlx.core as mx
 import mlx.nn as nn
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from mlx.utils import tree_flatten
 
 from moss_tts.architectures import ARCHITECTURES, Architecture
 from moss_tts.checkpoint import load_strict, read_json, read_weights
@@ -241,8 +240,3 @@ def _codec_directory(name: str | Path, cached_only: bool) -> Path:
         return find_checkpoint(name, cached_only=cached_only).directory
     except CheckpointError as error:
         raise CodecNotFoundError(f"no codec: {error}") from error
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Values stored in a network; packed ones count as the numbers they stand for."""
-    return sum(value.size for _, value in tree_flatten(network.parameters()))

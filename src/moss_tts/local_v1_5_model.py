@@ -7,7 +7,7 @@ frame and the end; output q gives codebook q through a head that is codebook q's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -135,7 +135,7 @@ class MossTTSLocalV15Model(nn.Module):
         audio: RowSampling,
         *,
         n_vq: int,
-        text_choices: mx.array,
+        text_choices: mx.array | None,
         seen: mx.array | None = None,
     ) -> mx.array:
         """Sample one row of each request: hidden (B, D), uniforms (B, 1 + Q) -> (B, 1 + Q) int32.
@@ -146,9 +146,10 @@ class MossTTSLocalV15Model(nn.Module):
             text: sampling of the choice between `text_choices`.
             audio: sampling of the codebooks.
             n_vq: codebooks, all of them.
-            text_choices: the assistant slot and audio_end.
+            text_choices: (2,) the assistant slot and audio_end; there is no other choice in this architecture.
             seen: (B, Q, audio_vocab) bool, codes that the penalty weakens.
         """
+        assert text_choices is not None
         cache = [ConcatenateKVCache() for _ in self.local_transformer.h]
         state = self.local_transformer(hidden[:, None], cache)[:, 0]
         choice = sample(self._text_logits(state, text_choices)[:, None], uniforms[:, :1], text)[:, 0]
@@ -168,5 +169,5 @@ class MossTTSLocalV15Model(nn.Module):
         return (state @ head_rows(self.text_embedding, choices).T).astype(mx.float32)
 
     def _code_logits(self, codebook: int, state: mx.array) -> mx.array:
-        rows: Any = slice(codebook * self._codebook, (codebook + 1) * self._codebook)
+        rows = slice(codebook * self._codebook, (codebook + 1) * self._codebook)
         return (state @ head_rows(self.audio_embedding, rows).T).astype(mx.float32)

@@ -129,9 +129,7 @@ class Model:
 
     # ------------------------------------------------------------------------------------------ generating
 
-    def generate(
-        self, text: str | None = None, **options: Unpack[GenerateOptions]
-    ) -> Iterator[GenerationResult]:
+    def generate(self, text: str | None = None, **options: Unpack[GenerateOptions]) -> Iterator[GenerationResult]:
         """Speak a request.
 
         Arguments are checked when this is called, before the first result is asked for. Without `stream` there
@@ -185,9 +183,7 @@ class Model:
         )
         return Prompts(np.array(ids), np.array(mask))
 
-    def _speak(
-        self, request: MossNormalizedRequest, prompts: Prompts, n_vq: int
-    ) -> Generator[SpeechChunk, None, None]:
+    def _speak(self, request: MossNormalizedRequest, prompts: Prompts, n_vq: int) -> Generator[SpeechChunk, None, None]:
         seed = secrets.randbits(32) if request.seed is None else request.seed
         row_request = RowRequest(request.sampling, seed, request.effective_max_tokens)
         rows = (row[0] for row in run(self.architecture.batch(prompts, [row_request], n_vq)))
@@ -262,9 +258,7 @@ def load_tokenizer(directory: Path) -> Any:
         CheckpointError: there is none, or it is broken.
     """
     if not (directory / "tokenizer.json").is_file():
-        raise CheckpointError(
-            f"{directory} holds no tokenizer.json; copy the checkpoint's tokenizer files there."
-        )
+        raise CheckpointError(f"{directory} holds no tokenizer.json; copy the checkpoint's tokenizer files there.")
     try:
         return AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -202,9 +202,7 @@ class DelayBatch(RowBatch):
         config, known = self._config, self._known
         inside = np.array(known.is_audio) & (np.array(known.delayed_lengths) < config.n_vq)
         if (inside | np.array(known.is_stopping)).all():
-            return mx.array(
-                [config.audio_assistant_gen_slot_token_id, config.audio_assistant_delay_slot_token_id]
-            )
+            return mx.array([config.audio_assistant_gen_slot_token_id, config.audio_assistant_delay_slot_token_id])
         return None
 
     def _sample(self, text_ids: mx.array | None) -> mx.array:
@@ -225,7 +223,7 @@ class DelayBatch(RowBatch):
 
 
 def _joined_states(state: DelaySchedulerState, other: DelaySchedulerState) -> DelaySchedulerState:
-    return DelaySchedulerState(*(mx.concatenate(pair) for pair in zip(state, other, strict=True)))
+    return DelaySchedulerState(*(mx.concatenate(list(pair)) for pair in zip(state, other, strict=True)))
 
 
 def _pooled_seen(codes: mx.array, config: DelayConfig) -> mx.array:

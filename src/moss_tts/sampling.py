@@ -56,7 +56,7 @@ class RowSampling:
     def of(cls, rows: Sequence[ChannelSampling]) -> RowSampling:
         """Stack the settings of B rows."""
 
-        def column(values: Sequence[float], dtype: mx.Dtype) -> mx.array:
+        def column(values: list[float], dtype: mx.Dtype) -> mx.array:
             return mx.array(values, dtype=dtype).reshape(-1, 1, 1)
 
         unlimited = any(row.top_k == 0 for row in rows)

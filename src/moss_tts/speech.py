@@ -96,9 +96,7 @@ def speak(
         ready = sum(len(part.codes) for part in waiting if not part.context)
         spoke = spoke or ready > 0
         if last == "stop" and not spoke:
-            raise GenerationError(
-                "the model ended before its first frame of audio; try another seed or text."
-            )
+            raise GenerationError("the model ended before its first frame of audio; try another seed or text.")
         if ready >= wanted or last is not None:
             yield _chunk(decoder, waiting, last)
             waiting, wanted = [], sizes.later
@@ -122,9 +120,7 @@ def _frames_of(
 def _chunk(decoder: SpeechDecoder, parts: list[Frames], last: FinishReason | None) -> SpeechChunk:
     audio = [decoder.silence] + [decoder.decode(part) for part in _merged(parts)]
     codes = [part.codes for part in parts if not part.context]
-    return SpeechChunk(
-        np.concatenate(audio), np.concatenate(codes) if codes else np.zeros((0, 0), np.int32), last
-    )
+    return SpeechChunk(np.concatenate(audio), np.concatenate(codes) if codes else np.zeros((0, 0), np.int32), last)
 
 
 def _merged(parts: list[Frames]) -> list[Frames]:
