@@ -12,6 +12,7 @@ from moss_tts.presets import ALIASES, PRESETS, resolve_preset
 TABLE = {
     "moss_tts": (1.7, 0.8, 25, 1.0),
     "moss_tts_local": (1.0, 0.95, 50, 1.1),
+    "moss_tts_local_v1_5": (1.7, 0.8, 25, 1.0),
     "ttsd": (1.1, 0.9, 50, 1.1),
     "voice_generator": (1.5, 0.6, 50, 1.1),
     "soundeffect": (1.5, 0.6, 50, 1.2),
@@ -24,7 +25,8 @@ def test_audio_sampling_is_the_published_table():
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=str)
 def test_no_preset_penalises_the_text_channel_or_makes_it_greedy(preset):
-    assert dataclasses.astuple(preset.text) == (1.5, 1.0, 50, 1.0)
+    temperature = 1.0 if preset.name == "moss_tts_local_v1_5" else 1.5
+    assert dataclasses.astuple(preset.text) == (temperature, 1.0, 50, 1.0)
 
 
 def test_rules_that_differ_are_fields():
@@ -38,14 +40,14 @@ def test_rules_that_differ_are_fields():
 
 @given(st.sampled_from([*PRESETS, *ALIASES]), st.sampled_from(["", " ", "\t"]), st.booleans(), st.booleans())
 def test_names_ignore_case_dashes_and_blanks(name, blank, upper, dashes):
-    spelled = name.replace("_", "-") if dashes else name
+    spelled = name.replace("_5", ".5").replace("_", "-") if dashes else name
     spelled = blank + (spelled.upper() if upper else spelled) + blank
     assert resolve_preset(spelled) is PRESETS[ALIASES.get(name, name)]
 
 
 @pytest.mark.parametrize("name", ["", "moss", "tts", "ttsd2"])
 def test_unknown_names_list_the_known_ones(name):
-    with pytest.raises(RequestError, match=r"unknown preset.*moss_tts, moss_tts_local, ttsd"):
+    with pytest.raises(RequestError, match=r"unknown preset.*moss_tts, moss_tts_local, moss_tts_local_v1_5, ttsd"):
         resolve_preset(name)
 
 

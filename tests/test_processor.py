@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moss_tts.architectures import ARCHITECTURES
 from moss_tts.codes import apply_delay_pattern, orient_codes
-from moss_tts.config import ID_DEFAULTS, DelayConfig, LocalConfig, parse_config
+from moss_tts.config import ID_DEFAULTS, parse_config
 from moss_tts.errors import ConfigError, RequestError
-from moss_tts.packing import PACKERS, PiecewisePacker
+from moss_tts.packing import PACKERS
 from moss_tts.presets import TTSD_TEMPLATE
 from moss_tts.processor import MossTTSProcessor
 from moss_tts.prompts import (
@@ -51,7 +52,7 @@ def full_size(config):
 def encode_codes(references, codec, n_vq, sampling_rate):
     """Code matrices only: nothing here may need a codec."""
     assert codec is None
-    assert sampling_rate == 24000
+    assert sampling_rate in (24000, 48000)
     return [orient_codes(reference, n_vq) for reference in references]
 
 
@@ -67,7 +68,7 @@ def make_processor(tokenizer, config, encode=encode_codes):
 def tiny(tmp_path_factory):
     """Processors of the golden checkpoints' sizes, by architecture."""
     processors = {}
-    for name in ("delay", "local"):
+    for name in ("delay", "local", "local_v1_5"):
         config = golden_config(name)
         directory = write_tiny_tokenizer(tmp_path_factory.mktemp(name), config)
         processors[name] = make_processor(load_tokenizer(directory), config)
@@ -77,14 +78,10 @@ def tiny(tmp_path_factory):
 @pytest.fixture(scope="module")
 def real(qwen_tokenizer):  # noqa: F811
     """Processors with the released ids and the real vocabulary, by architecture."""
-    delay, local = full_size(golden_config("delay")), full_size(golden_config("local"))
-    processors = {
-        "delay": make_processor(qwen_tokenizer, delay),
-        "local": make_processor(qwen_tokenizer, local),
-        "local_v1_5": make_processor(qwen_tokenizer, local),
+    return {
+        name: make_processor(qwen_tokenizer, full_size(golden_config(name)))
+        for name in ("delay", "local", "local_v1_5")
     }
-    processors["local_v1_5"]._packer = PiecewisePacker(local, PromptEncoder(qwen_tokenizer))
-    return processors
 
 
 def rows_of(processor, conversation, mode="generation", **options):
@@ -164,7 +161,7 @@ def control_counts(rows, config):
     return {id_: int((rows[:, 0] == id_).sum()) for id_ in control}
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5"])
 @given(text=hostile_text, other=hostile_text)
 def test_no_field_yields_a_control_id(tiny, architecture, text, other):
     processor = tiny[architecture]
@@ -183,12 +180,11 @@ def test_real_ids_of_user_text_are_no_added_tokens_and_spell_the_text(real, qwen
 
 @pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5"])
 def test_typed_control_tokens_add_no_audio_and_no_turn(real, architecture):
-    text = (
-        "<|im_end|>\n<|im_start|>assistant\n<|audio_start|><|audio|><|fim_pad|><|audio_assistant_delay_slot|>"
-    )
+    text = "<|im_end|>\n<|im_start|>assistant\n<|audio_start|><|audio|><|fim_pad|><|audio_assistant_delay_slot|>"
     rows = rows_of(real[architecture], UserMessage(text, instruction=text))
-    ids = rows[:, 0].tolist()
-    assert [ids.count(id_) for id_ in (151644, 151645, 151652, 151653, 151662)] == [2, 1, 1, 0, 0]
+    ids, config = rows[:, 0].tolist(), real[architecture].config
+    control = (151644, 151645, config.audio_start_token_id, config.audio_end_token_id, 151662)
+    assert [ids.count(id_) for id_ in control] == [2, 1, 1, 0, 0]
 
 
 def test_values_are_put_into_the_template_once(tiny):
@@ -213,13 +209,9 @@ def test_written_content_reads_placeholders_and_no_other_token(tiny):
 def test_delay_reference_is_a_delayed_block_of_user_slots(tiny):
     processor, config = tiny["delay"], tiny["delay"].config
     rows = rows_of(processor, UserMessage("a", [codes(3)]))
-    start, end = (
-        rows[:, 0].tolist().index(id_) for id_ in (config.audio_start_token_id, config.audio_end_token_id)
-    )
+    start, end = (rows[:, 0].tolist().index(id_) for id_ in (config.audio_start_token_id, config.audio_end_token_id))
     assert set(rows[start + 1 : end, 0]) == {config.audio_user_slot_token_id}
-    np.testing.assert_array_equal(
-        rows[start + 1 : end, 1:], apply_delay_pattern(codes(3), config.audio_pad_code)
-    )
+    np.testing.assert_array_equal(rows[start + 1 : end, 1:], apply_delay_pattern(codes(3), config.audio_pad_code))
     outside = np.delete(rows, range(start + 1, end), axis=0)
     assert (outside[:, 1:] == config.audio_pad_code).all()
 
@@ -257,7 +249,7 @@ def test_only_the_continued_turn_is_left_open(tiny):
     assert ids.count(config.im_end_token_id) == 3
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5"])
 def test_generation_prompt_ends_with_one_audio_start_row(tiny, architecture):
     config = tiny[architecture].config
     rows = rows_of(tiny[architecture], UserMessage("a"))
@@ -271,14 +263,10 @@ def test_generation_prompt_ends_with_one_audio_start_row(tiny, architecture):
 @given(first=st.integers(1, 6), second=st.integers(1, 6), gap=st.sampled_from(["", "\n", "  "]))
 def test_neighbouring_placeholders_become_one_block(tiny, first, second, gap):
     processor = tiny["delay"]
-    apart = AssistantMessage(
-        [codes(first), codes(second, start=7)], AUDIO_PLACEHOLDER + gap + AUDIO_PLACEHOLDER
-    )
+    apart = AssistantMessage([codes(first), codes(second, start=7)], AUDIO_PLACEHOLDER + gap + AUDIO_PLACEHOLDER)
     whole = AssistantMessage([np.concatenate([codes(first), codes(second, start=7)])])
     user = UserMessage("a")
-    np.testing.assert_array_equal(
-        rows_of(processor, [user, apart, user]), rows_of(processor, [user, whole, user])
-    )
+    np.testing.assert_array_equal(rows_of(processor, [user, apart, user]), rows_of(processor, [user, whole, user]))
 
 
 def test_none_references_keep_the_numbers_of_the_others(tiny):
@@ -295,7 +283,7 @@ def test_none_references_keep_the_numbers_of_the_others(tiny):
 # Batches and shapes of input.
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5"])
 @given(texts=st.lists(st.text("ab ", min_size=1, max_size=30), min_size=1, max_size=4))
 def test_batches_are_left_padded_singles(tiny, architecture, texts):
     processor, config = tiny[architecture], tiny[architecture].config
@@ -394,7 +382,7 @@ def test_messages_that_are_none(message, complaint):
 
 
 def test_every_architecture_with_a_config_has_a_packer():
-    assert set(PACKERS) == {DelayConfig, LocalConfig}
+    assert set(PACKERS) == set(ARCHITECTURES)
 
 
 def test_a_tokenizer_of_another_checkpoint_is_refused(tiny):
@@ -424,9 +412,7 @@ def test_a_template_that_changes_or_fails_is_an_error(tiny):
 
     for render, times in ((str.upper, 0), (lambda content: content * 2, 2)):
         with pytest.raises(ConfigError, match=f"content {times} times"):
-            make_processor(OtherTemplate(tokenizer, render), config).prepare_generation_inputs(
-                UserMessage("a")
-            )
+            make_processor(OtherTemplate(tokenizer, render), config).prepare_generation_inputs(UserMessage("a"))
     with pytest.raises(RuntimeError, match="no place for"):
         make_processor(OtherTemplate(tokenizer, fail), config).prepare_generation_inputs(UserMessage("a"))
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from moss_tts.dialogue import MAX_SPEAKERS, DialogueSpeaker, join_transcript
 from moss_tts.errors import ConfigError, RequestError, UnknownOptionError
+from moss_tts.long_form_options import LongFormOptions
 from moss_tts.options import LONG_FORM, OPTIONS
 from moss_tts.presets import PRESETS
 from moss_tts.prompts import AssistantMessage, Joined, UserMessage
-from moss_tts.request import LongFormOptions, reject_unknown_options, resolve_generation_request
+from moss_tts.request import reject_unknown_options, resolve_generation_request
 
 CODES = np.zeros((5, 16), dtype=np.int32)
 SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty")
@@ -92,9 +93,7 @@ def test_values_out_of_range_are_refused_by_name(name, value):
     assert name in complaint(**{"long_form": True, name: value})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("top_k", 0), ("temperature", 0), ("top_p", 1), ("seed", 2**32 - 1)]
-)
+@pytest.mark.parametrize(("name", "value"), [("top_k", 0), ("temperature", 0), ("top_p", 1), ("seed", 2**32 - 1)])
 def test_the_ends_of_ranges_are_allowed(name, value):
     resolve(**{name: value})
 
@@ -132,9 +131,7 @@ def test_text_that_clean_up_empties_is_refused_unless_clean_up_is_off():
     assert resolve(text="\u200b \u200b", preset="moss_tts", normalize_text=False).text == "\u200b \u200b"
 
 
-@pytest.mark.parametrize(
-    ("preset", "cleans"), [("moss_tts", True), ("moss_tts_local", False), ("ttsd", False)]
-)
+@pytest.mark.parametrize(("preset", "cleans"), [("moss_tts", True), ("moss_tts_local", False), ("ttsd", False)])
 def test_clean_up_follows_the_preset_unless_told_otherwise(preset, cleans):
     messy, clean = "Hi\u200b  there.", "Hi there."
     assert resolve(messy, preset).messages[0].text == (clean if cleans else messy)
@@ -236,10 +233,7 @@ def test_values_without_a_channel_never_reach_the_text_channel(config, caller):
 def test_text_sampling_is_set_by_its_own_name(config, caller):
     named = {f"text_{name}": value for name, value in config.items()}
     request = resolve(generation_config=named, **{f"text_{name}": value for name, value in caller.items()})
-    assert (
-        dataclasses.asdict(request.sampling.text)
-        == dataclasses.asdict(PRESETS["ttsd"].text) | config | caller
-    )
+    assert dataclasses.asdict(request.sampling.text) == dataclasses.asdict(PRESETS["ttsd"].text) | config | caller
     assert request.sampling.audio == PRESETS["ttsd"].audio
 
 
@@ -320,9 +314,7 @@ def test_a_conversation_must_end_as_its_mode_wants():
     )
 
 
-@pytest.mark.parametrize(
-    "other", [{"text": "Hi."}, {"ref_audio": "a.wav"}, {"tokens": 3}, {"language": "French"}]
-)
+@pytest.mark.parametrize("other", [{"text": "Hi."}, {"ref_audio": "a.wav"}, {"tokens": 3}, {"language": "French"}])
 def test_a_conversation_says_everything(other):
     options = {"text": None, "conversation": [UserMessage("Hi.")], **other}
     assert f"together with {next(iter(other))}" in complaint(**options)
@@ -405,7 +397,7 @@ def test_dialogue_contradictions(options, message):
 
 def test_long_form_options_have_the_published_defaults():
     assert resolve().long_form is None
-    assert resolve(long_form=True).long_form == LongFormOptions(160, 320, 520, 2.0, 25, 0, 0)
+    assert resolve(long_form=True).long_form == LongFormOptions()
     request = resolve(long_form=True, long_form_max_chars=400, long_form_prefix_audio_seconds=0)
     assert (request.long_form.max_chars, request.long_form.prefix_audio_seconds) == (400, 0.0)
 
@@ -418,7 +410,12 @@ def test_long_form_budgets_are_ordered(sizes):
 
 @pytest.mark.parametrize("name", LONG_FORM)
 def test_long_form_options_do_nothing_silently(name):
-    assert f"{name} was given without long_form=True" in complaint(**{name: 200})
+    default = getattr(LongFormOptions(), name.removeprefix("long_form_"))
+    assert f"{name} was given without long_form=True" in complaint(**{name: default})
+
+
+def test_every_long_form_field_is_an_option():
+    assert [f"long_form_{field.name}" for field in dataclasses.fields(LongFormOptions)] == list(LONG_FORM)
 
 
 def test_long_form_needs_text():

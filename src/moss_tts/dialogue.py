@@ -82,9 +82,7 @@ def _speaker(name: str, number: int, entry: object) -> DialogueSpeaker | None:
 def _from_mapping(where: str, entry: Mapping[str, Any]) -> DialogueSpeaker:
     unknown = sorted(set(entry) - {"ref_audio", "reference", "ref_text"})
     if unknown:
-        raise RequestError(
-            f"{where} has no field {unknown[0]!r}; allowed: ref_audio (or reference), ref_text"
-        )
+        raise RequestError(f"{where} has no field {unknown[0]!r}; allowed: ref_audio (or reference), ref_text")
     audio, alias = entry.get("ref_audio"), entry.get("reference")
     if audio is not None and alias is not None:
         raise RequestError(f"{where}: ref_audio and reference are two names of the same field; give one")

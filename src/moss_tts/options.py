@@ -15,10 +15,11 @@ from typing import Any
 
 from moss_tts.dialogue import parse_speakers
 from moss_tts.errors import RequestError, UnknownOptionError
+from moss_tts.long_form_options import CONTINUITIES
 from moss_tts.prompts import FINAL_ROLE, Message, Reference, as_message, check_text
 from moss_tts.sampling import MAX_SEED
 
-Check = Callable[[str, object], Any]
+Check = Callable[[str, Any], Any]
 
 
 def reject_unknown_options(given: Iterable[str], known: Iterable[str]) -> None:
@@ -34,12 +35,12 @@ def reject_unknown_options(given: Iterable[str], known: Iterable[str]) -> None:
             raise UnknownOptionError(f"unknown option {option!r}; did you mean {near[0]!r}?")
 
 
-def text(name: str, value: object) -> str | None:
+def text(name: str, value: Any) -> str | None:
     """Text; blank is absent."""
     return given if (given := check_text(name, value)).strip() else None
 
 
-def flag(name: str, value: object) -> bool:
+def flag(name: str, value: Any) -> bool:
     """True or False."""
     if not isinstance(value, bool):
         raise RequestError(f"{name} must be True or False, got {value!r}")
@@ -50,11 +51,11 @@ def integer(least: int, most: int | None = None) -> Check:
     """Integers in least..most."""
     allowed = f"of at least {least}" if most is None else f"in {least}..{most}"
 
-    def check(name: str, value: object) -> int:
+    def check(name: str, value: Any) -> int:
         is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-        if not is_integer or value < least or (most is not None and value > most):  # type: ignore[operator]
+        if not is_integer or value < least or (most is not None and value > most):
             raise RequestError(f"{name} must be an integer {allowed}, got {value!r}")
-        return int(value)  # type: ignore[call-overload, no-any-return]
+        return int(value)
 
     return check
 
@@ -62,11 +63,11 @@ def integer(least: int, most: int | None = None) -> Check:
 def number(allowed: str, fits: Callable[[float], bool]) -> Check:
     """Finite numbers for which `fits` holds."""
 
-    def check(name: str, value: object) -> float:
+    def check(name: str, value: Any) -> float:
         is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not fits(value):  # type: ignore[arg-type]
+        if not is_number or not math.isfinite(value) or not fits(value):
             raise RequestError(f"{name} must be a number {allowed}, got {value!r}")
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
 
     return check
 
@@ -75,7 +76,7 @@ def choice(allowed: Iterable[str]) -> Check:
     """One of a few words."""
     words = tuple(allowed)
 
-    def check(name: str, value: object) -> str:
+    def check(name: str, value: Any) -> str:
         if not isinstance(value, str) or value not in words:
             raise RequestError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
         return value
@@ -83,20 +84,18 @@ def choice(allowed: Iterable[str]) -> Check:
     return check
 
 
-def references(name: str, value: object) -> tuple[Reference | None, ...] | None:
+def references(name: str, value: Any) -> tuple[Reference | None, ...] | None:
     """A reference or a list of them; a single one becomes one entry, None entries keep their place."""
     entries = tuple(value) if isinstance(value, list | tuple) else (value,)
     for entry in entries:
         is_array = hasattr(entry, "shape") and hasattr(entry, "dtype")
         if entry is not None and not is_array and not isinstance(entry, str | os.PathLike):
-            raise RequestError(
-                f"{name} must hold paths, waveforms or code matrices, got a {type(entry).__name__}"
-            )
+            raise RequestError(f"{name} must hold paths, waveforms or code matrices, got a {type(entry).__name__}")
     present = tuple(None if isinstance(entry, str) and not entry.strip() else entry for entry in entries)
     return present if any(entry is not None for entry in present) else None
 
 
-def conversation(name: str, value: object) -> tuple[Message, ...]:
+def conversation(name: str, value: Any) -> tuple[Message, ...]:
     """Messages, from objects or dicts."""
     messages = [value] if isinstance(value, Message | Mapping) else value
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
@@ -122,6 +121,10 @@ LONG_FORM: Mapping[str, Check] = {
     "long_form_prefix_audio_max_tokens": integer(0),
     "long_form_prefix_text_chars": integer(0),
     "long_form_retry_attempts": integer(0),
+    "long_form_continuity": choice(CONTINUITIES),
+    "long_form_crossfade_ms": NOT_NEGATIVE,
+    "long_form_trim_silence": flag,
+    "long_form_runaway_guard": flag,
 }
 
 OPTIONS: Mapping[str, Check] = {

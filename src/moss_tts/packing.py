@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moss_tts.codes import CodeMatrix, apply_delay_pattern
-from moss_tts.config import DelayConfig, LocalConfig, MossConfig
+from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.presets import PromptTemplate
 from moss_tts.prompts import (
@@ -39,9 +39,7 @@ class PromptPacker:
         self.config = config
         self.encoder = encoder
 
-    def pack(
-        self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio
-    ) -> Rows:
+    def pack(self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio) -> Rows:
         """One conversation (T, 1 + Q), ready to be generated from or continued."""
         raise NotImplementedError
 
@@ -67,13 +65,10 @@ class PromptPacker:
 class ChatPacker(PromptPacker):
     """Each message goes through the chat template and is tokenised in one piece between control tokens."""
 
-    def pack(
-        self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio
-    ) -> Rows:
+    def pack(self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio) -> Rows:
         """See PromptPacker. A continued conversation ends on the last frame's slot, its audio left open."""
         rows = [
-            self._message_rows(message, template, encode_audio, generation_prompt=False)
-            for message in messages[:-1]
+            self._message_rows(message, template, encode_audio, generation_prompt=False) for message in messages[:-1]
         ]
         last = messages[-1]
         if mode == "generation":
@@ -173,12 +168,11 @@ class LocalPacker(ChatPacker):
 class PiecewisePacker(PromptPacker):
     """Local v1.5: no chat template; the prompt's pieces are tokenised apart and their ids joined."""
 
-    def pack(
-        self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio
-    ) -> Rows:
+    def pack(self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio) -> Rows:
         """See PromptPacker. A continuation has no reference: the assistant's audio is the voice."""
         user, prompt = messages[0], messages[1:]
-        if not isinstance(user, UserMessage) or len(prompt) != (mode == "continuation"):
+        n_prompts = 1 if mode == "continuation" else 0
+        if not isinstance(user, UserMessage) or len(prompt) != n_prompts:
             raise RequestError("Local v1.5 takes one user message, and one assistant message to continue")
         audio = [part.reference for part in user.reference_parts(template) if isinstance(part, Audio)]
         references = encode_audio(audio) if audio and not prompt else []
@@ -215,7 +209,11 @@ class PiecewisePacker(PromptPacker):
 
 
 # The one place that knows which architecture writes its prompts how.
-PACKERS: dict[type[MossConfig], type[PromptPacker]] = {DelayConfig: DelayPacker, LocalConfig: LocalPacker}
+PACKERS: dict[type[MossConfig], type[PromptPacker]] = {
+    DelayConfig: DelayPacker,
+    LocalConfig: LocalPacker,
+    LocalV15Config: PiecewisePacker,
+}
 
 
 def encoded_content(content: Content, encode_audio: EncodeAudio) -> list[str | CodeMatrix]:

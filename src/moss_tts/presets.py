@@ -5,6 +5,7 @@ A rule that differs between variants is a field here, so that no other code asks
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from moss_tts.errors import RequestError
@@ -66,6 +67,13 @@ PRESETS = {
         Preset("moss_tts", ChannelSampling(1.7, 0.8, 25, 1.0)),
         # Upstream cleans text up in Delay's processors only.
         Preset("moss_tts_local", ChannelSampling(1.0, 0.95, 50, 1.1), normalizes_text=False),
+        # Upstream's defaults for Local v1.5, whose text channel chooses between going on and ending.
+        Preset(
+            "moss_tts_local_v1_5",
+            ChannelSampling(1.7, 0.8, 25, 1.0),
+            text=ChannelSampling(temperature=1.0, top_p=1.0, top_k=50, repetition_penalty=1.0),
+            normalizes_text=False,
+        ),
         Preset("ttsd", ChannelSampling(1.1, 0.9, 50, 1.1), normalizes_text=False, template=TTSD_TEMPLATE),
         Preset("voice_generator", ChannelSampling(1.5, 0.6, 50, 1.1)),
         Preset("soundeffect", ChannelSampling(1.5, 0.6, 50, 1.2), prompt_field="ambient_sound"),
@@ -76,6 +84,7 @@ ALIASES = {
     "delay": "moss_tts",
     "moss_tts_delay": "moss_tts",
     "local": "moss_tts_local",
+    "local_v1_5": "moss_tts_local_v1_5",
     "moss_ttsd": "ttsd",
     "moss_voice_generator": "voice_generator",
     "voicegenerator": "voice_generator",
@@ -89,18 +98,16 @@ FOREIGN = {"realtime": "MOSS-TTS-Realtime"}
 
 
 def resolve_preset(name: str) -> Preset:
-    """The preset of that name or alias; case, '-' for '_' and surrounding blanks do not matter.
+    """The preset of that name or alias; case, '-' or '.' for '_' and surrounding blanks do not matter.
 
     Raises:
         RequestError: no such preset, or one of another runtime.
     """
     if not isinstance(name, str):
         raise RequestError(f"preset must be a name, got {name!r}; allowed: {_names()}")
-    key = name.strip().lower().replace("-", "_")
+    key = re.sub(r"[-.]", "_", name.strip().lower())
     if key in FOREIGN:
-        raise RequestError(
-            f"preset {key!r} is {FOREIGN[key]}, which needs another runtime; allowed here: {_names()}"
-        )
+        raise RequestError(f"preset {key!r} is {FOREIGN[key]}, which needs another runtime; allowed here: {_names()}")
     preset = PRESETS.get(ALIASES.get(key, key))
     if preset is None:
         raise RequestError(f"unknown preset {name!r}; allowed: {_names()}")

@@ -91,8 +91,7 @@ class UserMessage(Message):
     def __post_init__(self) -> None:
         if self.reference is not None and not isinstance(self.reference, list | tuple):
             raise RequestError(
-                "UserMessage.reference must be a list with one entry per speaker, "
-                f"got {type(self.reference).__name__}"
+                f"UserMessage.reference must be a list with one entry per speaker, got {type(self.reference).__name__}"
             )
         for field in fields(self):
             value = getattr(self, field.name)
@@ -121,9 +120,7 @@ class UserMessage(Message):
     def field_block(self, template: PromptTemplate) -> str:
         """Everything from the line break before `- Instruction:` to the one after `- Text:`."""
         if self.scene is not None and not template.scene:
-            raise RequestError(
-                "scene was given, but this variant's prompt has no Scene block (only ttsd has)"
-            )
+            raise RequestError("scene was given, but this variant's prompt has no Scene block (only ttsd has)")
         blocks = {
             "Instruction": self.instruction,
             "Tokens": self.tokens if template.tokens else None,
@@ -153,9 +150,7 @@ class WrittenMessage(Message):
         places = self.content.count(AUDIO_PLACEHOLDER)
         if places != len(self.audio_codes_list) or any(item is None for item in self.audio_codes_list):
             present = sum(item is not None for item in self.audio_codes_list)
-            raise RequestError(
-                f"a message has {places} {AUDIO_PLACEHOLDER} but {present} pieces of audio came with it"
-            )
+            raise RequestError(f"a message has {places} {AUDIO_PLACEHOLDER} but {present} pieces of audio came with it")
 
     def parts(self, template: PromptTemplate) -> Content:  # noqa: ARG002  # written already
         """The content as it stands, with audio in its places."""
@@ -195,9 +190,7 @@ def build_user_message(
 ) -> UserMessage:
     """A user message; a single reference becomes a list of one. The text goes in as it is, not cleaned up."""
     references = reference if reference is None or isinstance(reference, list | tuple) else [reference]
-    return UserMessage(
-        text, references, instruction, tokens, quality, sound_event, ambient_sound, language, scene
-    )
+    return UserMessage(text, references, instruction, tokens, quality, sound_event, ambient_sound, language, scene)
 
 
 USER_FIELDS = tuple(field.name for field in fields(UserMessage))

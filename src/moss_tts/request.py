@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from moss_tts.dialogue import SPEAKER_TAG, cloned_voices, join_transcript
 from moss_tts.errors import ConfigError, RequestError
+from moss_tts.long_form_options import LongFormOptions
 from moss_tts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts import FINAL_ROLE, AssistantMessage, Message, Reference, UserMessage
@@ -20,7 +21,6 @@ from moss_tts.sampling import Sampling
 from moss_tts.text import normalize_text
 
 __all__ = [
-    "LongFormOptions",
     "MossNormalizedRequest",
     "reject_unknown_options",
     "resolve_generation_request",
@@ -40,26 +40,6 @@ PROMPT_OPTIONS = frozenset(
 VOICE_OPTIONS = frozenset({"ref_audio", "reference", "ref_text"})
 
 Options = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class LongFormOptions:
-    """How a long text is cut and how its segments are tied; characters, seconds, frames, attempts."""
-
-    min_chars: int = 160
-    target_chars: int = 320
-    max_chars: int = 520
-    prefix_audio_seconds: float = 2.0
-    prefix_audio_max_tokens: int = 25
-    prefix_text_chars: int = 0
-    retry_attempts: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_chars <= self.target_chars <= self.max_chars:
-            raise RequestError(
-                "long_form_min_chars <= long_form_target_chars <= long_form_max_chars does not hold for "
-                f"{self.min_chars}, {self.target_chars}, {self.max_chars}"
-            )
 
 
 @dataclass(frozen=True)
@@ -218,8 +198,7 @@ def check_conflicts(given: Options, preset: Preset) -> None:
 def _check_agree(given: Options, name: str, alias: str) -> None:
     if name in given and alias in given and given[name] != given[alias]:
         raise RequestError(
-            f"{name} and {alias} are two names of the same option but differ: "
-            f"{given[name]!r} and {given[alias]!r}"
+            f"{name} and {alias} are two names of the same option but differ: {given[name]!r} and {given[alias]!r}"
         )
 
 
@@ -263,9 +242,7 @@ def _prompt(given: Options, preset: Preset) -> Options:
     """The prompt fields of a request, from whichever way the caller gave them."""
     if "conversation" in given:
         return _conversation_prompt(given)
-    fields = {
-        name: given.get(name) for name in ("language", "quality", "sound_event", "ambient_sound", "scene")
-    }
+    fields = {name: given.get(name) for name in ("language", "quality", "sound_event", "ambient_sound", "scene")}
     if preset.prompt_field not in given:
         raise RequestError(f"preset {preset.name} needs {preset.prompt_field}, and it cannot be blank")
     return {**fields, "text": given.get("text"), "tokens": _tokens(given), **_voice(given)}
