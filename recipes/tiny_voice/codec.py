@@ -38,8 +38,8 @@ class Sizes:
     decoder: tuple[tuple[int, int], ...] = ((256, 2), (192, 2), (128, 2), (192, 1))
     latent: int = 192
     rvq: int = 128
-    codebooks: int = 8
-    codebook_size: int = 1024
+    codebooks: int = 10
+    codebook_size: int = 256
     context: float = 1.28
 
 
@@ -119,6 +119,9 @@ class Layer(nn.Module):
         self.linear2 = nn.Linear(hidden, width, bias=False)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.layer_scale_1, self.layer_scale_2 = Scale(width, scale), Scale(width, scale)
+        for norm in (self.norm1, self.norm2):
+            # From a zero bias, digital silence stays a zero vector, and its gradient grows 300-fold a layer.
+            nn.init.normal_(norm.bias, std=0.1)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x + self.layer_scale_1(self.self_attn(self.norm1(x), mask))
@@ -193,10 +196,20 @@ class Codebook(nn.Module):
     def __init__(self, size: int, dim: int, width: int) -> None:
         super().__init__()
         self.in_proj, self.out_proj = normed_linear(width, dim), normed_linear(dim, width)
+        self.start_as_inverses()
         self.codebook = nn.Embedding(size, dim)
         self.codebook.weight.requires_grad_(False)
         self.register_buffer("count", torch.zeros(size), persistent=False)
-        self.register_buffer("total", self.codebook.weight.detach().clone(), persistent=False)
+        self.register_buffer("total", torch.zeros(size, dim), persistent=False)
+
+    @torch.no_grad()
+    def start_as_inverses(self) -> None:
+        """Orthonormal rows in, their transpose out: each step then takes away what it explains, from the start."""
+        rows = nn.init.orthogonal_(torch.empty(self.in_proj.out_channels, self.in_proj.in_channels))
+        self.in_proj.weight = rows[..., None]
+        self.out_proj.weight = rows.T[..., None]
+        self.in_proj.bias.zero_()
+        self.out_proj.bias.zero_()
 
     def nearest(self, e: Tensor) -> Tensor:
         """(N, C) -> (N,), codec.md's expression: first maximum of the negative squared distance."""
@@ -215,7 +228,7 @@ class Codebook(nn.Module):
         return linear(self.out_proj, e + (chosen - e).detach()), codes, commitment
 
     @torch.no_grad()
-    def follow(self, e: Tensor, codes: Tensor, decay: float = 0.97) -> None:
+    def follow(self, e: Tensor, codes: Tensor, decay: float = 0.95) -> None:
         hits = torch.zeros_like(self.count).index_add_(0, codes, torch.ones_like(e[:, 0]))
         sums = torch.zeros_like(self.total).index_add_(0, codes, e)
         self.count.lerp_(hits, 1 - decay)
@@ -237,16 +250,20 @@ class Quantizer(nn.Module):
         self.quantizers = nn.ModuleList(books)
 
     def forward(self, hidden: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, F, D), codebooks used per row (B,) -> (B, F, D), codes (Q, B, F), commitment loss ()."""
-        residual = linear(self.input_proj, hidden)
+        """(B, F, D), codebooks used per row (B,) -> (B, F, D), codes (Q, B, F), commitment loss ().
+
+        A row that uses none is passed on as it is: an encoder and a decoder find each other sooner that way.
+        """
+        latent = residual = linear(self.input_proj, hidden)
         total, codes, loss = torch.zeros_like(residual), [], hidden.new_zeros(())
         for n, book in enumerate(self.quantizers):
             quantised, chosen, commitment = book(residual)
             keep = (used > n).to(quantised)
             total = total + quantised * keep[:, None, None]
             residual = residual - quantised
-            loss = loss + (commitment * keep).mean()
+            loss = loss + commitment.mean()
             codes.append(chosen)
+        total = torch.where((used == 0)[:, None, None], latent, total)
         return linear(self.output_proj, total), torch.stack(codes), loss / len(self.quantizers)
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 RATE = 24_000
 MEL_SCALES = ((2048, 120), (1024, 80), (512, 48), (256, 24), (128, 12))
 PHASE_WINDOWS = (1024, 256)
+# -80 dB. A lower floor lets near-silent frames, where the logarithm is steepest, drown all other gradients.
+LOG_FLOOR = 1e-4
 MEL_WEIGHT, PHASE_WEIGHT, WAVE_WEIGHT, COMMITMENT_WEIGHT = 1.0, 1.0, 1.0, 0.25
 
 
@@ -44,12 +46,12 @@ def spectrum(wave: Tensor, window: int) -> Tensor:
 
 
 def magnitude(spec: Tensor) -> Tensor:
-    return torch.sqrt(spec.real.square() + spec.imag.square() + 1e-8)
+    return torch.sqrt(spec.real.square() + spec.imag.square() + 1e-6)
 
 
 def log_mel(wave: Tensor, window: int, bands: int) -> Tensor:
     power = magnitude(spectrum(wave, window)) @ mel_filters(window, bands, str(wave.device))
-    return torch.log(power.clamp(min=1e-5))
+    return torch.log(power + LOG_FLOOR)
 
 
 def mel_distance(made: Tensor, real: Tensor) -> Tensor:

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from . import checkpoint
+from .adversary import ADVERSARIAL_WEIGHT, MATCH_WEIGHT, Adversary
 from .codec import Codec, Sizes, codec_config, parameter_count
 from .curves import Curve
 from .data import FRAME, open_shard
 from .losses import COMMITMENT_WEIGHT, reconstruction
+
+
+ADVERSARY_RATE = 3e-4
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,7 @@ class CodecPlan:
     rate: float = 1e-3
     warmup: int = 200
     dropout: float = 0.25
+    open_until: int = 900
     adversary_from: int = 10**9
     save_every: int = 250
     log_every: int = 25
@@ -59,47 +64,77 @@ class Crops:
         return audio[start : start + samples]
 
 
-def codebooks_used(rows: int, codebooks: int, dropout: float, device: str) -> Tensor:
-    """(B,): all of them, or for a share `dropout` of the rows any smaller number, so that prefixes decode."""
-    fewer = torch.randint(1, codebooks + 1, (rows,), device=device)
-    return torch.where(torch.rand(rows, device=device) < dropout, fewer, codebooks)
+def codebooks_used(plan: CodecPlan, step: int) -> Tensor:
+    """(B,): all of them; fewer for a share of the rows, so that prefixes decode; none (no quantisation) for a
+    share that falls from one to zero between `open_until` / 3 and `open_until`."""
+    rows, codebooks = plan.batch, plan.sizes.codebooks
+    fewer = torch.randint(1, codebooks + 1, (rows,))
+    used = torch.where(torch.rand(rows) < plan.dropout, fewer, codebooks)
+    share = 1.5 * (1 - step / plan.open_until)
+    return torch.where(torch.rand(rows) < share, 0, used).to(plan.device)
 
 
-def codec_optimizer(codec: Codec, plan: CodecPlan) -> torch.optim.AdamW:
+@dataclass(frozen=True)
+class Learner:
+    """The codec, its critics and their optimizers."""
+
+    codec: Codec
+    adversary: Adversary
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    @property
+    def models(self) -> dict[str, torch.nn.Module]:
+        return {"codec": self.codec, "adversary": self.adversary}
+
+
+def new_learner(plan: CodecPlan) -> Learner:
+    torch.manual_seed(plan.seed)
+    codec, adversary = Codec(codec_config(plan.sizes)).to(plan.device), Adversary().to(plan.device)
     free = [p for p in codec.parameters() if p.requires_grad]
-    return torch.optim.AdamW(free, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    ours = torch.optim.AdamW(free, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    theirs = torch.optim.AdamW(adversary.parameters(), lr=ADVERSARY_RATE, betas=(0.8, 0.99))
+    return Learner(codec, adversary, {"codec": ours, "adversary": theirs})
 
 
-def codec_step(codec: Codec, real: Tensor, used: Tensor, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    made, codes, commitment = codec(real, used)
-    loss, parts = reconstruction(made, real)
+def descend(loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
+    """One step; returns the gradient's norm before it was clipped."""
     optimizer.zero_grad(set_to_none=True)
-    (loss + COMMITMENT_WEIGHT * commitment).backward()
-    norm = torch.nn.utils.clip_grad_norm_([p for p in codec.parameters() if p.requires_grad], 1.0)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 1.0)
     optimizer.step()
-    distinct = torch.tensor(float(len(torch.unique(codes[0]))))
+    return norm
+
+
+def codec_step(learner: Learner, real: Tensor, used: Tensor, adversarial: bool) -> dict[str, Tensor]:
+    made, codes, commitment = learner.codec(real, used)
+    loss, parts = reconstruction(made, real)
+    loss = loss + COMMITMENT_WEIGHT * commitment
+    if adversarial:
+        parts["critics"] = learner.adversary.judge(made, real)
+        descend(parts["critics"], learner.optimizers["adversary"])
+        fooled, matched = learner.adversary.persuade(made, real)
+        loss = loss + ADVERSARIAL_WEIGHT * fooled + MATCH_WEIGHT * matched
+        parts |= {"fooled": fooled.detach(), "matched": matched.detach()}
+    norm = descend(loss, learner.optimizers["codec"])
+    distinct = (torch.bincount(codes[0].flatten(), minlength=1) > 0).sum().float()
     return {**parts, "commitment": commitment.detach(), "gradient": norm, "codes_in_batch": distinct}
 
 
 def train_codec(data: Path, state: Path, plan: CodecPlan) -> Codec:
     """The codec after training; checkpoints and its curve lie in `state`."""
-    torch.manual_seed(plan.seed)
-    codec = Codec(codec_config(plan.sizes)).to(plan.device)
-    optimizer = codec_optimizer(codec, plan)
-    start = checkpoint.restore(state / "codec", {"codec": codec}, {"codec": optimizer})
+    learner = new_learner(plan)
+    start = step = checkpoint.restore(state / "codec", learner.models, learner.optimizers)
     crops, curve = Crops(data), Curve(state / "codec.jsonl", plan.log_every)
-    print(f"codec: {parameter_count(codec):,} parameters, {len(crops.shards)} shards, from step {start}")
+    print(f"codec: {parameter_count(learner.codec):,} parameters, {len(crops.shards)} shards, from step {start}")
     deadline = time.monotonic() + 60 * plan.minutes
-    step = start
     while step < plan.steps and time.monotonic() < deadline:
-        for group in optimizer.param_groups:
+        for group in learner.optimizers["codec"].param_groups:
             group["lr"] = learning_rate(step, plan)
         real = crops.batch(plan.batch, plan.frames * FRAME, 1_000_003 * plan.seed + step).to(plan.device)
-        used = codebooks_used(plan.batch, codec.codebooks, plan.dropout, plan.device)
-        values = codec_step(codec, real, used, optimizer)
+        values = codec_step(learner, real, codebooks_used(plan, step), step >= plan.adversary_from)
         step += 1
         curve.add(step, values)
         if step % plan.save_every == 0:
-            checkpoint.save(state / "codec", step, {"codec": codec}, {"codec": optimizer})
-    checkpoint.save(state / "codec", step, {"codec": codec}, {"codec": optimizer})
-    return codec.eval()
+            checkpoint.save(state / "codec", step, learner.models, learner.optimizers)
+    checkpoint.save(state / "codec", step, learner.models, learner.optimizers)
+    return learner.codec.eval()
