@@ -119,8 +119,10 @@ def _draw(scores: mx.array, uniforms: mx.array, rows: RowSampling) -> mx.array:
     rank = mx.arange(candidates.shape[-1])
     probabilities = mx.softmax(mx.where(rank < rows.top_k, scores, -mx.inf), axis=-1)
     before = mx.cumsum(probabilities, axis=-1) - probabilities
-    # A candidate stays while the mass before it has not passed p, so the first always does.
-    probabilities = mx.where((before <= rows.top_p) | (rank == 0), probabilities, 0)
+    # A candidate stays while the mass before it has not passed p, so the first always does. A long sum can round
+    # to more than one, so a p of one says itself that all stay.
+    stays = (before <= rows.top_p) | (rank == 0) | (rows.top_p >= 1)
+    probabilities = mx.where(stays, probabilities, 0)
     mass = mx.cumsum(probabilities, axis=-1)
     index = (mass <= uniforms[..., None] * mass[..., -1:]).sum(axis=-1, keepdims=True)
     index = mx.minimum(index, candidates.shape[-1] - 1)
