@@ -1,0 +1,262 @@
+"""Long texts: the plan of segments, what one segment hands to the next, and what is measured of each.
+
+Pure: no model, no generation. Seams between segments are seams.py's; its names are importable from here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from moss_tts.boundaries import (
+    SPEAKER_TAG,
+    Boundaries,
+    BoundaryKind,
+    find_boundaries,
+    joins_characters,
+)
+from moss_tts.codes import CodeMatrix
+from moss_tts.long_form_options import LongFormOptions, check_char_budgets
+from moss_tts.seams import BoundaryMetrics, BoundaryNote, evaluate_segment_boundary, join_segments
+
+__all__ = [
+    "BoundaryKind",
+    "BoundaryMetrics",
+    "ContinuityState",
+    "LongFormOptions",
+    "SegmentMetrics",
+    "TextSegment",
+    "advance_continuity_state",
+    "evaluate_segment_boundary",
+    "join_segments",
+    "normalize_line_ends",
+    "plan_text_segments",
+    "retry_seed",
+]
+
+MAX_SEED: Final = 2**32 - 1
+# Kinds a cut is looked for, best first; a hard cut comes after them.
+_SOFT_KINDS = (
+    BoundaryKind.TURN,
+    BoundaryKind.PARAGRAPH,
+    BoundaryKind.SENTENCE,
+    BoundaryKind.CLAUSE,
+    BoundaryKind.WHITESPACE,
+)
+
+
+@dataclass(frozen=True)
+class TextSegment:
+    """A piece of a text, as written.
+
+    Attributes:
+        text: text[start_offset:end_offset] of the normalised text; no white space at its ends.
+        start_offset: in characters of the normalised text.
+        end_offset: behind the last character.
+        speaker: tag of whoever speaks at its start, "[S1]"; None where no tag came before.
+        boundary: what ended it.
+    """
+
+    text: str
+    start_offset: int
+    end_offset: int
+    speaker: str | None
+    boundary: BoundaryKind
+
+    @property
+    def spoken_text(self) -> str:
+        """What the model is given: a turn that goes on repeats its speaker's tag, beyond all budgets."""
+        if self.speaker is None or self.text.startswith(self.speaker):
+            return self.text
+        return f"{self.speaker} {self.text}"
+
+    @property
+    def last_speaker(self) -> str | None:
+        """Tag of whoever speaks at its end."""
+        return (SPEAKER_TAG.findall(self.text) or [self.speaker])[-1]
+
+
+def normalize_line_ends(text: str) -> str:
+    """The text that offsets of a plan count in: CRLF as LF, no white space at the ends."""
+    return text.replace("\r\n", "\n").strip()
+
+
+def plan_text_segments(
+    text: str, min_chars: int = 160, target_chars: int = 320, max_chars: int = 520
+) -> list[TextSegment]:
+    """Cut a text into segments that can be spoken one by one.
+
+    Text within max_chars is one segment. Otherwise a segment ends at the best kind of boundary that lies
+    min_chars..max_chars behind its start, of that kind at the one nearest target_chars, the later of two.
+    A turn of a dialogue that fits max_chars is never split, even if the segment before it gets short.
+    Markup (or a wide gap) that leaves no place to cut makes a segment shorter than min_chars or longer than
+    max_chars.
+
+    Returns:
+        Segments in order, which hold every character of the text that is not white space between them.
+    """
+    check_char_budgets(min_chars, target_chars, max_chars)
+    normalized = normalize_line_ends(text)
+    return list(_segments(normalized, min_chars, target_chars, max_chars))
+
+
+def _segments(text: str, min_chars: int, target_chars: int, max_chars: int) -> Iterator[TextSegment]:
+    boundaries = find_boundaries(text)
+    start = 0
+    while start < len(text):
+        if len(text) - start <= max_chars:
+            end, kind = len(text), BoundaryKind.END
+        else:
+            window = _Window(start, start + min_chars, start + target_chars, start + max_chars)
+            end, kind = _choose_cut(boundaries, window)
+        yield TextSegment(text[start:end], start, end, boundaries.speaker_at(start), kind)
+        start = boundaries.skip_space(end)
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Where the segment that begins at start may end: low..high, best at target."""
+
+    start: int
+    low: int
+    target: int
+    high: int
+
+
+def _choose_cut(boundaries: Boundaries, window: _Window) -> tuple[int, BoundaryKind]:
+    for kind in _SOFT_KINDS:
+        cut = boundaries.nearest(kind, window.low, window.high, window.target)
+        if cut is None and kind is BoundaryKind.TURN:
+            cut = _before_whole_turn(boundaries, window)
+        if cut is not None:
+            return cut, kind
+    return _hard_cut(boundaries, window)
+
+
+def _before_whole_turn(boundaries: Boundaries, window: _Window) -> int | None:
+    """The start of the turn that spans the whole window, if it fits into a segment of its own."""
+    cut = boundaries.last_before(BoundaryKind.TURN, window.low, window.start)
+    if cut is None:
+        return None
+    longest = boundaries.skip_space(cut) + window.high - window.start
+    return cut if boundaries.turn_end(cut) <= longest else None
+
+
+def _hard_cut(boundaries: Boundaries, window: _Window) -> tuple[int, BoundaryKind]:
+    reach = max(window.target - window.low, window.high - window.target)
+    for distance in range(reach + 1):
+        for cut in (window.target + distance, window.target - distance):
+            if window.low <= cut <= window.high and boundaries.may_cut(cut):
+                return cut, BoundaryKind.HARD
+    return _outside(boundaries, window)
+
+
+def _outside(boundaries: Boundaries, window: _Window) -> tuple[int, BoundaryKind]:
+    """A cut where nothing in the window may be cut: before it, else right behind it."""
+    for kind in _SOFT_KINDS:
+        cut = boundaries.last_before(kind, window.low, window.start)
+        if cut is not None:
+            return cut, kind
+    length = len(boundaries.text)
+    cut = next((at for at in range(window.high + 1, length) if boundaries.may_cut(at)), length)
+    return cut, BoundaryKind.END if cut == length else BoundaryKind.HARD
+
+
+@dataclass(frozen=True, eq=False)
+class ContinuityState:
+    """What the segments spoken so far hand to the next one. Codes, never waveforms: nothing is re-encoded.
+
+    Attributes:
+        voice: codes (F, Q) of the first segment, the voice where the user gave none.
+        previous: the last segment; with its codes the prompt of one that continues it.
+        previous_codes: its codes (F, Q), whole.
+        prefix_codes: its last frames (F, Q), as many as the options allow; None for none.
+        prefix_text: its last words, for conditioning only.
+    """
+
+    voice: CodeMatrix | None = None
+    previous: TextSegment | None = None
+    previous_codes: CodeMatrix | None = None
+    prefix_codes: CodeMatrix | None = None
+    prefix_text: str = ""
+
+
+def advance_continuity_state(
+    state: ContinuityState,
+    segment: TextSegment,
+    codes: CodeMatrix,
+    options: LongFormOptions,
+    frame_rate: float,
+) -> ContinuityState:
+    """The state after a segment was spoken as codes (F, Q), F > 0, at frame_rate frames a second."""
+    assert len(codes), "a segment without frames was not spoken"
+    frames = options.prefix_frames(frame_rate)
+    return replace(
+        state,
+        voice=codes if state.voice is None else state.voice,
+        previous=segment,
+        previous_codes=codes,
+        prefix_codes=codes[-frames:] if frames else None,
+        prefix_text=_last_words(segment.text, options.prefix_text_chars),
+    )
+
+
+def _last_words(text: str, chars: int) -> str:
+    """At most the last `chars` characters, from the start of a word where there is one."""
+    if chars >= len(text):
+        return text
+    start = len(text) - chars
+    cuts = [at for at in range(start, len(text)) if not joins_characters(text, at)]
+    words = [at for at in cuts if text[at - 1].isspace()]
+    return text[(words or cuts or [len(text)])[0] :].strip()
+
+
+def retry_seed(seed: int, segment_idx: int, attempt: int) -> int:
+    """The seed of one attempt at one segment, below 2**32.
+
+    The first attempt at the first segment has the request's own seed, so a text of one segment sounds as it
+    does without long form. All others are mixed: neighbouring seeds, segments and attempts share nothing.
+    """
+    if segment_idx == 0 and attempt == 0:
+        return seed
+    key = f"{seed}/{segment_idx}/{attempt}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()) % (MAX_SEED + 1)
+
+
+@dataclass(frozen=True)
+class SegmentMetrics:
+    """What one segment was and what it took.
+
+    Attributes:
+        segment_idx: number in the plan.
+        segment_chars: characters of its text, a repeated speaker tag not counted.
+        start_offset: in the normalised text.
+        end_offset: behind its last character.
+        retry_count: attempts beyond the first.
+        prompt_tokens_generated: frames made.
+        emitted_samples: per channel.
+        emitted_seconds: of audio.
+        segment_latency_seconds: from its start to its last sample, failed attempts included.
+        segment_peak_memory_gb: peak while it was made.
+        total_peak_memory_gb: peak of the request so far.
+        prefix_audio_samples: audio of the prefix that conditioned it.
+        prefix_text_chars: characters of the text that conditioned it.
+        boundary_note: how it joins the segment before it.
+    """
+
+    segment_idx: int
+    segment_chars: int
+    start_offset: int
+    end_offset: int
+    retry_count: int
+    prompt_tokens_generated: int
+    emitted_samples: int
+    emitted_seconds: float
+    segment_latency_seconds: float
+    segment_peak_memory_gb: float
+    total_peak_memory_gb: float
+    prefix_audio_samples: int
+    prefix_text_chars: int
+    boundary_note: BoundaryNote
