@@ -11,27 +11,19 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.checkpoint import load_strict, read_weights
-from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig, parse_config
-from moss_tts.delay_model import MossTTSDelayModel
-from moss_tts.local_model import MossTTSLocalModel
+from moss_tts.checkpoint import read_weights
+from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig
+from moss_tts.loading import load_architecture, load_config
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
 from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowRequest, run as run_rows
 from moss_tts.sampling import ChannelSampling, RowSampling, Sampling, seen_in
 
 TOLERANCE = 1e-4
-MODELS = {
-    DelayConfig: MossTTSDelayModel,
-    LocalConfig: MossTTSLocalModel,
-    LocalV15Config: MossTTSLocalV15Model,
-}
 
 
 def load(folder: Path) -> tuple[Any, Any]:
-    config = parse_config(json.loads((folder / "config.json").read_text()))
-    model = MODELS[type(config)](config)
-    load_strict(model, model.layout.sanitize(read_weights(folder), config.n_vq), model.layout)
-    return model, config
+    architecture = load_architecture(folder, load_config(folder), read_weights(folder), "float32")
+    return architecture.network, architecture.config
 
 
 def golden(folder: Path) -> dict[str, np.ndarray]:
@@ -60,9 +52,7 @@ def left_padded(prompts: list[np.ndarray], config: MossConfig) -> Prompts:
     return Prompts(ids, mask)
 
 
-def rows_of(
-    model: Any, config: Any, prompts: Prompts, requests: list[RowRequest], n_vq: int
-) -> Iterator[np.ndarray]:
+def rows_of(model: Any, config: Any, prompts: Prompts, requests: list[RowRequest], n_vq: int) -> Iterator[np.ndarray]:
     if isinstance(config, DelayConfig):
         return run_rows(DelayBatch(model, config, prompts, requests))
     any_text = isinstance(config, LocalConfig)
@@ -81,9 +71,7 @@ def start_length(prompt: np.ndarray, config: Any) -> int:
     return rows if isinstance(config, DelayConfig) else rows - 1
 
 
-def run(
-    model: Any, config: Any, prompts: list[np.ndarray], options: list[dict[str, Any]]
-) -> list[np.ndarray]:
+def run(model: Any, config: Any, prompts: list[np.ndarray], options: list[dict[str, Any]]) -> list[np.ndarray]:
     """Rows each prompt returns, as upstream returns them, generated together."""
     requests = [greedy(option, 1.0) for option in options]
     n_vq = options[0].get("n_vq_for_inference", config.n_vq)
@@ -96,9 +84,7 @@ def run(
         # Upstream returns the row with the end token, but for v1.5.
         kept = 0 if isinstance(config, LocalV15Config) else 1
         stop = next((index + kept for index, step in enumerate(made) if step[0] == end), len(made))
-        returned.append(
-            np.concatenate([prompt[start_of_output(prompt, config) :], *[r[None] for r in made[:stop]]])
-        )
+        returned.append(np.concatenate([prompt[start_of_output(prompt, config) :], *[r[None] for r in made[:stop]]]))
     return returned
 
 
@@ -151,9 +137,7 @@ def next_v1_5_row(
     seen = seen_in(generated, config.audio_vocab_size) if generated.shape[1] else None
     slots = mx.array([config.audio_assistant_gen_slot_token_id, config.audio_end_token_id])
     draws = mx.zeros((1, 1 + config.n_vq))
-    row = model.sample_next_channels(
-        hidden, draws, text, audio, n_vq=config.n_vq, text_choices=slots, seen=seen
-    )
+    row = model.sample_next_channels(hidden, draws, text, audio, n_vq=config.n_vq, text_choices=slots, seen=seen)
     return np.array(row)[0]
 
 
@@ -184,9 +168,7 @@ def check_greedy(folder: Path) -> None:
     wanted = golden(folder)
     for name, option in cases(folder).items():
         prompt = wanted[f"{name}.input_ids"][0]
-        np.testing.assert_array_equal(
-            run(model, config, [prompt], [option])[0], wanted[f"{name}.greedy"], name
-        )
+        np.testing.assert_array_equal(run(model, config, [prompt], [option])[0], wanted[f"{name}.greedy"], name)
         assert start_length(prompt, config) == int(wanted[f"{name}.start_length"][0])
 
 

@@ -15,6 +15,7 @@ from mlx_lm.models.base import scaled_dot_product_attention
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
 from moss_tts.config import BackboneConfig
+from moss_tts.kernels import RMSNorm, Rotary, Rotation, rms_norm
 
 # mlx-lm's caches share an interface but no public base class: update_and_fetch, make_mask, offset.
 Cache = Any
@@ -24,7 +25,7 @@ Mask = mx.array | str | None
 class Attention(nn.Module):
     """Grouped-query attention with an RMS norm on each query and key head (Qwen3)."""
 
-    def __init__(self, config: BackboneConfig, rotary: bool) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self._heads = config.num_attention_heads
         self._kv_heads = config.num_key_value_heads
@@ -34,21 +35,38 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(width, self._kv_heads * head, bias=False)
         self.v_proj = nn.Linear(width, self._kv_heads * head, bias=False)
         self.o_proj = nn.Linear(self._heads * head, width, bias=False)
-        self.q_norm = nn.RMSNorm(head, eps=config.rms_norm_eps)
-        self.k_norm = nn.RMSNorm(head, eps=config.rms_norm_eps)
-        self._rope = nn.RoPE(head, traditional=False, base=config.rope_theta) if rotary else None
+        self.q_norm = RMSNorm(head, eps=config.rms_norm_eps)
+        self.k_norm = RMSNorm(head, eps=config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, mask: Mask, cache: Cache) -> mx.array:
+    def __call__(self, x: mx.array, rope: Rotary | None, rotation: Rotation, mask: Mask, cache: Cache) -> mx.array:
         """(B, T, D) -> (B, T, D)."""
         batch, rows, _ = x.shape
-        q = self.q_norm(self.q_proj(x).reshape(batch, rows, self._heads, -1)).transpose(0, 2, 1, 3)
-        k = self.k_norm(self.k_proj(x).reshape(batch, rows, self._kv_heads, -1)).transpose(0, 2, 1, 3)
-        v = self.v_proj(x).reshape(batch, rows, self._kv_heads, -1).transpose(0, 2, 1, 3)
-        if self._rope is not None:
-            q, k = self._rope(q, offset=cache.offset), self._rope(k, offset=cache.offset)
-        k, v = cache.update_and_fetch(k, v)
-        out = scaled_dot_product_attention(q, k, v, cache=cache, scale=self._scale, mask=mask)
-        return self.o_proj(out.transpose(0, 2, 1, 3).reshape(batch, rows, -1))
+        heads = _by_head(joined_call(self, ("q_proj", "k_proj", "v_proj"), x), self._heads + 2 * self._kv_heads)
+        # Queries and keys are normed and rotated together: half the calls.
+        turning = self._heads + self._kv_heads
+        qk = rms_norm(heads[:, :turning], self._qk_weight(), self.q_norm.eps)
+        if rope is not None:
+            qk = rope.rotate(qk, rotation)
+        k, v = cache.update_and_fetch(qk[:, self._heads :], heads[:, turning:])
+        out = scaled_dot_product_attention(qk[:, : self._heads], k, v, cache=cache, scale=self._scale, mask=mask)
+        if rows > 1:
+            out = out.transpose(0, 2, 1, 3)
+        return self.o_proj(out.reshape(batch, rows, -1))
+
+    def _qk_weight(self) -> mx.array:
+        """Norm weights (query heads + key heads, 1, head_dim), derived once."""
+        if "_qk_weights" not in self:
+            weights = [self.q_norm.weight] * self._heads + [self.k_norm.weight] * self._kv_heads
+            self._qk_weights = mx.stack(weights)[:, None]
+        return self._qk_weights
+
+
+def _by_head(x: mx.array, heads: int) -> mx.array:
+    """(B, T, heads * d) -> (B, heads, T, d); a single row needs no transposing."""
+    batch, rows, _ = x.shape
+    if rows == 1:
+        return x.reshape(batch, heads, 1, -1)
+    return x.reshape(batch, rows, heads, -1).transpose(0, 2, 1, 3)
 
 
 class SwiGLU(nn.Module):
@@ -62,23 +80,24 @@ class SwiGLU(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """(..., width) -> (..., out)."""
-        return self.down_proj(nn.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = mx.split(joined_call(self, ("gate_proj", "up_proj"), x), 2, axis=-1)
+        return self.down_proj(nn.silu(gate) * up)
 
 
 class Block(nn.Module):
     """Pre-norm attention and feed-forward, each with a residual."""
 
-    def __init__(self, config: BackboneConfig, rotary: bool) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         width = config.hidden_size
-        self.self_attn = Attention(config, rotary)
+        self.self_attn = Attention(config)
         self.mlp = SwiGLU(width, config.intermediate_size, width)
-        self.input_layernorm = nn.RMSNorm(width, eps=config.rms_norm_eps)
-        self.post_attention_layernorm = nn.RMSNorm(width, eps=config.rms_norm_eps)
+        self.input_layernorm = RMSNorm(width, eps=config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(width, eps=config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, mask: Mask, cache: Cache) -> mx.array:
+    def __call__(self, x: mx.array, rope: Rotary | None, rotation: Rotation, mask: Mask, cache: Cache) -> mx.array:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self.self_attn(self.input_layernorm(x), mask, cache)
+        x = x + self.self_attn(self.input_layernorm(x), rope, rotation, mask, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -92,8 +111,9 @@ class Qwen3Backbone(nn.Module):
 
     def __init__(self, config: BackboneConfig, rotary: bool = True) -> None:
         super().__init__()
-        self.layers = [Block(config, rotary) for _ in range(config.num_hidden_layers)]
-        self.norm = nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self.layers = [Block(config) for _ in range(config.num_hidden_layers)]
+        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        self._rope = Rotary(config.head_dim, config.rope_theta) if rotary else None
 
     def __call__(self, x: mx.array, cache: Sequence[Cache]) -> mx.array:
         """Hidden states (B, T, D) of T further rows, after the final norm.
@@ -102,9 +122,11 @@ class Qwen3Backbone(nn.Module):
             x: embeddings (B, T, D).
             cache: one cache per layer; it grows by T rows.
         """
-        mask = cache[0].make_mask(x.shape[1], return_array=False, window_size=None)
+        rows, offset = x.shape[1], cache[0].offset
+        mask = cache[0].make_mask(rows, return_array=False, window_size=None)
+        rotation = Rotation(offset) if self._rope is None else self._rope.at(offset, rows)
         for layer, layer_cache in zip(self.layers, cache, strict=True):
-            x = layer(x, mask, layer_cache)
+            x = layer(x, self._rope, rotation, mask, layer_cache)
         return cast(mx.array, self.norm(x))
 
     def make_cache(self, padding: Sequence[int]) -> list[Cache]:
@@ -126,3 +148,39 @@ def head_rows(head: nn.Module, ids: mx.array | slice) -> mx.array:
         packed, scales = head.weight[ids], head.scales[ids]
         return mx.dequantize(packed, scales, biases, group_size=head.group_size, bits=head.bits, mode=head.mode)
     return cast(mx.array, head.weight[ids])
+
+
+# --------------------------------------------------------------------------- layers that share their input
+
+
+def joined_call(module: nn.Module, names: tuple[str, ...], x: mx.array) -> mx.array:
+    """Outputs of the named layers on the same input, side by side; one product once they are joined."""
+    joined = "_".join(names)
+    if joined in module:
+        return cast(mx.array, module[joined](x))
+    return mx.concatenate([module[name](x) for name in names], axis=-1)
+
+
+def join_layers(network: nn.Module) -> None:
+    """Join the layers of a loaded network that share their input: one product instead of two or three.
+
+    Layers that are quantised differently stay apart.
+    """
+    for _, module in network.named_modules():
+        for names in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
+            if all(name in module for name in names):
+                _join(module, names)
+
+
+def _join(module: nn.Module, names: tuple[str, ...]) -> None:
+    layers = [module[name] for name in names]
+    kinds = {(type(layer), *(getattr(layer, key, None) for key in ("bits", "group_size", "mode"))) for layer in layers}
+    if len(kinds) > 1:
+        return
+    first = layers[0]
+    for key in ("weight", "scales", "biases"):
+        if first.get(key) is not None:
+            first[key] = mx.concatenate([layer[key] for layer in layers])
+    for name in names:
+        module.pop(name)
+    module["_".join(names)] = first

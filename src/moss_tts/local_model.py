@@ -16,6 +16,7 @@ from mlx_lm.models.cache import ConcatenateKVCache
 from moss_tts.backbone import Cache, Qwen3Backbone, SwiGLU, head_rows
 from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import LocalConfig
+from moss_tts.kernels import RMSNorm
 from moss_tts.sampling import RowSampling, sample, seen_in
 
 
@@ -42,7 +43,7 @@ class MossTTSLocalModel(nn.Module):
         self.local_transformer = Qwen3Backbone(depth, rotary=False)
         self.speech_embedding_to_local_mlp = SwiGLU(width, adapter, depth.hidden_size)
         self.local_to_speech_embedding_mlps = [SwiGLU(depth.hidden_size, adapter, width) for _ in range(channels)]
-        self.layer_norm_before_lm_heads = [nn.RMSNorm(width, eps=1e-6) for _ in range(channels)]
+        self.layer_norm_before_lm_heads = [RMSNorm(width, eps=1e-6) for _ in range(channels)]
         self.lm_heads = [nn.Linear(width, config.vocab_size, bias=False)] + [
             nn.Linear(width, self._codebook, bias=False) for _ in range(config.n_vq)
         ]

@@ -16,6 +16,7 @@ from mlx_lm.models.cache import ConcatenateKVCache
 from moss_tts.backbone import Cache, Mask, Qwen3Backbone, head_rows
 from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import DepthDecoderConfig, LocalV15Config
+from moss_tts.kernels import Rotary
 from moss_tts.sampling import RowSampling, sample
 
 
@@ -27,18 +28,19 @@ class DepthAttention(nn.Module):
         self._heads = config.num_heads
         head = config.hidden_size // config.num_heads
         self._scale = head**-0.5
-        self._rope = nn.RoPE(head, traditional=True, base=config.rope_base) if config.rotary else None
+        self._rope = Rotary(head, config.rope_base, traditional=True) if config.rotary else None
         self.c_attn = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.c_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def __call__(self, x: mx.array, mask: Mask, cache: Cache) -> mx.array:
         """(B, T, D) -> (B, T, D)."""
         batch, steps, width = x.shape
-        heads = self.c_attn(x).reshape(batch, steps, 3, self._heads, -1).transpose(2, 0, 3, 1, 4)
-        q, k, v = heads[0], heads[1], heads[2]
+        heads = self.c_attn(x).reshape(batch, steps, 3 * self._heads, -1).transpose(0, 2, 1, 3)
+        qk, v = heads[:, : 2 * self._heads], heads[:, 2 * self._heads :]
         if self._rope is not None:
-            q, k = self._rope(q, offset=cache.offset), self._rope(k, offset=cache.offset)
-        k, v = cache.update_and_fetch(k, v)
+            qk = self._rope.rotate(qk, self._rope.at(cache.offset, steps))
+        q = qk[:, : self._heads]
+        k, v = cache.update_and_fetch(qk[:, self._heads :], v)
         out = mx.fast.scaled_dot_product_attention(q, k, v, scale=self._scale, mask=mask)
         return cast(mx.array, self.c_proj(out.transpose(0, 2, 1, 3).reshape(batch, steps, width)))
 
