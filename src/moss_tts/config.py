@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from moss_tts.errors import ConfigError
 
 Raw = Mapping[str, Any]
+T = TypeVar("T")
 
 # What transformers writes into every config, in its current and older releases, and what only training uses.
 HARMLESS_KEYS = frozenset(
@@ -63,6 +64,13 @@ def _mapping(raw: Raw, key: str, where: str) -> Raw:
     value = raw.get(key)
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where}: {key} must be an object, got {value!r}.")
+    return value
+
+
+def _optional(raw: Raw, key: str, kind: type[T], words: str, where: str) -> T | None:
+    value = raw.get(key)
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(f"{where}: {key} must be {words}, got {value!r}.")
     return value
 
 
@@ -195,9 +203,9 @@ class MossConfig:
             "audio_vocab_size": audio_vocab,
             "audio_pad_code": _integer(raw, "audio_pad_code", where, default=audio_vocab),
             "sampling_rate": _integer(raw, "sampling_rate", where, default=24000, least=1),
-            "audio_tokenizer_name_or_path": raw.get("audio_tokenizer_name_or_path"),
-            "codec_config": raw.get("codec_config"),
-            "quantization": raw.get("quantization"),
+            "audio_tokenizer_name_or_path": _optional(raw, "audio_tokenizer_name_or_path", str, "a name", where),
+            "codec_config": _optional(raw, "codec_config", Mapping, "an object", where),
+            "quantization": _optional(raw, "quantization", Mapping, "an object", where),
             **ids,
         }
 
@@ -359,7 +367,8 @@ class LocalV15Config(MossConfig):
                 "audio_assistant_gen_slot_token_id": slot,
             }
         )
-        layers = raw.get("local_transformer_layers")
+        key = "local_transformer_layers"
+        layers = None if raw.get(key) is None else _integer(raw, key, where, least=1)
         depth = DepthDecoderConfig.from_dict(_mapping(raw, "gpt2_config", where), n_vq, layers)
         return common | {"depth": depth, "binary_text_head": mode == "binary"}
 
