@@ -333,6 +333,31 @@ def test_joined_codes_are_the_codes_in_order(tiny):
     np.testing.assert_array_equal(tiny["delay"].encode_audio([joined])[0], whole)
 
 
+def test_joined_recordings_are_one_waveform_in_the_messages_one_call(tiny, monkeypatch):
+    waves = {"one.wav": np.ones(3), "two.wav": np.zeros(2)}
+    monkeypatch.setattr("moss_tts.processor.load_waveform", lambda path, _: waves[path])
+    calls = []
+
+    def encode(references, *_):
+        calls.append(references)
+        return [codes(2) for _ in references]
+
+    processor = make_processor(tiny["delay"].tokenizer, tiny["delay"].config, encode)
+    processor.encode_audio([Joined(("one.wav", "two.wav")), "three.wav"])
+    ((joined, alone),) = calls
+    np.testing.assert_array_equal(joined, [1, 1, 1, 0, 0])
+    assert alone == "three.wav"
+
+
+def test_joined_recordings_and_codes_are_joined_as_codes(tiny):
+    def encode(references, *_):
+        return [codes(2) if isinstance(reference, str) else reference for reference in references]
+
+    processor = make_processor(tiny["delay"].tokenizer, tiny["delay"].config, encode)
+    (joined,) = processor.encode_audio([Joined(("one.wav", codes(3, start=5)))])
+    np.testing.assert_array_equal(joined, np.concatenate([codes(2), codes(3, start=5)]))
+
+
 # What is refused.
 
 
