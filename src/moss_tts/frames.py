@@ -14,7 +14,7 @@ import numpy as np
 from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config
 from moss_tts.inference_utils import extract_complete_delay_rows
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "silence", "cancelled"]
 
 
 @dataclass(frozen=True)

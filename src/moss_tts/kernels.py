@@ -84,8 +84,9 @@ class Rotary:
     def rotate(self, x: mx.array, rotation: Rotation) -> mx.array:
         """(B, H, T, dims) -> the same, rotated."""
         if rotation.cos is None or rotation.sin is None:
-            options = {"traditional": self._traditional, "base": self._base, "scale": 1.0}
-            return mx.fast.rope(x, self._dims, offset=rotation.offset, **options)
+            return mx.fast.rope(
+                x, self._dims, traditional=self._traditional, base=self._base, scale=1.0, offset=rotation.offset
+            )
         if self._traditional:
             first, second = _turned(x[..., ::2], x[..., 1::2], rotation.cos, rotation.sin)
             return mx.stack([first, second], axis=-1).reshape(x.shape).astype(x.dtype)

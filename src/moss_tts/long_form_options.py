@@ -27,7 +27,6 @@ class LongFormOptions:
             text and codes as the prompt.
         crossfade_ms: overlap at seams.
         trim_silence: whether long silence at seams is shortened.
-        runaway_guard: whether a segment far longer than its text, or long silent, is ended.
     """
 
     min_chars: int = 160
@@ -40,7 +39,6 @@ class LongFormOptions:
     continuity: Continuity = "voice"
     crossfade_ms: float = 0.0
     trim_silence: bool = False
-    runaway_guard: bool = True
 
     def __post_init__(self) -> None:
         check_char_budgets(self.min_chars, self.target_chars, self.max_chars)

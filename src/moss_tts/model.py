@@ -6,17 +6,20 @@ request.py, prompts in processor.py, rows in rows.py, frames in frames.py, sound
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
+import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from moss_tts.architectures import Architecture
 from moss_tts.checkpoint import read_json, read_weights
@@ -29,12 +32,15 @@ from moss_tts.loading import (
     load_config,
     quantizable,
 )
+from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
+from moss_tts.narration import AudioRates, Narrator, OnSegment, Speak
 from moss_tts.presets import ALIASES, PRESETS, Preset
 from moss_tts.processor import MossTTSProcessor
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult
 from moss_tts.rows import Prompts, RowRequest, run
-from moss_tts.speech import ChunkSizes, SpeechChunk, speak
+from moss_tts.runaway import QuietWatch, longest_plausible_seconds
+from moss_tts.speech import ChunkSizes, SpeechChunk, merged, speak
 
 FIRST_CHUNK_FRAMES = 4
 
@@ -46,8 +52,8 @@ class GenerateOptions(TypedDict, total=False):
     scene, conversation, normalize_text. Voice: ref_audio | reference, ref_text, instruct | instruction,
     dialogue_speakers, mode ("generation" | "continuation"), preset. Sampling: temperature, top_p, top_k and
     repetition_penalty (audio channels; also as audio_*), text_* for the text channel, seed,
-    n_vq_for_inference, max_tokens (frames of 80 ms). Output: stream, streaming_interval (seconds), verbose.
-    Long texts: long_form and its long_form_* options.
+    n_vq_for_inference, max_tokens (frames of 80 ms), runaway_guard. Output: stream, streaming_interval (seconds),
+    verbose. Long texts: long_form and its long_form_* options.
     """
 
     ref_audio: Any
@@ -85,6 +91,7 @@ class GenerateOptions(TypedDict, total=False):
     max_tokens: int | None
     stream: bool | None
     streaming_interval: float | None
+    runaway_guard: bool | None
     verbose: bool | None
     long_form: bool | None
     long_form_min_chars: int | None
@@ -94,6 +101,9 @@ class GenerateOptions(TypedDict, total=False):
     long_form_prefix_audio_max_tokens: int | None
     long_form_prefix_text_chars: int | None
     long_form_retry_attempts: int | None
+    long_form_continuity: str | None
+    long_form_crossfade_ms: float | None
+    long_form_trim_silence: bool | None
 
 
 class Model:
@@ -121,6 +131,8 @@ class Model:
         self.codec = codec
         self.preset = preset
         self._generation_config = generation_config
+        self._last_long_form_segment_metrics: list[SegmentMetrics] = []
+        self._last_long_form_boundary_metrics: list[BoundaryMetrics] = []
 
     @property
     def sample_rate(self) -> int:
@@ -129,15 +141,27 @@ class Model:
 
     # ------------------------------------------------------------------------------------------ generating
 
-    def generate(self, text: str | None = None, **options: Unpack[GenerateOptions]) -> Iterator[GenerationResult]:
+    def generate(
+        self,
+        text: str | None = None,
+        *,
+        cancel: threading.Event | None = None,
+        on_chunk: Callable[[GenerationResult], None] | None = None,
+        on_segment: Callable[[SegmentMetrics], None] | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Iterator[GenerationResult]:
         """Speak a request.
 
         Arguments are checked when this is called, before the first result is asked for. Without `stream` there
-        is one result; with it, chunks as they are made, the last of which is final. Closing the iterator stops
-        the work.
+        is one result; with it, chunks as they are made, the last of which is final (and empty where a chunk was
+        just full). Closing the iterator stops the work.
 
         Args:
             text: what to speak.
+            cancel: set it from any thread, and generation ends within one frame; what is complete is returned
+                with finish_reason "cancelled".
+            on_chunk: told of each result, before it is returned.
+            on_segment: told of each segment of a long text as it is finished.
             **options: see GenerateOptions.
 
         Raises:
@@ -145,54 +169,94 @@ class Model:
             RequestError: a bad value, or options that contradict each other.
             AudioError: a reference that cannot be used.
             CodecNotFoundError: the checkpoint's codec cannot be had.
-            GenerationError: the model ended without audio.
+            GenerationError: the model ended without audio, or a segment failed all its attempts.
         """
         request = self._resolve_generation_request({"text": text, **options})
         n_vq = self.architecture.resolve_n_vq(request.n_vq_for_inference)
-        return self._generate(request, n_vq)
+        seed = secrets.randbits(32) if request.seed is None else request.seed
+        cancelled = cancel.is_set if cancel is not None else lambda: False
+        self._last_long_form_segment_metrics = []
+        self._last_long_form_boundary_metrics = []
+
+        def speak_request(part: MossNormalizedRequest, part_seed: int) -> Generator[SpeechChunk, None, None]:
+            return self._speak(part, part_seed, n_vq, cancelled)
+
+        if request.long_form is None:
+            chunks: Iterator[tuple[int, SpeechChunk]] = ((0, chunk) for chunk in speak_request(request, seed))
+        else:
+            chunks = self._generate_long_form(request, seed, speak_request, on_segment)
+        return self._results(chunks, request.stream, on_chunk)
 
     def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
         return resolve_generation_request(options, self.preset, self._generation_config)
 
-    def _generate(self, request: MossNormalizedRequest, n_vq: int) -> Iterator[GenerationResult]:
+    def _generate_long_form(
+        self, request: MossNormalizedRequest, seed: int, speak_request: Speak, on_segment: OnSegment | None
+    ) -> Iterator[tuple[int, SpeechChunk]]:
+        """(segment, chunk) of a long text; keeps its metrics."""
+        given = [*request.reference, request.prompt_audio]
+        known = [reference for reference in given if reference is not None]
+        encoded = iter(self.processor.encode_audio(known) if known else [])
+        *references, prompt = [None if reference is None else next(encoded) for reference in given]
+        rates = AudioRates(self.sample_rate, self.codec().config.frame_rate)
+        encoded_request = replace(request, reference=tuple(references), prompt_audio=prompt)
+        narrator = Narrator(encoded_request, seed, speak_request, rates, on_segment)
+        self._last_long_form_segment_metrics = narrator.segment_metrics
+        self._last_long_form_boundary_metrics = narrator.boundary_metrics
+        yield from narrator.run()
+
+    def _results(
+        self,
+        chunks: Iterator[tuple[int, SpeechChunk]],
+        stream: bool,
+        on_chunk: Callable[[GenerationResult], None] | None,
+    ) -> Iterator[GenerationResult]:
         mx.reset_peak_memory()
         started = time.perf_counter()
-        prompts = self._prompts(request)
-        chunks = self._speak(request, prompts, n_vq)
         try:
-            for chunk in chunks if request.stream else [_whole(list(chunks))]:
+            for segment, chunk in chunks if stream else [(0, merged([chunk for _, chunk in chunks]))]:
                 now = time.perf_counter()
-                yield GenerationResult.of(
+                result = GenerationResult.of(
                     chunk.audio,
                     sample_rate=self.sample_rate,
                     frames=len(chunk.frames),
-                    prompt_rows=prompts.input_ids.shape[1],
+                    prompt_rows=chunk.prompt_rows,
                     seconds=now - started,
                     peak_memory=mx.get_peak_memory(),
-                    streaming=request.stream,
+                    streaming=stream,
                     finish_reason=chunk.finish_reason,
+                    segment_idx=segment,
                 )
                 started = now
+                if on_chunk is not None:
+                    on_chunk(result)
+                yield result
         finally:
-            chunks.close()
             mx.clear_cache()
 
-    def _prompts(self, request: MossNormalizedRequest) -> Prompts:
+    def _speak(
+        self, request: MossNormalizedRequest, seed: int, n_vq: int, cancelled: Callable[[], bool]
+    ) -> Generator[SpeechChunk, None, None]:
+        """Speak one request in one piece."""
         ids, mask = self.processor.prepare_generation_inputs(
             list(request.messages), request.mode, request.preset.template
         )
-        return Prompts(np.array(ids), np.array(mask))
-
-    def _speak(self, request: MossNormalizedRequest, prompts: Prompts, n_vq: int) -> Generator[SpeechChunk, None, None]:
-        seed = secrets.randbits(32) if request.seed is None else request.seed
-        row_request = RowRequest(request.sampling, seed, request.effective_max_tokens)
-        rows = (row[0] for row in run(self.architecture.batch(prompts, [row_request], n_vq)))
-        reader = self.architecture.reader(prompts.input_ids[0], row_request.max_frames, n_vq)
+        prompts = Prompts(np.array(ids), np.array(mask))
+        codec = self.codec().config
+        max_frames = request.effective_max_tokens
+        gone_silent: Callable[[np.ndarray], bool] = _never
+        if request.runaway_guard and request.text is not None and request.tokens is None:
+            max_frames = min(max_frames, math.ceil(longest_plausible_seconds(request.text) * codec.frame_rate))
+            gone_silent = QuietWatch(request.text, self.sample_rate).hear
         sizes = ChunkSizes()
         if request.stream:
-            frame_rate = self.codec().config.frame_rate
-            sizes = ChunkSizes(FIRST_CHUNK_FRAMES, max(1, round(request.streaming_interval * frame_rate)))
-        return speak(rows, reader, self.codec, sizes)
+            later = max(1, round(request.streaming_interval * codec.frame_rate))
+            sizes = ChunkSizes(min(FIRST_CHUNK_FRAMES, later), later)
+        batch = self.architecture.batch(prompts, [RowRequest(request.sampling, seed, max_frames)], n_vq)
+        rows = (row[0] for row in run(batch))
+        reader = self.architecture.reader(prompts.input_ids[0], max_frames, n_vq)
+        for chunk in speak(rows, reader, self.codec, sizes, cancelled, gone_silent):
+            yield replace(chunk, prompt_rows=prompts.input_ids.shape[1])
 
     # --------------------------------------------------------------------------------------------- loading
 
@@ -260,7 +324,8 @@ def load_tokenizer(directory: Path) -> Any:
     if not (directory / "tokenizer.json").is_file():
         raise CheckpointError(f"{directory} holds no tokenizer.json; copy the checkpoint's tokenizer files there.")
     try:
-        return AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
+        # Not AutoTokenizer: it would look into config.json for a class, and into auto_map for code.
+        return PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"the tokenizer in {directory} cannot be loaded: {error}") from error
 
@@ -273,7 +338,5 @@ def variant_of(name: str, default: str) -> Preset:
     return found[0] if found else PRESETS[default]
 
 
-def _whole(chunks: list[SpeechChunk]) -> SpeechChunk:
-    audio = np.concatenate([chunk.audio for chunk in chunks])
-    frames = np.concatenate([chunk.frames for chunk in chunks if len(chunk.frames)])
-    return SpeechChunk(audio, frames, chunks[-1].finish_reason)
+def _never(_: np.ndarray) -> bool:
+    return False

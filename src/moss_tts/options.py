@@ -124,7 +124,6 @@ LONG_FORM: Mapping[str, Check] = {
     "long_form_continuity": choice(CONTINUITIES),
     "long_form_crossfade_ms": NOT_NEGATIVE,
     "long_form_trim_silence": flag,
-    "long_form_runaway_guard": flag,
 }
 
 OPTIONS: Mapping[str, Check] = {
@@ -156,6 +155,7 @@ OPTIONS: Mapping[str, Check] = {
     "streaming_interval": POSITIVE,
     "long_form": flag,
     **LONG_FORM,
+    "runaway_guard": flag,
     "verbose": flag,
 }
 

@@ -58,6 +58,7 @@ class MossNormalizedRequest:
         seed: None for a random one.
         max_tokens: the caller's limit in frames; effective_max_tokens is the one that holds.
         long_form: None when the text is spoken in one piece.
+        runaway_guard: whether speech far longer than its text, or long silent, is ended (runaway.py).
     """
 
     preset: Preset
@@ -81,6 +82,7 @@ class MossNormalizedRequest:
     stream: bool = False
     streaming_interval: float = DEFAULT_STREAMING_INTERVAL
     long_form: LongFormOptions | None = None
+    runaway_guard: bool = True
     verbose: bool = False
 
     @property
@@ -168,6 +170,7 @@ def resolve_generation_request(
         stream=given.get("stream", False),
         streaming_interval=given.get("streaming_interval", DEFAULT_STREAMING_INTERVAL),
         long_form=_long_form(given),
+        runaway_guard=given.get("runaway_guard", True),
         verbose=given.get("verbose", False),
     )
     # A prompt that cannot be written is refused here, not when generation starts.

@@ -27,7 +27,8 @@ class GenerationResult:
         peak_memory_usage: GB.
         is_streaming_chunk: made with stream=True.
         is_final_chunk: nothing follows.
-        finish_reason: "stop", "length" or "cancelled" on the final chunk; None before it.
+        finish_reason: "stop", "length" (a budget), "silence" (the runaway guard) or "cancelled" on the final
+            chunk; None before it.
     """
 
     audio: np.ndarray

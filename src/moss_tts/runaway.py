@@ -146,3 +146,22 @@ class RunawayGuard:
         if heard.quiet_samples > self.max_quiet_seconds * sample_rate:
             return "silence"
         return "length" if seconds > self.max_seconds else None
+
+
+class QuietWatch:
+    """Listens to one request's chunks for a stretch of low level after speech.
+
+    Args:
+        text: what is spoken; pauses asked for in it are allowed.
+        sample_rate: of the chunks.
+    """
+
+    def __init__(self, text: str, sample_rate: int) -> None:
+        self._longest = longest_quiet_seconds(text) * sample_rate
+        self._sample_rate = sample_rate
+        self._heard = QuietState()
+
+    def hear(self, audio: npt.ArrayLike) -> bool:
+        """Take in a chunk (S,) or (S, C); true once the quiet has lasted too long."""
+        self._heard = hear(self._heard, audio, self._sample_rate)
+        return self._heard.quiet_samples > self._longest

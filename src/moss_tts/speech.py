@@ -6,7 +6,7 @@ Whole and streamed audio are the same computation with other chunk sizes: nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mlx.core as mx
 import numpy as np
@@ -35,11 +35,13 @@ class SpeechChunk:
         audio: float32 (S,) mono or (S, C).
         frames: codes (F, Q) it was decoded from.
         finish_reason: on the last chunk, which may be empty; None before it.
+        prompt_rows: rows of the prompt it answers.
     """
 
     audio: np.ndarray
     frames: np.ndarray
     finish_reason: FinishReason | None = None
+    prompt_rows: int = 0
 
 
 class SpeechDecoder:
@@ -75,6 +77,7 @@ def speak(
     codec: Callable[[], MossAudioTokenizer],
     sizes: ChunkSizes,
     cancelled: Callable[[], bool] = lambda: False,
+    gone_silent: Callable[[np.ndarray], bool] = lambda _: False,
 ) -> Generator[SpeechChunk, None, None]:
     """Chunks of audio as their frames complete; the last one says why it is the last.
 
@@ -84,6 +87,7 @@ def speak(
         codec: asked for when there is something to decode.
         sizes: frames per chunk.
         cancelled: looked at once per row; once true, what is complete is decoded and that is all.
+        gone_silent: told of each chunk's audio; once true, the request ends for silence.
 
     Raises:
         GenerationError: the model ended without a frame of audio.
@@ -97,9 +101,14 @@ def speak(
         spoke = spoke or ready > 0
         if last == "stop" and not spoke:
             raise GenerationError("the model ended before its first frame of audio; try another seed or text.")
-        if ready >= wanted or last is not None:
-            yield _chunk(decoder, waiting, last)
-            waiting, wanted = [], sizes.later
+        if ready < wanted and last is None:
+            continue
+        chunk = _chunk(decoder, waiting, last)
+        if last is None and gone_silent(chunk.audio):
+            yield replace(chunk, finish_reason="silence")
+            return
+        yield chunk
+        waiting, wanted = [], sizes.later
 
 
 def _frames_of(
@@ -118,12 +127,19 @@ def _frames_of(
 
 
 def _chunk(decoder: SpeechDecoder, parts: list[Frames], last: FinishReason | None) -> SpeechChunk:
-    audio = [decoder.silence] + [decoder.decode(part) for part in _merged(parts)]
+    audio = [decoder.silence] + [decoder.decode(part) for part in _neighbours_joined(parts)]
     codes = [part.codes for part in parts if not part.context]
     return SpeechChunk(np.concatenate(audio), np.concatenate(codes) if codes else np.zeros((0, 0), np.int32), last)
 
 
-def _merged(parts: list[Frames]) -> list[Frames]:
+def merged(chunks: list[SpeechChunk]) -> SpeechChunk:
+    """Consecutive chunks as one."""
+    frames = [chunk.frames for chunk in chunks if len(chunk.frames)] or [chunks[0].frames]
+    audio = np.concatenate([chunk.audio for chunk in chunks])
+    return SpeechChunk(audio, np.concatenate(frames), chunks[-1].finish_reason, chunks[-1].prompt_rows)
+
+
+def _neighbours_joined(parts: list[Frames]) -> list[Frames]:
     """Neighbours of the same kind joined, so that the codec sees as few calls as possible."""
     merged: list[Frames] = []
     for part in parts:
