@@ -38,9 +38,9 @@ from moss_tts.presets import ALIASES, PRESETS, Preset
 from moss_tts.processor import MossTTSProcessor
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult
-from moss_tts.rows import Prompts, RowRequest, run
+from moss_tts.rows import RowRequest
 from moss_tts.runaway import QuietWatch, longest_plausible_seconds
-from moss_tts.speech import ChunkSizes, SpeechChunk, merged, speak
+from moss_tts.speech import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, merged, speak
 
 FIRST_CHUNK_FRAMES = 4
 
@@ -238,10 +238,7 @@ class Model:
         self, request: MossNormalizedRequest, seed: int, n_vq: int, cancelled: Callable[[], bool]
     ) -> Generator[SpeechChunk, None, None]:
         """Speak one request in one piece."""
-        ids, mask = self.processor.prepare_generation_inputs(
-            list(request.messages), request.mode, request.preset.template
-        )
-        prompts = Prompts(np.array(ids), np.array(mask))
+        ids, _ = self.processor.prepare_generation_inputs(list(request.messages), request.mode, request.preset.template)
         codec = self.codec().config
         max_frames = request.effective_max_tokens
         gone_silent: Callable[[np.ndarray], bool] = _never
@@ -252,11 +249,10 @@ class Model:
         if request.stream:
             later = max(1, round(request.streaming_interval * codec.frame_rate))
             sizes = ChunkSizes(min(FIRST_CHUNK_FRAMES, later), later)
-        batch = self.architecture.batch(prompts, [RowRequest(request.sampling, seed, max_frames)], n_vq)
-        rows = (row[0] for row in run(batch))
-        reader = self.architecture.reader(prompts.input_ids[0], max_frames, n_vq)
-        for chunk in speak(rows, reader, self.codec, sizes, cancelled, gone_silent):
-            yield replace(chunk, prompt_rows=prompts.input_ids.shape[1])
+        job = SpeechJob(
+            np.array(ids)[0], RowRequest(request.sampling, seed, max_frames), n_vq, sizes, cancelled, gone_silent
+        )
+        yield from speak(SpeechEngine(self.architecture, self.codec), job)
 
     # --------------------------------------------------------------------------------------------- loading
 

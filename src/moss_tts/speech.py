@@ -1,19 +1,26 @@
-"""From rows to sound: frames as they complete, decoded by the codec in chunks that carry its state.
+"""Requests spoken side by side: rows as they are made, frames as they complete, audio as it is wanted.
 
-Whole and streamed audio are the same computation with other chunk sizes: nothing is decoded twice.
+The engine holds one batch of rows and one batch of codec streams. A step admits waiting requests, issues a row
+for everybody, reads the row before it, decodes where somebody is waiting for audio, and lets go of those who are
+done. One request alone is the same engine with one row. The codec carries its state, so whole and streamed audio
+are one computation with other chunk sizes, and nothing is decoded twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.architectures import Architecture
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
 from moss_tts.errors import GenerationError
 from moss_tts.frames import FinishReason, FrameReader, Frames
+from moss_tts.rows import Prompts, RowBatch, RowRequest
 
 # Frames per codec call when nobody is waiting for audio: enough to be bound by arithmetic, little memory.
 WHOLE_CHUNK = 50
@@ -44,92 +51,272 @@ class SpeechChunk:
     prompt_rows: int = 0
 
 
-class SpeechDecoder:
-    """Decodes one request's frames, a fresh codec state for each audio segment."""
+@dataclass(frozen=True)
+class SpeechJob:
+    """One request, ready to be spoken.
 
-    def __init__(self, codec: MossAudioTokenizer) -> None:
+    Attributes:
+        prompt: rows (T, 1 + Q) without padding.
+        request: sampling, seed, budget.
+        n_vq: codebooks to generate.
+        sizes: of the chunks wanted.
+        cancelled: looked at once per row; once true, what is complete is decoded and that is all.
+        gone_silent: told of each chunk's audio; once true, the request ends for silence.
+    """
+
+    prompt: np.ndarray
+    request: RowRequest
+    n_vq: int
+    sizes: ChunkSizes = ChunkSizes()
+    cancelled: Callable[[], bool] = lambda: False
+    gone_silent: Callable[[np.ndarray], bool] = lambda _: False
+
+
+@dataclass(eq=False)
+class Voice:
+    """A running job: its reader, and what waits between rows and chunks."""
+
+    job: SpeechJob
+    reader: FrameReader
+    undecoded: deque[Frames] = field(default_factory=deque)
+    audio: list[np.ndarray] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
+    segment: int = 0
+    wanted: int = 0
+    spoke: bool = False
+    ended: FinishReason | None = None
+
+    def take(self, frames: Sequence[Frames]) -> None:
+        """Frames that a row completed."""
+        self.undecoded.extend(frames)
+        for part in frames:
+            if not part.context:
+                self.frames.append(part.codes)
+                self.spoke = True
+
+    @property
+    def due(self) -> bool:
+        """Whether a chunk is wanted now."""
+        return self.ended is not None or sum(map(len, self.frames)) >= self.wanted
+
+    def chunk(self, silence: np.ndarray) -> SpeechChunk:
+        """Hand over what was decoded."""
+        codes = np.concatenate(self.frames) if self.frames else np.zeros((0, self.job.n_vq), np.int32)
+        audio = np.concatenate([silence, *self.audio])
+        self.frames, self.audio, self.wanted = [], [], self.job.sizes.later
+        if self.ended is None and self.job.gone_silent(audio):
+            self.ended = "silence"
+        return SpeechChunk(audio, codes, self.ended, len(self.job.prompt))
+
+
+class SpeechEngine:
+    """Speaks jobs side by side.
+
+    Not for use from several threads. Jobs of another `n_vq` than the running ones wait until those are done.
+
+    Args:
+        architecture: the network.
+        codec: asked for with the first job.
+        max_batch: jobs that run at the same time.
+    """
+
+    def __init__(
+        self, architecture: Architecture[Any, Any], codec: Callable[[], MossAudioTokenizer], max_batch: int = 16
+    ) -> None:
+        self._architecture, self._codec, self._max_batch = architecture, codec, max_batch
+        self._waiting: deque[Voice] = deque()
+        self._voices: list[Voice] = []
+        self._batch: RowBatch | None = None
+        self._decoder = CodecStreams(codec)
+        # The row that was issued and not yet read, with whose it is.
+        self._pending: tuple[mx.array, list[Voice]] | None = None
+
+    def submit(self, job: SpeechJob) -> Voice:
+        """Queue a job; the voice names it in what `step` returns."""
+        reader = self._architecture.reader(job.prompt, job.request.max_frames, job.n_vq)
+        voice = Voice(job, reader, wanted=job.sizes.first)
+        self._waiting.append(voice)
+        return voice
+
+    def drop(self, voice: Voice) -> None:
+        """Forget a job, whatever its state."""
+        if voice in self._waiting:
+            self._waiting.remove(voice)
+        if voice in self._voices:
+            self._retire([voice])
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._waiting and not self._voices
+
+    def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+        """Advance every job by a row; what became due. A job is over with its first finish_reason or error."""
+        self._admit()
+        if self._batch is None:
+            return []
+        read, self._pending = self._pending, (self._batch.step(), list(self._voices))
+        if read is None:
+            return []
+        row, voices = read
+        for voice, values in zip(voices, np.array(row), strict=True):
+            if voice.ended is None and voice in self._voices:
+                self._read(voice, values)
+        return self._deliver()
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._voices) < self._max_batch:
+            job = self._waiting[0].job
+            if self._voices and job.n_vq != self._voices[0].job.n_vq:
+                return
+            voice = self._waiting.popleft()
+            prompts = Prompts(job.prompt[None], np.ones((1, len(job.prompt)), dtype=bool))
+            batch = self._architecture.batch(prompts, [job.request], job.n_vq)
+            if self._batch is None:
+                self._batch = batch
+            else:
+                self._batch.extend(batch)
+            self._voices.append(voice)
+            self._decoder.join(voice)
+            voice.take(voice.reader.start())
+
+    def _read(self, voice: Voice, row: np.ndarray) -> None:
+        if voice.job.cancelled():
+            voice.ended = "cancelled"
+            return
+        voice.take(voice.reader.push(row))
+        voice.ended = voice.reader.finish_reason
+
+    def _deliver(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+        due = [voice for voice in self._voices if voice.due]
+        if not due:
+            return []
+        self._decoder.decode(self._voices)
+        results: list[tuple[Voice, SpeechChunk | GenerationError]] = []
+        for voice in due:
+            if voice.ended == "stop" and not voice.spoke:
+                why = "the model ended before its first frame of audio; try another seed or text."
+                results.append((voice, GenerationError(why)))
+            else:
+                results.append((voice, voice.chunk(self._decoder.silence)))
+        self._retire([voice for voice in due if voice.ended is not None])
+        return results
+
+    def _retire(self, done: list[Voice]) -> None:
+        kept = [row for row, voice in enumerate(self._voices) if voice not in done]
+        if len(kept) == len(self._voices):
+            return
+        self._voices = [self._voices[row] for row in kept]
+        self._decoder.keep(kept)
+        if not kept:
+            self._batch = self._pending = None
+        elif self._batch is not None:
+            self._batch.select(kept)
+
+
+class CodecStreams:
+    """The codec's side of the engine: one stream per voice, all decoded in one call."""
+
+    def __init__(self, codec: Callable[[], MossAudioTokenizer]) -> None:
         self._codec = codec
-        self._stream: StreamingDecoder | None = None
-        self._segment = -1
-
-    def decode(self, frames: Frames) -> np.ndarray:
-        """Audio (S,) or (S, C) of the frames; none for context, which only primes the codec."""
-        if self._stream is None or frames.segment != self._segment:
-            self._stream = StreamingDecoder(self._codec)
-            self._segment = frames.segment
-        codes = mx.array(frames.codes.T[:, None])
-        if frames.context:
-            self._stream.prime(codes)
-            return self.silence
-        audio = np.array(self._stream.push(codes))[0]
-        return audio[0] if audio.shape[0] == 1 else audio.T
+        self._decoder: StreamingDecoder | None = None
 
     @property
     def silence(self) -> np.ndarray:
-        """No samples, in the codec's shape."""
-        channels = self._codec.config.channels
+        """No samples, in the codec's shape: (0,) or (0, C)."""
+        channels = self._codec().config.channels
         return np.zeros((0,) if channels == 1 else (0, channels), dtype=np.float32)
 
+    def join(self, voice: Voice) -> None:  # noqa: ARG002 - streams stand in the order of joining
+        """A new stream, behind the others."""
+        if self._decoder is None:
+            self._decoder = StreamingDecoder(self._codec())
+        else:
+            self._decoder.arrange([*range(self._decoder.batch_size), None])
 
-def speak(
-    rows: Iterator[np.ndarray],
-    reader: FrameReader,
-    codec: Callable[[], MossAudioTokenizer],
-    sizes: ChunkSizes,
-    cancelled: Callable[[], bool] = lambda: False,
-    gone_silent: Callable[[np.ndarray], bool] = lambda _: False,
-) -> Generator[SpeechChunk, None, None]:
-    """Chunks of audio as their frames complete; the last one says why it is the last.
+    def keep(self, rows: list[int]) -> None:
+        """Let go of the other streams."""
+        if self._decoder is not None and rows:
+            self._decoder.arrange(rows)
+        else:
+            self._decoder = None
 
-    Args:
-        rows: rows (1 + Q,) of one request.
-        reader: reads them.
-        codec: asked for when there is something to decode.
-        sizes: frames per chunk.
-        cancelled: looked at once per row; once true, what is complete is decoded and that is all.
-        gone_silent: told of each chunk's audio; once true, the request ends for silence.
+    def decode(self, voices: list[Voice]) -> None:
+        """Decode all that the voices have waiting, into their audio."""
+        while any(voice.undecoded for voice in voices):
+            self._decode_once([_next_part(voice) for voice in voices], voices)
+
+    def _decode_once(self, parts: list[Frames | None], voices: list[Voice]) -> None:
+        """One call: at most one stretch of frames of each voice, within one audio segment."""
+        assert self._decoder is not None
+        self._start_segments(parts, voices)
+        counts = [0 if part is None else len(part.codes) for part in parts]
+        codes = np.full((voices[0].job.n_vq, len(voices), max(counts)), self._codec().config.codebook_size, np.int32)
+        for row, part in enumerate(parts):
+            if part is not None:
+                codes[:, row, : len(part.codes)] = part.codes.T
+        together = len(set(counts)) == 1
+        audio = np.array(self._decoder.push(mx.array(codes), None if together else counts))
+        per_frame = self._codec().config.downsample_rate
+        for row, (voice, part) in enumerate(zip(voices, parts, strict=True)):
+            if part is not None and not part.context:
+                samples = audio[row, :, : counts[row] * per_frame]
+                voice.audio.append(samples[0] if len(samples) == 1 else samples.T)
+
+    def _start_segments(self, parts: list[Frames | None], voices: list[Voice]) -> None:
+        """A new audio segment begins with a fresh codec state."""
+        assert self._decoder is not None
+        fresh = []
+        for row, (voice, part) in enumerate(zip(voices, parts, strict=True)):
+            if part is not None and part.segment != voice.segment:
+                voice.segment = part.segment
+                fresh.append(row)
+        if fresh:
+            self._decoder.reset(fresh)
+
+
+def _next_part(voice: Voice) -> Frames | None:
+    """Take neighbours of the same kind off a voice's queue as one stretch."""
+    if not voice.undecoded:
+        return None
+    first = voice.undecoded.popleft()
+    codes = [first.codes]
+    while voice.undecoded and (voice.undecoded[0].segment, voice.undecoded[0].context) == (
+        first.segment,
+        first.context,
+    ):
+        codes.append(voice.undecoded.popleft().codes)
+    return replace(first, codes=np.concatenate(codes))
+
+
+def speak(engine: SpeechEngine, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
+    """Chunks of one job; the last one says why it is the last.
 
     Raises:
         GenerationError: the model ended without a frame of audio.
     """
-    decoder = SpeechDecoder(codec())
-    waiting: list[Frames] = []
-    wanted, spoke = sizes.first, False
-    for frames, last in _frames_of(rows, reader, cancelled):
-        waiting.extend(frames)
-        ready = sum(len(part.codes) for part in waiting if not part.context)
-        spoke = spoke or ready > 0
-        if last == "stop" and not spoke:
-            raise GenerationError("the model ended before its first frame of audio; try another seed or text.")
-        if ready < wanted and last is None:
-            continue
-        chunk = _chunk(decoder, waiting, last)
-        if last is None and gone_silent(chunk.audio):
-            yield replace(chunk, finish_reason="silence")
-            return
+    for _, chunk in speak_all(engine, [job]):
         yield chunk
-        waiting, wanted = [], sizes.later
 
 
-def _frames_of(
-    rows: Iterator[np.ndarray], reader: FrameReader, cancelled: Callable[[], bool]
-) -> Iterator[tuple[list[Frames], FinishReason | None]]:
-    """Frames as they complete, and with the last ones the reason why they are the last."""
-    yield reader.start(), None
-    for row in rows:
-        if cancelled():
-            yield [], "cancelled"
-            return
-        yield reader.push(row), reader.finish_reason
-        if reader.finish_reason is not None:
-            return
-    raise AssertionError("the row loop ended before its reader")
+def speak_all(engine: SpeechEngine, jobs: Sequence[SpeechJob]) -> Iterator[tuple[int, SpeechChunk]]:
+    """(job, chunk) of all jobs, as they become due.
 
-
-def _chunk(decoder: SpeechDecoder, parts: list[Frames], last: FinishReason | None) -> SpeechChunk:
-    audio = [decoder.silence] + [decoder.decode(part) for part in _neighbours_joined(parts)]
-    codes = [part.codes for part in parts if not part.context]
-    return SpeechChunk(np.concatenate(audio), np.concatenate(codes) if codes else np.zeros((0, 0), np.int32), last)
+    Raises:
+        GenerationError: a job ended without a frame of audio.
+    """
+    voices = [engine.submit(job) for job in jobs]
+    left = len(voices)
+    try:
+        while left:
+            for voice, chunk in engine.step():
+                if isinstance(chunk, GenerationError):
+                    raise chunk
+                left -= chunk.finish_reason is not None
+                yield voices.index(voice), chunk
+    finally:
+        for voice in voices:
+            engine.drop(voice)
 
 
 def merged(chunks: list[SpeechChunk]) -> SpeechChunk:
@@ -137,14 +324,3 @@ def merged(chunks: list[SpeechChunk]) -> SpeechChunk:
     frames = [chunk.frames for chunk in chunks if len(chunk.frames)] or [chunks[0].frames]
     audio = np.concatenate([chunk.audio for chunk in chunks])
     return SpeechChunk(audio, np.concatenate(frames), chunks[-1].finish_reason, chunks[-1].prompt_rows)
-
-
-def _neighbours_joined(parts: list[Frames]) -> list[Frames]:
-    """Neighbours of the same kind joined, so that the codec sees as few calls as possible."""
-    merged: list[Frames] = []
-    for part in parts:
-        if merged and (merged[-1].segment, merged[-1].context) == (part.segment, part.context):
-            codes = np.concatenate([merged.pop().codes, part.codes])
-            part = Frames(codes, part.segment, part.context)
-        merged.append(part)
-    return merged
