@@ -11,7 +11,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from moss_tts.architectures import Architecture
 from moss_tts.checkpoint import read_json, read_weights
-from moss_tts.errors import CheckpointError
+from moss_tts.errors import CheckpointError, GenerationError, RequestError
 from moss_tts.loading import (
     CheckpointSource,
     LazyCodec,
@@ -40,7 +40,7 @@ from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult
 from moss_tts.rows import RowRequest
 from moss_tts.runaway import QuietWatch, longest_plausible_seconds
-from moss_tts.speech import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, merged, speak
+from moss_tts.speech import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, merged, speak_all
 
 FIRST_CHUNK_FRAMES = 4
 
@@ -173,8 +173,8 @@ class Model:
         """
         request = self._resolve_generation_request({"text": text, **options})
         n_vq = self.architecture.resolve_n_vq(request.n_vq_for_inference)
-        seed = secrets.randbits(32) if request.seed is None else request.seed
-        cancelled = cancel.is_set if cancel is not None else lambda: False
+        seed = _seed_of(request)
+        cancelled = cancel.is_set if cancel is not None else _never
         self._last_long_form_segment_metrics = []
         self._last_long_form_boundary_metrics = []
 
@@ -186,6 +186,49 @@ class Model:
         else:
             chunks = self._generate_long_form(request, seed, speak_request, on_segment)
         return self._results(chunks, request.stream, on_chunk)
+
+    def generate_batch(
+        self, requests: Sequence[Mapping[str, Any]], *, max_batch: int = 16
+    ) -> Iterator[tuple[int, GenerationResult | GenerationError]]:
+        """Speak several requests side by side.
+
+        Each gets the audio it gets alone with the same seed. Variants, seeds, lengths and streaming may differ.
+
+        Args:
+            requests: options of `generate`, text among them, one mapping per request.
+            max_batch: requests that run at the same time; the others follow as these end.
+
+        Returns:
+            (index of the request, result) as results become due, or (index, error) where a request failed by
+            itself.
+
+        Raises:
+            RequestError: a bad option of any request; nothing is started then.
+        """
+        resolved = [self._resolve_generation_request(options) for options in requests]
+        if any(request.long_form is not None for request in resolved):
+            raise RequestError("generate_batch does not take long_form; speak long texts with generate.")
+        depths = [self.architecture.resolve_n_vq(request.n_vq_for_inference) for request in resolved]
+        return self._batch_results(resolved, depths, max_batch)
+
+    def _batch_results(
+        self, requests: Sequence[MossNormalizedRequest], depths: Sequence[int], max_batch: int
+    ) -> Iterator[tuple[int, GenerationResult | GenerationError]]:
+        jobs = [
+            self._job(request, _seed_of(request), n_vq, _never) for request, n_vq in zip(requests, depths, strict=True)
+        ]
+        started = [time.perf_counter()] * len(jobs)
+        parts: list[list[SpeechChunk]] = [[] for _ in jobs]
+        engine = SpeechEngine(self.architecture, self.codec, max_batch)
+        for index, chunk in speak_all(engine, jobs):
+            if isinstance(chunk, GenerationError):
+                yield index, chunk
+                continue
+            parts[index].append(chunk)
+            if requests[index].stream or chunk.finish_reason is not None:
+                now = time.perf_counter()
+                yield index, self._result(merged(parts[index]), now - started[index], requests[index].stream)
+                started[index], parts[index] = now, []
 
     def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
         return resolve_generation_request(options, self.preset, self._generation_config)
@@ -216,17 +259,7 @@ class Model:
         try:
             for segment, chunk in chunks if stream else [(0, merged([chunk for _, chunk in chunks]))]:
                 now = time.perf_counter()
-                result = GenerationResult.of(
-                    chunk.audio,
-                    sample_rate=self.sample_rate,
-                    frames=len(chunk.frames),
-                    prompt_rows=chunk.prompt_rows,
-                    seconds=now - started,
-                    peak_memory=mx.get_peak_memory(),
-                    streaming=stream,
-                    finish_reason=chunk.finish_reason,
-                    segment_idx=segment,
-                )
+                result = self._result(chunk, now - started, stream, segment)
                 started = now
                 if on_chunk is not None:
                     on_chunk(result)
@@ -234,25 +267,44 @@ class Model:
         finally:
             mx.clear_cache()
 
+    def _result(self, chunk: SpeechChunk, seconds: float, stream: bool, segment: int = 0) -> GenerationResult:
+        return GenerationResult.of(
+            chunk.audio,
+            sample_rate=self.sample_rate,
+            frames=len(chunk.frames),
+            prompt_rows=chunk.prompt_rows,
+            seconds=seconds,
+            peak_memory=mx.get_peak_memory(),
+            streaming=stream,
+            finish_reason=chunk.finish_reason,
+            segment_idx=segment,
+        )
+
     def _speak(
         self, request: MossNormalizedRequest, seed: int, n_vq: int, cancelled: Callable[[], bool]
     ) -> Generator[SpeechChunk, None, None]:
         """Speak one request in one piece."""
+        job = self._job(request, seed, n_vq, cancelled)
+        for _, chunk in speak_all(SpeechEngine(self.architecture, self.codec), [job]):
+            if isinstance(chunk, GenerationError):
+                raise chunk
+            yield chunk
+
+    def _job(self, request: MossNormalizedRequest, seed: int, n_vq: int, cancelled: Callable[[], bool]) -> SpeechJob:
+        """A request as the engine takes it: prompt packed, budget settled."""
         ids, _ = self.processor.prepare_generation_inputs(list(request.messages), request.mode, request.preset.template)
-        codec = self.codec().config
+        frame_rate = self.codec().config.frame_rate
         max_frames = request.effective_max_tokens
         gone_silent: Callable[[np.ndarray], bool] = _never
         if request.runaway_guard and request.text is not None and request.tokens is None:
-            max_frames = min(max_frames, math.ceil(longest_plausible_seconds(request.text) * codec.frame_rate))
+            max_frames = min(max_frames, math.ceil(longest_plausible_seconds(request.text) * frame_rate))
             gone_silent = QuietWatch(request.text, self.sample_rate).hear
         sizes = ChunkSizes()
         if request.stream:
-            later = max(1, round(request.streaming_interval * codec.frame_rate))
+            later = max(1, round(request.streaming_interval * frame_rate))
             sizes = ChunkSizes(min(FIRST_CHUNK_FRAMES, later), later)
-        job = SpeechJob(
-            np.array(ids)[0], RowRequest(request.sampling, seed, max_frames), n_vq, sizes, cancelled, gone_silent
-        )
-        yield from speak(SpeechEngine(self.architecture, self.codec), job)
+        row_request = RowRequest(request.sampling, seed, max_frames)
+        return SpeechJob(np.array(ids)[0], row_request, n_vq, sizes, cancelled, gone_silent)
 
     # --------------------------------------------------------------------------------------------- loading
 
@@ -334,5 +386,9 @@ def variant_of(name: str, default: str) -> Preset:
     return found[0] if found else PRESETS[default]
 
 
-def _never(_: np.ndarray) -> bool:
+def _seed_of(request: MossNormalizedRequest) -> int:
+    return secrets.randbits(32) if request.seed is None else request.seed
+
+
+def _never(*_: np.ndarray) -> bool:
     return False

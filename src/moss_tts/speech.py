@@ -9,7 +9,7 @@ are one computation with other chunk sizes, and nothing is decoded twice.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -289,30 +289,19 @@ def _next_part(voice: Voice) -> Frames | None:
     return replace(first, codes=np.concatenate(codes))
 
 
-def speak(engine: SpeechEngine, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
-    """Chunks of one job; the last one says why it is the last.
+def speak_all(
+    engine: SpeechEngine, jobs: Sequence[SpeechJob]
+) -> Generator[tuple[int, SpeechChunk | GenerationError], None, None]:
+    """(job, chunk) of all jobs as they become due, or (job, error) where one failed.
 
-    Raises:
-        GenerationError: the model ended without a frame of audio.
-    """
-    for _, chunk in speak_all(engine, [job]):
-        yield chunk
-
-
-def speak_all(engine: SpeechEngine, jobs: Sequence[SpeechJob]) -> Iterator[tuple[int, SpeechChunk]]:
-    """(job, chunk) of all jobs, as they become due.
-
-    Raises:
-        GenerationError: a job ended without a frame of audio.
+    Each job ends with its first finish_reason or error. Closing the generator drops what is left.
     """
     voices = [engine.submit(job) for job in jobs]
     left = len(voices)
     try:
         while left:
             for voice, chunk in engine.step():
-                if isinstance(chunk, GenerationError):
-                    raise chunk
-                left -= chunk.finish_reason is not None
+                left -= isinstance(chunk, GenerationError) or chunk.finish_reason is not None
                 yield voices.index(voice), chunk
     finally:
         for voice in voices:
