@@ -48,18 +48,14 @@ def orient_codes(codes: object, n_vq: int) -> CodeMatrix:
     if frames.shape[0] == 0:
         raise RequestError(f"a code matrix needs at least one frame; got shape {matrix.shape}")
     if frames.min() < 0 or frames.max() > np.iinfo(np.int32).max:
-        raise RequestError(
-            f"audio codes cannot be negative or above int32; got {frames.min()} to {frames.max()}"
-        )
+        raise RequestError(f"audio codes cannot be negative or above int32; got {frames.min()} to {frames.max()}")
     return np.ascontiguousarray(frames[:, :n_vq], dtype=np.int32)
 
 
 def check_code_range(codes: CodeMatrix, audio_vocab_size: int) -> None:
     """Refuse codes (F, Q) outside 0..audio_vocab_size - 1; the pad code is no audio either."""
     if codes.size and (codes.min() < 0 or codes.max() >= audio_vocab_size):
-        raise RequestError(
-            f"audio codes must lie in 0..{audio_vocab_size - 1}; got {codes.min()} to {codes.max()}"
-        )
+        raise RequestError(f"audio codes must lie in 0..{audio_vocab_size - 1}; got {codes.min()} to {codes.max()}")
 
 
 def is_code_matrix(value: object) -> bool:
@@ -70,9 +66,7 @@ def is_code_matrix(value: object) -> bool:
 def _integer_matrix(codes: object) -> npt.NDArray[np.integer]:
     if not is_code_matrix(codes):
         given = getattr(codes, "dtype", type(codes).__name__)
-        raise TypeError(
-            f"audio codes must be an integer array (F, Q) or (Q, F); got {given}{_shape_of(codes)}"
-        )
+        raise TypeError(f"audio codes must be an integer array (F, Q) or (Q, F); got {given}{_shape_of(codes)}")
     matrix: npt.NDArray[np.integer] = np.asarray(codes)
     if matrix.ndim != 2:
         raise RequestError(f"audio codes must have two axes, (F, Q) or (Q, F); got shape {matrix.shape}")
