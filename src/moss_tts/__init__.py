@@ -7,6 +7,7 @@
         moss_tts.write_audio("hello.wav", result.audio, result.sample_rate)
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from moss_tts import blas
@@ -14,6 +15,8 @@ from moss_tts._version import __version__
 
 # Has to happen before anything imports mlx.
 OPENBLAS = blas.preload()
+# transformers would advise to install PyTorch; tokenizers need none.
+os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 if TYPE_CHECKING:
     from moss_tts.audio import write_audio
