@@ -5,7 +5,7 @@ import zipfile
 from html import escape
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moss_tts import epub
@@ -109,6 +109,7 @@ def expected(chapters):
     return [(title, "\n\n".join([title, *paragraphs])) for title, paragraphs in chapters]
 
 
+@settings(max_examples=50, deadline=None)
 @given(chapters, st.sampled_from([None, "nav", "ncx"]))
 def test_an_epub_gives_back_its_chapters(folder, chapters, toc_kind):
     documents = {f"c{n}.xhtml": body_of(*chapter) for n, chapter in enumerate(chapters)}
@@ -117,6 +118,7 @@ def test_an_epub_gives_back_its_chapters(folder, chapters, toc_kind):
     assert read(folder, "book.epub", archive(files)) == expected(chapters)
 
 
+@settings(max_examples=50, deadline=None)
 @given(chapters, st.sampled_from(["nav", "ncx"]))
 def test_chapters_in_one_document_are_told_apart_by_their_ids(folder, chapters, toc_kind):
     body = "".join(body_of(title, paragraphs, f"id{n}") for n, (title, paragraphs) in enumerate(chapters))
@@ -241,6 +243,7 @@ def test_a_damaged_epub_is_refused(folder):
 # Plain text
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(prose, min_size=1, max_size=4), min_size=1, max_size=5))
 def test_a_text_is_cut_at_its_chapter_headings(folder, bodies):
     titled = [(f"CHAPTER {'I' * (n % 3 + 1)}. Of {n}", body) for n, body in enumerate(bodies)]
@@ -248,6 +251,7 @@ def test_a_text_is_cut_at_its_chapter_headings(folder, bodies):
     assert read(folder, "x.txt", text) == expected(titled)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(prose, min_size=1, max_size=6))
 def test_a_text_without_headings_is_one_chapter_named_after_its_file(folder, paragraphs):
     assert read(folder, "A tale.txt", "\n\n".join(paragraphs)) == [("A tale", "\n\n".join(paragraphs))]
@@ -336,6 +340,7 @@ def test_a_missing_book_is_named(folder):
 # Markdown
 
 
+@settings(max_examples=50, deadline=None)
 @given(chapters, st.sampled_from(["## {}\n\n", "# {} ##\n\n", "{}\n---\n\n", "{}\n===\n"]))
 def test_markdown_is_cut_at_headings_of_two_levels(folder, chapters, style):
     text = "".join(style.format(title) + "\n\n".join(body) + "\n\n" for title, body in chapters)
