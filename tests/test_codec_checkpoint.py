@@ -63,9 +63,7 @@ def folded(weights: Weights) -> Weights:
     kept = {name: weight for name, weight in weights.items() if ".parametrizations." not in name}
     for name in [name for name in weights if name.endswith(marker)]:
         gain, rows = weights[name.replace("original1", "original0")], weights[name]
-        kept[name.removesuffix(marker) + ".weight"] = (
-            gain * rows / mx.linalg.norm(rows, axis=1, keepdims=True)
-        )
+        kept[name.removesuffix(marker) + ".weight"] = gain * rows / mx.linalg.norm(rows, axis=1, keepdims=True)
     return kept
 
 
@@ -87,8 +85,7 @@ SPELLINGS: dict[str, Callable[[Weights], Weights]] = {
     ),
     "folded weight norm": folded,
     "folded, kernel axis in the middle": lambda weights: {
-        name: weight.swapaxes(1, 2) if weight.ndim == 3 else weight
-        for name, weight in folded(weights).items()
+        name: weight.swapaxes(1, 2) if weight.ndim == 3 else weight for name, weight in folded(weights).items()
     },
     "folded, no kernel axis": lambda weights: {
         name: weight.squeeze(2) if weight.ndim == 3 else weight for name, weight in folded(weights).items()

@@ -106,9 +106,7 @@ def test_published_v1() -> None:
     assert (len(shapes), parameters(config)) == (1600, 1_774_566_400)
     assert parameters(config, "encoder.") == parameters(config, "decoder.") == 886_609_920
     assert parameters(config, "quantizer.") == 1_346_560
-    projections = {
-        name: shape for name, shape in shapes.items() if "_proj.weight" in name and "coder" in name
-    }
+    projections = {name: shape for name, shape in shapes.items() if "_proj.weight" in name and "coder" in name}
     assert projections == {
         "encoder.1.input_proj.weight": (768, 240),
         "encoder.1.output_proj.weight": (384, 768),

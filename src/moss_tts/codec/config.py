@@ -177,9 +177,7 @@ class _StageParser:
             return PatchConfig(_size(block.get("patch_size"), "patch_size", where))
         if kind == "Transformer":
             return self._transformer(block, rate, where)
-        raise ConfigError(
-            f"{where}: module_type {kind!r} is neither 'PatchedPretransform' nor 'Transformer'."
-        )
+        raise ConfigError(f"{where}: module_type {kind!r} is neither 'PatchedPretransform' nor 'Transformer'.")
 
     def _transformer(self, block: Raw, rate: float, where: str) -> TransformerConfig:
         sizes = (
@@ -192,9 +190,7 @@ class _StageParser:
         )
         options = {"causal", "norm", "positional_embedding", "gating", "layer_scale", "max_period"}
         # conv_layout is the axis order of upstream's tensors between stages.
-        _reject_unknown(
-            block, frozenset({"module_type", "context_duration", "conv_layout", *sizes, *options}), where
-        )
+        _reject_unknown(block, frozenset({"module_type", "context_duration", "conv_layout", *sizes, *options}), where)
         for key, allowed in SUPPORTED.items():
             _demand(block, key, allowed, where)
         config = TransformerConfig(
@@ -205,8 +201,7 @@ class _StageParser:
         )
         if config.d_model % config.num_heads or config.head_dim % 2:
             raise ConfigError(
-                f"{where}: d_model {config.d_model} does not divide into {config.num_heads} heads of even "
-                "width."
+                f"{where}: d_model {config.d_model} does not divide into {config.num_heads} heads of even width."
             )
         return config
 
@@ -244,9 +239,7 @@ def _parse_quantizer(raw: Raw) -> QuantizerConfig:
 
 def _check_chain(config: CodecConfig) -> None:
     """Widths must meet from samples to quantizer and back, and the patches must multiply to one frame."""
-    _check_widths(
-        "encoder_kwargs", _inputs_and_outputs(config.encoder, 1, down=True), config.quantizer.input_dim
-    )
+    _check_widths("encoder_kwargs", _inputs_and_outputs(config.encoder, 1, down=True), config.quantizer.input_dim)
     start = config.quantizer.output_dim
     _check_widths("decoder_kwargs", _inputs_and_outputs(config.decoder, start, down=False), 1)
     frame = config.downsample_rate * config.channels
@@ -290,16 +283,12 @@ def _blocks(raw: Raw, key: str) -> list[Raw]:
 
 def _reject_unknown(raw: Raw, known: frozenset[str], where: str) -> None:
     if unknown := sorted(set(raw) - known - HARMLESS_KEYS):
-        raise ConfigError(
-            f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}."
-        )
+        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
 
 
 def _demand(raw: Raw, key: str, allowed: tuple[Any, ...], where: str) -> None:
     if raw.get(key, allowed[0]) not in allowed:
-        raise ConfigError(
-            f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}."
-        )
+        raise ConfigError(f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}.")
 
 
 def _either(raw: Raw, key: str, alias: str, default: int | None) -> object:

@@ -15,9 +15,7 @@ from moss_tts.errors import AudioError, RequestError
 Array: TypeAlias = Any
 
 
-def as_codes(
-    codes: Array, config: CodecConfig, num_quantizers: int | None = None, name: str = "codes"
-) -> mx.array:
+def as_codes(codes: Array, config: CodecConfig, num_quantizers: int | None = None, name: str = "codes") -> mx.array:
     """Codes (Q, F) or (Q, B, F) -> int32 (Q, B, F), cut to the first num_quantizers codebooks.
 
     Raises:
@@ -25,9 +23,7 @@ def as_codes(
     """
     matrix = np.asarray(codes)
     if matrix.dtype.kind not in "iu" or matrix.ndim not in (2, 3):
-        raise RequestError(
-            f"{name} must be integers of shape (Q, F) or (Q, B, F); got {matrix.dtype} {matrix.shape}."
-        )
+        raise RequestError(f"{name} must be integers of shape (Q, F) or (Q, B, F); got {matrix.dtype} {matrix.shape}.")
     batch = matrix[:, None] if matrix.ndim == 2 else matrix
     given = batch.shape[0]
     if not 1 <= given <= config.num_quantizers:
@@ -89,18 +85,14 @@ def check_chunk(frames: int) -> None:
 def check_counts(counts: Sequence[int], batch: int, frames: int) -> None:
     """Refuse counts that do not give every one of `batch` rows between 0 and `frames` frames."""
     if len(counts) != batch or not all(0 <= count <= frames for count in counts):
-        raise RequestError(
-            f"counts must give each of the {batch} rows 0..{frames} frames; got {list(counts)}."
-        )
+        raise RequestError(f"counts must give each of the {batch} rows 0..{frames} frames; got {list(counts)}.")
 
 
 def check_same_depth(rows: Sequence[mx.array]) -> None:
     """Refuse codes (Q, ...) of different Q: a batch has one number of codebooks."""
     depths = sorted({row.shape[0] for row in rows})
     if len(depths) > 1:
-        raise RequestError(
-            f"all codes must have the same number of codebooks, got {depths}; num_quantizers cuts them."
-        )
+        raise RequestError(f"all codes must have the same number of codebooks, got {depths}; num_quantizers cuts them.")
 
 
 def pad_rows(rows: Sequence[mx.array], value: float) -> mx.array:
@@ -113,8 +105,5 @@ def pad_rows(rows: Sequence[mx.array], value: float) -> mx.array:
         raise RequestError("a batch needs at least one item.")
     longest = max(row.shape[-1] for row in rows)
     return mx.stack(
-        [
-            mx.pad(row, [(0, 0)] * (row.ndim - 1) + [(0, longest - row.shape[-1])], constant_values=value)
-            for row in rows
-        ]
+        [mx.pad(row, [(0, 0)] * (row.ndim - 1) + [(0, longest - row.shape[-1])], constant_values=value) for row in rows]
     )

@@ -86,16 +86,12 @@ class MossAudioTokenizer:
         CheckpointError: the weights do not fit the config.
     """
 
-    def __init__(
-        self, config: CodecConfig, read: Callable[[], Weights], dtype: mx.Dtype = mx.float32
-    ) -> None:
+    def __init__(self, config: CodecConfig, read: Callable[[], Weights], dtype: mx.Dtype = mx.float32) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype}.")
         self._read, self._dtype = read, dtype
         self.config, weights = canonical_weights(config, read())
-        quantizer = {
-            n.removeprefix("quantizer."): w for n, w in weights.items() if n.startswith("quantizer.")
-        }
+        quantizer = {n.removeprefix("quantizer."): w for n, w in weights.items() if n.startswith("quantizer.")}
         self._quantizer = Quantizer.from_weights(self.config.quantizer, quantizer)
         self._decoder = self._load("decoder.", weights)
         self._encoder: Network | None = None
@@ -135,6 +131,7 @@ class MossAudioTokenizer:
     def release_encoder(self) -> None:
         """Free the encoder's memory; the next encode reads its weights again."""
         self._encoder = None
+        mx.clear_cache()
 
     @property
     def decoder(self) -> Network:
@@ -155,14 +152,14 @@ class MossAudioTokenizer:
         square = self.config.version == 2
         network = Network(stages, down=down, dtype=self._dtype, square_projections=square)
         network.load_weights(network_parameters(weights, prefix, self._dtype), strict=True)
-        mx.eval(network.parameters())
+        # Stage by stage, so that no more than one is in memory in two precisions.
+        for stage in network.stages:
+            mx.eval(stage.parameters())
         return network
 
     # ------------------------------------------------------------------------------------------- steps
 
-    def decode_step(
-        self, codes: mx.array, state: NetworkState, counts: Counts = None
-    ) -> tuple[mx.array, NetworkState]:
+    def decode_step(self, codes: mx.array, state: NetworkState, counts: Counts = None) -> tuple[mx.array, NetworkState]:
         """F further frames of B streams: codes (Q, B, F) -> audio (B, C, F * downsample_rate) and the state.
 
         Args:
@@ -189,9 +186,7 @@ class MossAudioTokenizer:
 
     # ------------------------------------------------------------------------------------------- whole inputs
 
-    def encode(
-        self, audio: Array, num_quantizers: int | None = None, chunk_frames: int = CHUNK_FRAMES
-    ) -> EncodedAudio:
+    def encode(self, audio: Array, num_quantizers: int | None = None, chunk_frames: int = CHUNK_FRAMES) -> EncodedAudio:
         """Encode one waveform (S,) or (C, S), or a batch of equal length (B, C, S).
 
         A last piece shorter than a frame has no code. Codes of the first k codebooks are those that
@@ -236,13 +231,9 @@ class MossAudioTokenizer:
             mx.async_eval(codes)  # type: ignore[no-untyped-call]
             pieces.append(codes)
         codes = mx.concatenate(pieces, axis=2)
-        return EncodedAudio(
-            mx.where(_inside(codes.shape[2], lengths), codes, self.config.codebook_size), lengths
-        )
+        return EncodedAudio(mx.where(_inside(codes.shape[2], lengths), codes, self.config.codebook_size), lengths)
 
-    def decode(
-        self, codes: Array, num_quantizers: int | None = None, chunk_frames: int = CHUNK_FRAMES
-    ) -> DecodedAudio:
+    def decode(self, codes: Array, num_quantizers: int | None = None, chunk_frames: int = CHUNK_FRAMES) -> DecodedAudio:
         """Decode codes (Q, F), or a batch of equal length (Q, B, F), of the first Q codebooks.
 
         Args:
@@ -264,9 +255,7 @@ class MossAudioTokenizer:
         Raises:
             RequestError: see decode; without num_quantizers, all must have the same Q.
         """
-        rows = [
-            as_codes(item, self.config, num_quantizers, f"codes {index}") for index, item in enumerate(codes)
-        ]
+        rows = [as_codes(item, self.config, num_quantizers, f"codes {index}") for index, item in enumerate(codes)]
         check_same_depth(rows)
         batch = pad_rows([row[:, 0] for row in rows], self.config.codebook_size)
         return self._decode(batch.transpose(1, 0, 2), [row.shape[2] for row in rows], chunk_frames)

@@ -48,9 +48,7 @@ class Quantizer:
             tables=mx.pad(tables, [(0, 0), (0, 1), (0, 0)]),
             codebooks=_unit_rows(mx.stack(books)),
             input_proj=_projection(wide, "input_proj"),
-            in_projs=tuple(
-                _projection(wide, f"quantizers.{q}.in_proj") for q in range(config.num_quantizers)
-            ),
+            in_projs=tuple(_projection(wide, f"quantizers.{q}.in_proj") for q in range(config.num_quantizers)),
             output_proj=_projection(wide, "output_proj"),
         )
         mx.eval(quantizer.tables, quantizer.codebooks, quantizer.in_projs)

@@ -95,9 +95,7 @@ class StreamingDecoder:
     def _checked(self, codes: Array, counts: Sequence[int] | None) -> mx.array:
         batch = as_codes(codes, self._codec.config)
         if batch.shape[1] != self.batch_size:
-            raise RequestError(
-                f"codes bring {batch.shape[1]} rows to a decoder of {self.batch_size} streams."
-            )
+            raise RequestError(f"codes bring {batch.shape[1]} rows to a decoder of {self.batch_size} streams.")
         if counts is not None:
             check_counts(counts, *batch.shape[1:])
         return batch
@@ -118,9 +116,7 @@ class StreamingEncoder:
         RequestError: there are not so many codebooks.
     """
 
-    def __init__(
-        self, codec: MossAudioTokenizer, batch_size: int = 1, num_quantizers: int | None = None
-    ) -> None:
+    def __init__(self, codec: MossAudioTokenizer, batch_size: int = 1, num_quantizers: int | None = None) -> None:
         self._codec = codec
         self._depth = check_num_quantizers(num_quantizers, codec.config.num_quantizers)
         self._state: NetworkState = codec.encoder.empty_state(_check_batch_size(batch_size))
@@ -147,9 +143,7 @@ class StreamingEncoder:
         """
         samples = as_samples(audio, self._codec.config, least_frames=0)
         if samples.shape[0] != self.batch_size:
-            raise AudioError(
-                f"audio brings {samples.shape[0]} rows to an encoder of {self.batch_size} streams."
-            )
+            raise AudioError(f"audio brings {samples.shape[0]} rows to an encoder of {self.batch_size} streams.")
         samples = mx.concatenate([self._waiting, samples], axis=2)
         whole = samples.shape[2] // self._codec.config.downsample_rate * self._codec.config.downsample_rate
         self._waiting = samples[:, :, whole:]
@@ -179,6 +173,4 @@ def _check_batch_size(size: int) -> int:
 
 def _check_rows(rows: Sequence[int | None], batch: int) -> None:
     if not rows or not all(row is None or 0 <= row < batch for row in rows):
-        raise RequestError(
-            f"rows must be taken from 0..{batch - 1}, or None for a new one; got {list(rows)}."
-        )
+        raise RequestError(f"rows must be taken from 0..{batch - 1}, or None for a new one; got {list(rows)}.")

@@ -173,9 +173,7 @@ class Network(nn.Module):
         square_projections: see TransformerStage.
     """
 
-    def __init__(
-        self, stages: Sequence[StageConfig], *, down: bool, dtype: mx.Dtype, square_projections: bool
-    ) -> None:
+    def __init__(self, stages: Sequence[StageConfig], *, down: bool, dtype: mx.Dtype, square_projections: bool) -> None:
         super().__init__()
         self.stages = [
             Patch(stage.size, down)
@@ -188,9 +186,7 @@ class Network(nn.Module):
         """The state of `batch` rows at the start of their streams."""
         return tuple(stage.empty_state(batch) for stage in self.stages if isinstance(stage, TransformerStage))
 
-    def __call__(
-        self, x: mx.array, state: NetworkState, counts: Counts = None
-    ) -> tuple[mx.array, NetworkState]:
+    def __call__(self, x: mx.array, state: NetworkState, counts: Counts = None) -> tuple[mx.array, NetworkState]:
         """T further steps of B streams, (B, T, D) -> (B, T', D') float32, and the state behind them.
 
         Args:

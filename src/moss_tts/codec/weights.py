@@ -47,9 +47,7 @@ def upstream_shapes(config: CodecConfig) -> Shapes:
             if isinstance(stage, TransformerConfig):
                 shapes |= _stage_shapes(f"{half}.{index}.", stage, config.version == 2)
     if config.version == 1:
-        shapes = {
-            _respell(name, [(ours, theirs) for theirs, ours in V1_NAMES]): s for name, s in shapes.items()
-        }
+        shapes = {_respell(name, [(ours, theirs) for theirs, ours in V1_NAMES]): s for name, s in shapes.items()}
     return shapes
 
 
@@ -166,9 +164,7 @@ def _check(expected: Shapes, named: Weights, original: Mapping[str, str]) -> Non
     for name in sorted(expected.keys() & named.keys()):
         given = tuple(named[name].shape)
         if _without_kernel(name, given) != _without_kernel(name, expected[name]):
-            problems.append(
-                f"has {original[name]} of shape {given} where the config asks for {expected[name]}"
-            )
+            problems.append(f"has {original[name]} of shape {given} where the config asks for {expected[name]}")
             break
     if problems:
         raise CheckpointError(f"the codec checkpoint {'; it '.join(problems)}.")

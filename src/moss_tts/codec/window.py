@@ -115,9 +115,7 @@ class Step:
 
     def settle(self, buffer: mx.array) -> mx.array:
         """The buffer as it is carried on: with every row's newest step in the same slot."""
-        return (
-            buffer if self.kept is None else mx.take_along_axis(buffer, self.kept[:, None, :, None], axis=2)
-        )
+        return buffer if self.kept is None else mx.take_along_axis(buffer, self.kept[:, None, :, None], axis=2)
 
 
 def plan_step(
@@ -158,8 +156,8 @@ def _kept_slots(end: int, counts: Sequence[int], keep: int) -> mx.array:
 
 
 def _blocks(base: int, carried: int, steps: int, window: int, empty: Sequence[int]) -> list[Block]:
-    """Queries in equal blocks of at most half a window: at most a third of what a block reads is masked."""
-    count = ceil(steps / max(LEAST_BLOCK, window // 2))
+    """Queries in equal blocks of at most a quarter of a window: at most a fifth of what is read is masked."""
+    count = ceil(steps / max(LEAST_BLOCK, window // 4))
     size = ceil(steps / count)
     bands: dict[tuple[int, int, int], mx.array] = {}
     blocks = []
