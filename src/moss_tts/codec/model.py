@@ -228,7 +228,7 @@ class MossAudioTokenizer:
         for start in range(0, max(n_samples) // rate * rate, chunk_frames * rate):
             stop = min(start + chunk_frames * rate, max(n_samples) // rate * rate)
             codes, state = self.encode_step(samples[:, :, start:stop], state, depth)
-            mx.async_eval(codes)  # type: ignore[no-untyped-call]
+            mx.async_eval(codes)
             pieces.append(codes)
         codes = mx.concatenate(pieces, axis=2)
         return EncodedAudio(mx.where(_inside(codes.shape[2], lengths), codes, self.config.codebook_size), lengths)
@@ -267,7 +267,7 @@ class MossAudioTokenizer:
         pieces, state = [mx.zeros((batch, self.config.channels, 0))], self._decoder.empty_state(batch)
         for start in range(0, frames, chunk_frames):
             audio, state = self.decode_step(codes[:, :, start : start + chunk_frames], state)
-            mx.async_eval(audio)  # type: ignore[no-untyped-call]
+            mx.async_eval(audio)
             pieces.append(audio)
         audio = mx.concatenate(pieces, axis=2)
         return DecodedAudio(mx.where(_inside(audio.shape[2], lengths)[:, None], audio, 0.0), lengths)
