@@ -1,0 +1,105 @@
+"""What the command line reads before there is a request: text, conversations, speakers.
+
+Mistakes here are usage errors: RequestError.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from moss_tts.errors import RequestError
+
+SPEAKER = re.compile(r"(S[1-9]\d?)=(.*)", re.DOTALL)
+
+
+def read_text(argument: str | None, file: Path | None, piped: bool) -> str | None:
+    """The text to speak, from wherever it was given.
+
+    Args:
+        argument: TEXT of the command; "-" is standard input.
+        file: --file.
+        piped: whether standard input counts when neither of them was given.
+
+    Raises:
+        RequestError: both were given, or what they name is no UTF-8 text.
+    """
+    if argument is not None and file is not None:
+        raise RequestError("text was given twice: as an argument and as --file. Give one.")
+    if file is not None:
+        return _decoded(str(file), _bytes_of(file))
+    if argument == "-" or (argument is None and piped and not sys.stdin.isatty()):
+        return _decoded("standard input", _bytes_of_stdin(sys.stdin))
+    return argument
+
+
+def _bytes_of(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise RequestError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def _bytes_of_stdin(stdin: TextIO) -> bytes:
+    # The terminal's encoding must not decide what a piped file says.
+    return stdin.buffer.read()
+
+
+def _decoded(where: str, raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}.") from error
+
+
+def read_conversation(file: Path | None) -> Any:
+    """The messages of a JSON file, a list of objects with a role; None without a file.
+
+    Raises:
+        RequestError: not JSON.
+    """
+    if file is None:
+        return None
+    try:
+        return json.loads(_decoded(str(file), _bytes_of(file)))
+    except ValueError as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{file} is not JSON: {error}.") from error
+
+
+def read_speakers(recordings: Sequence[str], transcripts: Sequence[str]) -> dict[str, dict[str, str]] | None:
+    """The speakers of --speaker S1=FILE and --speaker-text S1=TEXT; None without any.
+
+    Raises:
+        RequestError: not of that form, one half missing, a speaker twice, or no such file.
+    """
+    audio, text = _by_speaker("--speaker", recordings), _by_speaker("--speaker-text", transcripts)
+    for flag, other, lonely in (
+        ("--speaker", "--speaker-text", audio.keys() - text.keys()),
+        ("--speaker-text", "--speaker", text.keys() - audio.keys()),
+    ):
+        if lonely:
+            name = min(lonely)
+            raise RequestError(f"{flag} {name}=... needs {other} {name}=... as well: recording and transcript.")
+    for name, file in audio.items():
+        if not Path(file).is_file():
+            raise RequestError(f"--speaker {name}: there is no file {file}.")
+    return {name: {"ref_audio": audio[name], "ref_text": text[name]} for name in audio} or None
+
+
+def _by_speaker(flag: str, values: Sequence[str]) -> dict[str, str]:
+    """Only the first '=' separates: what follows is the file's name or the text as it stands."""
+    found: dict[str, str] = {}
+    for value in values:
+        match = SPEAKER.fullmatch(value)
+        if match is None:
+            raise RequestError(f"{flag} must look like S1=..., S2=..., got {value!r}.")
+        if match[1] in found:
+            raise RequestError(f"{flag} names {match[1]} twice.")
+        found[match[1]] = match[2]
+    return found

@@ -1,0 +1,109 @@
+"""The work of `moss-tts generate`: load, speak, keep what was spoken."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moss_tts.audio import WRITABLE, write_audio
+from moss_tts.errors import RequestError
+from moss_tts.model import GenerateOptions, Model, load
+from moss_tts.options import OPTIONS, check_options
+from moss_tts.recording import Recording, interruptible, record
+from moss_tts.request import FRAME_RATE
+from moss_tts.sampling import MAX_SEED
+from moss_tts.terminal import Terminal, figures, summary
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Source:
+    """Arguments of `moss_tts.load`."""
+
+    model: str
+    codec: str | None = None
+    dtype: str | None = None
+    revision: str | None = None
+
+    def load(self) -> Model:
+        """The model in memory."""
+        return load(self.model, codec=self.codec, dtype=self.dtype, revision=self.revision)
+
+
+def request_options(given: Mapping[str, Any]) -> GenerateOptions:
+    """The options of generate among the command's arguments, each checked alone; a random seed if none is given.
+
+    Raises:
+        RequestError: a value of the wrong type or out of range.
+    """
+    options = {name: value for name, value in given.items() if name in OPTIONS and value not in (None, [])}
+    check_options(options)
+    return GenerateOptions(**{"seed": secrets.randbelow(MAX_SEED + 1), **options})  # type: ignore[typeddict-item]
+
+
+def speak_to_file(options: GenerateOptions, output: Path, source: Source, terminal: Terminal) -> int:
+    """Speak a request into an audio file; what was decoded is kept when generation fails or is interrupted.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        MossTTSError: what went wrong.
+    """
+    check_output(output)
+    with terminal.loading(source.model):
+        model = source.load()
+    with interruptible() as cancel:
+        results = model.generate(**options, cancel=cancel)
+        with terminal.loading("codec"):
+            model.codec()
+        with terminal.speaking(seconds_asked_for(options)) as show:
+            recording = record(results, show)
+    keep(recording, output, options, terminal)
+    if recording.failure is not None:
+        raise recording.failure
+    return INTERRUPTED if recording.finish_reason == "cancelled" else 0
+
+
+def check_output(path: Path) -> None:
+    """Refuse an output that could not be written, before anything is loaded.
+
+    Raises:
+        RequestError: another format, a directory, or a place that does not exist.
+    """
+    if path.suffix.lower() not in WRITABLE:
+        raise RequestError(f"--output {path} must end in {', '.join(WRITABLE)}.")
+    if path.is_dir():
+        raise RequestError(f"--output {path} is a directory; name a file in it.")
+    if not path.parent.is_dir():
+        raise RequestError(f"--output {path}: there is no directory {path.parent}.")
+
+
+def seconds_asked_for(options: GenerateOptions) -> float | None:
+    """The length the caller wants, if any."""
+    if (tokens := options.get("tokens")) is not None:
+        return tokens / FRAME_RATE
+    return options.get("duration_s", options.get("seconds"))
+
+
+def keep(recording: Recording, output: Path, options: GenerateOptions, terminal: Terminal) -> None:
+    """Write the audio there is, and say what it is."""
+    complete = recording.finish_reason in ("stop", "length")
+    if not recording.seconds and not complete:
+        terminal.warn("nothing was decoded, so no file was written")
+        return
+    write_audio(output, recording.audio, recording.results[-1].sample_rate)
+    terminal.say(summary(output, recording, options["seed"]))
+    if options.get("verbose"):
+        terminal.say(figures(recording))
+    if not complete:
+        terminal.warn(f"generation was cut off; {output} holds the part that was decoded")
+    if recording.finish_reason == "length":
+        terminal.warn(
+            "generation stopped at its budget, so the end may be missing; the budget is --max-tokens, and with "
+            "--tokens or --duration-s half as much again as asked for"
+        )

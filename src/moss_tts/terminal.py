@@ -1,0 +1,80 @@
+"""What the command line shows while it works and when it is done. Progress and warnings go to stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from moss_tts.recording import Recording
+
+
+class Terminal:
+    """Where messages go.
+
+    Args:
+        quiet: show nothing but warnings and errors.
+        stdout: for results.
+        stderr: for everything else; progress is drawn only if it is a terminal.
+    """
+
+    def __init__(self, quiet: bool = False, stdout: Console | None = None, stderr: Console | None = None) -> None:
+        self.quiet = quiet
+        self.stdout = stdout or Console(highlight=False, soft_wrap=True)
+        self.stderr = stderr or Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def say(self, line: str) -> None:
+        """A result, on stdout."""
+        if not self.quiet:
+            self.stdout.print(line, markup=False)
+
+    def warn(self, line: str) -> None:
+        """Something the caller should know, on stderr even when quiet."""
+        self.stderr.print("warning:", style="yellow", end=" ")
+        self.stderr.print(line, markup=False)
+
+    @contextmanager
+    def loading(self, name: str) -> Iterator[None]:
+        """A spinner while a checkpoint is loaded."""
+        with self._bar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
+            bar.add_task(f"loading {name}", total=None)
+            yield
+
+    @contextmanager
+    def speaking(self, expected: float | None) -> Iterator[Callable[[Recording], None]]:
+        """A bar that counts seconds of audio.
+
+        Args:
+            expected: seconds asked for, if any; without, the bar only shows that something happens.
+        """
+        seconds = TextColumn("{task.completed:.1f} s of audio, {task.fields[rate]:.1f} x real time")
+        with self._bar(SpinnerColumn(), TextColumn("speaking"), BarColumn(20), seconds, TimeElapsedColumn()) as bar:
+            task = bar.add_task("", total=expected, rate=0.0)
+            yield lambda so_far: bar.update(task, completed=so_far.seconds, rate=so_far.real_time_factor)
+
+    def _bar(self, *columns: SpinnerColumn | TextColumn | BarColumn | TimeElapsedColumn) -> Progress:
+        shown = self.stderr.is_terminal and not self.quiet
+        return Progress(*columns, console=self.stderr, transient=True, disable=not shown)
+
+
+def summary(path: Path, recording: Recording, seed: int | None) -> str:
+    """One line: file, duration, time taken, why it ended, and the seed that makes it again."""
+    return (
+        f"{path}: {recording.seconds:.2f} s of audio in {recording.compute_seconds:.2f} s "
+        f"({recording.real_time_factor:.1f} x real time), finish reason: {recording.finish_reason or 'error'}, "
+        f"seed {seed}"
+    )
+
+
+def figures(recording: Recording) -> str:
+    """What --verbose adds: sizes and speeds."""
+    first = recording.results[0]
+    frames = sum(result.token_count for result in recording.results)
+    return (
+        f"prompt {first.prompt['tokens']} rows, {frames} frames "
+        f"({frames / max(recording.compute_seconds, 1e-9):.1f} per second), first audio after "
+        f"{first.processing_time_seconds:.2f} s, peak memory {recording.results[-1].peak_memory_usage:.2f} GB"
+    )
