@@ -143,7 +143,7 @@ def batched(caches: Sequence[Cache]) -> list[Cache]:
 
 def head_rows(head: nn.Module, ids: mx.array | slice) -> mx.array:
     """Rows (K, D) of a head, for the K ids that can be chosen: the rest of a text head need not be read."""
-    if isinstance(head, nn.QuantizedLinear):
+    if isinstance(head, nn.QuantizedLinear | nn.QuantizedEmbedding):
         biases = None if head.biases is None else head.biases[ids]
         packed, scales = head.weight[ids], head.scales[ids]
         return mx.dequantize(packed, scales, biases, group_size=head.group_size, bits=head.bits, mode=head.mode)

@@ -62,13 +62,17 @@ class Layout:
         """Weights under our names, from upstream's file, a fused or re-saved one, or one of ours.
 
         Raises:
-            CheckpointError: a codebook's tensor is missing.
+            CheckpointError: a codebook's tensor is missing, or a tensor is there twice under two names.
         """
-        named = {_replace_prefix(name, self.aliases): weight for name, weight in weights.items()}
+        named = _renamed(weights, self.aliases)
         kept = {name: weight for name, weight in named.items() if not self._is_dropped(name)}
         for stack in self.stacks:
             kept |= _join(stack, kept, n_vq)
-        return {_replace_prefix(name, self.prefixes): weight for name, weight in kept.items()}
+        return _renamed(kept, self.prefixes)
+
+    def our_path(self, path: str) -> str:
+        """Our name of a module that a file names in its own way."""
+        return _replace_prefix(_replace_prefix(f"{path}.", self.aliases), self.prefixes).removesuffix(".")
 
     def _is_dropped(self, name: str) -> bool:
         return name.startswith((*self.dropped, "codec_model.")) or name.endswith("num_batches_tracked")
@@ -87,6 +91,15 @@ class Layout:
     def upstream_name(self, name: str) -> str:
         """Upstream's name of one of our tensors that is not stacked."""
         return _replace_prefix(name, tuple((ours, theirs) for theirs, ours in self.prefixes))
+
+
+def _renamed(weights: Mapping[str, mx.array], table: tuple[tuple[str, str], ...]) -> dict[str, mx.array]:
+    renamed: dict[str, mx.array] = {}
+    for name, weight in weights.items():
+        if (new := _replace_prefix(name, table)) in renamed:
+            raise CheckpointError(f"the checkpoint has {new} twice, once as {name}.")
+        renamed[new] = weight
+    return renamed
 
 
 def _replace_prefix(name: str, table: tuple[tuple[str, str], ...]) -> str:
@@ -161,7 +174,10 @@ def read_weights(directory: Path) -> dict[str, mx.array]:
     weights: dict[str, mx.array] = {}
     for path in weight_files(directory):
         check_safetensors(path)
-        weights |= cast(dict[str, mx.array], mx.load(str(path)))
+        try:
+            weights |= cast(dict[str, mx.array], mx.load(str(path)))
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read: {error}") from error
     return weights
 
 
@@ -177,7 +193,10 @@ def weight_files(directory: Path) -> list[Path]:
         if not files:
             raise CheckpointError(f"{directory} holds no model*.safetensors.")
         return files
-    names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{index} must hold a weight_map from weights to files.")
+    names = sorted(set(weight_map.values()))
     missing = [name for name in names if not (directory / name).is_file()]
     if missing or not names:
         raise CheckpointError(f"{index} names shards that are not there: {_listing(missing) or 'none at all'}.")
@@ -199,9 +218,10 @@ def check_safetensors(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path} is not a safetensors file, or is cut off in its header.")
         try:
             header: dict[str, Any] = json.loads(file.read(length))
-        except ValueError as error:
+            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise CheckpointError(f"{path} has a broken safetensors header: {error}.") from error
-    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    end = max(ends, default=0)
     if 8 + length + end != size:
         raise CheckpointError(f"{path} should be {8 + length + end} bytes long but has {size}: an incomplete copy?")
     return header

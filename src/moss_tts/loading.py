@@ -119,7 +119,8 @@ def load_architecture(
         named = kind.layout.sanitize(weights, config.n_vq)
         network = kind.network_class(config)
         if config.quantization is not None:
-            quantize(network, config.quantization, lambda path, _: f"{path}.scales" in named)
+            block = {kind.layout.our_path(key): value for key, value in config.quantization.items()}
+            quantize(network, block, lambda path, _: f"{path}.scales" in named)
         chosen = compute_dtype(dtype, stored_dtype(named))
         load_strict(network, {name: _cast(weight, chosen) for name, weight in named.items()}, kind.layout)
         join_layers(network)
@@ -161,6 +162,9 @@ def quantize(network: nn.Module, block: Mapping[str, Any], wanted: Callable[[str
         network: changed in place.
         block: group_size, bits, mode, and per-layer overrides: {path: {"bits": ...}} or {path: false}.
         wanted: which modules, where the block says nothing of one.
+
+    Raises:
+        CheckpointError: the block asks for what cannot be done.
     """
 
     def choose(path: str, module: nn.Module) -> bool | dict[str, Any]:
@@ -169,13 +173,14 @@ def quantize(network: nn.Module, block: Mapping[str, Any], wanted: Callable[[str
             return dict(override)
         return hasattr(module, "to_quantized") and override is not False and wanted(path, module)
 
-    nn.quantize(
-        network,
-        group_size=block.get("group_size", 64),
-        bits=block.get("bits", 4),
-        mode=block.get("mode", "affine"),
-        class_predicate=choose,
-    )
+    defaults = {"group_size": 64, "bits": 4, "mode": "affine"}
+    settings = {key: block.get(key, default) for key, default in defaults.items()}
+    try:
+        nn.quantize(network, **settings, class_predicate=choose)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the quantization block of config.json cannot be followed: {settings}: {error}"
+        ) from error
 
 
 # ----------------------------------------------------------------------------------------------------- codec
