@@ -144,9 +144,19 @@ def _solid_spans(text: str) -> Iterator[tuple[int, int]]:
     for match in SPEAKER_TAG.finditer(text):
         # A tag stays with the first character of its turn.
         yield match.start(), _skip_space(text, match.end()) + 1
+    last = _last_word_character(text)
+    if last >= 0:
+        # Nothing is left to say behind the last word ("* * *", an empty turn): it is no segment of its own.
+        yield last, len(text)
     for match in _SLASHED.finditer(text):
         if _PHONETIC.search(match[1]) or not re.search(r"\s", match[1]):
             yield match.span()
+
+
+def _last_word_character(text: str) -> int:
+    """The offset of the last letter or digit outside brackets; -1 without one."""
+    spoken = _BRACKET.sub(lambda match: " " * len(match[0]), text)
+    return next((at for at in range(len(text) - 1, -1, -1) if spoken[at].isalnum()), -1)
 
 
 def _skip_space(text: str, offset: int) -> int:

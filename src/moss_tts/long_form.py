@@ -91,8 +91,8 @@ def plan_text_segments(
     Text within max_chars is one segment. Otherwise a segment ends at the best kind of boundary that lies
     min_chars..max_chars behind its start, of that kind at the one nearest target_chars, the later of two.
     A turn of a dialogue that fits max_chars is never split, even if the segment before it gets short.
-    Markup (or a wide gap) that leaves no place to cut makes a segment shorter than min_chars or longer than
-    max_chars.
+    Markup, a wide gap or a wordless end of the text can leave no place to cut: then a segment is shorter than
+    min_chars or longer than max_chars.
 
     Returns:
         Segments in order, which hold every character of the text that is not white space between them.
