@@ -88,3 +88,10 @@ def restore_one(
                 "exp_avg": tensors[f"{name}/exp_avg/{key}"].to(parameter),
                 "exp_avg_sq": tensors[f"{name}/exp_avg_sq/{key}"].to(parameter),
             }
+
+
+def demand(folder: Path, models: dict[str, nn.Module]) -> int:
+    """As `restore` without optimizers, but a missing checkpoint is an error."""
+    if not (folder / "step.json").exists():
+        raise FileNotFoundError(f"no checkpoint in {folder}: run that training stage first")
+    return restore(folder, models, {})

@@ -6,7 +6,6 @@ Shapes: B batch, S samples, T steps of a stage, F frames, Q codebooks, D width, 
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +42,7 @@ class Sizes:
     context: float = 1.28
 
 
+SIZES = Sizes()
 SMOKE = Sizes(((64, 1),) * 4, ((64, 1),) * 4, latent=32, rvq=16, codebooks=2, codebook_size=32, context=0.32)
 
 

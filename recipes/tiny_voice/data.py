@@ -5,7 +5,7 @@ with a table is complete, so a run that was stopped goes on where it was. Same s
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -63,8 +63,8 @@ def read_aloud(text: str) -> np.ndarray:
     return whole_frames(level(teacher()(text, seed=zlib.crc32(text.encode()))))
 
 
-def write_shard(sentences: list[str], path: Path) -> Path:
-    audio = [np.round(read_aloud(text) * 32767).astype(np.int16) for text in sentences]
+def write_shard(sentences: list[str], path: Path, read: Callable[[str], np.ndarray] = read_aloud) -> Path:
+    audio = [np.round(read(text) * 32767).astype(np.int16) for text in sentences]
     starts = np.cumsum([0, *map(len, audio)])
     np.save(path, np.concatenate(audio))
     rows = [f"{start}\t{len(wave)}\t{text}" for start, wave, text in zip(starts, audio, sentences, strict=False)]

@@ -24,6 +24,7 @@ class ModelSizes:
     adapter: int = 64
 
 
+SIZES = ModelSizes()
 SMOKE = ModelSizes(64, 1, 64, 2, 1, 16, 32, 1, 32, 16)
 
 

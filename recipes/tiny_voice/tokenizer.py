@@ -30,7 +30,8 @@ CHAT_TEMPLATE = (
 TEMPLATE_WEIGHT = 20_000
 TEMPLATE_TEXT = (
     "user\n<user_inst>\n- Reference(s):\nNone\n- Instruction:\nNone\n- Tokens:\nNone\n- Quality:\nNone\n"
-    "- Sound Event:\nNone\n- Ambient Sound:\nNone\n- Language:\nNone\n- Text:\n\n</user_inst>\nassistant\n[S1]:\nEnglish"
+    "- Sound Event:\nNone\n- Ambient Sound:\nNone\n- Language:\nNone\n- Text:\n\n"
+    "</user_inst>\nassistant\n[S1]:\nEnglish"
 )
 
 
@@ -39,7 +40,9 @@ def train_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     split = pre_tokenizers.Split(Regex(WORDS), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab - len(SPECIAL),
@@ -47,7 +50,9 @@ def train_tokenizer(texts: Iterable[str], vocab: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator([*texts, *[TEMPLATE_TEXT] * TEMPLATE_WEIGHT], trainer)
-    tokenizer.add_special_tokens([AddedToken(spelling, special=True, normalized=False) for spelling in SPECIAL.values()])
+    tokenizer.add_special_tokens(
+        [AddedToken(spelling, special=True, normalized=False) for spelling in SPECIAL.values()]
+    )
     return tokenizer
 
 

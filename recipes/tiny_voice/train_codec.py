@@ -10,11 +10,10 @@ from torch import Tensor
 
 from . import checkpoint
 from .adversary import ADVERSARIAL_WEIGHT, MATCH_WEIGHT, Adversary
-from .codec import Codec, Sizes, codec_config, parameter_count
+from .codec import SIZES, Codec, Sizes, codec_config, parameter_count
 from .curves import Curve
 from .data import FRAME, open_shard
 from .losses import COMMITMENT_WEIGHT, reconstruction
-
 
 ADVERSARY_RATE = 3e-4
 
@@ -23,7 +22,7 @@ ADVERSARY_RATE = 3e-4
 class CodecPlan:
     """How to train; `steps` also sets the learning rate's course."""
 
-    sizes: Sizes = Sizes()
+    sizes: Sizes = SIZES
     steps: int = 12_000
     minutes: float = 1e9
     batch: int = 12

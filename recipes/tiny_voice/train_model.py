@@ -15,7 +15,7 @@ from . import checkpoint
 from .codec import Codec, parameter_count
 from .curves import Curve
 from .data import FRAME, Utterance, utterances
-from .model import LocalModel, ModelSizes, local_config
+from .model import SIZES, LocalModel, ModelSizes, local_config
 from .prompt import Lesson, RowWriter
 from .tokenizer import special_ids
 from .train_codec import learning_rate
@@ -27,10 +27,11 @@ TEXT_WEIGHT = 1.0
 class ModelPlan:
     """How to train; `rows` bounds a batch: prompts and answers of all its examples, padding included."""
 
-    sizes: ModelSizes = ModelSizes()
+    sizes: ModelSizes = SIZES
     steps: int = 20_000
     minutes: float = 1e9
     rows: int = 4_096
+    pool: int = 2_000
     rate: float = 1e-3
     warmup: int = 500
     joined: float = 0.3
@@ -101,7 +102,7 @@ def batches(corpus: Corpus, writer: RowWriter, plan: ModelPlan, step: int) -> It
     """
     while True:
         rng = np.random.default_rng(1_000_003 * plan.seed + step)
-        lessons = [corpus.lesson(rng) for _ in range(2_000)]
+        lessons = [corpus.lesson(rng) for _ in range(plan.pool)]
         pairs = [(writer.prompt(lesson), writer.answer(lesson.codes)) for lesson in lessons]
         pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
         groups = list(cut(pairs, plan.rows))
@@ -139,9 +140,7 @@ def lesson_loss(model: LocalModel, rows: Tensor, spoken: Tensor) -> tuple[Tensor
     logits, labels = model(rows, spoken), rows[spoken]
     pad_code = model.config["audio_pad_code"]
     text = F.cross_entropy(logits[0].float(), labels[:, 0])
-    books = [
-        F.cross_entropy(head.float(), labels[:, n], ignore_index=pad_code) for n, head in enumerate(logits[1:], 1)
-    ]
+    books = [F.cross_entropy(head.float(), labels[:, n], ignore_index=pad_code) for n, head in enumerate(logits[1:], 1)]
     audio = torch.stack(books)
     parts = {"text": text, "audio": audio.mean(), "first": books[0], "last": books[-1]}
     return TEXT_WEIGHT * text + audio.sum() / 4, {name: part.detach() for name, part in parts.items()}

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PARTS = ("verb", "adv", "adj", "noun")
-UNFIT = re.compile(r"vulgar|offensive|slur|disparag|obscen|ethnic|derogat|sexual|genit|prostitut|nazi|rape|nigg|slut|pedophil|porn|stereotyp|suicid|masturb|\bsex", re.I)
+UNFIT = re.compile(
+    r"vulgar|offensive|slur|disparag|obscen|ethnic|derogat|sexual|genit|prostitut|nazi|rape|nigg|slut|pedophil|porn|stereotyp|suicid|masturb|\bsex",
+    re.I,
+)
 PLAIN = re.compile(r"^[A-Za-z][A-Za-z ,;'?!.-]*$")
 
 

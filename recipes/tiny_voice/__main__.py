@@ -1,0 +1,183 @@
+"""python -m recipes.tiny_voice STAGE --state DIR: the stages of the recipe, each of which resumes. See README.md."""
+
+import argparse
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+
+from . import checkpoint, codec, model
+from .codec import Codec, codec_config
+from .curves import plot
+from .data import buzz, synthesise, write_shard
+from .export import export, export_codec
+from .model import LocalModel, local_config
+from .prompt import RowWriter
+from .texts import held_out, write_texts
+from .tokenizer import save_tokenizer, special_ids, train_tokenizer
+from .train_codec import CodecPlan, train_codec
+from .train_model import ModelPlan, train_model, write_codes
+
+STAGES = ("texts", "data", "codec", "tokenizer", "codes", "model", "plot", "listen", "export")
+SMOKE_TEXTS = ["Hello there, how are you?", "It is raining.", "Two cats sat on a mat.", "Good morning!"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to run and where; plans hold everything else."""
+
+    state: Path
+    codec: CodecPlan
+    model: ModelPlan
+    wordnet: Path | None
+    everyday: int = 40_000
+    definitions: int = 12_000
+    vocab: int = 512
+    workers: int = 1
+    sentences: int = 20
+    smoke: bool = False
+
+    @property
+    def data(self) -> Path:
+        return self.state / "data"
+
+    @property
+    def lists(self) -> list[Path]:
+        return sorted((self.state / "texts").glob("*.txt"))
+
+
+def texts_stage(s: Settings) -> None:
+    write_texts(s.state / "texts", s.wordnet, s.everyday, s.definitions)
+
+
+def data_stage(s: Settings) -> None:
+    if s.smoke:
+        return smoke_data(s)
+    for path in s.lists:
+        synthesise(path.read_text().splitlines(), s.data / path.stem, s.workers)
+
+
+def smoke_data(s: Settings) -> None:
+    """One shard of synthetic sound: the smoke run does not need the teacher."""
+    (s.data / "smoke").mkdir(parents=True, exist_ok=True)
+    waves = {text: buzz(0.5 + 0.2 * n, n) for n, text in enumerate(SMOKE_TEXTS)}
+    write_shard(SMOKE_TEXTS, s.data / "smoke" / "00000.npy", read=waves.__getitem__)
+
+
+def codec_stage(s: Settings) -> None:
+    train_codec(s.data, s.state, s.codec)
+
+
+def tokenizer_stage(s: Settings) -> None:
+    lines = SMOKE_TEXTS if s.smoke else [line for path in s.lists for line in path.read_text().splitlines()]
+    save_tokenizer(train_tokenizer(lines, s.vocab), s.state / "tokenizer")
+
+
+def codes_stage(s: Settings) -> None:
+    write_codes(trained_codec(s), s.data, s.state, s.codec.device)
+
+
+def model_stage(s: Settings) -> None:
+    train_model(s.state, tokenizer(s), codec_config(s.codec.sizes), s.model)
+
+
+def plot_stage(s: Settings) -> None:
+    for curve in s.state.glob("*.jsonl"):
+        plot(curve, curve.with_suffix(".png"))
+
+
+def listen_stage(s: Settings) -> None:
+    """Error rates on held-out sentences: the teacher's audio through the codec, then the model's own."""
+    from .listen import listen_to_codec, listen_to_model
+
+    texts = held_out()[: s.sentences]
+    listen_to_codec(trained_codec(s), texts, s.state)
+    if (s.state / "model").exists():
+        writer = RowWriter(tokenizer(s), s.codec.sizes.codebook_size)
+        listen_to_model(trained_model(s), trained_codec(s), writer, texts, s.state)
+
+
+def export_stage(s: Settings) -> None:
+    if (s.state / "model").exists():
+        return export(trained_codec(s), trained_model(s), tokenizer(s), s.state / "checkpoint")
+    export_codec(trained_codec(s), s.state / "checkpoint" / "audio_tokenizer")
+
+
+def tokenizer(s: Settings) -> Tokenizer:
+    return Tokenizer.from_file(str(s.state / "tokenizer" / "tokenizer.json"))
+
+
+def trained_codec(s: Settings) -> Codec:
+    made = Codec(codec_config(s.codec.sizes))
+    checkpoint.demand(s.state / "codec", {"codec": made})
+    return made.eval()
+
+
+def trained_model(s: Settings) -> LocalModel:
+    words, sizes = tokenizer(s), s.codec.sizes
+    config = local_config(
+        s.model.sizes, special_ids(words), words.get_vocab_size(), sizes.codebooks, sizes.codebook_size
+    )
+    made = LocalModel(config)
+    checkpoint.demand(s.state / "model", {"model": made})
+    return made.eval()
+
+
+def smoke_settings(s: Settings) -> Settings:
+    """Everything tiny: the whole recipe in seconds, to see that it runs."""
+    return replace(
+        s,
+        codec=replace(
+            s.codec, sizes=codec.SMOKE, steps=6, batch=2, frames=4, open_until=3, adversary_from=4, log_every=1
+        ),
+        model=replace(s.model, sizes=model.SMOKE, steps=3, rows=512, pool=16, log_every=1),
+        vocab=340,
+        smoke=True,
+    )
+
+
+def parse(argv: list[str] | None) -> tuple[list[str], Settings]:
+    parser = argparse.ArgumentParser(prog="python -m recipes.tiny_voice", description=__doc__)
+    parser.add_argument(
+        "stages", nargs="+", choices=[*STAGES, "all"], metavar="STAGE", help=", ".join(STAGES) + ", all"
+    )
+    parser.add_argument("--state", type=Path, required=True, help="where everything is kept, outside the repository")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes and synthetic sound")
+    parser.add_argument("--wordnet", type=Path, help="folder with WordNet's data.noun and so on")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the data stage")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop training after this long; resume later")
+    parser.add_argument("--steps", type=int, help="steps of the training stage; also sets its learning-rate course")
+    parser.add_argument("--batch", type=int, help="codec: crops a step; model: rows a step")
+    parser.add_argument("--rate", type=float, help="learning rate")
+    parser.add_argument("--adversary-from", type=int, default=10**9, help="codec: the step at which critics join")
+    parser.add_argument("--sentences", type=int, default=20, help="held-out sentences to listen to")
+    a = parser.parse_args(argv)
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    common = {"minutes": a.minutes, "device": a.device}
+    common |= {"steps": a.steps} if a.steps else {}
+    common |= {"rate": a.rate} if a.rate else {}
+    codec_plan = CodecPlan(**common, adversary_from=a.adversary_from, **({"batch": a.batch} if a.batch else {}))
+    model_plan = ModelPlan(**common, **({"rows": a.batch} if a.batch else {}))
+    settings = Settings(a.state, codec_plan, model_plan, a.wordnet, workers=a.workers, sentences=a.sentences)
+    stages = [*STAGES] if "all" in a.stages else a.stages
+    if a.smoke:
+        settings, stages = smoke_settings(settings), [s for s in stages if s not in ("texts", "listen")]
+    return stages, settings
+
+
+def main(argv: list[str] | None = None) -> None:
+    stages, settings = parse(argv)
+    run = {
+        "texts": texts_stage, "data": data_stage, "codec": codec_stage, "tokenizer": tokenizer_stage,
+        "codes": codes_stage, "model": model_stage, "plot": plot_stage, "listen": listen_stage, "export": export_stage,
+    }  # fmt: skip
+    for stage in stages:
+        run[stage](settings)
+
+
+if __name__ == "__main__":
+    main()

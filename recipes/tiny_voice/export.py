@@ -1,0 +1,55 @@
+"""Trained weights as a checkpoint directory in upstream's layout: float16, codec in `audio_tokenizer/`."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from .codec import Codec
+from .model import LocalModel
+from .tokenizer import save_tokenizer
+
+# Sampling that suits the small voice; the text channel keeps its preset.
+GENERATION = {"temperature": 0.8, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.0, "do_sample": True}
+UNUSED = "model.language_model.embed_tokens.weight"
+
+
+def half(model: nn.Module) -> dict[str, Tensor]:
+    """state_dict() in float16; a value that float16 cannot hold is an error."""
+    tensors = {name: value.detach().cpu().to(torch.float16).contiguous() for name, value in model.state_dict().items()}
+    lost = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    if lost:
+        raise ValueError(f"not finite in float16: {', '.join(lost)}")
+    return tensors
+
+
+def write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def export_codec(codec: Codec, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(half(codec), folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "config.json", codec.config)
+
+
+def export_model(model: LocalModel, tokenizer: Tokenizer, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = half(model)
+    # Upstream's backbone has a text embedding that nothing reads; as zeros it costs nothing once compressed.
+    tensors[UNUSED] = torch.zeros_like(tensors["model.embedding_list.0.weight"])
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_json(folder / "config.json", model.config)
+    write_json(folder / "generation_config.json", {**GENERATION, "pad_token_id": model.config["pad_token_id"]})
+    save_tokenizer(tokenizer, folder)
+
+
+def export(codec: Codec, model: LocalModel, tokenizer: Tokenizer, folder: Path) -> None:
+    """A directory that the runtime loads like any checkpoint."""
+    export_model(model, tokenizer, folder)
+    export_codec(codec, folder / "audio_tokenizer")
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{folder}: {size / 1e6:.2f} MB")
