@@ -1,0 +1,109 @@
+"""What all tests share: no network, tiny checkpoints, models loaded once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before anything imports huggingface_hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+# isort: off
+import moss_tts  # before mlx: it brings the fast BLAS
+
+# isort: on
+import mlx.core as mx
+import pytest
+from hypothesis import settings
+
+from codec_tiny import random_weights, stereo
+from moss_tts.checkpoint import read_weights
+from moss_tts.config import parse_config
+from moss_tts.demo import write_demo_checkpoint, write_tokenizer
+
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")
+
+GOLDEN = Path(__file__).parent / "golden"
+ARCHITECTURES = ("delay", "local", "local_v1_5")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """Every test runs offline; only this machine may be connected to."""
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> None:
+        local = self.family == socket.AF_UNIX or address[0] in ("127.0.0.1", "::1", "localhost")
+        if not local:
+            raise AssertionError(f"a test wants to connect to {address}")
+        real(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", connect)
+        yield
+
+
+def write_v1_5_checkpoint(directory: Path) -> Path:
+    """Upstream's tiny v1.5 with a tokenizer, and a stereo codec whose rates it is told.
+
+    One coordinate of the depth decoder's output is made constant, and goes on speaking for some 30 frames.
+    """
+    codec = stereo()
+    codec["quantizer_kwargs"]["num_quantizers"] = 4
+    raw = json.loads((GOLDEN / "local_v1_5" / "config.json").read_text()) | {"sampling_rate": codec["sampling_rate"]}
+    (directory / "audio_tokenizer").mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(raw))
+    weights = read_weights(GOLDEN / "local_v1_5")
+    first = mx.arange(weights["local_transformer.ln_f.bias"].shape[0]) == 0
+    weights["local_transformer.ln_f.weight"] = mx.where(first, 0.0, weights["local_transformer.ln_f.weight"])
+    weights["local_transformer.ln_f.bias"] = mx.where(first, 1.0, weights["local_transformer.ln_f.bias"])
+    weights["local_text_lm_head.weight"] = mx.stack([3.4 * first, 0.0 * first])
+    mx.save_safetensors(str(directory / "model.safetensors"), weights)
+    (directory / "audio_tokenizer" / "config.json").write_text(json.dumps(codec))
+    mx.save_safetensors(str(directory / "audio_tokenizer" / "model.safetensors"), random_weights(codec))
+    write_tokenizer(directory, parse_config(raw))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory) -> dict[str, Path]:
+    """One complete checkpoint directory per architecture. Read only: see `copied` for one to change."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    made = {name: write_demo_checkpoint(root / name, name) for name in ("delay", "local")}
+    return made | {"local_v1_5": write_v1_5_checkpoint(root / "local_v1_5")}
+
+
+@pytest.fixture
+def copied(checkpoints, tmp_path) -> Callable[[str], Path]:
+    """A checkpoint of that architecture to break or change."""
+    return lambda name: Path(shutil.copytree(checkpoints[name], tmp_path / name))
+
+
+@pytest.fixture(scope="session")
+def models(checkpoints) -> dict[str, Any]:
+    """One loaded model per architecture."""
+    return {name: moss_tts.load(directory) for name, directory in checkpoints.items()}
+
+
+@pytest.fixture(scope="session")
+def delay_model(models) -> Any:
+    """Speaks noise for 20 to 60 frames."""
+    return models["delay"]
+
+
+@pytest.fixture(scope="session")
+def local_model(models) -> Any:
+    """Speaks noise for 20 to 60 frames."""
+    return models["local"]
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def model(request, models) -> Any:
+    """Each architecture's model in turn."""
+    return models[request.param]
