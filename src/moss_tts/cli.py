@@ -18,29 +18,32 @@ from moss_tts._version import __version__
 from moss_tts.arguments import read_conversation, read_speakers, read_text
 from moss_tts.errors import MossTTSError, RequestError
 
+# click's base of usage errors, wherever this release of typer keeps its click.
+UsageError = typer.BadParameter.__mro__[1]
+
 app = typer.Typer(
     name="moss-tts",
     rich_markup_mode="rich",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(arguments, prog_name="moss-tts")
-    except MossTTSError as error:
-        _fail(error, 2 if isinstance(error, RequestError) else 1)
-    except OSError as error:
-        _fail(error, 1)
-    raise AssertionError("typer exits")
+        code = app(given or ["--help"], prog_name="moss-tts", standalone_mode=False)
+    except UsageError as error:
+        _fail(f"{error.format_message().rstrip('.')}; see moss-tts --help.", 2)  # type: ignore[attr-defined]
+    except (MossTTSError, OSError) as error:
+        _fail(str(error), 2 if isinstance(error, RequestError) else 1)
+    raise SystemExit(code)
 
 
-def _fail(error: Exception, code: int) -> NoReturn:
-    print(f"moss-tts: {error}", file=sys.stderr)
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"moss-tts: {message}", file=sys.stderr)
     raise SystemExit(code)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from moss_tts.audio import WRITABLE, write_audio
+from moss_tts.audio import WRITABLE_FORMATS, write_audio
 from moss_tts.errors import RequestError
 from moss_tts.model import GenerateOptions, Model, load
 from moss_tts.options import OPTIONS, check_options
@@ -75,10 +75,10 @@ def check_output(path: Path) -> None:
     Raises:
         RequestError: another format, a directory, or a place that does not exist.
     """
-    if path.suffix.lower() not in WRITABLE:
-        raise RequestError(f"--output {path} must end in {', '.join(WRITABLE)}.")
     if path.is_dir():
         raise RequestError(f"--output {path} is a directory; name a file in it.")
+    if path.suffix.lower() not in WRITABLE_FORMATS:
+        raise RequestError(f"--output {path} must end in {', '.join(WRITABLE_FORMATS)}.")
     if not path.parent.is_dir():
         raise RequestError(f"--output {path}: there is no directory {path.parent}.")
 
