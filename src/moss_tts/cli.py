@@ -10,7 +10,7 @@ import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
@@ -19,7 +19,7 @@ from moss_tts.arguments import read_conversation, read_speakers, read_text
 from moss_tts.errors import MossTTSError, RequestError
 
 # click's base of usage errors, wherever this release of typer keeps its click.
-UsageError = typer.BadParameter.__mro__[1]
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
     name="moss-tts",
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = app(given or ["--help"], prog_name="moss-tts", standalone_mode=False)
     except UsageError as error:
-        _fail(f"{error.format_message().rstrip('.')}; see moss-tts --help.", 2)  # type: ignore[attr-defined]
+        _fail(f"{error.format_message().rstrip('.')}; see moss-tts --help.", 2)
     except (MossTTSError, OSError) as error:
         _fail(str(error), 2 if isinstance(error, RequestError) else 1)
     raise SystemExit(code)

@@ -92,7 +92,7 @@ def seconds_asked_for(options: GenerateOptions) -> float | None:
 
 def keep(recording: Recording, output: Path, options: GenerateOptions, terminal: Terminal) -> None:
     """Write the audio there is, and say what it is."""
-    complete = recording.finish_reason in ("stop", "length")
+    complete = recording.finish_reason not in (None, "cancelled")
     if not recording.seconds and not complete:
         terminal.warn("nothing was decoded, so no file was written")
         return
@@ -102,8 +102,10 @@ def keep(recording: Recording, output: Path, options: GenerateOptions, terminal:
         terminal.say(figures(recording))
     if not complete:
         terminal.warn(f"generation was cut off; {output} holds the part that was decoded")
+    if recording.finish_reason == "silence":
+        terminal.warn("the model had gone silent and was stopped; another --seed may do better (--no-runaway-guard)")
     if recording.finish_reason == "length":
         terminal.warn(
-            "generation stopped at its budget, so the end may be missing; the budget is --max-tokens, and with "
-            "--tokens or --duration-s half as much again as asked for"
+            "generation stopped at its budget, so the end may be missing. The budget is --max-tokens, with --tokens "
+            "or --duration-s half as much again as asked for, and what the text can take (--no-runaway-guard)"
         )
