@@ -7,19 +7,51 @@ run live in the caches that the caller passes (mlx-lm's), never on a module.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.base import scaled_dot_product_attention
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
 from moss_tts.config import BackboneConfig
-from moss_tts.kernels import RMSNorm, Rotary, Rotation, rms_norm
+from moss_tts.kernels import Linear, RMSNorm, Rotary, Rotation, attend, gated, rms_norm
 
 # mlx-lm's caches share an interface but no public base class: update_and_fetch, make_mask, offset.
 Cache = Any
-Mask = mx.array | str | None
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """What all layers of one pass share: B requests with T rows each, where they stand and what they may see.
+
+    Between layers rows are flat, (B * T, D), so that every product is one of two matrices.
+    """
+
+    batch: int
+    count: int
+    mask: mx.array | str | None
+    rope: Rotary | None
+    rotation: Rotation
+
+    @classmethod
+    def of(cls, batch: int, count: int, cache: Cache, rope: Rotary | None) -> RowShape:
+        """The next `count` rows behind a cache."""
+        mask = cache.make_mask(count, return_array=False, window_size=None)
+        rotation = Rotation(cache.offset) if rope is None else rope.at(cache.offset, count)
+        return cls(batch, count, mask, rope, rotation)
+
+    def by_head(self, x: mx.array, heads: int) -> mx.array:
+        """(B * T, heads * d) -> (B, heads, T, d); single rows need no transposing."""
+        if self.count == 1:
+            return x.reshape(self.batch, heads, 1, -1)
+        return x.reshape(self.batch, self.count, heads, -1).transpose(0, 2, 1, 3)
+
+    def flat(self, x: mx.array) -> mx.array:
+        """(B, heads, T, d) -> (B * T, heads * d)."""
+        if self.count > 1:
+            x = x.transpose(0, 2, 1, 3)
+        return x.reshape(self.batch * self.count, -1)
 
 
 class Attention(nn.Module):
@@ -31,27 +63,25 @@ class Attention(nn.Module):
         self._kv_heads = config.num_key_value_heads
         self._scale = config.head_dim**-0.5
         width, head = config.hidden_size, config.head_dim
-        self.q_proj = nn.Linear(width, self._heads * head, bias=False)
-        self.k_proj = nn.Linear(width, self._kv_heads * head, bias=False)
-        self.v_proj = nn.Linear(width, self._kv_heads * head, bias=False)
-        self.o_proj = nn.Linear(self._heads * head, width, bias=False)
+        self.q_proj = Linear(width, self._heads * head, bias=False)
+        self.k_proj = Linear(width, self._kv_heads * head, bias=False)
+        self.v_proj = Linear(width, self._kv_heads * head, bias=False)
+        self.o_proj = Linear(self._heads * head, width, bias=False)
         self.q_norm = RMSNorm(head, eps=config.rms_norm_eps)
         self.k_norm = RMSNorm(head, eps=config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, rope: Rotary | None, rotation: Rotation, mask: Mask, cache: Cache) -> mx.array:
-        """(B, T, D) -> (B, T, D)."""
-        batch, rows, _ = x.shape
-        heads = _by_head(joined_call(self, ("q_proj", "k_proj", "v_proj"), x), self._heads + 2 * self._kv_heads)
+    def __call__(self, x: mx.array, rows: RowShape, cache: Cache) -> mx.array:
+        """(B * T, D) -> (B * T, D)."""
+        heads = rows.by_head(joined_call(self, ("q_proj", "k_proj", "v_proj"), x), self._heads + 2 * self._kv_heads)
         # Queries and keys are normed and rotated together: half the calls.
-        turning = self._heads + self._kv_heads
-        qk = rms_norm(heads[:, :turning], self._qk_weight(), self.q_norm.eps)
-        if rope is not None:
-            qk = rope.rotate(qk, rotation)
-        k, v = cache.update_and_fetch(qk[:, self._heads :], heads[:, turning:])
-        out = scaled_dot_product_attention(qk[:, : self._heads], k, v, cache=cache, scale=self._scale, mask=mask)
-        if rows > 1:
-            out = out.transpose(0, 2, 1, 3)
-        return self.o_proj(out.reshape(batch, rows, -1))
+        qk, v = mx.split(heads, [self._heads + self._kv_heads], axis=1)
+        qk = rms_norm(qk, self._qk_weight(), self.q_norm.eps)
+        if rows.rope is not None:
+            qk = rows.rope.rotate(qk, rows.rotation)
+        q, k = mx.split(qk, [self._heads], axis=1)
+        k, v = cache.update_and_fetch(k, v)
+        out = attend(q, k, v, scale=self._scale, mask=rows.mask, cache=cache)
+        return self.o_proj(rows.flat(out))
 
     def _qk_weight(self) -> mx.array:
         """Norm weights (query heads + key heads, 1, head_dim), derived once."""
@@ -61,27 +91,18 @@ class Attention(nn.Module):
         return self._qk_weights
 
 
-def _by_head(x: mx.array, heads: int) -> mx.array:
-    """(B, T, heads * d) -> (B, heads, T, d); a single row needs no transposing."""
-    batch, rows, _ = x.shape
-    if rows == 1:
-        return x.reshape(batch, heads, 1, -1)
-    return x.reshape(batch, rows, heads, -1).transpose(0, 2, 1, 3)
-
-
 class SwiGLU(nn.Module):
     """Gated feed-forward of Qwen3; the output width may differ, as in Local's adapters."""
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(width, hidden, bias=False)
-        self.up_proj = nn.Linear(width, hidden, bias=False)
-        self.down_proj = nn.Linear(hidden, out, bias=False)
+        self.gate_proj = Linear(width, hidden, bias=False)
+        self.up_proj = Linear(width, hidden, bias=False)
+        self.down_proj = Linear(hidden, out, bias=False)
 
     def __call__(self, x: mx.array) -> mx.array:
         """(..., width) -> (..., out)."""
-        gate, up = mx.split(joined_call(self, ("gate_proj", "up_proj"), x), 2, axis=-1)
-        return self.down_proj(nn.silu(gate) * up)
+        return self.down_proj(gated(*mx.split(joined_call(self, ("gate_proj", "up_proj"), x), 2, axis=-1)))
 
 
 class Block(nn.Module):
@@ -95,9 +116,9 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(width, eps=config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(width, eps=config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, rope: Rotary | None, rotation: Rotation, mask: Mask, cache: Cache) -> mx.array:
-        """(B, T, D) -> (B, T, D)."""
-        x = x + self.self_attn(self.input_layernorm(x), rope, rotation, mask, cache)
+    def __call__(self, x: mx.array, rows: RowShape, cache: Cache) -> mx.array:
+        """(B * T, D) -> (B * T, D)."""
+        x = x + self.self_attn(self.input_layernorm(x), rows, cache)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -122,12 +143,12 @@ class Qwen3Backbone(nn.Module):
             x: embeddings (B, T, D).
             cache: one cache per layer; it grows by T rows.
         """
-        rows, offset = x.shape[1], cache[0].offset
-        mask = cache[0].make_mask(rows, return_array=False, window_size=None)
-        rotation = Rotation(offset) if self._rope is None else self._rope.at(offset, rows)
+        batch, count, width = x.shape
+        rows = RowShape.of(batch, count, cache[0], self._rope)
+        flat = x.reshape(-1, width)
         for layer, layer_cache in zip(self.layers, cache, strict=True):
-            x = layer(x, self._rope, rotation, mask, layer_cache)
-        return cast(mx.array, self.norm(x))
+            flat = layer(flat, rows, layer_cache)
+        return cast(mx.array, self.norm(flat)).reshape(batch, count, width)
 
     def make_cache(self, padding: Sequence[int]) -> list[Cache]:
         """Empty caches for a batch whose prompts are left-padded by `padding` rows each."""
@@ -161,15 +182,19 @@ def joined_call(module: nn.Module, names: tuple[str, ...], x: mx.array) -> mx.ar
     return mx.concatenate([module[name](x) for name in names], axis=-1)
 
 
-def join_layers(network: nn.Module) -> None:
-    """Join the layers of a loaded network that share their input: one product instead of two or three.
+def settle_layers(network: nn.Module) -> None:
+    """Make a loaded network ready to run.
 
-    Layers that are quantised differently stay apart.
+    Layers that share their input become one product, unless they are quantised differently; weights are laid out
+    for the device.
     """
     for _, module in network.named_modules():
         for names in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
             if all(name in module for name in names):
                 _join(module, names)
+    for _, module in network.named_modules():
+        if isinstance(module, Linear):
+            module.turn()
 
 
 def _join(module: nn.Module, names: tuple[str, ...]) -> None:

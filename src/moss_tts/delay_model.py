@@ -16,6 +16,7 @@ import mlx.nn as nn
 from moss_tts.backbone import Cache, Qwen3Backbone, head_rows
 from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import DelayConfig
+from moss_tts.kernels import Linear
 
 
 class MossTTSDelayModel(nn.Module):
@@ -51,8 +52,8 @@ class MossTTSDelayModel(nn.Module):
         self.text_embedding = nn.Embedding(config.vocab_size, width)
         self.audio_embedding = nn.Embedding(config.n_vq * self._codebook, width)
         self.backbone = Qwen3Backbone(config.backbone)
-        self.text_head = nn.Linear(width, config.vocab_size, bias=False)
-        self.audio_head = nn.Linear(width, config.n_vq * self._codebook, bias=False)
+        self.text_head = Linear(width, config.vocab_size, bias=False)
+        self.audio_head = Linear(width, config.n_vq * self._codebook, bias=False)
 
     def __call__(self, rows: mx.array, cache: Sequence[Cache]) -> mx.array:
         """Hidden states (B, T, D) of T further rows (B, T, 1 + Q).

@@ -1,21 +1,37 @@
-"""Norms and rotary positions: mx.fast's kernels on GPUs, few primitives on CPUs.
+"""Norms, rotary positions and attention: mx.fast's kernels on GPUs, few primitives on CPUs.
 
-Where MLX has no kernel (CPUs), mx.fast falls back to eleven primitives for a norm and twenty-eight for a
-rotation, and at the sizes of one frame each primitive costs more than its arithmetic.
+Where MLX has no kernel (CPUs), mx.fast falls back to eleven primitives for a norm, twenty-eight for a rotation and
+twelve for attention, and at the sizes of one frame each primitive costs more than its arithmetic.
 """
 
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx_lm.models.base import scaled_dot_product_attention
 
 
 def on_cpu() -> bool:
     """Whether new work goes to a CPU."""
     return bool(mx.default_device() == mx.cpu)
+
+
+class Linear(nn.Linear):
+    """A linear layer without bias that can lie in memory as a CPU reads it fastest: (in, out), 1.3 to 1.9 times."""
+
+    def turn(self) -> None:
+        """Lay the weight out for a CPU; `weight` becomes a view of it."""
+        if on_cpu():
+            self._turned = mx.contiguous(self.weight.T)
+            self.weight = self._turned.T
+            mx.eval(self._turned, self.weight)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(..., in) -> (..., out)."""
+        return x @ self._turned if "_turned" in self else super().__call__(x)
 
 
 class RMSNorm(nn.RMSNorm):
@@ -98,3 +114,32 @@ class Rotary:
 @partial(mx.compile, shapeless=True)
 def _turned(first: mx.array, second: mx.array, cos: mx.array, sin: mx.array) -> list[mx.array]:
     return [first * cos - second * sin, second * cos + first * sin]
+
+
+def attend(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array | str | None, cache: Any) -> mx.array:
+    """Attention of queries (B, H, T, d) over keys and values (B, G, N, d), H a multiple of G.
+
+    Args:
+        q: queries.
+        k: keys, as the cache returns them.
+        v: values, likewise.
+        scale: of the products.
+        mask: bool (B, 1, T, N), "causal" or None.
+        cache: where k and v come from; a quantised one needs its own kernel.
+
+    Returns:
+        (B, H, T, d).
+    """
+    batch, heads, rows, width = q.shape
+    if rows > 1 or not on_cpu() or hasattr(cache, "bits"):
+        return scaled_dot_product_attention(q, k, v, cache=cache, scale=scale, mask=mask)
+    groups = k.shape[1]
+    scores = q.reshape(batch, groups, heads // groups, width) @ k.swapaxes(-1, -2)
+    scores = scores * scale if mask is None else mx.where(mask, scores * scale, -mx.inf)
+    return (mx.softmax(scores, axis=-1) @ v).reshape(q.shape)
+
+
+@partial(mx.compile, shapeless=True)
+def gated(gate: mx.array, up: mx.array) -> mx.array:
+    """SiLU(gate) * up."""
+    return gate * mx.sigmoid(gate) * up

@@ -18,7 +18,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from moss_tts.architectures import ARCHITECTURES, Architecture
-from moss_tts.backbone import join_layers
+from moss_tts.backbone import settle_layers
 from moss_tts.checkpoint import load_strict, read_json, read_weights
 from moss_tts.codec import MossAudioTokenizer
 from moss_tts.config import MossConfig, parse_config
@@ -123,7 +123,7 @@ def load_architecture(
             quantize(network, block, lambda path, _: f"{path}.scales" in named)
         chosen = compute_dtype(dtype, stored_dtype(named))
         load_strict(network, {name: _cast(weight, chosen) for name, weight in named.items()}, kind.layout)
-        join_layers(network)
+        settle_layers(network)
         mx.eval(network.parameters())
     except CheckpointError as error:
         raise CheckpointError(f"{directory}: {error}") from error

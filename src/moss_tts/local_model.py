@@ -16,7 +16,7 @@ from mlx_lm.models.cache import ConcatenateKVCache
 from moss_tts.backbone import Cache, Qwen3Backbone, SwiGLU, head_rows
 from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import LocalConfig
-from moss_tts.kernels import RMSNorm
+from moss_tts.kernels import Linear, RMSNorm
 from moss_tts.sampling import RowSampling, sample, seen_in
 
 
@@ -44,8 +44,8 @@ class MossTTSLocalModel(nn.Module):
         self.speech_embedding_to_local_mlp = SwiGLU(width, adapter, depth.hidden_size)
         self.local_to_speech_embedding_mlps = [SwiGLU(depth.hidden_size, adapter, width) for _ in range(channels)]
         self.layer_norm_before_lm_heads = [RMSNorm(width, eps=1e-6) for _ in range(channels)]
-        self.lm_heads = [nn.Linear(width, config.vocab_size, bias=False)] + [
-            nn.Linear(width, self._codebook, bias=False) for _ in range(config.n_vq)
+        self.lm_heads = [Linear(width, config.vocab_size, bias=False)] + [
+            Linear(width, self._codebook, bias=False) for _ in range(config.n_vq)
         ]
 
     def __call__(self, rows: mx.array, cache: Sequence[Cache], n_vq: int) -> mx.array:
@@ -106,8 +106,9 @@ class MossTTSLocalModel(nn.Module):
         embedded = self.text_embedding(token)
         for c in range(n_vq):
             state = self._depth_step(embedded, cache)
-            logits = mx.where(mx.arange(self._codebook) == self._codebook - 1, -mx.inf, self._head(c + 1, state))
-            weakened = None if seen is None else seen[:, c : c + 1]
+            # The pad code is the last one; it is never sampled.
+            logits = self._head(c + 1, state)[..., :-1]
+            weakened = None if seen is None else seen[:, c : c + 1, :-1]
             token = sample(logits[:, None], uniforms[:, c + 1 : c + 2], audio, weakened)[:, 0]
             row.append(token)
             embedded = self._embed_code(c, token)

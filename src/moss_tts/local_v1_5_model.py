@@ -13,10 +13,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.cache import ConcatenateKVCache
 
-from moss_tts.backbone import Cache, Mask, Qwen3Backbone, head_rows
+from moss_tts.backbone import Cache, Qwen3Backbone, RowShape, head_rows
 from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import DepthDecoderConfig, LocalV15Config
-from moss_tts.kernels import Rotary
+from moss_tts.kernels import Rotary, attend
 from moss_tts.sampling import RowSampling, sample
 
 
@@ -26,23 +26,19 @@ class DepthAttention(nn.Module):
     def __init__(self, config: DepthDecoderConfig) -> None:
         super().__init__()
         self._heads = config.num_heads
-        head = config.hidden_size // config.num_heads
-        self._scale = head**-0.5
-        self._rope = Rotary(head, config.rope_base, traditional=True) if config.rotary else None
+        self._scale = (config.hidden_size // config.num_heads) ** -0.5
         self.c_attn = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.c_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def __call__(self, x: mx.array, mask: Mask, cache: Cache) -> mx.array:
-        """(B, T, D) -> (B, T, D)."""
-        batch, steps, width = x.shape
-        heads = self.c_attn(x).reshape(batch, steps, 3 * self._heads, -1).transpose(0, 2, 1, 3)
+    def __call__(self, x: mx.array, rows: RowShape, cache: Cache) -> mx.array:
+        """(B * T, D) -> (B * T, D)."""
+        heads = rows.by_head(self.c_attn(x), 3 * self._heads)
         qk, v = heads[:, : 2 * self._heads], heads[:, 2 * self._heads :]
-        if self._rope is not None:
-            qk = self._rope.rotate(qk, self._rope.at(cache.offset, steps))
-        q = qk[:, : self._heads]
+        if rows.rope is not None:
+            qk = rows.rope.rotate(qk, rows.rotation)
         k, v = cache.update_and_fetch(qk[:, self._heads :], v)
-        out = mx.fast.scaled_dot_product_attention(q, k, v, scale=self._scale, mask=mask)
-        return cast(mx.array, self.c_proj(out.transpose(0, 2, 1, 3).reshape(batch, steps, width)))
+        out = attend(qk[:, : self._heads], k, v, scale=self._scale, mask=rows.mask, cache=cache)
+        return cast(mx.array, self.c_proj(rows.flat(out)))
 
 
 class DepthMLP(nn.Module):
@@ -68,9 +64,9 @@ class DepthBlock(nn.Module):
         self.ln_2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = DepthMLP(config)
 
-    def __call__(self, x: mx.array, mask: Mask, cache: Cache) -> mx.array:
-        """(B, T, D) -> (B, T, D)."""
-        x = x + self.attn(self.ln_1(x), mask, cache)
+    def __call__(self, x: mx.array, rows: RowShape, cache: Cache) -> mx.array:
+        """(B * T, D) -> (B * T, D)."""
+        x = x + self.attn(self.ln_1(x), rows, cache)
         return x + cast(mx.array, self.mlp(self.ln_2(x)))
 
 
@@ -81,17 +77,21 @@ class DepthDecoder(nn.Module):
         super().__init__()
         self.h = [DepthBlock(config) for _ in range(config.num_layers)]
         self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        head = config.hidden_size // config.num_heads
+        self._rope = Rotary(head, config.rope_base, traditional=True) if config.rotary else None
         if not config.rotary:
             self.wpe = nn.Embedding(config.positions, config.hidden_size)
 
     def __call__(self, x: mx.array, cache: Sequence[Cache]) -> mx.array:
         """Outputs (B, T, D) of T further channels."""
+        batch, count, width = x.shape
         if "wpe" in self:
-            x = x + self.wpe(mx.arange(cache[0].offset, cache[0].offset + x.shape[1]))
-        mask = cache[0].make_mask(x.shape[1], return_array=False, window_size=None)
+            x = x + self.wpe(mx.arange(cache[0].offset, cache[0].offset + count))
+        rows = RowShape.of(batch, count, cache[0], self._rope)
+        flat = x.reshape(-1, width)
         for block, block_cache in zip(self.h, cache, strict=True):
-            x = block(x, mask, block_cache)
-        return cast(mx.array, self.ln_f(x))
+            flat = block(flat, rows, block_cache)
+        return cast(mx.array, self.ln_f(flat)).reshape(batch, count, width)
 
 
 class MossTTSLocalV15Model(nn.Module):
