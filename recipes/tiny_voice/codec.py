@@ -206,8 +206,9 @@ class Codebook(nn.Module):
     def start_as_inverses(self) -> None:
         """Orthonormal rows in, their transpose out: each step then takes away what it explains, from the start."""
         rows = nn.init.orthogonal_(torch.empty(self.in_proj.out_channels, self.in_proj.in_channels))
-        self.in_proj.weight = rows[..., None]
-        self.out_proj.weight = rows.T[..., None]
+        # Assigning to a parametrised weight keeps its memory: without copies the two would stay one.
+        self.in_proj.weight = rows[..., None].clone()
+        self.out_proj.weight = rows.T[..., None].contiguous().clone()
         self.in_proj.bias.zero_()
         self.out_proj.bias.zero_()
 

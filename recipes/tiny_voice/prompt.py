@@ -27,6 +27,7 @@ class RowWriter:
     """Writes prompts and answers with one tokenizer."""
 
     def __init__(self, tokenizer: Tokenizer, pad_code: int) -> None:
+        tokenizer.encode_special_tokens = True  # a sentence that spells a control token is only text
         self.tokenizer, self.pad_code = tokenizer, pad_code
         self.ids = {key.removesuffix("_token_id"): value for key, value in special_ids(tokenizer).items()}
 

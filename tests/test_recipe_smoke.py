@@ -1,0 +1,201 @@
+"""The tiny voice's recipe: its networks are upstream's, its prompts the runtime's, and it runs from end to end."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="the recipe needs PyTorch: pip install moss-tts-mlx[recipes]")
+pytest.importorskip("tokenizers")
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from recipes.tiny_voice import checkpoint, codec, train_codec  # noqa: E402
+from recipes.tiny_voice.__main__ import main, parse, tokenizer, trained_codec, trained_model  # noqa: E402
+from recipes.tiny_voice.data import utterances  # noqa: E402
+from recipes.tiny_voice.listen import edits  # noqa: E402
+from recipes.tiny_voice.model import LocalModel  # noqa: E402
+from recipes.tiny_voice.prompt import Lesson, RowWriter  # noqa: E402
+from recipes.tiny_voice.texts import everyday, held_out, number_words, ordinal_words, year_words  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
+
+GOLDEN = ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder after the whole recipe ran at its smallest."""
+    state = tmp_path_factory.mktemp("tiny_voice")
+    main(["all", "--smoke", "--threads", "1", "--device", "cpu", "--state", str(state)])
+    return state
+
+
+@pytest.fixture(scope="module")
+def settings(smoke: Path):
+    return parse(["all", "--smoke", "--device", "cpu", "--state", str(smoke)])[1]
+
+
+def golden(name: str) -> tuple[dict, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    folder = GOLDEN / name
+    config = json.loads((folder / "config.json").read_text())
+    return config, load_file(folder / "model.safetensors"), load_file(folder / "golden.safetensors")
+
+
+def test_codec_is_upstreams() -> None:
+    config, weights, wanted = golden("codec_v1")
+    made = codec.Codec(config).eval()
+    made.load_state_dict(weights)
+    codes = wanted["codes"].T[:, None].long()
+    whole = len(wanted["enc_in"]) // 1920 * 1920
+    with torch.no_grad():
+        torch.testing.assert_close(made.decode(codes)[0], wanted["wav"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(made.decode(codes[:2])[0], wanted["wav_prefix"], atol=1e-4, rtol=0)
+        encoded = made.encode(wanted["enc_in"][None, :whole])
+    assert torch.equal(encoded[:, 0].T.int(), wanted["enc_codes_0"])
+
+
+def test_local_model_is_upstreams() -> None:
+    config, weights, wanted = golden("local")
+    model = LocalModel(config).eval()
+    unused = model.load_state_dict(weights, strict=False)
+    assert unused == ([], ["model.language_model.embed_tokens.weight"])
+    with torch.no_grad():
+        hidden = model.model(wanted["start.input_ids"].long())[0]
+        logits = model.depth_logits(wanted["start.global_hidden"], wanted["start.labels"][0].long())
+    torch.testing.assert_close(hidden, wanted["start.global_hidden"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(logits[0], wanted["start.logits_text"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.stack(logits[1:]), wanted["start.logits_audio"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("folder", "like"), [("checkpoint", "local"), ("checkpoint/audio_tokenizer", "codec_v1")])
+def test_export_has_upstreams_layout(smoke: Path, folder: str, like: str) -> None:
+    config, weights, _ = golden(like)
+    made = json.loads((smoke / folder / "config.json").read_text())
+    assert set(made) | {"transformers_version"} == set(config) | {"transformers_version"}
+    tensors = load_file(smoke / folder / "model.safetensors")
+    assert {t.dtype for t in tensors.values()} == {torch.float16}
+    assert {shape_of(name) for name in tensors} == {shape_of(name) for name in weights}
+
+
+def shape_of(name: str) -> str:
+    """A key without its numbers: which layers and codebooks there are is up to the sizes."""
+    return ".".join("N" if part.isdigit() else part for part in name.split("."))
+
+
+def test_curves_and_pictures_are_there(smoke: Path) -> None:
+    for name, steps in (("codec", 6), ("model", 3)):
+        lines = [json.loads(line) for line in (smoke / f"{name}.jsonl").read_text().splitlines()]
+        assert [line["step"] for line in lines] == list(range(1, steps + 1))
+        assert (smoke / f"{name}.png").stat().st_size > 0
+
+
+def test_training_resumes_where_it_stopped(settings, tmp_path: Path) -> None:
+    short, long = replace(settings.codec, steps=2), replace(settings.codec, steps=4)
+    train_codec.train_codec(settings.data, tmp_path, short)
+    before = checkpoint.read(tmp_path / "codec")
+    resumed = train_codec.new_learner(long)
+    assert checkpoint.restore(tmp_path / "codec", resumed.models, resumed.optimizers) == 2
+    for name, value in resumed.codec.named_parameters():
+        assert torch.equal(value, before[f"codec/{name}"])
+    train_codec.train_codec(settings.data, tmp_path, long)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "codec.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+
+
+def test_no_part_of_a_checkpoint_is_over_its_limit() -> None:
+    tensors = {str(n): torch.zeros(1 << 20) for n in range(9)}
+    parts = checkpoint.split(tensors)
+    assert [name for part in parts for name in part] == list(tensors)
+    assert max(sum(t.nbytes for t in part.values()) for part in parts) <= checkpoint.PART_BYTES
+
+
+def test_codes_are_those_of_each_sentence_alone(settings) -> None:
+    made, table = trained_codec(settings), (settings.state / "codes.tsv").read_text().splitlines()
+    alone = [made.encode(torch.from_numpy(u.audio)[None])[:, 0].T.numpy() for u in utterances(settings.data)]
+    assert [int(line.split("\t")[0]) for line in table] == [len(codes) for codes in alone]
+    assert np.array_equal(np.load(settings.state / "codes.npy"), np.concatenate(alone))
+
+
+def test_prompts_are_the_runtimes(settings) -> None:
+    pytest.importorskip("mlx.core")
+    from transformers import PreTrainedTokenizerFast
+
+    from moss_tts.config import parse_config
+    from moss_tts.processor import MossTTSProcessor
+    from moss_tts.prompts import UserMessage
+
+    folder = settings.state / "checkpoint"
+    config = json.loads((folder / "config.json").read_text())
+    words = PreTrainedTokenizerFast.from_pretrained(folder)
+    processor = MossTTSProcessor(words, parse_config(config), codec=None)
+    codes = np.arange(12, dtype=np.int32).reshape(6, 2)
+    writer = RowWriter(tokenizer(settings), config["audio_pad_code"])
+    plain = Lesson("Hello there, <|im_end|> you!", codes)
+    full = replace(plain, reference=codes, fields=(("Tokens", "6"), ("Language", "English")))
+    for lesson, message in (
+        (plain, UserMessage(plain.text)),
+        (full, UserMessage(plain.text, [codes], tokens=6, language="English")),
+    ):
+        rows, _ = processor.prepare_generation_inputs([message], mode="generation")
+        assert np.array_equal(np.array(rows)[0], writer.prompt(lesson))
+
+
+def test_the_runtime_speaks_with_the_export(settings) -> None:
+    mx = pytest.importorskip("mlx.core")
+    from moss_tts.checkpoint import read_weights
+    from moss_tts.codec.model import MossAudioTokenizer
+    from moss_tts.loading import load_architecture, load_config
+
+    folder = settings.state / "checkpoint"
+    network = load_architecture(folder, load_config(folder), read_weights(folder), "float32").network
+    runtime = MossAudioTokenizer.from_pretrained(folder / "audio_tokenizer")
+    ours, speech = trained_codec(settings), trained_model(settings)
+    for network_here in (ours, speech):
+        network_here.half().float()
+    codes = torch.arange(10).reshape(2, 1, 5)
+    with torch.no_grad():
+        wave = ours.decode(codes)[0].numpy()
+    heard = np.array(runtime.decode(mx.array(codes[:, 0].numpy())).rows()[0]).reshape(-1)
+    np.testing.assert_allclose(heard, wave, atol=1e-4)
+    rows = RowWriter(tokenizer(settings), 32).prompt(Lesson("Good morning!", codes[:, 0].T.numpy()))[None]
+    hidden = network(mx.array(rows), network.backbone.make_cache([0]), 2)
+    with torch.no_grad():
+        np.testing.assert_allclose(np.array(hidden), speech.model(torch.from_numpy(rows).long()).numpy(), atol=1e-4)
+
+
+def test_held_out_sentences_are_held_out() -> None:
+    kept = held_out()
+    assert len(kept) == len(set(kept)) == 200
+    source = everyday(random.Random(13))
+    sentences = [next(source) for _ in range(2_000)]
+    assert all(sentence[-1] in '.?!"' and "{" not in sentence for sentence in sentences)
+    assert len(set(sentences)) > 1_800
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (number_words(0), "zero"),
+        (number_words(342), "three hundred and forty-two"),
+        (number_words(70_015), "seventy thousand fifteen"),
+        (ordinal_words(31), "thirty-first"),
+        (ordinal_words(20), "twentieth"),
+        (year_words(1905), "nineteen oh five"),
+        (year_words(2004), "two thousand and four"),
+    ],
+)
+def test_numbers_are_written_out(made: str, words: str) -> None:
+    assert made == words
+
+
+def test_edits_are_the_fewest() -> None:
+    assert edits("a b c".split(), "a b c".split()) == 0
+    assert edits("a b c".split(), "a c".split()) == 1
+    assert edits("a b".split(), "x a b y".split()) == 2
+    assert edits([], ["a"]) == 1
