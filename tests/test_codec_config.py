@@ -151,9 +151,9 @@ def test_v1_cuts_its_windows_and_v2_rounds_them() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sampling_rate": None}, "sampling_rate must be a positive integer, got None"),
+        ({"sampling_rate": None}, "sampling_rate must be an integer of at least 1, got None"),
         ({"downsample_rate": 15}, "multiply to 16, but a frame is 15 samples of 1 channels = 15"),
-        ({"downsample_rate": True}, "downsample_rate must be a positive integer"),
+        ({"downsample_rate": True}, "downsample_rate must be an integer of at least 1"),
         ({"loudness_norm": True}, "unknown keys: loudness_norm"),
         ({"model_type": "encodec"}, "'encodec' is not a codec of this family"),
         ({"encoder_kwargs": None}, "encoder_kwargs must be a list of objects"),
@@ -180,7 +180,7 @@ def test_a_config_that_is_wrong_is_refused(change: dict[str, Any], message: str)
         ({"positional_embedding": "sin"}, "positional_embedding = 'sin'"),
         ({"num_heads": 3}, "does not divide into 3 heads"),
         ({"num_heads": 16}, "heads of even width"),
-        ({"num_layers": 0}, "num_layers must be a positive integer"),
+        ({"num_layers": 0}, "num_layers must be an integer of at least 1"),
         ({"qk_norm": True}, "unknown keys: qk_norm"),
         ({"module_type": "Conv"}, "'Conv' is neither"),
         ({"input_dimension": 13}, r"decoder_kwargs\[0\] cannot take the width 12"),
@@ -199,7 +199,7 @@ def test_a_stage_that_is_wrong_is_refused(change: dict[str, Any], message: str) 
     ("change", "message"),
     [
         ({"quantizer_type": "rvq"}, "quantizer_type = 'rvq'"),
-        ({"codebook_dim": 0}, "codebook_dim must be a positive integer"),
+        ({"codebook_dim": 0}, "codebook_dim must be an integer of at least 1"),
         ({"commitment": 1}, "unknown keys: commitment"),
         ({"input_dim": 11}, "encoder_kwargs ends at width 12, but 11 is needed"),
     ],

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from moss_tts.config import (
-    HARMLESS_KEYS,
     BackboneConfig,
     DelayConfig,
     LocalConfig,
@@ -19,6 +18,7 @@ from moss_tts.config import (
     parse_config,
 )
 from moss_tts.errors import ConfigError
+from moss_tts.strict import HARMLESS_KEYS
 from small_configs import GEN, raw_config
 
 GOLDEN = Path(__file__).parent / "golden"

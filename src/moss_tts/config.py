@@ -11,72 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from moss_tts.errors import ConfigError
-
-Raw = Mapping[str, Any]
-T = TypeVar("T")
-
-# What transformers writes into every config, in its current and older releases, and what only training uses.
-HARMLESS_KEYS = frozenset(
-    """
-    _attn_implementation _attn_implementation_autoset _from_model_config _name_or_path architectures auto_map
-    attn_implementation add_cross_attention attention_dropout attn_pdrop bad_words_ids begin_suppress_tokens
-    bos_token_id chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id
-    diversity_penalty do_sample dtype early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id
-    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id id2label
-    initializer_range is_decoder is_encoder_decoder keys_to_ignore_at_inference label2id length_penalty
-    max_length max_position_embeddings max_window_layers min_length model_type n_ctx n_positions
-    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
-    output_hidden_states output_scores prefix problem_type pruned_heads remove_invalid_values
-    reorder_and_upcast_attn repetition_penalty resid_pdrop return_dict return_dict_in_generate
-    scale_attn_by_inverse_layer_idx scale_attn_weights sep_token_id summary_activation summary_first_dropout
-    summary_proj_to_labels summary_type summary_use_proj suppress_tokens task_specific_params temperature
-    tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript
-    transformers_version typical_p use_bfloat16 use_cache version
-    """.split()
-)
-
-
-def _reject_unknown(raw: Raw, known: frozenset[str], where: str) -> None:
-    unknown = sorted(set(raw) - known - HARMLESS_KEYS)
-    if unknown:
-        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
-
-
-def _integer(raw: Raw, key: str, where: str, default: int | None = None, least: int = 0) -> int:
-    value = raw.get(key)
-    value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{where}: {key} must be an integer of at least {least}, got {value!r}.")
-    return value
-
-
-def _number(raw: Raw, key: str, where: str, default: float) -> float:
-    value = raw.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ConfigError(f"{where}: {key} must be a positive number, got {value!r}.")
-    return float(value)
-
-
-def _mapping(raw: Raw, key: str, where: str) -> Raw:
-    value = raw.get(key)
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: {key} must be an object, got {value!r}.")
-    return value
-
-
-def _optional(raw: Raw, key: str, kind: type[T], words: str, where: str) -> T | None:
-    value = raw.get(key)
-    if value is not None and not isinstance(value, kind):
-        raise ConfigError(f"{where}: {key} must be {words}, got {value!r}.")
-    return value
-
-
-def _demand(raw: Raw, key: str, allowed: tuple[Any, ...], where: str) -> None:
-    if key in raw and raw[key] not in allowed:
-        raise ConfigError(f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}.")
+from moss_tts.strict import Raw, demand, integer, mapping, number, optional, reject_unknown
 
 
 @dataclass(frozen=True)
@@ -103,23 +41,23 @@ class BackboneConfig:
         known = {field.name for field in fields(cls)}
         known |= {"rope_parameters", "rope_scaling", "attention_bias", "hidden_act", "layer_types"}
         known |= {"sliding_window", "use_sliding_window", "pad_token_id"}
-        _reject_unknown(raw, frozenset(known), where)
-        _demand(raw, "attention_bias", (False, None), where)
-        _demand(raw, "hidden_act", ("silu",), where)
-        _demand(raw, "use_sliding_window", (False, None), where)
+        reject_unknown(raw, frozenset(known), where)
+        demand(raw, "attention_bias", (False, None), where)
+        demand(raw, "hidden_act", ("silu",), where)
+        demand(raw, "use_sliding_window", (False, None), where)
         if set(raw.get("layer_types") or ["full_attention"]) != {"full_attention"}:
             raise ConfigError(f"{where}: layer_types may hold full_attention only, got {raw['layer_types']!r}.")
-        hidden = _integer(raw, "hidden_size", where, least=1)
-        heads = _integer(raw, "num_attention_heads", where, least=1)
+        hidden = integer(raw, "hidden_size", where, least=1)
+        heads = integer(raw, "num_attention_heads", where, least=1)
         config = cls(
             hidden_size=hidden,
-            num_hidden_layers=_integer(raw, "num_hidden_layers", where, least=1),
-            intermediate_size=_integer(raw, "intermediate_size", where, least=1),
+            num_hidden_layers=integer(raw, "num_hidden_layers", where, least=1),
+            intermediate_size=integer(raw, "intermediate_size", where, least=1),
             num_attention_heads=heads,
-            num_key_value_heads=_integer(raw, "num_key_value_heads", where, default=heads, least=1),
-            head_dim=_integer(raw, "head_dim", where, default=hidden // heads, least=1),
-            vocab_size=_integer(raw, "vocab_size", where, least=1),
-            rms_norm_eps=_number(raw, "rms_norm_eps", where, 1e-6),
+            num_key_value_heads=integer(raw, "num_key_value_heads", where, default=heads, least=1),
+            head_dim=integer(raw, "head_dim", where, default=hidden // heads, least=1),
+            vocab_size=integer(raw, "vocab_size", where, least=1),
+            rms_norm_eps=number(raw, "rms_norm_eps", where, 1e-6),
             rope_theta=_rope_theta(raw, where),
         )
         if heads % config.num_key_value_heads:
@@ -135,7 +73,7 @@ def _rope_theta(raw: Raw, where: str) -> float:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise ConfigError(f"{where}: rope_type {kind!r} is not supported; allowed: 'default'.")
-    return _number({**raw, **rope}, "rope_theta", where, 1e6)
+    return number({**raw, **rope}, "rope_theta", where, 1e6)
 
 
 @dataclass(frozen=True)
@@ -179,7 +117,7 @@ class MossConfig:
         Raises:
             ConfigError: unknown keys, missing or contradicting values.
         """
-        _reject_unknown(raw, COMMON_KEYS | cls.own_keys, "config.json")
+        reject_unknown(raw, COMMON_KEYS | cls.own_keys, "config.json")
         config = cls(**cls._values(raw))
         config._check()
         return config
@@ -187,25 +125,23 @@ class MossConfig:
     @classmethod
     def _values(cls, raw: Raw) -> dict[str, Any]:
         where = "config.json"
-        audio_vocab = _integer(raw, "audio_vocab_size", where, default=1024, least=1)
-        backbone = BackboneConfig.from_dict(_mapping(raw, "language_config", where))
+        audio_vocab = integer(raw, "audio_vocab_size", where, default=1024, least=1)
+        backbone = BackboneConfig.from_dict(mapping(raw, "language_config", where))
         for key, inner in (("hidden_size", backbone.hidden_size), ("vocab_size", backbone.vocab_size)):
-            _demand(raw, key, (inner, None), where)
-        ids = {
-            name: _integer(raw, name, where, default) for name, default in {**ID_DEFAULTS, **cls.id_defaults}.items()
-        }
+            demand(raw, key, (inner, None), where)
+        ids = {name: integer(raw, name, where, default) for name, default in {**ID_DEFAULTS, **cls.id_defaults}.items()}
         # VoiceGenerator's config calls the slot gen_token_id.
         if "gen_token_id" in raw:
-            ids["audio_assistant_gen_slot_token_id"] = _integer(raw, "gen_token_id", where)
+            ids["audio_assistant_gen_slot_token_id"] = integer(raw, "gen_token_id", where)
         return {
             "backbone": backbone,
-            "n_vq": _integer(raw, "n_vq", where, default=32, least=1),
+            "n_vq": integer(raw, "n_vq", where, default=32, least=1),
             "audio_vocab_size": audio_vocab,
-            "audio_pad_code": _integer(raw, "audio_pad_code", where, default=audio_vocab),
-            "sampling_rate": _integer(raw, "sampling_rate", where, default=24000, least=1),
-            "audio_tokenizer_name_or_path": _optional(raw, "audio_tokenizer_name_or_path", str, "a name", where),
-            "codec_config": _optional(raw, "codec_config", Mapping, "an object", where),
-            "quantization": _optional(raw, "quantization", Mapping, "an object", where),
+            "audio_pad_code": integer(raw, "audio_pad_code", where, default=audio_vocab),
+            "sampling_rate": integer(raw, "sampling_rate", where, default=24000, least=1),
+            "audio_tokenizer_name_or_path": optional(raw, "audio_tokenizer_name_or_path", str, "a name", where),
+            "codec_config": optional(raw, "codec_config", Mapping, "an object", where),
+            "quantization": optional(raw, "quantization", Mapping, "an object", where),
             **ids,
         }
 
@@ -270,7 +206,7 @@ class LocalConfig(MossConfig):
     @classmethod
     def _values(cls, raw: Raw) -> dict[str, Any]:
         own = cls.own_keys - {"audio_assistant_delay_slot_token_id"}
-        return super()._values(raw) | {name: _integer(raw, name, "config.json", least=1) for name in own}
+        return super()._values(raw) | {name: integer(raw, name, "config.json", least=1) for name in own}
 
     @property
     def depth(self) -> BackboneConfig:
@@ -310,24 +246,24 @@ class DepthDecoderConfig:
         """
         where = "gpt2_config"
         own = "n_embd n_head n_inner n_layer activation_function layer_norm_epsilon position_embedding_type rope_base"
-        _reject_unknown(raw, frozenset(own.split()) | {"pad_token_id", "vocab_size"}, where)
-        _demand(raw, "activation_function", ("silu",), where)
-        _demand(raw, "position_embedding_type", ("rope", "absolute"), where)
-        _demand(raw, "scale_attn_weights", (True,), where)
-        _demand(raw, "scale_attn_by_inverse_layer_idx", (False,), where)
-        width = _integer(raw, "n_embd", where, least=1)
-        heads = _integer(raw, "n_head", where, least=1)
+        reject_unknown(raw, frozenset(own.split()) | {"pad_token_id", "vocab_size"}, where)
+        demand(raw, "activation_function", ("silu",), where)
+        demand(raw, "position_embedding_type", ("rope", "absolute"), where)
+        demand(raw, "scale_attn_weights", (True,), where)
+        demand(raw, "scale_attn_by_inverse_layer_idx", (False,), where)
+        width = integer(raw, "n_embd", where, least=1)
+        heads = integer(raw, "n_head", where, least=1)
         if width % heads:
             raise ConfigError(f"{where}: n_embd {width} does not divide among {heads} heads.")
         return cls(
             hidden_size=width,
-            num_layers=layers or _integer(raw, "n_layer", where, default=1, least=1),
+            num_layers=layers or integer(raw, "n_layer", where, default=1, least=1),
             num_heads=heads,
-            intermediate_size=_integer(raw, "n_inner", where, default=4 * width, least=1),
+            intermediate_size=integer(raw, "n_inner", where, default=4 * width, least=1),
             positions=n_vq + 1,
-            layer_norm_eps=_number(raw, "layer_norm_epsilon", where, 1e-6),
+            layer_norm_eps=number(raw, "layer_norm_epsilon", where, 1e-6),
             rotary=raw.get("position_embedding_type", "absolute") == "rope",
-            rope_base=_number(raw, "rope_base", where, 10000.0),
+            rope_base=number(raw, "rope_base", where, 10000.0),
         )
 
 
@@ -350,9 +286,9 @@ class LocalV15Config(MossConfig):
     @classmethod
     def _values(cls, raw: Raw) -> dict[str, Any]:
         where = "config.json"
-        n_vq = _integer(raw, "n_vq", where, default=12, least=1)
-        audio_vocab = _integer(raw, "audio_vocab_size", where, default=1024, least=1)
-        _demand(raw, "audio_codebook_sizes", ([audio_vocab] * n_vq, None), where)
+        n_vq = integer(raw, "n_vq", where, default=12, least=1)
+        audio_vocab = integer(raw, "audio_vocab_size", where, default=1024, least=1)
+        demand(raw, "audio_codebook_sizes", ([audio_vocab] * n_vq, None), where)
         mode = str(raw.get("local_text_head_mode") or "full_vocab")
         if mode not in ("binary", "full_vocab"):
             raise ConfigError(f"{where}: local_text_head_mode must be 'binary' or 'full_vocab', got {mode!r}.")
@@ -368,8 +304,8 @@ class LocalV15Config(MossConfig):
             }
         )
         key = "local_transformer_layers"
-        layers = None if raw.get(key) is None else _integer(raw, key, where, least=1)
-        depth = DepthDecoderConfig.from_dict(_mapping(raw, "gpt2_config", where), n_vq, layers)
+        layers = None if raw.get(key) is None else integer(raw, key, where, least=1)
+        depth = DepthDecoderConfig.from_dict(mapping(raw, "gpt2_config", where), n_vq, layers)
         return common | {"depth": depth, "binary_text_head": mode == "binary"}
 
     def _check(self) -> None:

@@ -13,10 +13,8 @@ from itertools import pairwise
 from math import prod
 from typing import Any, TypeAlias
 
-from moss_tts.config import HARMLESS_KEYS
 from moss_tts.errors import ConfigError
-
-Raw = Mapping[str, Any]
+from moss_tts.strict import Raw, demand, integer, number, reject_unknown
 
 MODEL_TYPES = frozenset({"moss-audio-tokenizer", "moss_audio_tokenizer", "speech_tokenizer"})
 KNOWN_KEYS = frozenset(
@@ -25,6 +23,8 @@ KNOWN_KEYS = frozenset(
     causal_transformer_context_duration encoder_kwargs decoder_kwargs quantizer_kwargs quantizer_type
     """.split()
 )
+# Other spellings of a key: (ours, theirs).
+ALIASES = {"number_channels": "channels_numbers", "sampling_rate": "sample_rate"}
 # What the torch implementation computes in, and how; the caller's dtype decides that here.
 RUNTIME_KEYS = frozenset(
     """
@@ -121,18 +121,20 @@ class CodecConfig:
         Raises:
             ConfigError: unknown keys, an unsupported option, or sizes that contradict each other.
         """
-        _reject_unknown(raw, KNOWN_KEYS | RUNTIME_KEYS, "codec config")
+        where = "codec config"
+        reject_unknown(raw, KNOWN_KEYS | RUNTIME_KEYS, where)
         if raw.get("model_type", "moss-audio-tokenizer") not in MODEL_TYPES:
             raise ConfigError(
                 f"codec config: model_type {raw['model_type']!r} is not a codec of this family; "
                 f"known: {', '.join(sorted(MODEL_TYPES))}."
             )
         version = 2 if {"number_channels", "channels_numbers"} & set(raw) else 1
-        channels = _size(_either(raw, "number_channels", "channels_numbers", 1), "number_channels")
+        raw = {**raw, **{key: raw[alias] for key, alias in ALIASES.items() if key not in raw and alias in raw}}
+        channels = integer(raw, "number_channels", where, default=1, least=1)
         if channels > 1:
-            _demand(raw, "enable_channel_interleave", (True,), "codec config")
-        sampling_rate = _size(_either(raw, "sampling_rate", "sample_rate", None), "sampling_rate")
-        downsample_rate = _size(raw.get("downsample_rate"), "downsample_rate")
+            demand(raw, "enable_channel_interleave", (True,), where)
+        sampling_rate = integer(raw, "sampling_rate", where, least=1)
+        downsample_rate = integer(raw, "downsample_rate", where, least=1)
         parse = _StageParser(version, raw.get("causal_transformer_context_duration", 10.0))
         config = cls(
             sampling_rate=sampling_rate,
@@ -173,8 +175,8 @@ class _StageParser:
     def _stage(self, block: Raw, rate: float, where: str) -> StageConfig:
         kind = block.get("module_type")
         if kind == "PatchedPretransform":
-            _reject_unknown(block, frozenset({"module_type", "patch_size"}), where)
-            return PatchConfig(_size(block.get("patch_size"), "patch_size", where))
+            reject_unknown(block, frozenset({"module_type", "patch_size"}), where)
+            return PatchConfig(integer(block, "patch_size", where, least=1))
         if kind == "Transformer":
             return self._transformer(block, rate, where)
         raise ConfigError(f"{where}: module_type {kind!r} is neither 'PatchedPretransform' nor 'Transformer'.")
@@ -190,13 +192,13 @@ class _StageParser:
         )
         options = {"causal", "norm", "positional_embedding", "gating", "layer_scale", "max_period"}
         # conv_layout is the axis order of upstream's tensors between stages.
-        _reject_unknown(block, frozenset({"module_type", "context_duration", "conv_layout", *sizes, *options}), where)
+        reject_unknown(block, frozenset({"module_type", "context_duration", "conv_layout", *sizes, *options}), where)
         for key, allowed in SUPPORTED.items():
-            _demand(block, key, allowed, where)
+            demand(block, key, allowed, where)
         config = TransformerConfig(
-            **{key: _size(block.get(key), key, where) for key in sizes},
-            window=self._window(rate, block.get("context_duration", self.default_context), where),
-            max_period=_positive(block.get("max_period", 10000), "max_period", where),
+            **{key: integer(block, key, where, least=1) for key in sizes},
+            window=self._window(rate, number(block, "context_duration", where, self.default_context), where),
+            max_period=number(block, "max_period", where, 10000),
             layer_scale=block.get("layer_scale") is not None,
         )
         if config.d_model % config.num_heads or config.head_dim % 2:
@@ -205,8 +207,8 @@ class _StageParser:
             )
         return config
 
-    def _window(self, rate: float, duration: object, where: str) -> int:
-        steps = rate * _positive(duration, "context_duration", where)
+    def _window(self, rate: float, duration: float, where: str) -> int:
+        steps = rate * duration
         # v1 truncates, v2 rounds.
         window = int(steps) if self.version == 1 else round(steps)
         if window < 1:
@@ -230,11 +232,11 @@ def _parse_quantizer(raw: Raw) -> QuantizerConfig:
     if not isinstance(block, Mapping):
         raise ConfigError(f"{where} must be an object, got {block!r}.")
     names = [field.name for field in fields(QuantizerConfig)]
-    _reject_unknown(block, frozenset({"quantizer_type", "quantizer_dropout", *names}), where)
-    _demand(block, "quantizer_type", QUANTIZER_TYPES, where)
+    reject_unknown(block, frozenset({"quantizer_type", "quantizer_dropout", *names}), where)
+    demand(block, "quantizer_type", QUANTIZER_TYPES, where)
     if "quantizer_type" not in block:
-        _demand(raw, "quantizer_type", QUANTIZER_TYPES, "codec config")
-    return QuantizerConfig(**{name: _size(block.get(name), name, where) for name in names})
+        demand(raw, "quantizer_type", QUANTIZER_TYPES, "codec config")
+    return QuantizerConfig(**{name: integer(block, name, where, least=1) for name in names})
 
 
 def _check_chain(config: CodecConfig) -> None:
@@ -279,29 +281,3 @@ def _blocks(raw: Raw, key: str) -> list[Raw]:
     if not isinstance(blocks, list) or not all(isinstance(block, Mapping) for block in blocks):
         raise ConfigError(f"codec config: {key} must be a list of objects, got {type(blocks).__name__}.")
     return blocks
-
-
-def _reject_unknown(raw: Raw, known: frozenset[str], where: str) -> None:
-    if unknown := sorted(set(raw) - known - HARMLESS_KEYS):
-        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
-
-
-def _demand(raw: Raw, key: str, allowed: tuple[Any, ...], where: str) -> None:
-    if raw.get(key, allowed[0]) not in allowed:
-        raise ConfigError(f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}.")
-
-
-def _either(raw: Raw, key: str, alias: str, default: int | None) -> object:
-    return raw.get(key, raw.get(alias, default))
-
-
-def _size(value: object, key: str, where: str = "codec config") -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{where}: {key} must be a positive integer, got {value!r}.")
-    return value
-
-
-def _positive(value: object, key: str, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ConfigError(f"{where}: {key} must be a positive number, got {value!r}.")
-    return float(value)

@@ -18,7 +18,7 @@ from typing import cast
 import mlx.core as mx
 
 from moss_tts.checkpoint import read_json, read_weights
-from moss_tts.codec.config import CodecConfig, Raw
+from moss_tts.codec.config import CodecConfig
 from moss_tts.codec.inputs import (
     Array,
     as_codes,
@@ -31,6 +31,7 @@ from moss_tts.codec.inputs import (
 from moss_tts.codec.quantizer import Quantizer
 from moss_tts.codec.transformer import Counts, Network, NetworkState
 from moss_tts.codec.weights import Weights, canonical_weights, network_parameters
+from moss_tts.strict import Raw
 
 # 5 s: enough frames for efficient products at the lowest rate, few enough that little of a window is masked.
 CHUNK_FRAMES = 64

@@ -1,0 +1,80 @@
+"""Reading values out of a config.json: each of the right kind, or an error that says what is wrong and where.
+
+`where` names the file or block in messages. All raise ConfigError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from moss_tts.errors import ConfigError
+
+Raw = Mapping[str, Any]
+T = TypeVar("T")
+
+# What transformers writes into every config, in its current and older releases, and what only training uses.
+HARMLESS_KEYS = frozenset(
+    """
+    _attn_implementation _attn_implementation_autoset _from_model_config _name_or_path architectures auto_map
+    attn_implementation add_cross_attention attention_dropout attn_pdrop bad_words_ids begin_suppress_tokens
+    bos_token_id chunk_size_feed_forward cross_attention_hidden_size decoder_start_token_id
+    diversity_penalty do_sample dtype early_stopping embd_pdrop encoder_no_repeat_ngram_size eos_token_id
+    exponential_decay_length_penalty finetuning_task forced_bos_token_id forced_eos_token_id id2label
+    initializer_range is_decoder is_encoder_decoder keys_to_ignore_at_inference label2id length_penalty
+    max_length max_position_embeddings max_window_layers min_length model_type n_ctx n_positions
+    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions
+    output_hidden_states output_scores prefix problem_type pruned_heads remove_invalid_values
+    reorder_and_upcast_attn repetition_penalty resid_pdrop return_dict return_dict_in_generate
+    scale_attn_by_inverse_layer_idx scale_attn_weights sep_token_id summary_activation summary_first_dropout
+    summary_proj_to_labels summary_type summary_use_proj suppress_tokens task_specific_params temperature
+    tf_legacy_loss tie_encoder_decoder tie_word_embeddings tokenizer_class top_k top_p torch_dtype torchscript
+    transformers_version typical_p use_bfloat16 use_cache version
+    """.split()
+)
+
+
+def reject_unknown(raw: Raw, known: frozenset[str], where: str) -> None:
+    """Refuse keys that are neither known nor harmless, naming them."""
+    unknown = sorted(set(raw) - known - HARMLESS_KEYS)
+    if unknown:
+        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+
+
+def integer(raw: Raw, key: str, where: str, default: int | None = None, least: int = 0) -> int:
+    """An integer of at least `least`; the default where the key is absent or null."""
+    value = raw.get(key)
+    value = default if value is None else value
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{where}: {key} must be an integer of at least {least}, got {value!r}.")
+    return value
+
+
+def number(raw: Raw, key: str, where: str, default: float) -> float:
+    """A positive number."""
+    value = raw.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        raise ConfigError(f"{where}: {key} must be a positive number, got {value!r}.")
+    return float(value)
+
+
+def mapping(raw: Raw, key: str, where: str) -> Raw:
+    """An object."""
+    value = raw.get(key)
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {key} must be an object, got {value!r}.")
+    return value
+
+
+def optional(raw: Raw, key: str, kind: type[T], words: str, where: str) -> T | None:
+    """A value of a kind, described by `words`, or None."""
+    value = raw.get(key)
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(f"{where}: {key} must be {words}, got {value!r}.")
+    return value
+
+
+def demand(raw: Raw, key: str, allowed: tuple[Any, ...], where: str) -> None:
+    """Refuse a value other than those allowed; an absent key is fine."""
+    if key in raw and raw[key] not in allowed:
+        raise ConfigError(f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}.")
