@@ -13,7 +13,7 @@ from moss_tts.errors import ConfigError, RequestError, UnknownOptionError
 from moss_tts.long_form_options import LongFormOptions
 from moss_tts.options import LONG_FORM, OPTIONS
 from moss_tts.presets import PRESETS
-from moss_tts.prompts import AssistantMessage, Joined, UserMessage
+from moss_tts.prompts import AssistantMessage, Joined, UserMessage, build_user_message
 from moss_tts.request import reject_unknown_options, resolve_generation_request
 
 CODES = np.zeros((5, 16), dtype=np.int32)
@@ -169,6 +169,15 @@ def test_references_keep_their_order_and_their_gaps():
     assert resolve(reference=CODES).reference[0] is CODES
     assert resolve(reference=[]).reference == resolve(reference=[None]).reference == ()
     assert "give one" in complaint(reference="a.wav", ref_audio="a.wav")
+
+
+def test_a_waveform_with_its_rate_is_one_reference():
+    pair = (np.zeros(9, dtype=np.float32), 16000)
+    assert resolve(reference=pair).reference == (pair,)
+    assert resolve(reference=[pair, "b.wav"]).reference == (pair, "b.wav")
+    assert list(build_user_message("Hi.", pair).reference) == [pair]
+    speaker = {"ref_audio": pair, "ref_text": "I am one."}
+    assert resolve("[S1] Hi.", dialogue_speakers=[speaker]).reference == (pair,)
 
 
 def test_scene_is_refused_where_the_prompt_has_no_place_for_it():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moss_tts.errors import RequestError
-from moss_tts.prompts import Joined, Reference
+from moss_tts.prompts import Joined, Reference, is_rated
 
 SPEAKER_TAG = re.compile(r"\[S\d+\]")
 # Far above what any checkpoint was trained on (5); it bounds what a number in a request can allocate.
@@ -69,7 +69,8 @@ def _speaker(name: str, number: int, entry: object) -> DialogueSpeaker | None:
         return None
     if not isinstance(entry, DialogueSpeaker):
         raise RequestError(f"{where}: expected ref_audio and ref_text or None, got {entry!r}")
-    if entry.reference is None or isinstance(entry.reference, list | tuple):
+    is_list = isinstance(entry.reference, list | tuple) and not is_rated(entry.reference)
+    if entry.reference is None or is_list:
         raise RequestError(f"{where} needs ref_audio, one recording beside its ref_text")
     if not isinstance(entry.transcript, str) or not entry.transcript.strip():
         raise RequestError(f"{where} needs ref_text, what its ref_audio says; got {entry.transcript!r}")

@@ -16,7 +16,7 @@ from typing import Any
 from moss_tts.dialogue import parse_speakers
 from moss_tts.errors import RequestError, UnknownOptionError
 from moss_tts.long_form_options import CONTINUITIES
-from moss_tts.prompts import FINAL_ROLE, Message, Reference, as_message, check_text
+from moss_tts.prompts import FINAL_ROLE, Message, Reference, as_message, check_text, is_array, is_rated
 from moss_tts.sampling import MAX_SEED
 
 Check = Callable[[str, Any], Any]
@@ -86,24 +86,15 @@ def choice(allowed: Iterable[str]) -> Check:
 
 def references(name: str, value: object) -> tuple[Reference | None, ...] | None:
     """A reference or a list of them; a single one becomes one entry, None entries keep their place."""
-    entries = tuple(value) if isinstance(value, list | tuple) and not _is_rated(value) else (value,)
+    entries = tuple(value) if isinstance(value, list | tuple) and not is_rated(value) else (value,)
     for entry in entries:
-        if entry is not None and not (_is_array(entry) or _is_rated(entry) or isinstance(entry, str | os.PathLike)):
+        if entry is not None and not (is_array(entry) or is_rated(entry) or isinstance(entry, str | os.PathLike)):
             raise RequestError(
                 f"{name} must hold paths, waveforms, pairs (waveform, its rate) or code matrices, "
                 f"got a {type(entry).__name__}"
             )
     present = tuple(None if isinstance(entry, str) and not entry.strip() else entry for entry in entries)
     return present if any(entry is not None for entry in present) else None
-
-
-def _is_array(value: object) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
-
-
-def _is_rated(value: object) -> bool:
-    """A waveform with its sampling rate."""
-    return isinstance(value, tuple) and len(value) == 2 and _is_array(value[0]) and isinstance(value[1], int)
 
 
 def conversation(name: str, value: Any) -> tuple[Message, ...]:

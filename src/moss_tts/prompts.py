@@ -57,6 +57,17 @@ class Message:
         raise NotImplementedError
 
 
+def is_rated(value: object) -> bool:
+    """Whether value is one reference, a waveform with its sampling rate, rather than a list of two."""
+    is_pair = isinstance(value, tuple) and len(value) == 2
+    return is_pair and is_array(value[0]) and isinstance(value[1], int)  # type: ignore[index]
+
+
+def is_array(value: object) -> bool:
+    """Whether value is an array, of whichever library."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
 def check_text(name: str, value: object) -> str:
     """Text that has a UTF-8 form; half a surrogate pair, which JSON can carry, has none.
 
@@ -189,7 +200,9 @@ def build_user_message(
     scene: str | None = None,
 ) -> UserMessage:
     """A user message; a single reference becomes a list of one. The text goes in as it is, not cleaned up."""
-    references = reference if reference is None or isinstance(reference, list | tuple) else [reference]
+    references: Sequence[Reference | None] | None = None if reference is None else [reference]
+    if isinstance(reference, list | tuple) and not is_rated(reference):
+        references = reference
     return UserMessage(text, references, instruction, tokens, quality, sound_event, ambient_sound, language, scene)
 
 
