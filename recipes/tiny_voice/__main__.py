@@ -19,7 +19,7 @@ from .tokenizer import save_tokenizer, special_ids, train_tokenizer
 from .train_codec import CodecPlan, train_codec
 from .train_model import ModelPlan, train_model, write_codes
 
-STAGES = ("texts", "data", "codec", "tokenizer", "codes", "model", "plot", "listen", "export")
+LOADERS = 6  # processes that prepare batches: a GPU waits for one
 SMOKE_TEXTS = ["Hello there, how are you?", "It is raining.", "Two cats sat on a mat.", "Good morning!"]
 
 
@@ -104,6 +104,13 @@ def export_stage(s: Settings) -> None:
     export_codec(trained_codec(s), s.state / "checkpoint" / "audio_tokenizer")
 
 
+def slim_stage(s: Settings) -> None:
+    """The networks' weights alone, without what only a resumed run needs: a third of the size, for a transfer."""
+    checkpoint.slim(s.state / "codec", s.state / "slim" / "codec", "codec")
+    if (s.state / "model").exists():
+        checkpoint.slim(s.state / "model", s.state / "slim" / "model", "model")
+
+
 def tokenizer(s: Settings) -> Tokenizer:
     return Tokenizer.from_file(str(s.state / "tokenizer" / "tokenizer.json"))
 
@@ -122,6 +129,20 @@ def trained_model(s: Settings) -> LocalModel:
     made = LocalModel(config)
     checkpoint.demand(s.state / "model", {"model": made})
     return made.eval()
+
+
+STAGES = {
+    "texts": texts_stage,
+    "data": data_stage,
+    "codec": codec_stage,
+    "tokenizer": tokenizer_stage,
+    "codes": codes_stage,
+    "model": model_stage,
+    "plot": plot_stage,
+    "listen": listen_stage,
+    "slim": slim_stage,
+    "export": export_stage,
+}
 
 
 def smoke_settings(s: Settings) -> Settings:
@@ -157,7 +178,7 @@ def parse(argv: list[str] | None) -> tuple[list[str], Settings]:
     a = parser.parse_args(argv)
     if a.threads:
         torch.set_num_threads(a.threads)
-    common = {"minutes": a.minutes, "device": a.device}
+    common = {"minutes": a.minutes, "device": a.device, "loaders": LOADERS if a.device == "cuda" else 0}
     common |= {"steps": a.steps} if a.steps else {}
     common |= {"rate": a.rate} if a.rate else {}
     codec_plan = CodecPlan(**common, adversary_from=a.adversary_from, **({"batch": a.batch} if a.batch else {}))
@@ -171,12 +192,8 @@ def parse(argv: list[str] | None) -> tuple[list[str], Settings]:
 
 def main(argv: list[str] | None = None) -> None:
     stages, settings = parse(argv)
-    run = {
-        "texts": texts_stage, "data": data_stage, "codec": codec_stage, "tokenizer": tokenizer_stage,
-        "codes": codes_stage, "model": model_stage, "plot": plot_stage, "listen": listen_stage, "export": export_stage,
-    }  # fmt: skip
     for stage in stages:
-        run[stage](settings)
+        STAGES[stage](settings)
 
 
 if __name__ == "__main__":

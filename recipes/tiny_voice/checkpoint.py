@@ -90,6 +90,15 @@ def restore_one(
             }
 
 
+def slim(folder: Path, to: Path, name: str) -> None:
+    """A copy of the checkpoint with nothing but the values of one model."""
+    kept = {key: value for key, value in read(folder).items() if key.startswith(f"{name}/") and "/exp_avg" not in key}
+    to.mkdir(parents=True, exist_ok=True)
+    for number, part in enumerate(split(kept)):
+        save_file(part, to / f"part-{number:02d}.safetensors")
+    shutil.copy(folder / "step.json", to / "step.json")
+
+
 def demand(folder: Path, models: dict[str, nn.Module]) -> int:
     """As `restore` without optimizers, but a missing checkpoint is an error."""
     if not (folder / "step.json").exists():

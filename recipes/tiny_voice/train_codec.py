@@ -1,12 +1,15 @@
 """Trains the codec on random crops of the teacher's audio. Stops at `steps` or after `minutes`, and resumes."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from . import checkpoint
 from .adversary import ADVERSARIAL_WEIGHT, MATCH_WEIGHT, Adversary
@@ -35,6 +38,7 @@ class CodecPlan:
     save_every: int = 250
     log_every: int = 25
     device: str = "cpu"
+    loaders: int = 0
     seed: int = 0
 
 
@@ -44,23 +48,45 @@ def learning_rate(step: int, plan) -> float:
     return plan.rate * min(1.0, (step + 1) / plan.warmup) * max(fall, 0.02)
 
 
-class Crops:
-    """Random crops of whole shards; which ones depends on (seed, step) alone, so a resumed run sees new ones."""
+class Crops(IterableDataset):
+    """Endless batches (B, S) of random crops; batch n depends on (seed, n) and the shards there are, so a resumed
+    run sees new ones. Shards that the data stage adds meanwhile are found."""
 
-    def __init__(self, folder: Path) -> None:
-        self.shards = [table.with_suffix(".npy") for table in sorted(folder.rglob("*.tsv"))]
-        if not self.shards:
-            raise FileNotFoundError(f"no finished shard below {folder}: run the data stage first")
+    RESCAN = 500
 
-    def batch(self, rows: int, samples: int, seed: int) -> Tensor:
+    def __init__(self, folder: Path, plan: CodecPlan, start: int) -> None:
+        self.folder, self.plan, self.start = folder, plan, start
+        self.shards = self.scan()
+
+    def scan(self) -> list[Path]:
+        shards = [table.with_suffix(".npy") for table in sorted(self.folder.rglob("*.tsv"))]
+        if not shards:
+            raise FileNotFoundError(f"no finished shard below {self.folder}: run the data stage first")
+        return shards
+
+    def __iter__(self) -> Iterator[Tensor]:
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        for made, number in enumerate(count(self.start + first, stride), 1):
+            yield self.batch(number)
+            if made % self.RESCAN == 0:
+                self.shards = self.scan()
+
+    def batch(self, number: int) -> Tensor:
         """float32 (B, S)"""
-        rng = np.random.default_rng(seed)
-        return torch.from_numpy(np.stack([self.crop(samples, rng) for _ in range(rows)])).float() / 32768
+        rng = np.random.default_rng(1_000_003 * self.plan.seed + number)
+        crops = [self.crop(self.plan.frames * FRAME, rng) for _ in range(self.plan.batch)]
+        return torch.from_numpy(np.stack(crops)).float() / 32768
 
     def crop(self, samples: int, rng: np.random.Generator) -> np.ndarray:
         audio = open_shard(self.shards[rng.integers(len(self.shards))])
         start = int(rng.integers(len(audio) - samples + 1))
         return audio[start : start + samples]
+
+
+def load_ahead(source: IterableDataset, workers: int, device: str) -> Iterator:
+    """`source` through `workers` processes, or in this one where there are none."""
+    return iter(DataLoader(source, batch_size=None, num_workers=workers, pin_memory=device == "cuda"))
 
 
 def codebooks_used(plan: CodecPlan, step: int) -> Tensor:
@@ -123,13 +149,15 @@ def train_codec(data: Path, state: Path, plan: CodecPlan) -> Codec:
     """The codec after training; checkpoints and its curve lie in `state`."""
     learner = new_learner(plan)
     start = step = checkpoint.restore(state / "codec", learner.models, learner.optimizers)
-    crops, curve = Crops(data), Curve(state / "codec.jsonl", plan.log_every)
+    crops, curve = Crops(data, plan, start), Curve(state / "codec.jsonl", plan.log_every)
     print(f"codec: {parameter_count(learner.codec):,} parameters, {len(crops.shards)} shards, from step {start}")
+    torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU that has it
+    feed = load_ahead(crops, plan.loaders, plan.device)
     deadline = time.monotonic() + 60 * plan.minutes
     while step < plan.steps and time.monotonic() < deadline:
         for group in learner.optimizers["codec"].param_groups:
             group["lr"] = learning_rate(step, plan)
-        real = crops.batch(plan.batch, plan.frames * FRAME, 1_000_003 * plan.seed + step).to(plan.device)
+        real = next(feed).to(plan.device, non_blocking=True)
         values = codec_step(learner, real, codebooks_used(plan, step), step >= plan.adversary_from)
         step += 1
         curve.add(step, values)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 
 from . import checkpoint
 from .codec import Codec, parameter_count
@@ -18,7 +20,7 @@ from .data import FRAME, Utterance, utterances
 from .model import SIZES, LocalModel, ModelSizes, local_config
 from .prompt import Lesson, RowWriter
 from .tokenizer import special_ids
-from .train_codec import learning_rate
+from .train_codec import learning_rate, load_ahead
 
 TEXT_WEIGHT = 1.0
 
@@ -40,12 +42,14 @@ class ModelPlan:
     save_every: int = 500
     log_every: int = 25
     device: str = "cpu"
+    loaders: int = 0
     seed: int = 0
 
 
 @torch.no_grad()
 def write_codes(codec: Codec, data: Path, state: Path, device: str, batch_frames: int = 4_000) -> Path:
     """Codes of every utterance, int16 (F, Q) end to end in `state`/codes.npy, with frame counts beside them."""
+    torch.set_float32_matmul_precision("highest")  # near-ties between codes: the runtime computes in float32
     codec = codec.to(device).eval()
     found = sorted(utterances(data), key=lambda u: u.samples)
     codes: dict[Utterance, np.ndarray] = {}
@@ -95,20 +99,28 @@ class Corpus:
         return codes[: int(rng.integers(12, most))]
 
 
-def batches(corpus: Corpus, writer: RowWriter, plan: ModelPlan, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+class Lessons(IterableDataset):
     """Endless (rows (B, T, 1 + Q), which rows are answers (B, T)), right-padded, near `plan.rows` rows each.
 
     Lessons are drawn in pools, sorted by length and cut into batches, so that little is padding.
     """
-    while True:
-        rng = np.random.default_rng(1_000_003 * plan.seed + step)
-        lessons = [corpus.lesson(rng) for _ in range(plan.pool)]
-        pairs = [(writer.prompt(lesson), writer.answer(lesson.codes)) for lesson in lessons]
+
+    def __init__(self, corpus: Corpus, writer: RowWriter, plan: ModelPlan, start: int) -> None:
+        self.corpus, self.writer, self.plan, self.start = corpus, writer, plan, start
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        worker = get_worker_info()
+        for pool in count():
+            yield from self.pool([self.plan.seed, self.start, worker.id if worker else 0, pool])
+
+    def pool(self, seed: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        rng = np.random.default_rng(seed)
+        lessons = [self.corpus.lesson(rng) for _ in range(self.plan.pool)]
+        pairs = [(self.writer.prompt(lesson), self.writer.answer(lesson.codes)) for lesson in lessons]
         pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
-        groups = list(cut(pairs, plan.rows))
+        groups = list(cut(pairs, self.plan.rows))
         for index in rng.permutation(len(groups)):
-            yield collate(groups[index], writer)
-        step += len(groups)
+            yield collate(groups[index], self.writer)
 
 
 def cut(pairs: list, most_rows: int) -> Iterator[list]:
@@ -156,7 +168,7 @@ def train_model(state: Path, tokenizer: Tokenizer, codec_config: dict, plan: Mod
     optimizer = torch.optim.AdamW(model.parameters(), lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.05)
     start = step = checkpoint.restore(state / "model", {"model": model}, {"model": optimizer})
     writer = RowWriter(tokenizer, config["audio_pad_code"])
-    feed = batches(Corpus(state, plan), writer, plan, step)
+    feed = load_ahead(Lessons(Corpus(state, plan), writer, plan, step), plan.loaders, plan.device)
     curve = Curve(state / "model.jsonl", plan.log_every)
     print(f"model: {parameter_count(model):,} parameters, from step {start}")
     deadline = time.monotonic() + 60 * plan.minutes
