@@ -1,6 +1,8 @@
-"""References of any kind as code matrices: files, waveforms and codes, mixed, in order.
+"""References, in any of the forms callers give them, as code matrices.
 
-What has to be encoded goes through the codec in one call; where all are codes, the codec is not asked for.
+A reference is a path (audio, or codes in .npy or .safetensors), a waveform at the model's rate, a pair
+(waveform, its rate), or an integer code matrix. A two-dimensional integer array alone is codes, never PCM.
+Letters: C channels, S samples per channel, Q codebooks, F frames.
 """
 
 from __future__ import annotations
@@ -8,115 +10,154 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
-import mlx.core as mx
 import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
 
 from moss_tts.audio import (
-    MAX_SECONDS,
+    Samples,
+    Waveform,
     as_waveform,
     check_audible,
+    errors_name,
+    fit_channels,
     normalize_loudness,
     read_audio,
     resample,
-    with_channels,
 )
-from moss_tts.checkpoint import check_safetensors
 from moss_tts.codec import MossAudioTokenizer
+from moss_tts.codec.config import CodecConfig
 from moss_tts.codes import CodeMatrix, is_code_matrix, orient_codes
-from moss_tts.errors import AudioError, CheckpointError
+from moss_tts.errors import AudioError, RequestError
 
-# Files that hold one integer matrix instead of audio.
-CODE_SUFFIXES = (".npy", ".safetensors")
+# A path, a waveform, a pair of a waveform and its rate, or a code matrix.
+Reference: TypeAlias = object
+LoadCodec: TypeAlias = Callable[[], MossAudioTokenizer]
 
 
 def encode_references(
-    references: Sequence[Any], codec: Callable[[], MossAudioTokenizer], n_vq: int, sampling_rate: int
+    references: Sequence[Reference], codec: LoadCodec, n_vq: int, sampling_rate: int
 ) -> list[CodeMatrix]:
-    """Codes (F, n_vq) of each reference.
+    """Codes (F, n_vq) of each reference, in order; all waveforms go through one call of the codec.
 
     Args:
-        references: paths of audio (or of .npy, .safetensors with codes), waveforms (S,), (S, C) or (C, S) at
-            `sampling_rate`, pairs (waveform, its rate), or integer code matrices.
-        codec: asked for if anything has to be encoded.
-        n_vq: codebooks.
-        sampling_rate: of the model.
+        references: paths, waveforms, pairs or code matrices, in any mixture.
+        codec: gives the codec; asked for only if there is a waveform.
+        n_vq: codebooks Q of the model.
+        sampling_rate: of the model, and of waveforms that come without a rate.
 
     Raises:
-        AudioError: a reference that cannot serve, named by its position or its file.
-        RequestError: codes of a shape that cannot be.
+        AudioError: a file or waveform that cannot serve; the message says which and why.
+        RequestError: a code matrix of the wrong shape.
+        TypeError: something that is no reference.
     """
-    loaded = [_loaded(reference, sampling_rate, _name(index, reference)) for index, reference in enumerate(references)]
-    waveforms = {index: value for index, value in enumerate(loaded) if not is_code_matrix(value)}
-    codes = {index: orient_codes(value, n_vq) for index, value in enumerate(loaded) if index not in waveforms}
-    if waveforms:
-        names = [_name(index, references[index]) for index in waveforms]
-        encoded = _encode(list(waveforms.values()), names, codec(), n_vq)
-        codes |= dict(zip(waveforms, encoded, strict=True))
-    return [codes[index] for index in range(len(references))]
+    names = [_name(position, reference) for position, reference in enumerate(references, 1)]
+    loaded = [_load(*named, n_vq, sampling_rate) for named in zip(references, names, strict=True)]
+    waveforms = [(item, name) for item, name in zip(loaded, names, strict=True) if isinstance(item, Waveform)]
+    encoded = iter(_encode(waveforms, codec(), n_vq) if waveforms else [])
+    return [next(encoded) if isinstance(item, Waveform) else item for item in loaded]
 
 
-def _encode(waveforms: list[np.ndarray], names: list[str], codec: MossAudioTokenizer, n_vq: int) -> list[CodeMatrix]:
-    channels, frame = codec.config.channels, codec.config.downsample_rate
-    heard = [with_channels(waveform, channels) for waveform in waveforms]
-    for waveform, name in zip(heard, names, strict=True):
-        check_audible(waveform, name)
-        if len(waveform) < frame:
-            seconds = frame / codec.config.sampling_rate
-            raise AudioError(f"{name} is shorter than one frame ({seconds:g} s).")
-    ready = [mx.array(normalize_loudness(waveform).T) for waveform in heard]
-    return [np.array(row).T for row in codec.batch_encode(ready, num_quantizers=n_vq).rows()]
-
-
-def load_waveform(reference: Any, sampling_rate: int, name: str = "reference") -> np.ndarray:
-    """A path, waveform or (waveform, rate) as samples (S,) or (S, C) at `sampling_rate`.
+def load_waveform(reference: Reference, sampling_rate: int) -> Samples:
+    """A path, a waveform or a pair as mono samples (S,) at a rate, its loudness untouched.
 
     Raises:
-        AudioError: not audio, not finite, or too long.
+        AudioError: it cannot serve as a reference.
+        TypeError: it is none of these.
     """
-    if isinstance(reference, str | os.PathLike):
-        waveform = read_audio(reference)
-        samples, rate = as_waveform(waveform.samples, str(reference)), waveform.sample_rate
-    elif isinstance(reference, tuple) and len(reference) == 2:
-        samples, rate = as_waveform(reference[0], name), int(reference[1])
-    else:
-        samples, rate = as_waveform(reference, name), sampling_rate
-    if len(samples) > MAX_SECONDS * rate:
-        raise AudioError(f"{name} is longer than {MAX_SECONDS:g} s; cut it to the part that is wanted.")
-    if not len(samples):
-        raise AudioError(f"{name} holds no samples.")
-    return resample(samples, rate, sampling_rate)
+    name = _name(1, reference)
+    waveform = _load_waveform(reference, name, sampling_rate)
+    return _heard(waveform, name, 1, sampling_rate)[0]
 
 
-def _loaded(reference: Any, sampling_rate: int, name: str) -> np.ndarray:
-    """Samples of a waveform, or the matrix of codes as given."""
+def _name(position: int, reference: Reference) -> str:
+    """What error messages call a reference."""
+    return os.fspath(reference) if isinstance(reference, str | os.PathLike) else f"reference {position}"
+
+
+def _load(reference: Reference, name: str, n_vq: int, sampling_rate: int) -> CodeMatrix | Waveform:
+    if isinstance(reference, str | os.PathLike) and Path(reference).suffix.lower() in _CODE_READERS:
+        return _oriented(_read_codes(Path(reference).expanduser(), name), name, n_vq)
     if is_code_matrix(reference):
-        return np.asarray(reference)
-    if isinstance(reference, str | os.PathLike) and Path(reference).suffix.lower() in CODE_SUFFIXES:
-        return _read_codes(Path(reference).expanduser())
-    return load_waveform(reference, sampling_rate, name)
+        return _oriented(reference, name, n_vq)
+    return _load_waveform(reference, name, sampling_rate)
 
 
-def _read_codes(file: Path) -> np.ndarray:
-    if not file.is_file():
-        raise AudioError(f"{file} is not a file.")
+def _oriented(codes: object, name: str, n_vq: int) -> CodeMatrix:
     try:
-        arrays = _arrays_of(file)
-    except (ValueError, OSError, CheckpointError) as error:
-        raise AudioError(f"{file} cannot be read as codes: {error}") from error
+        return orient_codes(codes, n_vq)
+    except RequestError as error:
+        raise RequestError(f"{name}: {error}; integer PCM is given as (samples, rate)") from error
+
+
+def _load_waveform(reference: Reference, name: str, sampling_rate: int) -> Waveform:
+    if isinstance(reference, str | os.PathLike):
+        return read_audio(reference)
+    samples, rate = reference if _is_pair(reference) else (reference, sampling_rate)
+    if not hasattr(samples, "shape"):
+        raise TypeError(
+            f"{name} must be a path, a waveform, a pair (waveform, rate) or a code matrix; "
+            f"got a {type(samples).__name__}"
+        )
+    with errors_name(name):
+        return as_waveform(samples, rate)
+
+
+def _is_pair(reference: Any) -> TypeGuard[tuple[object, object]]:
+    return isinstance(reference, tuple) and len(reference) == 2
+
+
+def _encode(waveforms: Sequence[tuple[Waveform, str]], codec: MossAudioTokenizer, n_vq: int) -> list[CodeMatrix]:
+    prepared = [_prepared(waveform, name, codec.config) for waveform, name in waveforms]
+    encoded = codec.batch_encode(prepared, num_quantizers=n_vq)
+    return [np.ascontiguousarray(np.array(row).T, dtype=np.int32) for row in encoded.rows()]
+
+
+def _prepared(waveform: Waveform, name: str, config: CodecConfig) -> Samples:
+    """(S,), or (C, S) for a codec of several channels, at its rate and the loudness of training."""
+    samples = _heard(waveform, name, config.channels, config.sampling_rate)
+    if samples.shape[1] < config.downsample_rate:
+        raise AudioError(
+            f"{name}: the waveform lasts {1000 * waveform.seconds:.0f} ms; "
+            f"one frame of {1000 / config.frame_rate:.0f} ms is the least"
+        )
+    loud = normalize_loudness(samples)
+    return loud[0] if config.channels == 1 else loud
+
+
+def _heard(waveform: Waveform, name: str, channels: int, sampling_rate: int) -> Samples:
+    """(channels, S) at a rate. Channels can cancel each other out, so silence is looked for once mixed."""
+    mixed = fit_channels(waveform.samples, channels)
+    with errors_name(name):
+        check_audible(mixed)
+    return resample(mixed, waveform.sample_rate, sampling_rate)
+
+
+def _read_codes(file: Path, name: str) -> npt.NDArray[Any]:
+    """The one integer matrix in a file."""
+    try:
+        arrays = _CODE_READERS[file.suffix.lower()](file)
+    except (OSError, ValueError, EOFError, SafetensorError) as error:
+        raise AudioError(f"{name}: cannot be read as codes: {error}") from error
     if len(arrays) != 1 or not is_code_matrix(arrays[0]):
-        raise AudioError(f"{file} must hold one integer matrix of codes and nothing else.")
+        held = ", ".join(f"{array.dtype} {array.shape}" for array in arrays) or "nothing"
+        raise AudioError(f"{name}: must hold one integer matrix of codes; it holds {held}")
     return arrays[0]
 
 
-def _arrays_of(file: Path) -> list[np.ndarray]:
-    if file.suffix.lower() == ".npy":
-        return [np.load(file, allow_pickle=False)]
-    check_safetensors(file)
-    weights: Any = mx.load(str(file))
-    return [np.array(value) for value in weights.values()]
+def _read_npy(file: Path) -> list[npt.NDArray[Any]]:
+    # Mapped, so that a header that promises terabytes is measured against the file and not allocated.
+    return [np.lib.format.open_memmap(file, mode="r")]
 
 
-def _name(index: int, reference: Any) -> str:
-    return str(reference) if isinstance(reference, str | os.PathLike) else f"reference {index + 1}"
+def _read_safetensors(file: Path) -> list[npt.NDArray[Any]]:
+    with safe_open(file, framework="numpy") as tensors:
+        return [tensors.get_tensor(key) for key in tensors.keys()]
+
+
+_CODE_READERS: dict[str, Callable[[Path], list[npt.NDArray[Any]]]] = {
+    ".npy": _read_npy,
+    ".safetensors": _read_safetensors,
+}
