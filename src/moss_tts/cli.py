@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(f"{error.format_message().rstrip('.')}; see moss-tts --help.", 2)
     except (MossTTSError, OSError) as error:
         _fail(str(error), 2 if isinstance(error, RequestError) else 1)
-    raise SystemExit(code)
+    # A command that ends without an exit code is done.
+    raise SystemExit(code or 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -149,7 +150,10 @@ def generate(
     ] = None,
     preset: Annotated[
         str | None,
-        VOICE(help="moss_tts, moss_tts_local, ttsd, voice_generator, soundeffect; told from the checkpoint's name."),
+        VOICE(
+            help="moss_tts, moss_tts_local, moss_tts_local_v1_5, ttsd, voice_generator or soundeffect; by default "
+            "told from the checkpoint's name."
+        ),
     ] = None,
     seed: Annotated[int | None, SAMPLING(help="The same seed gives the same audio; random by default.")] = None,
     temperature: Annotated[float | None, SAMPLING(help="Of the audio; 0 is greedy.")] = None,
@@ -203,6 +207,9 @@ def generate(
     ] = None,
     long_form_retry_attempts: Annotated[
         int | None, LONG(metavar="N", help="Further attempts at a segment that failed.")
+    ] = None,
+    long_form_parallel: Annotated[
+        int | None, LONG(metavar="N", help="Segments spoken at a time; needs prefixes of 0.")
     ] = None,
     long_form_crossfade_ms: Annotated[float | None, LONG(metavar="N", help="Overlap of segments.")] = None,
     long_form_trim_silence: Annotated[

@@ -86,7 +86,7 @@ def write_demo_checkpoint(directory: Path, architecture: str = "delay", seed: in
 def _write(directory: Path, raw: Raw, weights: Weights) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
-    save_file(weights, directory / "model.safetensors", metadata={"format": "pt", "note": NOTE})
+    save_file(weights, directory / "model.safetensors", metadata={"note": NOTE})
 
 
 # --------------------------------------------------------------------------------------------------- configs

@@ -202,7 +202,7 @@ def weight_facts(directory: Path) -> WeightFacts:
         parameters=sum(dtypes.values()),
         bytes=sum(path.stat().st_size for path in files),
         dtypes=dtypes,
-        note=headers[0].get("__metadata__", {}).get("note"),
+        note=(headers[0].get("__metadata__") or {}).get("note"),
     )
 
 
@@ -276,7 +276,7 @@ def _tokenizer_facts(inspection: Inspection, directory: Path) -> TokenizerFacts:
     settings = (inspection.attempt(lambda: read_json(config)) if config.is_file() else None) or {}
     facts = TokenizerFacts(
         tokenizer=(directory / "tokenizer.json").is_file(),
-        chat_template="chat_template" in settings or (directory / "chat_template.jinja").is_file(),
+        chat_template=bool(settings.get("chat_template")) or (directory / "chat_template.jinja").is_file(),
     )
     if not facts.tokenizer:
         inspection.problems.append(f"{directory} holds no tokenizer.json.")

@@ -94,7 +94,8 @@ def keep(recording: Recording, output: Path, options: GenerateOptions, terminal:
     """Write the audio there is, and say what it is."""
     complete = recording.finish_reason not in (None, "cancelled")
     if not recording.seconds and not complete:
-        terminal.warn("nothing was decoded, so no file was written")
+        if recording.failure is None:
+            terminal.warn("nothing was decoded, so no file was written")
         return
     write_audio(output, recording.audio, recording.results[-1].sample_rate)
     terminal.say(summary(output, recording, options["seed"]))
