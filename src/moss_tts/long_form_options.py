@@ -27,6 +27,7 @@ class LongFormOptions:
             text and codes as the prompt.
         crossfade_ms: overlap at seams.
         trim_silence: whether long silence at seams is shortened.
+        parallel: segments spoken at the same time; above 1, nothing may tie a segment to the one before.
     """
 
     min_chars: int = 160
@@ -39,6 +40,7 @@ class LongFormOptions:
     continuity: Continuity = "voice"
     crossfade_ms: float = 0.0
     trim_silence: bool = False
+    parallel: int = 1
 
     def __post_init__(self) -> None:
         check_char_budgets(self.min_chars, self.target_chars, self.max_chars)
@@ -49,6 +51,22 @@ class LongFormOptions:
             raise RequestError(
                 f"long_form_continuity must be one of {', '.join(CONTINUITIES)}, got {self.continuity!r}"
             )
+
+        if self.parallel > 1:
+            self._check_independent()
+
+    def _check_independent(self) -> None:
+        if self.continuity != "voice":
+            raise RequestError(
+                f"long_form_parallel = {self.parallel} needs long_form_continuity = 'voice', got {self.continuity!r}: "
+                "a segment that continues another has to wait for it"
+            )
+        for name in ("prefix_audio_seconds", "prefix_audio_max_tokens", "prefix_text_chars"):
+            if getattr(self, name):
+                raise RequestError(
+                    f"long_form_parallel = {self.parallel} needs long_form_{name} = 0, got {getattr(self, name)!r}: "
+                    "a segment with a prefix has to wait for the one before"
+                )
 
     def _check_not_negative(self, name: str) -> None:
         value = getattr(self, name)

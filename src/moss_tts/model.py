@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast
 from moss_tts.architectures import Architecture
 from moss_tts.checkpoint import read_json, read_weights
 from moss_tts.errors import CheckpointError, GenerationError, RequestError
+from moss_tts.generate_options import GenerateOptions
 from moss_tts.loading import (
     CheckpointSource,
     LazyCodec,
@@ -33,77 +34,16 @@ from moss_tts.loading import (
     quantizable,
 )
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
-from moss_tts.narration import AudioRates, Narrator, OnSegment, Speak
+from moss_tts.narration import Narrator, OnSegment, Studio
 from moss_tts.presets import ALIASES, PRESETS, Preset
 from moss_tts.processor import MossTTSProcessor
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult
 from moss_tts.rows import RowRequest
 from moss_tts.runaway import QuietWatch, longest_plausible_seconds
-from moss_tts.speech import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, merged, speak_all
+from moss_tts.speech import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, merged, speak_all, speak_one
 
 FIRST_CHUNK_FRAMES = 4
-
-
-class GenerateOptions(TypedDict, total=False):
-    """The named options of `Model.generate`; None is the same as not given.
-
-    What to speak: text, language, tokens | duration_s | seconds (length), quality, sound_event, ambient_sound,
-    scene, conversation, normalize_text. Voice: ref_audio | reference, ref_text, instruct | instruction,
-    dialogue_speakers, mode ("generation" | "continuation"), preset. Sampling: temperature, top_p, top_k and
-    repetition_penalty (audio channels; also as audio_*), text_* for the text channel, seed,
-    n_vq_for_inference, max_tokens (frames of 80 ms), runaway_guard. Output: stream, streaming_interval (seconds),
-    verbose. Long texts: long_form and its long_form_* options.
-    """
-
-    ref_audio: Any
-    reference: Any
-    ref_text: str | None
-    instruct: str | None
-    instruction: str | None
-    language: str | None
-    tokens: int | None
-    duration_s: float | None
-    seconds: float | None
-    quality: str | None
-    sound_event: str | None
-    ambient_sound: str | None
-    scene: str | None
-    preset: str | None
-    mode: str | None
-    conversation: Any
-    dialogue_speakers: Any
-    normalize_text: bool | None
-    n_vq_for_inference: int | None
-    temperature: float | None
-    top_p: float | None
-    top_k: int | None
-    repetition_penalty: float | None
-    audio_temperature: float | None
-    audio_top_p: float | None
-    audio_top_k: int | None
-    audio_repetition_penalty: float | None
-    text_temperature: float | None
-    text_top_p: float | None
-    text_top_k: int | None
-    text_repetition_penalty: float | None
-    seed: int | None
-    max_tokens: int | None
-    stream: bool | None
-    streaming_interval: float | None
-    runaway_guard: bool | None
-    verbose: bool | None
-    long_form: bool | None
-    long_form_min_chars: int | None
-    long_form_target_chars: int | None
-    long_form_max_chars: int | None
-    long_form_prefix_audio_seconds: float | None
-    long_form_prefix_audio_max_tokens: int | None
-    long_form_prefix_text_chars: int | None
-    long_form_retry_attempts: int | None
-    long_form_continuity: str | None
-    long_form_crossfade_ms: float | None
-    long_form_trim_silence: bool | None
 
 
 class Model:
@@ -178,13 +118,11 @@ class Model:
         self._last_long_form_segment_metrics = []
         self._last_long_form_boundary_metrics = []
 
-        def speak_request(part: MossNormalizedRequest, part_seed: int) -> Generator[SpeechChunk, None, None]:
-            return self._speak(part, part_seed, n_vq, cancelled)
-
         if request.long_form is None:
-            chunks: Iterator[tuple[int, SpeechChunk]] = ((0, chunk) for chunk in speak_request(request, seed))
+            speech = self._speak(request, seed, n_vq, cancelled)
+            chunks: Iterator[tuple[int, SpeechChunk]] = ((0, chunk) for chunk in speech)
         else:
-            chunks = self._generate_long_form(request, seed, speak_request, on_segment)
+            chunks = self._generate_long_form(request, seed, n_vq, cancelled, on_segment)
         return self._results(chunks, request.stream, on_chunk)
 
     def generate_batch(
@@ -233,17 +171,53 @@ class Model:
     def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
         return resolve_generation_request(options, self.preset, self._generation_config)
 
-    def _generate_long_form(
-        self, request: MossNormalizedRequest, seed: int, speak_request: Speak, on_segment: OnSegment | None
-    ) -> Iterator[tuple[int, SpeechChunk]]:
-        """(segment, chunk) of a long text; keeps its metrics."""
+    def narrator(self, options: Mapping[str, Any], *, seed: int, cancel: threading.Event | None = None) -> Narrator:
+        """A narrator of a long text, for callers that keep its segments themselves.
+
+        Args:
+            options: of `generate`, text among them; long_form is implied.
+            seed: of the text.
+            cancel: ends the segment that is being spoken.
+
+        Raises:
+            RequestError: a bad option.
+            AudioError: a reference that cannot be used.
+        """
+        request = self._resolve_generation_request({**options, "long_form": True})
+        n_vq = self.architecture.resolve_n_vq(request.n_vq_for_inference)
+        return self._narrator(request, seed, n_vq, _never if cancel is None else cancel.is_set, None)
+
+    def _narrator(
+        self,
+        request: MossNormalizedRequest,
+        seed: int,
+        n_vq: int,
+        cancelled: Callable[[], bool],
+        on_segment: OnSegment | None,
+    ) -> Narrator:
         given = [*request.reference, request.prompt_audio]
         known = [reference for reference in given if reference is not None]
         encoded = iter(self.processor.encode_audio(known) if known else [])
         *references, prompt = [None if reference is None else next(encoded) for reference in given]
-        rates = AudioRates(self.sample_rate, self.codec().config.frame_rate)
-        encoded_request = replace(request, reference=tuple(references), prompt_audio=prompt)
-        narrator = Narrator(encoded_request, seed, speak_request, rates, on_segment)
+        studio = Studio(
+            job=lambda part, part_seed: self._job(part, part_seed, n_vq, cancelled),
+            engine=lambda at_once: SpeechEngine(self.architecture, self.codec, at_once),
+            sample_rate=self.sample_rate,
+            frame_rate=self.codec().config.frame_rate,
+            n_vq=self.config.n_vq,
+        )
+        return Narrator(replace(request, reference=tuple(references), prompt_audio=prompt), seed, studio, on_segment)
+
+    def _generate_long_form(
+        self,
+        request: MossNormalizedRequest,
+        seed: int,
+        n_vq: int,
+        cancelled: Callable[[], bool],
+        on_segment: OnSegment | None,
+    ) -> Iterator[tuple[int, SpeechChunk]]:
+        """(segment, chunk) of a long text; keeps its metrics."""
+        narrator = self._narrator(request, seed, n_vq, cancelled, on_segment)
         self._last_long_form_segment_metrics = narrator.segment_metrics
         self._last_long_form_boundary_metrics = narrator.boundary_metrics
         yield from narrator.run()
@@ -284,11 +258,7 @@ class Model:
         self, request: MossNormalizedRequest, seed: int, n_vq: int, cancelled: Callable[[], bool]
     ) -> Generator[SpeechChunk, None, None]:
         """Speak one request in one piece."""
-        job = self._job(request, seed, n_vq, cancelled)
-        for _, chunk in speak_all(SpeechEngine(self.architecture, self.codec), [job]):
-            if isinstance(chunk, GenerationError):
-                raise chunk
-            yield chunk
+        yield from speak_one(SpeechEngine(self.architecture, self.codec), self._job(request, seed, n_vq, cancelled))
 
     def _job(self, request: MossNormalizedRequest, seed: int, n_vq: int, cancelled: Callable[[], bool]) -> SpeechJob:
         """A request as the engine takes it: prompt packed, budget settled."""

@@ -1,22 +1,22 @@
-"""Long texts spoken segment by segment in one voice: continuity, retries, seams, metrics.
+"""Long texts spoken segment by segment in one voice: continuity, seams, metrics.
 
-The plan, what a segment hands to the next and the figures are long_form.py's; how one segment is spoken is the
-caller's. Continuity carries codes: nothing that was made is encoded again, and what conditions a segment is in
-its prompt, never in its text.
+The plan, what a segment hands to the next and the figures are long_form.py's; attempts at a segment are takes.py's.
+Continuity carries codes: nothing that was made is encoded again, and what conditions a segment is in its prompt,
+never in its text.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.codes import CodeMatrix
 from moss_tts.dialogue import SPEAKER_TAG
-from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.frames import FinishReason
 from moss_tts.long_form import (
     BoundaryMetrics,
@@ -29,28 +29,66 @@ from moss_tts.long_form import (
     retry_seed,
 )
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.seams import SEAM_SECONDS, SegmentAudio, join_segments
-from moss_tts.speech import SpeechChunk, merged
+from moss_tts.seams import SEAM_SECONDS, BoundaryNote, SegmentAudio, join_segments
+from moss_tts.speech import SpeechChunk, SpeechEngine, SpeechJob, merged
+from moss_tts.takes import CUT_SHORT, Take, one_by_one, side_by_side
 
-# What can go wrong with one segment and right with the next seed; MLX raises RuntimeError.
-RETRYABLE = (MossTTSError, RuntimeError)
-# Ends that are not the end of the text.
-CUT_SHORT: tuple[FinishReason, ...] = ("length", "silence")
-
-Speak = Callable[[MossNormalizedRequest, int], Generator[SpeechChunk, None, None]]
 OnSegment = Callable[[SegmentMetrics], None]
 
 
 @dataclass(frozen=True)
-class AudioRates:
-    """Rates of the audio: samples a second, frames a second."""
+class Studio:
+    """What a narrator speaks with.
 
+    Attributes:
+        job: makes a request with a seed ready to be spoken.
+        engine: gives an engine for so many jobs at a time.
+        sample_rate: of the audio, in Hz.
+        frame_rate: frames a second.
+        n_vq: codebooks that a prompt holds.
+    """
+
+    job: Callable[[MossNormalizedRequest, int], SpeechJob]
+    engine: Callable[[int], SpeechEngine]
     sample_rate: int
     frame_rate: float
+    n_vq: int
 
-    def samples(self, frames: int) -> int:
-        """Samples of so many frames."""
-        return round(frames / self.frame_rate * self.sample_rate)
+
+@dataclass(frozen=True, eq=False)
+class SpokenSegment:
+    """A segment that is finished: all that is needed to go on behind it.
+
+    Attributes:
+        codes: its frames (F, Q).
+        audio: float32 (S,) or (S, C).
+        finish_reason: why it ended.
+        metrics: what it took.
+        seam: to the segment before it; None for the first.
+    """
+
+    codes: CodeMatrix
+    audio: np.ndarray
+    finish_reason: FinishReason
+    metrics: SegmentMetrics
+    seam: BoundaryMetrics | None
+
+
+@dataclass(frozen=True, eq=False)
+class NarrationState:
+    """What the segments spoken so far leave to those that follow.
+
+    Attributes:
+        done: segments spoken.
+        continuity: what conditions the next one.
+        tail: the end of the last one's audio, for the seam; None before the first.
+        cut_short: why a segment was cut short, if any was.
+    """
+
+    done: int = 0
+    continuity: ContinuityState = field(default_factory=ContinuityState)
+    tail: np.ndarray | None = None
+    cut_short: FinishReason | None = None
 
 
 class Narrator:
@@ -59,30 +97,41 @@ class Narrator:
     Args:
         request: a request with long_form options, its references encoded.
         seed: of the request.
-        speak: speaks one segment's request with a seed.
-        rates: of the audio.
+        studio: speaks its segments.
         on_segment: told of each finished segment.
     """
 
     def __init__(
-        self,
-        request: MossNormalizedRequest,
-        seed: int,
-        speak: Speak,
-        rates: AudioRates,
-        on_segment: OnSegment | None = None,
+        self, request: MossNormalizedRequest, seed: int, studio: Studio, on_segment: OnSegment | None = None
     ) -> None:
         assert request.long_form is not None
         assert request.text is not None
         self._request, self._options = request, request.long_form
-        self._seed, self._speak, self._rates, self._on_segment = seed, speak, rates, on_segment
+        self._seed, self._studio, self._on_segment = seed, studio, on_segment
         options = self._options
         self.plan = plan_text_segments(request.text, options.min_chars, options.target_chars, options.max_chars)
         self.segment_metrics: list[SegmentMetrics] = []
         self.boundary_metrics: list[BoundaryMetrics] = []
-        self._continuity = ContinuityState()
-        self._tail: np.ndarray | None = None
-        self._cut_short: FinishReason | None = None
+        self._state = NarrationState()
+
+    def restore(self, spoken: SpokenSegment) -> None:
+        """Take a segment as spoken that an earlier narrator of the same request spoke; in the plan's order."""
+        assert spoken.metrics.segment_idx == self._state.done, "segments are restored in order"
+        self._advance(spoken)
+
+    def segments(self) -> Iterator[SpokenSegment]:
+        """The segments that are left, whole, in order; seams are not treated.
+
+        A cancelled segment is not finished, so it is not among them.
+
+        Raises:
+            GenerationError: a segment failed all its attempts.
+        """
+        for take in self._takes():
+            whole = merged(list(take.chunks))
+            if whole.finish_reason == "cancelled":
+                return
+            yield self._finish(take, whole)
 
     def run(self) -> Iterator[tuple[int, SpeechChunk]]:
         """(segment, chunk) in order; the last chunk has the reason why it is the last.
@@ -96,101 +145,100 @@ class Narrator:
         if self._options.crossfade_ms or self._options.trim_silence:
             yield from self._with_treated_seams()
             return
-        for index in range(len(self.plan)):
-            for chunk in self._segment(index):
-                yield index, chunk
-                if chunk.finish_reason == "cancelled":
-                    return
+        for take in self._takes():
+            chunks: list[SpeechChunk] = []
+            for chunk in take.chunks:
+                chunks.append(chunk)
+                if chunk.finish_reason is None:
+                    yield take.index, chunk
+            whole = merged(chunks)
+            if whole.finish_reason != "cancelled":
+                self._finish(take, whole)
+            yield take.index, self._as_part(take.index, chunks[-1])
+            if whole.finish_reason == "cancelled":
+                return
+
+    def _as_part(self, index: int, chunk: SpeechChunk) -> SpeechChunk:
+        """A segment's last chunk is the request's last only in the last segment, or when cancelled."""
+        if chunk.finish_reason == "cancelled":
+            return chunk
+        is_last = index == len(self.plan) - 1
+        return replace(chunk, finish_reason=(self._state.cut_short or chunk.finish_reason) if is_last else None)
 
     def _with_treated_seams(self) -> Iterator[tuple[int, SpeechChunk]]:
-        """Whole segments, their seams crossfaded or trimmed."""
-        spoken: list[SpeechChunk] = []
+        """Whole segments, their seams crossfaded or trimmed; one is held back."""
+        parts: list[tuple[int, SpeechChunk]] = []
 
         def segments() -> Iterator[SegmentAudio]:
-            for index, segment in enumerate(self.plan):
-                whole = merged(list(self._segment(index)))
-                spoken.append(replace(whole, audio=whole.audio[:0]))
+            for take in self._takes():
+                whole = merged(list(take.chunks))
+                if whole.finish_reason != "cancelled":
+                    self._finish(take, whole)
+                # Not a slice: that would keep all the audio alive.
+                parts.append((take.index, replace(self._as_part(take.index, whole), audio=np.zeros(0, np.float32))))
+                segment = self.plan[take.index]
                 yield SegmentAudio(whole.audio, segment.speaker, segment.last_speaker)
                 if whole.finish_reason == "cancelled":
                     return
 
-        joined = join_segments(
+        for audio in join_segments(
             segments(),
-            self._rates.sample_rate,
+            self._studio.sample_rate,
             crossfade_ms=self._options.crossfade_ms,
             trim_silence=self._options.trim_silence,
-        )
-        for index, audio in enumerate(joined):
-            yield index, replace(spoken[index], audio=np.asarray(audio, dtype=np.float32))
+        ):
+            index, part = parts.pop(0)
+            yield index, replace(part, audio=np.asarray(audio, dtype=np.float32))
 
-    # -------------------------------------------------------------------------------------- one segment
+    # -------------------------------------------------------------------------------------- segments
 
-    def _segment(self, index: int) -> Iterator[SpeechChunk]:
-        """The chunks of one segment; measures it, and keeps what it hands to the next."""
-        started = time.perf_counter()
-        mx.reset_peak_memory()
-        chunks: list[SpeechChunk] = []
-        retries = 0
-        for attempt, chunk in self._attempts(index):
-            retries = attempt
-            chunks.append(chunk)
-            yield self._as_part(index, chunk)
-        whole = merged(chunks)
-        self._measure(index, whole, retries, time.perf_counter() - started)
-        if len(whole.frames):
-            segment, rate = self.plan[index], self._rates.frame_rate
-            self._continuity = advance_continuity_state(self._continuity, segment, whole.frames, self._options, rate)
+    def _takes(self) -> Iterator[Take]:
+        """The segments that are left, being spoken."""
+        studio, retries, at_once = self._studio, self._options.retry_attempts, self._options.parallel
+        # Side by side, all segments have the same voice: the user's, or the first segment's.
+        has_voice = bool(self._request.reference) or self._request.prompt_audio is not None
+        alone = len(self.plan) if at_once == 1 else 0 if has_voice else 1
+        yield from one_by_one(studio.engine, self._job, retries, range(self._state.done, alone))
+        rest = range(max(alone, self._state.done), len(self.plan))
+        yield from side_by_side(studio.engine, self._job, retries, rest, at_once)
+
+    def _job(self, index: int, attempt: int) -> SpeechJob:
+        return self._studio.job(self._conditioned(self.plan[index]), retry_seed(self._seed, index, attempt))
+
+    def _finish(self, take: Take, whole: SpeechChunk) -> SpokenSegment:
+        """Measure a segment, keep what it hands to the next, and tell of it."""
+        seconds = time.perf_counter() - take.started
+        seam = self._seam(whole.audio)
+        metrics = self._metrics(take, whole, seconds, "segment-start" if seam is None else seam.note)
+        assert whole.finish_reason is not None
+        spoken = SpokenSegment(whole.frames, whole.audio, whole.finish_reason, metrics, seam)
+        self._advance(spoken)
         if self._on_segment is not None:
-            self._on_segment(self.segment_metrics[-1])
+            self._on_segment(metrics)
+        return spoken
 
-    def _as_part(self, index: int, chunk: SpeechChunk) -> SpeechChunk:
-        """A segment's last chunk is the request's last only in the last segment, or when cancelled."""
-        reason = chunk.finish_reason
-        if reason in CUT_SHORT:
-            self._cut_short = reason
-        if reason is None or reason == "cancelled":
-            return chunk
-        is_last = index == len(self.plan) - 1
-        return replace(chunk, finish_reason=(self._cut_short or reason) if is_last else None)
-
-    def _attempts(self, index: int) -> Iterator[tuple[int, SpeechChunk]]:
-        """(attempts before, chunk) of the attempt that succeeds, or of the last one."""
-        request = self._conditioned(self.plan[index])
-        for attempt in range(self._options.retry_attempts):
-            chunks = self._try(request, index, attempt)
-            if chunks is not None:
-                yield from ((attempt, chunk) for chunk in chunks)
-                return
-        last = self._options.retry_attempts
-        try:
-            for chunk in self._attempt(request, index, last):
-                yield last, chunk
-        except RETRYABLE as error:
-            tries = "its only attempt" if last == 0 else f"all {last + 1} attempts"
-            raise GenerationError(f"segment {index} failed {tries}: {error}") from error
-
-    def _try(self, request: MossNormalizedRequest, index: int, attempt: int) -> list[SpeechChunk] | None:
-        """All chunks of an attempt; None where another one is due."""
-        try:
-            chunks = list(self._attempt(request, index, attempt))
-        except RETRYABLE:
-            return None
-        return None if chunks[-1].finish_reason in CUT_SHORT else chunks
-
-    def _attempt(self, request: MossNormalizedRequest, index: int, attempt: int) -> Iterator[SpeechChunk]:
-        chunks = self._speak(request, retry_seed(self._seed, index, attempt))
-        try:
-            yield from chunks
-        finally:
-            chunks.close()
-            mx.clear_cache()
+    def _advance(self, spoken: SpokenSegment) -> None:
+        self.segment_metrics.append(spoken.metrics)
+        if spoken.seam is not None:
+            self.boundary_metrics.append(spoken.seam)
+        state, segment = self._state, self.plan[spoken.metrics.segment_idx]
+        continuity = state.continuity
+        if len(spoken.codes):
+            codes = _widened(spoken.codes, self._studio.n_vq)
+            continuity = advance_continuity_state(continuity, segment, codes, self._options, self._studio.frame_rate)
+        self._state = NarrationState(
+            state.done + 1,
+            continuity,
+            spoken.audio[-self._seam_width :].copy(),
+            spoken.finish_reason if spoken.finish_reason in CUT_SHORT else state.cut_short,
+        )
 
     # -------------------------------------------------------------------------------------- continuity
 
     def _conditioned(self, segment: TextSegment) -> MossNormalizedRequest:
         """The request for one segment, conditioned on what was spoken."""
         request = replace(self._request, text=segment.spoken_text, tokens=self._share_of_tokens(segment))
-        state = self._continuity
+        state = self._state.continuity
         if state.previous is None:
             return request
         if self._options.continuity == "continue":
@@ -200,7 +248,7 @@ class Narrator:
 
     def _in_voice(self, request: MossNormalizedRequest, segment: TextSegment) -> MossNormalizedRequest:
         """The voice as reference: the user's, else the first segment's; behind it the last frames spoken."""
-        state = self._continuity
+        state = self._state.continuity
         if request.prompt_audio is not None:
             return request
         if not request.reference and SPEAKER_TAG.search(segment.spoken_text):
@@ -227,39 +275,42 @@ class Narrator:
 
     # -------------------------------------------------------------------------------------- metrics
 
-    def _measure(self, index: int, whole: SpeechChunk, retries: int, seconds: float) -> None:
-        segment, state, rates = self.plan[index], self._continuity, self._rates
-        seam = self._seam(whole.audio)
-        if seam is not None:
-            self.boundary_metrics.append(seam)
+    def _metrics(self, take: Take, whole: SpeechChunk, seconds: float, note: BoundaryNote) -> SegmentMetrics:
+        segment, state, studio = self.plan[take.index], self._state.continuity, self._studio
         peak = mx.get_peak_memory() / 1e9
         prefix = 0 if state.prefix_codes is None else len(state.prefix_codes)
-        self.segment_metrics.append(
-            SegmentMetrics(
-                segment_idx=index,
-                segment_chars=len(segment.text),
-                start_offset=segment.start_offset,
-                end_offset=segment.end_offset,
-                retry_count=retries,
-                prompt_tokens_generated=len(whole.frames),
-                emitted_samples=len(whole.audio),
-                emitted_seconds=len(whole.audio) / rates.sample_rate,
-                segment_latency_seconds=seconds,
-                segment_peak_memory_gb=peak,
-                total_peak_memory_gb=max([peak, *(past.total_peak_memory_gb for past in self.segment_metrics[-1:])]),
-                prefix_audio_samples=rates.samples(prefix),
-                prefix_text_chars=len(state.prefix_text),
-                boundary_note="segment-start" if seam is None else seam.note,
-            )
+        return SegmentMetrics(
+            segment_idx=take.index,
+            segment_chars=len(segment.text),
+            start_offset=segment.start_offset,
+            end_offset=segment.end_offset,
+            retry_count=take.retries,
+            prompt_tokens_generated=len(whole.frames),
+            emitted_samples=len(whole.audio),
+            emitted_seconds=len(whole.audio) / studio.sample_rate,
+            segment_latency_seconds=seconds,
+            segment_peak_memory_gb=peak,
+            total_peak_memory_gb=max([peak, *(past.total_peak_memory_gb for past in self.segment_metrics[-1:])]),
+            prefix_audio_samples=round(prefix / studio.frame_rate * studio.sample_rate),
+            prefix_text_chars=len(state.prefix_text),
+            boundary_note=note,
         )
 
+    @property
+    def _seam_width(self) -> int:
+        return round(SEAM_SECONDS * self._studio.sample_rate)
+
     def _seam(self, audio: np.ndarray) -> BoundaryMetrics | None:
-        """The seam to the segment before; keeps this one's tail for the next."""
-        left, width = self._tail, round(SEAM_SECONDS * self._rates.sample_rate)
-        self._tail = audio[-width:]
-        return None if left is None else evaluate_segment_boundary(left, audio, self._rates.sample_rate)
+        """The seam to the segment before."""
+        left = self._state.tail
+        return None if left is None else evaluate_segment_boundary(left, audio, self._studio.sample_rate)
 
 
 def _continuing(request: MossNormalizedRequest, spoken: TextSegment, codes: np.ndarray) -> MossNormalizedRequest:
     """Go on from a segment: its whole text and its whole codes, so that neither runs ahead of the other."""
     return replace(request, prompt_audio=codes, prompt_transcript=spoken.spoken_text)
+
+
+def _widened(codes: CodeMatrix, n_vq: int) -> CodeMatrix:
+    """Codes (F, Q) of a model that used fewer codebooks, with 0 for the others, as it feeds them back."""
+    return np.pad(codes, ((0, 0), (0, n_vq - codes.shape[1])))

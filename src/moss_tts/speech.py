@@ -308,6 +308,18 @@ def speak_all(
             engine.drop(voice)
 
 
+def speak_one(engine: SpeechEngine, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
+    """Chunks of one job.
+
+    Raises:
+        GenerationError: it failed.
+    """
+    for _, chunk in speak_all(engine, [job]):
+        if isinstance(chunk, GenerationError):
+            raise chunk
+        yield chunk
+
+
 def merged(chunks: list[SpeechChunk]) -> SpeechChunk:
     """Consecutive chunks as one."""
     frames = [chunk.frames for chunk in chunks if len(chunk.frames)] or [chunks[0].frames]
