@@ -349,12 +349,13 @@ def test_joined_recordings_are_one_waveform_in_the_messages_one_call(tiny, monke
     assert alone == "three.wav"
 
 
-def test_joined_recordings_and_codes_are_joined_as_codes(tiny):
+@pytest.mark.parametrize("given", [codes(3, start=5), "two.npy"])
+def test_joined_recordings_and_codes_are_joined_as_codes(tiny, given):
     def encode(references, *_):
-        return [codes(2) if isinstance(reference, str) else reference for reference in references]
+        return [codes(2) if reference is references[0] else codes(3, start=5) for reference in references]
 
     processor = make_processor(tiny["delay"].tokenizer, tiny["delay"].config, encode)
-    (joined,) = processor.encode_audio([Joined(("one.wav", codes(3, start=5)))])
+    (joined,) = processor.encode_audio([Joined(("one.wav", given))])
     np.testing.assert_array_equal(joined, np.concatenate([codes(2), codes(3, start=5)]))
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.codes import CodeMatrix, check_code_range, is_code_matrix
+from moss_tts.codes import CodeMatrix, check_code_range, holds_codes
 from moss_tts.config import MossConfig
 from moss_tts.errors import RequestError
 from moss_tts.packing import PACKERS, Rows
@@ -93,7 +93,7 @@ class MossTTSProcessor:
         """What has to be encoded for a reference: itself, its joined waveform, or parts to join as codes."""
         if not isinstance(reference, Joined):
             return [reference]
-        if any(is_code_matrix(part) for part in reference.parts):
+        if any(holds_codes(part) for part in reference.parts):
             return list(reference.parts)
         rate = self.config.sampling_rate
         return [np.concatenate([load_waveform(part, rate) for part in reference.parts])]
