@@ -10,7 +10,7 @@ from typing import Any
 
 from moss_tts.audio import WRITABLE_FORMATS, write_audio
 from moss_tts.errors import RequestError
-from moss_tts.model import GenerateOptions, Model, load
+from moss_tts.model import Model, load
 from moss_tts.options import OPTIONS, check_options
 from moss_tts.recording import Recording, interruptible, record
 from moss_tts.request import FRAME_RATE
@@ -34,7 +34,7 @@ class Source:
         return load(self.model, codec=self.codec, dtype=self.dtype, revision=self.revision)
 
 
-def request_options(given: Mapping[str, Any]) -> GenerateOptions:
+def request_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of generate among the command's arguments, each checked alone; a random seed if none is given.
 
     Raises:
@@ -42,10 +42,10 @@ def request_options(given: Mapping[str, Any]) -> GenerateOptions:
     """
     options = {name: value for name, value in given.items() if name in OPTIONS and value not in (None, [])}
     check_options(options)
-    return GenerateOptions(**{"seed": secrets.randbelow(MAX_SEED + 1), **options})  # type: ignore[typeddict-item]
+    return {"seed": secrets.randbelow(MAX_SEED + 1), **options}
 
 
-def speak_to_file(options: GenerateOptions, output: Path, source: Source, terminal: Terminal) -> int:
+def speak_to_file(options: Mapping[str, Any], output: Path, source: Source, terminal: Terminal) -> int:
     """Speak a request into an audio file; what was decoded is kept when generation fails or is interrupted.
 
     Returns:
@@ -83,14 +83,14 @@ def check_output(path: Path) -> None:
         raise RequestError(f"--output {path}: there is no directory {path.parent}.")
 
 
-def seconds_asked_for(options: GenerateOptions) -> float | None:
+def seconds_asked_for(options: Mapping[str, Any]) -> float | None:
     """The length the caller wants, if any."""
     if (tokens := options.get("tokens")) is not None:
         return tokens / FRAME_RATE
     return options.get("duration_s", options.get("seconds"))
 
 
-def keep(recording: Recording, output: Path, options: GenerateOptions, terminal: Terminal) -> None:
+def keep(recording: Recording, output: Path, options: Mapping[str, Any], terminal: Terminal) -> None:
     """Write the audio there is, and say what it is."""
     complete = recording.finish_reason not in (None, "cancelled")
     if not recording.seconds and not complete:
