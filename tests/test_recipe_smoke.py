@@ -20,7 +20,7 @@ from recipes.tiny_voice import checkpoint, codec, train_codec  # noqa: E402
 from recipes.tiny_voice.__main__ import main, parse, tokenizer, trained_codec, trained_model  # noqa: E402
 from recipes.tiny_voice.data import utterances  # noqa: E402
 from recipes.tiny_voice.listen import edits  # noqa: E402
-from recipes.tiny_voice.model import LocalModel  # noqa: E402
+from recipes.tiny_voice.model import LocalModel, common_rows  # noqa: E402
 from recipes.tiny_voice.prompt import Lesson, RowWriter  # noqa: E402
 from recipes.tiny_voice.texts import everyday, held_out, number_words, ordinal_words, year_words  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
@@ -71,6 +71,18 @@ def test_local_model_is_upstreams() -> None:
     torch.testing.assert_close(hidden, wanted["start.global_hidden"], atol=1e-4, rtol=0)
     torch.testing.assert_close(logits[0], wanted["start.logits_text"], atol=1e-4, rtol=0)
     torch.testing.assert_close(torch.stack(logits[1:]), wanted["start.logits_audio"], atol=1e-4, rtol=0)
+
+
+def test_rows_in_common_change_nothing() -> None:
+    config, weights, wanted = golden("local")
+    model = LocalModel(config).eval()
+    model.load_state_dict(weights, strict=False)
+    rows = wanted["cont.input_ids"].long().repeat(2, 1, 1)
+    rows[1, 9:] = rows[1, 9:].flip(0)
+    assert common_rows(rows) == 9
+    with torch.no_grad():
+        together, alone = model.model(rows), torch.cat([model.model(row[None]) for row in rows])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("folder", "like"), [("checkpoint", "local"), ("checkpoint/audio_tokenizer", "codec_v1")])

@@ -50,11 +50,11 @@ def local_config(sizes: ModelSizes, special: dict[str, int], vocab: int, codeboo
     }  # fmt: skip
 
 
-def rotate(x: Tensor, base: float) -> Tensor:
-    """Rotary positions from 0 on halves, as Qwen3. x (B, H, T, head)."""
+def rotate(x: Tensor, base: float, first: int) -> Tensor:
+    """Rotary positions from `first` on halves, as Qwen3. x (B, H, T, head)."""
     half = x.shape[-1] // 2
     rate = base ** (-torch.arange(half, device=x.device) / half)
-    angle = torch.arange(x.shape[-2], device=x.device)[:, None] * rate
+    angle = torch.arange(first, first + x.shape[-2], device=x.device)[:, None] * rate
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half:]
     return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
@@ -71,14 +71,26 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(queries, width, bias=False)
         self.q_norm, self.k_norm = (nn.RMSNorm(self.head, eps=1e-6) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        batch, rows, _ = x.shape
-        q, k, v = (proj(x).view(batch, rows, -1, self.head) for proj in (self.q_proj, self.k_proj, self.v_proj))
+    def project(self, x: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, T, head) of rows at positions from `first`."""
+        q, k, v = (proj(x).view(*x.shape[:2], -1, self.head) for proj in (self.q_proj, self.k_proj, self.v_proj))
         q, k, v = (y.transpose(1, 2) for y in (self.q_norm(q), self.k_norm(k), v))
-        if self.base:
-            q, k = rotate(q, self.base), rotate(k, self.base)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-        return self.o_proj(y.transpose(1, 2).reshape(batch, rows, -1))
+        return (rotate(q, self.base, first), rotate(k, self.base, first), v) if self.base else (q, k, v)
+
+    def forward(self, x: Tensor, shared: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B, T, D) after the rows (1, P, D) that all of the batch begin with -> both, attended to."""
+        if shared is None:
+            return self.join(F.scaled_dot_product_attention(*self.project(x, 0), is_causal=True, enable_gqa=True)), None
+        q0, k0, v0 = self.project(shared, 0)
+        q, k, v = self.project(x, shared.shape[1])
+        k, v = (torch.cat((a.expand(len(x), -1, -1, -1), b), 2) for a, b in ((k0, k), (v0, v)))
+        mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=x.device).tril(k0.shape[2])
+        before = F.scaled_dot_product_attention(q0, k0, v0, is_causal=True, enable_gqa=True)
+        after = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+        return self.join(after), self.join(before)
+
+    def join(self, y: Tensor) -> Tensor:
+        return self.o_proj(y.transpose(1, 2).flatten(2))
 
 
 class GatedMLP(nn.Module):
@@ -98,8 +110,12 @@ class Block(nn.Module):
         self.mlp = GatedMLP(width, hidden, width)
         self.input_layernorm, self.post_attention_layernorm = (nn.RMSNorm(width, eps=1e-6) for _ in range(2))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x))
+    def forward(self, x: Tensor, shared: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        norm = self.input_layernorm
+        told, told_shared = self.self_attn(norm(x), None if shared is None else norm(shared))
+        return self.feed(x + told), None if shared is None else self.feed(shared + told_shared)
+
+    def feed(self, x: Tensor) -> Tensor:
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -111,9 +127,13 @@ class Blocks(nn.Module):
         self.layers = nn.ModuleList(Block(width, hidden, language, rotary) for _ in range(layers))
         self.norm = nn.RMSNorm(width, eps=1e-6)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, common: int = 0) -> Tensor:
+        """(B, T, D) -> (B, T, D). The first `common` rows, the same for all of the batch, are computed once."""
+        x, shared = (x[:, common:], x[:1, :common]) if common else (x, None)
         for layer in self.layers:
-            x = layer(x)
+            x, shared = layer(x, shared)
+        if shared is not None:
+            x = torch.cat((shared.expand(len(x), -1, -1), x), 1)
         return self.norm(x)
 
 
@@ -130,7 +150,15 @@ class Rows(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         embedded = sum(table(rows[..., n]) for n, table in enumerate(self.embedding_list))
-        return self.language_model(embedded)
+        return self.language_model(embedded, common_rows(rows))
+
+
+def common_rows(rows: Tensor) -> int:
+    """How many rows (B, T, 1 + Q) all of a batch begin with; the prompt's template is most of a short lesson."""
+    if len(rows) == 1:
+        return 0
+    same = (rows == rows[:1]).all(-1).all(0)
+    return min(int(same.cumprod(0).sum()), rows.shape[1] - 1)
 
 
 class LocalModel(nn.Module):

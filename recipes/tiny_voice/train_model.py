@@ -102,7 +102,8 @@ class Corpus:
 class Lessons(IterableDataset):
     """Endless (rows (B, T, 1 + Q), which rows are answers (B, T)), right-padded, near `plan.rows` rows each.
 
-    Lessons are drawn in pools, sorted by length and cut into batches, so that little is padding.
+    Lessons are drawn in pools, sorted by length and cut into batches, so that little is padding; those that
+    share the whole template are kept apart from those with a reference or fields.
     """
 
     def __init__(self, corpus: Corpus, writer: RowWriter, plan: ModelPlan, start: int) -> None:
@@ -116,11 +117,15 @@ class Lessons(IterableDataset):
     def pool(self, seed: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
         rng = np.random.default_rng(seed)
         lessons = [self.corpus.lesson(rng) for _ in range(self.plan.pool)]
-        pairs = [(self.writer.prompt(lesson), self.writer.answer(lesson.codes)) for lesson in lessons]
-        pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
-        groups = list(cut(pairs, self.plan.rows))
+        plain = [lesson for lesson in lessons if lesson.reference is None and not lesson.fields]
+        rich = [lesson for lesson in lessons if lesson.reference is not None or lesson.fields]
+        groups = [group for kind in (plain, rich) for group in self.groups(kind)]
         for index in rng.permutation(len(groups)):
             yield collate(groups[index], self.writer)
+
+    def groups(self, lessons: list[Lesson]) -> Iterator[list]:
+        pairs = [(self.writer.prompt(lesson), self.writer.answer(lesson.codes)) for lesson in lessons]
+        return cut(sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1])), self.plan.rows)
 
 
 def cut(pairs: list, most_rows: int) -> Iterator[list]:
@@ -131,7 +136,8 @@ def cut(pairs: list, most_rows: int) -> Iterator[list]:
             yield group
             group = []
         group.append(pair)
-    yield group
+    if group:
+        yield group
 
 
 def collate(group: list, writer: RowWriter) -> tuple[Tensor, Tensor]:
