@@ -126,6 +126,7 @@ LONG_FORM: Mapping[str, Check] = {
     "long_form_continuity": choice(CONTINUITIES),
     "long_form_crossfade_ms": NOT_NEGATIVE,
     "long_form_trim_silence": flag,
+    "long_form_parallel": integer(1),
 }
 
 OPTIONS: Mapping[str, Check] = {
