@@ -39,7 +39,7 @@ WRITABLE_FORMATS = {
 MAX_SECONDS = 600.0
 MAX_VALUES = 2**27
 MAX_CHANNELS = 8
-SAMPLE_RATES = range(1_000, 768_001)
+SAMPLE_RATES = range(100, 768_001)
 # Peaks below -80 dB are silence; peaks far above full scale are integers somebody cast to float.
 SILENT_PEAK = 1e-4
 IMPLAUSIBLE_PEAK = 64.0
