@@ -55,7 +55,7 @@ def write_v1_5_checkpoint(directory: Path) -> Path:
     One coordinate of the depth decoder's output is made constant, and goes on speaking for some 30 frames.
     """
     codec = stereo()
-    codec["quantizer_kwargs"]["num_quantizers"] = 4
+    codec["quantizer_kwargs"] |= {"num_quantizers": 4, "codebook_size": 24}
     raw = json.loads((GOLDEN / "local_v1_5" / "config.json").read_text()) | {"sampling_rate": codec["sampling_rate"]}
     (directory / "audio_tokenizer").mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(raw))
@@ -107,3 +107,24 @@ def local_model(models) -> Any:
 def model(request, models) -> Any:
     """Each architecture's model in turn."""
     return models[request.param]
+
+
+@pytest.fixture
+def fuse() -> Callable[[Path], Path]:
+    """Put a checkpoint's codec into its own files, as upstream's fusing script lays them out."""
+
+    def fused(directory: Path) -> Path:
+        raw = json.loads((directory / "config.json").read_text())
+        codec = directory / "audio_tokenizer"
+        raw["codec_config"] = json.loads((codec / "config.json").read_text())
+        weights = dict(mx.load(str(directory / "model.safetensors")))
+        if any(name.startswith("language_model.") for name in weights):
+            weights = {name.replace("language_model.", "model.", 1): weight for name, weight in weights.items()}
+        weights |= {f"codec_model.{k}": v for k, v in mx.load(str(codec / "model.safetensors")).items()}
+        mx.eval(weights)
+        mx.save_safetensors(str(directory / "model.safetensors"), weights)
+        (directory / "config.json").write_text(json.dumps(raw))
+        shutil.rmtree(codec)
+        return directory
+
+    return fused

@@ -20,7 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from moss_tts.architectures import ARCHITECTURES, Architecture
 from moss_tts.backbone import settle_layers
 from moss_tts.checkpoint import load_strict, read_json, read_weights
-from moss_tts.codec import MossAudioTokenizer
+from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.config import MossConfig, parse_config
 from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
 
@@ -208,9 +208,12 @@ class LazyCodec:
 
         Raises:
             CodecNotFoundError: it cannot be had; says where it was looked for.
+            CheckpointError: it is broken, or the codec of another model.
         """
         if self._codec is None:
-            self._codec = self._load()
+            codec = self._load()
+            _check_fits(codec.config, self._config)
+            self._codec = codec
         return self._codec
 
     def _load(self) -> MossAudioTokenizer:
@@ -240,6 +243,17 @@ class LazyCodec:
                 f"no codec: looked in {self._source.directory} for {beside_names}, then for {named}. Put the codec's "
                 f"files into one of these directories, or name its directory or hub id (codec=, --codec)."
             ) from error
+
+
+def _check_fits(codec: CodecConfig, config: MossConfig) -> None:
+    """Refuse a codec that reads the model's codes otherwise than the model was trained with."""
+    wanted = (config.sampling_rate, config.audio_vocab_size)
+    if (codec.sampling_rate, codec.codebook_size) != wanted or codec.num_quantizers < config.n_vq:
+        raise CheckpointError(
+            f"the codec does not fit the model: it has {codec.num_quantizers} codebooks of {codec.codebook_size} codes "
+            f"at {codec.sampling_rate} Hz; the model needs at least {config.n_vq} of {config.audio_vocab_size} at "
+            f"{config.sampling_rate} Hz."
+        )
 
 
 def _codec_directory(name: str | Path, cached_only: bool) -> Path:
