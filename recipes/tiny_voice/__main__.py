@@ -172,6 +172,7 @@ def parse(argv: list[str] | None) -> tuple[list[str], Settings]:
     parser.add_argument("--minutes", type=float, default=1e9, help="stop training after this long; resume later")
     parser.add_argument("--steps", type=int, help="steps of the training stage; also sets its learning-rate course")
     parser.add_argument("--batch", type=int, help="codec: crops a step; model: rows a step")
+    parser.add_argument("--frames", type=int, default=16, help="codec: length of a crop")
     parser.add_argument("--rate", type=float, help="learning rate")
     parser.add_argument("--adversary-from", type=int, default=10**9, help="codec: the step at which critics join")
     parser.add_argument("--sentences", type=int, default=20, help="held-out sentences to listen to")
@@ -181,7 +182,9 @@ def parse(argv: list[str] | None) -> tuple[list[str], Settings]:
     common = {"minutes": a.minutes, "device": a.device, "loaders": LOADERS if a.device == "cuda" else 0}
     common |= {"steps": a.steps} if a.steps else {}
     common |= {"rate": a.rate} if a.rate else {}
-    codec_plan = CodecPlan(**common, adversary_from=a.adversary_from, **({"batch": a.batch} if a.batch else {}))
+    codec_plan = CodecPlan(
+        **common, frames=a.frames, adversary_from=a.adversary_from, **({"batch": a.batch} if a.batch else {})
+    )
     model_plan = ModelPlan(**common, **({"rows": a.batch} if a.batch else {}))
     settings = Settings(a.state, codec_plan, model_plan, a.wordnet, workers=a.workers, sentences=a.sentences)
     stages = [*STAGES] if "all" in a.stages else a.stages
