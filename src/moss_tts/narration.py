@@ -60,8 +60,8 @@ class SpokenSegment:
     """A segment that is finished: all that is needed to go on behind it.
 
     Attributes:
-        codes: its frames (F, Q).
-        audio: float32 (S,) or (S, C).
+        codes: its frames (F, Q), as a prompt holds them.
+        audio: float32 (S,) or (S, C); of one that was restored, its end.
         finish_reason: why it ended.
         metrics: what it took.
         seam: to the segment before it; None for the first.
@@ -211,7 +211,9 @@ class Narrator:
         seam = self._seam(whole.audio)
         metrics = self._metrics(take, whole, seconds, "segment-start" if seam is None else seam.note)
         assert whole.finish_reason is not None
-        spoken = SpokenSegment(whole.frames, whole.audio, whole.finish_reason, metrics, seam)
+        spoken = SpokenSegment(
+            _widened(whole.frames, self._studio.n_vq), whole.audio, whole.finish_reason, metrics, seam
+        )
         self._advance(spoken)
         if self._on_segment is not None:
             self._on_segment(metrics)
@@ -224,8 +226,8 @@ class Narrator:
         state, segment = self._state, self.plan[spoken.metrics.segment_idx]
         continuity = state.continuity
         if len(spoken.codes):
-            codes = _widened(spoken.codes, self._studio.n_vq)
-            continuity = advance_continuity_state(continuity, segment, codes, self._options, self._studio.frame_rate)
+            rate = self._studio.frame_rate
+            continuity = advance_continuity_state(continuity, segment, spoken.codes, self._options, rate)
         self._state = NarrationState(
             state.done + 1,
             continuity,

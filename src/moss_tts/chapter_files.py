@@ -1,0 +1,175 @@
+"""From kept segments to files: the audio of a chapter, joined, into one file per chapter or one for the book.
+
+A file is a function of the kept segments alone, and one segment at a time is in memory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import soundfile
+
+from moss_tts.audio import WRITABLE_FORMATS
+from moss_tts.chapters import Book
+from moss_tts.envelope import Envelope, EnvelopeBuilder
+from moss_tts.errors import AudioError
+from moss_tts.kept_segments import KeptSegments
+from moss_tts.long_form import TextSegment
+from moss_tts.long_form_options import LongFormOptions
+from moss_tts.m4b import ChapterMark, Tags, write_m4b
+from moss_tts.ogg import fix_serial
+from moss_tts.pcm import Pcm, as_float, as_pcm
+from moss_tts.seams import SegmentAudio, join_segments
+
+MAX_NAME = 60
+TIMES = "segments.json"
+
+
+@dataclass(frozen=True)
+class SpokenBook:
+    """A book of which some chapters are finished.
+
+    Attributes:
+        book: what is read.
+        plans: the segments of each chapter.
+        kept: those that are finished.
+        options: how their seams are treated.
+    """
+
+    book: Book
+    plans: Sequence[Sequence[TextSegment]]
+    kept: KeptSegments
+    options: LongFormOptions
+
+    def audio(self, chapter: int) -> Iterator[Pcm]:
+        """The audio of a finished chapter, one array for each segment, seams treated as asked for."""
+        segments = range(len(self.plans[chapter]))
+        if not self.options.crossfade_ms and not self.options.trim_silence:
+            yield from (self.kept.pcm(chapter, segment) for segment in segments)
+            return
+        joined = join_segments(
+            (self._segment_audio(chapter, segment) for segment in segments),
+            self.sample_rate,
+            crossfade_ms=self.options.crossfade_ms,
+            trim_silence=self.options.trim_silence,
+        )
+        yield from map(as_pcm, joined)
+
+    def _segment_audio(self, chapter: int, segment: int) -> SegmentAudio:
+        planned = self.plans[chapter][segment]
+        return SegmentAudio(as_float(self.kept.pcm(chapter, segment)), planned.speaker, planned.last_speaker)
+
+    def lengths(self, chapter: int) -> list[int]:
+        """Samples of each segment as it is in the chapter."""
+        return [len(pcm) for pcm in self.audio(chapter)]
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.kept.sample_rate(0, 0)
+
+    @property
+    def channels(self) -> int:
+        """Of the audio."""
+        shape = self.kept.pcm(0, 0).shape
+        return 1 if len(shape) == 1 else int(shape[1])
+
+    def envelope(self) -> Envelope:
+        """The outline of the whole book."""
+        builder = EnvelopeBuilder(self.sample_rate)
+        for chapter in range(len(self.plans)):
+            for pcm in self.audio(chapter):
+                builder.add(as_float(pcm))
+        return builder.build()
+
+
+def chapter_file_name(number: int, title: str, suffix: str) -> str:
+    """ "03 The Fall.mp3": the number first, so that files sort as they are read."""
+    plain = " ".join(re.sub(r"[^\w\s,'’().-]", " ", title).split())[:MAX_NAME].strip(" .")
+    return f"{number + 1:02d} {plain}{suffix}" if plain else f"{number + 1:02d}{suffix}"
+
+
+def write_chapter(spoken: SpokenBook, chapter: int, path: Path) -> None:
+    """Write a chapter as wav, flac, mp3 or ogg, by the suffix; the file appears whole or not at all.
+
+    A file that is there already, newer than the chapter's last segment, is left as it is.
+
+    Raises:
+        AudioError: a place that cannot be written to.
+    """
+    last = spoken.kept.file(chapter, len(spoken.plans[chapter]) - 1)
+    if path.is_file() and path.stat().st_mtime_ns >= last.stat().st_mtime_ns:
+        return
+    container, encoding = WRITABLE_FORMATS[path.suffix]
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with soundfile.SoundFile(
+            part, "w", spoken.sample_rate, spoken.channels, format=container, subtype=encoding
+        ) as file:
+            for pcm in spoken.audio(chapter):
+                file.write(pcm)
+        if container == "OGG":
+            fix_serial(part)
+        part.replace(path)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise AudioError(f"{path} cannot be written: {error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_book(spoken: SpokenBook, path: Path) -> None:
+    """Write all chapters as one .m4b.
+
+    Raises:
+        AudioError: it cannot be written, or PyAV is missing.
+    """
+    marks, start = [], 0
+    for number, chapter in enumerate(spoken.book.chapters):
+        end = start + sum(spoken.lengths(number))
+        marks.append(ChapterMark(chapter.title, start, end))
+        start = end
+    audio = (pcm for number in range(len(spoken.plans)) for pcm in spoken.audio(number))
+    tags = Tags(spoken.book.title, spoken.book.author)
+    write_m4b(path, audio, spoken.sample_rate, spoken.channels, marks, tags)
+
+
+def write_times(spoken: SpokenBook, files: Sequence[Path], path: Path) -> None:
+    """Write when each segment is spoken, as JSON.
+
+    Args:
+        spoken: a finished book.
+        files: of each chapter; the same one for all in an .m4b.
+        path: of the JSON file.
+    """
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for number, chapter in enumerate(spoken.book.chapters):
+        if number and files[number] != files[number - 1]:
+            start = 0
+        for segment, length in enumerate(spoken.lengths(number)):
+            times = {"start": start / spoken.sample_rate, "end": (start + length) / spoken.sample_rate}
+            rows.append(_row(spoken, number, segment) | {"file": files[number].name, "title": chapter.title} | times)
+            start += length
+    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _row(spoken: SpokenBook, chapter: int, segment: int) -> dict[str, Any]:
+    kept, planned = spoken.kept.spoken(chapter, segment), spoken.plans[chapter][segment]
+    seam = kept.seam
+    return {
+        "chapter": chapter + 1,
+        "segment": segment + 1,
+        "start_offset": planned.start_offset,
+        "end_offset": planned.end_offset,
+        "text": planned.text,
+        "finish_reason": kept.finish_reason,
+        "retries": kept.metrics.retry_count,
+        "boundary_note": kept.metrics.boundary_note,
+        "jump_flagged": seam is not None and seam.jump_flagged,
+        "energy_flagged": seam is not None and seam.energy_flagged,
+    }

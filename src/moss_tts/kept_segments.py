@@ -1,0 +1,123 @@
+"""What a reading keeps on disk while it goes on: a manifest of what is read, and each finished segment.
+
+A segment is one file that appears whole or not at all, so a kill at any moment leaves nothing half done. It holds
+the codes, from which the next segment goes on, and the samples, so that a chapter is the same bytes however often
+its reading was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from moss_tts.errors import RequestError
+from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
+from moss_tts.manifest import Manifest
+from moss_tts.narration import SpokenSegment
+from moss_tts.pcm import Pcm, as_pcm
+from moss_tts.seams import SEAM_SECONDS
+
+MANIFEST = "manifest.json"
+
+
+class KeptSegments:
+    """The directory of one reading. Chapters and segments count from 0."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    # ------------------------------------------------------------------------------------------ what is read
+
+    def manifest(self) -> Manifest | None:
+        """What the kept segments are of; None where nothing was kept yet.
+
+        Raises:
+            RequestError: the directory is something else.
+        """
+        file = self.directory / MANIFEST
+        if file.is_file():
+            return Manifest.from_json(file.read_text(encoding="utf-8"), str(file))
+        if self.directory.exists() and (not self.directory.is_dir() or any(self.directory.iterdir())):
+            raise RequestError(f"{self.directory} is no reading: it holds no {MANIFEST}. Move it away.")
+        return None
+
+    def begin(self, manifest: Manifest) -> None:
+        """Forget what was kept, and keep segments of this from now on."""
+        for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors")]:
+            file.unlink(missing_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        _write_whole(self.directory / MANIFEST, manifest.to_json().encode())
+
+    # ---------------------------------------------------------------------------------------------- segments
+
+    def file(self, chapter: int, segment: int) -> Path:
+        """Of a segment."""
+        return self.directory / f"{chapter:04d}-{segment:05d}.safetensors"
+
+    def holds(self, chapter: int, segment: int) -> bool:
+        """Whether a segment is finished."""
+        return self.file(chapter, segment).is_file()
+
+    def keep(self, chapter: int, spoken: SpokenSegment, sample_rate: int) -> None:
+        """Write a segment to disk."""
+        tail = spoken.audio[-round(SEAM_SECONDS * sample_rate) :]
+        arrays: dict[str, np.ndarray] = {"codes": spoken.codes, "pcm": as_pcm(spoken.audio), "tail": tail}
+        told = {
+            "sample_rate": sample_rate,
+            "finish_reason": spoken.finish_reason,
+            "metrics": asdict(spoken.metrics),
+            "seam": None if spoken.seam is None else asdict(spoken.seam),
+        }
+        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        _write_whole(self.file(chapter, spoken.metrics.segment_idx), save(arrays, {"segment": json.dumps(told)}))
+
+    def spoken(self, chapter: int, segment: int) -> SpokenSegment:
+        """A finished segment; of its audio, the end."""
+        told = self._told(chapter, segment)
+        return SpokenSegment(
+            self._array(chapter, segment, "codes"),
+            self._array(chapter, segment, "tail"),
+            told["finish_reason"],
+            SegmentMetrics(**told["metrics"]),
+            None if told["seam"] is None else BoundaryMetrics(**told["seam"]),
+        )
+
+    def pcm(self, chapter: int, segment: int) -> Pcm:
+        """A finished segment's samples, (S,) or (S, C)."""
+        return self._array(chapter, segment, "pcm")
+
+    def sample_rate(self, chapter: int, segment: int) -> int:
+        """A finished segment's rate, in Hz."""
+        return int(self._told(chapter, segment)["sample_rate"])
+
+    def _array(self, chapter: int, segment: int, name: str) -> Any:
+        return self._read(chapter, segment, lambda file: file.get_tensor(name))
+
+    def _told(self, chapter: int, segment: int) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self._read(chapter, segment, lambda file: file.metadata()["segment"]))
+        return told
+
+    def _read(self, chapter: int, segment: int, take: Any) -> Any:
+        path = self.file(chapter, segment)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                return take(file)
+        except (OSError, SafetensorError) as error:
+            raise RequestError(f"{path} is damaged ({error}); delete it, and it is spoken again.") from error
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all, even if the machine stops."""
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

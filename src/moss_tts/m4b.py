@@ -1,0 +1,120 @@
+"""Audiobooks in one file: AAC in MP4 with chapter marks, through PyAV, which is imported only here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moss_tts.errors import AudioError
+from moss_tts.pcm import Pcm
+
+# Speech in one channel is transparent at this rate.
+BITS_PER_CHANNEL = 64_000
+# Rates that AAC knows.
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+
+
+@dataclass(frozen=True)
+class ChapterMark:
+    """Where a chapter lies, in samples."""
+
+    title: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What players show."""
+
+    title: str
+    author: str | None = None
+
+
+def require_av() -> Any:
+    """PyAV.
+
+    Raises:
+        AudioError: it is not installed, or too old to write chapters.
+    """
+    try:
+        av: Any = importlib.import_module("av")
+    except ImportError as error:
+        raise AudioError("an .m4b is written with PyAV: pip install 'moss-tts-mlx[av]'.") from error
+    if not hasattr(av.container.OutputContainer, "set_chapters"):
+        raise AudioError(f"PyAV {av.__version__} cannot write chapter marks: pip install --upgrade av.")
+    return av
+
+
+def write_m4b(
+    path: Path, audio: Iterable[Pcm], sample_rate: int, channels: int, marks: Sequence[ChapterMark], tags: Tags
+) -> None:
+    """Write a book; the file appears whole or not at all.
+
+    Args:
+        path: of the file.
+        audio: pieces (S,) or (S, C), encoded one by one.
+        sample_rate: in Hz.
+        channels: C.
+        marks: one per chapter.
+        tags: title and author.
+
+    Raises:
+        AudioError: no PyAV, a rate AAC does not have, or a place that cannot be written to.
+    """
+    av = require_av()
+    if sample_rate not in AAC_RATES:
+        raise AudioError(f"AAC has no rate of {sample_rate} Hz; allowed: {', '.join(map(str, AAC_RATES))}.")
+    part = path.with_name(f".{path.name}.part")
+    try:
+        # "ipod" is MP4 as players of audiobooks want it; the options leave out dates and versions.
+        with av.open(str(part), "w", format="ipod", options={"fflags": "+bitexact"}) as container:
+            container.metadata.update(_metadata(tags))
+            container.set_chapters([_chapter(number, mark, sample_rate) for number, mark in enumerate(marks)])
+            _encode(av, container, audio, sample_rate, "mono" if channels == 1 else "stereo")
+        part.replace(path)
+    except (OSError, av.error.FFmpegError) as error:
+        raise AudioError(f"{path} cannot be written: {error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _metadata(tags: Tags) -> dict[str, str]:
+    found = {"title": tags.title, "album": tags.title, "genre": "Audiobook"}
+    if tags.author is not None:
+        found |= {"artist": tags.author, "album_artist": tags.author}
+    return found
+
+
+def _chapter(number: int, mark: ChapterMark, sample_rate: int) -> dict[str, Any]:
+    return {
+        "id": number,
+        "start": mark.start,
+        "end": mark.end,
+        "time_base": Fraction(1, sample_rate),
+        "metadata": {"title": mark.title},
+    }
+
+
+def _encode(av: Any, container: Any, audio: Iterable[Pcm], sample_rate: int, layout: str) -> None:
+    stream = container.add_stream("aac", rate=sample_rate, layout=layout)
+    stream.bit_rate = BITS_PER_CHANNEL * (1 if layout == "mono" else 2)
+    stream.codec_context.flags |= av.codec.context.Flags.bitexact
+    resampler = av.AudioResampler(format="fltp", layout=layout, rate=sample_rate, frame_size=1024)
+    position = 0
+    for pcm in audio:
+        if len(pcm):
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(pcm).reshape(1, -1), format="s16", layout=layout)
+            frame.sample_rate, frame.pts, frame.time_base = sample_rate, position, Fraction(1, sample_rate)
+            position += len(pcm)
+            for planar in resampler.resample(frame):
+                container.mux(stream.encode(planar))
+    for planar in resampler.resample(None):
+        container.mux(stream.encode(planar))
+    container.mux(stream.encode(None))

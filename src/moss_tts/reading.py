@@ -1,0 +1,213 @@
+"""Reading a book aloud: chapter by chapter, each a long text of its own, in one voice, and never twice.
+
+Each finished segment is kept on disk before the next one begins. A reading that was killed goes on behind the last
+of them, with the same continuity and the same seeds, so that it becomes what it would have been.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from moss_tts.chapter_files import TIMES, SpokenBook, chapter_file_name, write_book, write_chapter, write_times
+from moss_tts.chapters import Book
+from moss_tts.dialogue import SPEAKER_TAG
+from moss_tts.errors import GenerationError, MossTTSError, RequestError
+from moss_tts.kept_segments import KeptSegments
+from moss_tts.long_form import MAX_SEED, TextSegment, plan_text_segments
+from moss_tts.long_form_options import LongFormOptions
+from moss_tts.manifest import Manifest, option_fingerprints, text_fingerprint
+from moss_tts.model import Model
+from moss_tts.narration import SpokenSegment
+from moss_tts.options import LONG_FORM, check_options
+from moss_tts.report import ReportedSegment, write_report
+
+# Options that say whose voice it is; without any, it is that of the book's first segment.
+VOICE_OPTIONS = ("ref_audio", "reference", "dialogue_speakers", "mode")
+# How segments are made, not what they are: another value goes on with the same reading.
+NOT_OF_THE_AUDIO = ("seed", "verbose", "stream", "streaming_interval", "long_form", "long_form_parallel")
+
+Options = Mapping[str, Any]
+OnSpoken = Callable[[int, SpokenSegment], None]
+
+
+def long_form_options(options: Options) -> LongFormOptions:
+    """The long_form_* options among the options of generate.
+
+    Raises:
+        RequestError: a bad value.
+    """
+    checked = check_options(options)
+    return LongFormOptions(**{name.removeprefix("long_form_"): checked[name] for name in LONG_FORM if name in checked})
+
+
+def plan_book(book: Book, options: Options) -> list[list[TextSegment]]:
+    """The segments of each chapter; needs no model."""
+    chosen = long_form_options(options)
+    budgets = chosen.min_chars, chosen.target_chars, chosen.max_chars
+    return [plan_text_segments(chapter.text, *budgets) for chapter in book.chapters]
+
+
+def begin_reading(
+    directory: Path, book: Book, options: Options, checkpoint: str, *, force: bool = False
+) -> tuple[KeptSegments, int]:
+    """Open the work directory of a reading, new or begun.
+
+    Args:
+        directory: of the kept segments; created where need be.
+        book: what is read.
+        options: of generate. Without a seed, a reading that was begun keeps its own.
+        checkpoint: fingerprint of what speaks, see manifest.py.
+        force: drop what is kept of another reading.
+
+    Returns:
+        What is kept, and the seed.
+
+    Raises:
+        RequestError: the directory belongs to another text, checkpoint, seed or other options.
+    """
+    kept = KeptSegments(directory)
+    begun = kept.manifest()
+    seed = options.get("seed")
+    if seed is None:
+        seed = begun.seed if begun is not None else secrets.randbelow(MAX_SEED + 1)
+    counted = {name: value for name, value in options.items() if name not in NOT_OF_THE_AUDIO}
+    wanted = Manifest(text_fingerprint(book), checkpoint, option_fingerprints(counted), seed)
+    differences = [] if begun is None else begun.differences(wanted)
+    if differences and not force:
+        raise RequestError(
+            f"{directory} holds a reading that differs: {'; '.join(differences)}. Read with the same text and "
+            "options to go on, choose another output, or drop what was read with force (--force)."
+        )
+    if begun is None or differences:
+        kept.begin(wanted)
+    return kept, seed
+
+
+def speak_book(
+    model: Model,
+    book: Book,
+    kept: KeptSegments,
+    options: Options,
+    seed: int,
+    *,
+    cancel: threading.Event | None = None,
+    on_spoken: OnSpoken | None = None,
+    on_chapter: Callable[[int], None] | None = None,
+) -> bool:
+    """Speak what is not kept yet, and keep it.
+
+    Args:
+        model: speaks.
+        book: what is read.
+        kept: where finished segments go.
+        options: of generate, beside text and seed.
+        seed: of the book.
+        cancel: set it from any thread, and the reading ends within a frame; finished segments stay.
+        on_spoken: told of the chapter and each segment that was spoken.
+        on_chapter: told of each chapter that is finished, whether it was before or not.
+
+    Returns:
+        Whether all of it is spoken; False if cancelled.
+
+    Raises:
+        GenerationError: a segment failed all its attempts; what was finished before stays.
+    """
+    for number in range(len(book.chapters)):
+        try:
+            finished = _speak_chapter(model, book, number, kept, options, seed, cancel, on_spoken)
+        except MossTTSError as error:
+            where = f"chapter {number + 1} ({book.chapters[number].title!r})"
+            raise GenerationError(f"{where}: {error}") from error
+        if not finished:
+            return False
+        if on_chapter is not None:
+            on_chapter(number)
+    return True
+
+
+def _speak_chapter(
+    model: Model,
+    book: Book,
+    number: int,
+    kept: KeptSegments,
+    options: Options,
+    seed: int,
+    cancel: threading.Event | None,
+    on_spoken: OnSpoken | None,
+) -> bool:
+    """Whether the chapter is finished."""
+    text = book.chapters[number].text
+    given = {name: value for name, value in options.items() if name not in ("text", "seed")}
+    given |= {"text": text, **_voice(given, text, number, kept)}
+    narrator = model.narrator(given, seed=chapter_seed(seed, number), cancel=cancel)
+    done = 0
+    while done < len(narrator.plan) and kept.holds(number, done):
+        narrator.restore(kept.spoken(number, done))
+        done += 1
+    for spoken in narrator.segments():
+        kept.keep(number, spoken, model.sample_rate)
+        done += 1
+        if on_spoken is not None:
+            on_spoken(number, spoken)
+    return done == len(narrator.plan)
+
+
+def chapter_seed(seed: int, chapter: int) -> int:
+    """The seed of a chapter; the first has the book's, so that a book of one chapter is a long text."""
+    if chapter == 0:
+        return seed
+    key = f"chapter/{seed}/{chapter}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()) % (MAX_SEED + 1)
+
+
+def _voice(options: Options, text: str, chapter: int, kept: KeptSegments) -> dict[str, Any]:
+    """The voice of the book as a reference, where the caller gave none."""
+    given = any(options.get(name) is not None for name in VOICE_OPTIONS)
+    if given or chapter == 0 or SPEAKER_TAG.search(text):
+        return {}
+    codes = kept.spoken(0, 0).codes
+    return {"reference": codes} if len(codes) else {}
+
+
+# ------------------------------------------------------------------------------------------------------- output
+
+
+def chapter_paths(book: Book, output: Path, suffix: str) -> list[Path]:
+    """The file of each chapter: in the directory `output`, or `output` itself if that is an .m4b."""
+    if output.suffix.lower() == ".m4b":
+        return [output] * len(book.chapters)
+    return [output / chapter_file_name(number, chapter.title, suffix) for number, chapter in enumerate(book.chapters)]
+
+
+def finish_book(spoken: SpokenBook, paths: list[Path], report: Path | None = None) -> None:
+    """Write what can be written only once all chapters are spoken: the .m4b, the times, the report.
+
+    Raises:
+        AudioError: the .m4b cannot be written.
+    """
+    if paths[0].suffix.lower() == ".m4b":
+        write_book(spoken, paths[0])
+        write_times(spoken, paths, paths[0].with_suffix(".json"))
+    else:
+        for number, path in enumerate(paths):
+            write_chapter(spoken, number, path)
+        write_times(spoken, paths, paths[0].parent / TIMES)
+    if report is not None:
+        write_report(report, spoken.book.title, reported(spoken), spoken.envelope())
+
+
+def reported(spoken: SpokenBook) -> list[ReportedSegment]:
+    """All segments as the report shows them."""
+    rows = []
+    for number, chapter in enumerate(spoken.book.chapters):
+        for segment, length in enumerate(spoken.lengths(number)):
+            kept = spoken.kept.spoken(number, segment)
+            metrics = replace(kept.metrics, emitted_samples=length, emitted_seconds=length / spoken.sample_rate)
+            rows.append(ReportedSegment(spoken.plans[number][segment].text, metrics, kept.seam, chapter.title))
+    return rows
