@@ -1,4 +1,4 @@
-"""The command line `moss-tts`: generate, inspect, demo-checkpoint.
+"""The command line `moss-tts`: generate, read, inspect, demo-checkpoint.
 
 Options are declared here; what they mean is request.py's business. Everything slow to import is imported inside
 the commands, so that --help answers at once.
@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
+from moss_tts import cli_read
 from moss_tts._version import __version__
 from moss_tts.arguments import read_conversation, read_speakers, read_text
 from moss_tts.errors import MossTTSError, RequestError
@@ -61,6 +62,7 @@ ABOUT = (
     "[bold]First steps[/bold]",
     "Does this checkpoint run here?  moss-tts inspect DIR",
     'Speak:  moss-tts generate "Hello there." --model DIR --output hello.wav',
+    "Read a book:  moss-tts read book.epub --model DIR --output book.m4b",
     "No checkpoint at hand? Make a tiny one that speaks noise:  moss-tts demo-checkpoint demo",
     "[bold]Exit codes[/bold]  0 done, 1 failed, 2 wrong usage, 130 interrupted",
 )
@@ -95,6 +97,7 @@ EXAMPLES = (
     '--speaker S2=bob.wav --speaker-text "S2=What bob.wav says."',
     'Go on from a recording:  moss-tts generate "And then it rained." --model DIR --mode continuation '
     '--ref-audio start.wav --ref-text "What start.wav says."',
+    "Hear it while it is made:  moss-tts generate --file chapter.txt --model DIR --long-form --play",
     "Ctrl-C stops and keeps what has been spoken so far; a second one stops at once.",
 )
 
@@ -175,14 +178,24 @@ def generate(
     ] = None,
     output: Annotated[
         Path,
-        OUTPUT("--output", "-o", metavar="FILE", help=".wav, .flac, .mp3 or .ogg. A file of that name is replaced."),
+        OUTPUT(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help=".wav, .flac, .mp3 or .ogg, replaced if it is there; - is raw PCM to a pipe.",
+        ),
     ] = Path("speech.wav"),
     max_tokens: Annotated[
         int | None, OUTPUT(metavar="FRAMES", help="Stop after so many frames of 80 ms; 4096 by default.")
     ] = None,
     stream: Annotated[
-        bool, OUTPUT(help="Decode while generating, so that Ctrl-C keeps what was spoken; or all at the end.")
-    ] = True,
+        bool | None,
+        OUTPUT(
+            help="Write the .wav while it is made: a valid file at any moment. --no-stream decodes all at the end; "
+            "without either, Ctrl-C keeps what was spoken."
+        ),
+    ] = None,
+    play: Annotated[bool, OUTPUT("--play", help="Play it while it is made, with ffplay, aplay or afplay.")] = False,
     streaming_interval: Annotated[float | None, OUTPUT(metavar="SECONDS", help="Audio to decode at a time.")] = None,
     quiet: Annotated[bool, OUTPUT("--quiet", "-q", help="Only warnings and errors.")] = False,
     verbose: Annotated[bool, OUTPUT("--verbose", "-v", help="Sizes, speeds and memory as well.")] = False,
@@ -218,6 +231,7 @@ def generate(
 ) -> None:
     """Speak a text, or make a sound, into an audio file."""
     given = dict(locals())
+    from moss_tts.live_speaking import is_live, speak_live
     from moss_tts.speaking import Source, request_options, speak_to_file
     from moss_tts.terminal import Terminal
 
@@ -225,7 +239,13 @@ def generate(
     given["conversation"] = read_conversation(conversation)
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
     source = Source(model, codec, dtype, revision)
+    if is_live(output, stream, play):
+        raise typer.Exit(speak_live(request_options(given), output, play, source, quiet))
+    given["stream"] = stream is not False
     raise typer.Exit(speak_to_file(request_options(given), output, source, Terminal(quiet)))
+
+
+app.command(epilog="\n\n".join(cli_read.EXAMPLES))(cli_read.read)
 
 
 @app.command()

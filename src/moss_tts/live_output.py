@@ -11,7 +11,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -216,7 +216,7 @@ class FilePlayer:
         self._directory.cleanup()
 
 
-def send_on(results: Iterable[GenerationResult], sinks: Sequence[Sink]) -> Iterator[GenerationResult]:
+def send_on(results: Iterable[GenerationResult], sinks: Sequence[Sink]) -> Generator[GenerationResult, None, None]:
     """Pass results on, their audio into all sinks on the way.
 
     Ends early, without an error, when nobody listens any more; the caller closes `results`.

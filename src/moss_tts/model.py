@@ -89,7 +89,7 @@ class Model:
         on_chunk: Callable[[GenerationResult], None] | None = None,
         on_segment: Callable[[SegmentMetrics], None] | None = None,
         **options: Unpack[GenerateOptions],
-    ) -> Iterator[GenerationResult]:
+    ) -> Generator[GenerationResult, None, None]:
         """Speak a request.
 
         Arguments are checked when this is called, before the first result is asked for. Without `stream` there
@@ -227,7 +227,7 @@ class Model:
         chunks: Iterator[tuple[int, SpeechChunk]],
         stream: bool,
         on_chunk: Callable[[GenerationResult], None] | None,
-    ) -> Iterator[GenerationResult]:
+    ) -> Generator[GenerationResult, None, None]:
         mx.reset_peak_memory()
         started = time.perf_counter()
         try:

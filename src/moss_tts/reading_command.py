@@ -19,6 +19,7 @@ from moss_tts.loading import find_checkpoint
 from moss_tts.long_form import TextSegment
 from moss_tts.m4b import require_av
 from moss_tts.manifest import checkpoint_fingerprint
+from moss_tts.options import OPTIONS, check_options
 from moss_tts.reading import (
     begin_reading,
     chapter_paths,
@@ -36,6 +37,17 @@ RETRY_ATTEMPTS = 2
 # Seconds of the past that the time left is judged by.
 SPEED_MEMORY = 1800.0
 PREVIEW_CHARS = 60
+
+
+def given_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of generate among the command's arguments, each checked alone.
+
+    Raises:
+        RequestError: a value of the wrong type or out of range.
+    """
+    options = {name: value for name, value in given.items() if name in OPTIONS and value not in (None, [])}
+    check_options(options)
+    return options
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ def speak_to_file(options: Mapping[str, Any], output: Path, source: Source, term
     return INTERRUPTED if recording.finish_reason == "cancelled" else 0
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, allowed: Iterable[str] = WRITABLE_FORMATS) -> None:
     """Refuse an output that could not be written, before anything is loaded.
 
     Raises:
@@ -77,8 +77,8 @@ def check_output(path: Path) -> None:
     """
     if path.is_dir():
         raise RequestError(f"--output {path} is a directory; name a file in it.")
-    if path.suffix.lower() not in WRITABLE_FORMATS:
-        raise RequestError(f"--output {path} must end in {', '.join(WRITABLE_FORMATS)}.")
+    if path.suffix.lower() not in allowed:
+        raise RequestError(f"--output {path} must end in {', '.join(allowed)}.")
     if not path.parent.is_dir():
         raise RequestError(f"--output {path}: there is no directory {path.parent}.")
 
@@ -98,6 +98,12 @@ def keep(recording: Recording, output: Path, options: Mapping[str, Any], termina
             terminal.warn("nothing was decoded, so no file was written")
         return
     write_audio(output, recording.audio, recording.results[-1].sample_rate)
+    tell(recording, output, options, terminal)
+
+
+def tell(recording: Recording, output: Path, options: Mapping[str, Any], terminal: Terminal) -> None:
+    """Say what was written, and what is missing of it."""
+    complete = recording.finish_reason not in (None, "cancelled")
     terminal.say(summary(output, recording, options["seed"]))
     if options.get("verbose"):
         terminal.say(figures(recording))
