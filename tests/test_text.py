@@ -4,10 +4,13 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from moss_tts.text import normalize_text
+
+# Brackets and what decides about them; pairs in pairs, crossed and unclosed.
+BRACKETS = [*"a你1 .。，！;?【】『』「」《》《》-#>", "1. ", "- ", "->", "--"]
 
 # Pieces that meet each other's rules: every kind of mark, half marks included.
 PIECES = [
@@ -30,7 +33,7 @@ PIECES = [
         "\u3000",
     ),
 ]
-noisy_text = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
+noisy_text = (st.lists(st.sampled_from(PIECES), max_size=14) | st.lists(st.sampled_from(BRACKETS))).map("".join)
 
 PROTECTED = [
     *("[S1]", "[S12]", "[pause 3.2s]", "[a -> b]", "{whisper}", "{sad -- very ...}", "/həˈloʊ/", "/meɪ aɪ, ɑːr frʌm?/"),
@@ -44,6 +47,11 @@ def letters(text):
     return [c for c in text if c.isalpha()]
 
 
+@example("《.】.--「》」")
+@example("……『？『。』』")
+@example("–-=> –--=>")
+@example("「> ……」")
+@example("《1》 . a")
 @given(noisy_text | st.text())
 def test_clean_up_is_idempotent(text):
     once = normalize_text(text)

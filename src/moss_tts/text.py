@@ -60,8 +60,8 @@ _LINE_MARKS = re.compile(r"(?:(?:#{1,6}|>|[-*+]|\d{1,3} ?[.)]) )++")
 _LATIN_SENTENCE_END = re.compile(rf"[{_LATIN}][.!?][\"'”’)]?\Z")
 _LINK_PART = re.compile(r"(\[|\]\(https?://[^\s()\[\]]++(?:\([^\s()\[\]]*+\)[^\s()\[\]]*+)*+\)|\])", re.IGNORECASE)
 
-_HEADLINE_PAIRS = {"【": "】", "〖": "〗", "『": "』", "「": "」"}
-_TITLE_PAIRS = {"《": "》"}
+_PARTNERS = {"【": "】", "〖": "〗", "『": "』", "「": "」", "《": "》"}
+_CLOSERS = frozenset(_PARTNERS.values())
 # Marks that stay as typed when they stand alone; a lone ellipsis character does not.
 _LONE_STOPS = frozenset([".", "..", "．", "。", "!", "?", "！", "？"])
 _FLAT_STOPS = frozenset([".", "..", "．"])
@@ -190,8 +190,9 @@ def _unwrap_brackets(tokens: list[_Token]) -> list[_Token]:
     A headline becomes a sentence of its own. A title is unwrapped only if punctuation follows it, for
     《》 inside a sentence names a work. Stops that meet here are still to be collapsed.
     """
-    headlines = _innermost_pairs(tokens, _HEADLINE_PAIRS)
-    titles = _innermost_pairs(tokens, _TITLE_PAIRS)
+    pairs = list(_matched_pairs(tokens))
+    headlines = _lone_pairs(pair for pair in pairs if tokens[pair[0]].text != "《")
+    titles = _lone_pairs(pair for pair in pairs if tokens[pair[0]].text == "《")
     ends: dict[int, str] = {}
     kept: list[_Token] = []
     for at, token in enumerate(tokens):
@@ -207,19 +208,33 @@ def _unwrap_brackets(tokens: list[_Token]) -> list[_Token]:
     return kept
 
 
-def _innermost_pairs(tokens: list[_Token], partners: dict[str, str]) -> dict[int, int]:
-    """Index of each opening bracket -> index of its closing one; pairs around other pairs are left out."""
-    closers = frozenset(partners.values())
-    pairs: dict[int, int] = {}
-    opening: int | None = None
+def _matched_pairs(tokens: list[_Token]) -> Iterator[tuple[int, int]]:
+    """Indices of brackets that belong together; a closing bracket of the wrong kind ends all that are open."""
+    unclosed: list[int] = []
     for at, token in enumerate(tokens):
-        if token.text in partners:
-            opening = at
-        elif token.text in closers:
-            if opening is not None and partners[tokens[opening].text] == token.text:
-                pairs[opening] = at
-            opening = None
-    return pairs
+        if token.text in _PARTNERS:
+            unclosed.append(at)
+        elif token.text in _CLOSERS:
+            if unclosed and _PARTNERS[tokens[unclosed[-1]].text] == token.text:
+                yield unclosed.pop(), at
+            else:
+                unclosed.clear()
+
+
+def _lone_pairs(pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Opening -> closing index of the pairs neither in nor around another one.
+
+    Taking such a pair away leaves the others what they are.
+    """
+    lone: dict[int, int] = {}
+    outer = outer_end = -1
+    for opening, closing in sorted(pairs):
+        if opening < outer_end:
+            lone.pop(outer, None)
+        else:
+            lone[opening] = closing
+            outer, outer_end = opening, closing
+    return lone
 
 
 def _begins_sentence(kept: list[_Token]) -> bool:
@@ -244,7 +259,7 @@ def _is_lone_title(tokens: list[_Token], opening: int, closing: int, kept: list[
     if not followed and tokens[after].text not in ("；", ";"):
         return False
     content = tokens[opening + 1 : closing]
-    revealed = content + tokens[closing + 1 : after + 2]
+    revealed = content + tokens[closing + 1 : after + 3]
     return _is_visible(content) and not (_is_empty(kept) and _begins_with_mark(revealed))
 
 
