@@ -197,6 +197,8 @@ def weight_files(directory: Path) -> list[Path]:
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(f"{index} must hold a weight_map from weights to files.")
     names = sorted(set(weight_map.values()))
+    if outside := [name for name in names if Path(name).name != name]:
+        raise CheckpointError(f"{index} names files that are not beside it: {_listing(outside)}.")
     missing = [name for name in names if not (directory / name).is_file()]
     if missing or not names:
         raise CheckpointError(f"{index} names shards that are not there: {_listing(missing) or 'none at all'}.")

@@ -28,7 +28,8 @@ DEFAULT_CODEC = "OpenMOSS-Team/MOSS-Audio-Tokenizer"
 CODEC_DIRECTORIES = ("audio_tokenizer", "moss_audio_tokenizer", "codec")
 CODEC_PREFIX = "codec_model."
 CHECKPOINT_FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+# As the hub has them: anything else is a path, and is not asked for.
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*(?<![.-])/\w[\w.-]*(?<![.-])", re.ASCII)
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16}
 
 
@@ -56,12 +57,13 @@ def find_checkpoint(
         CheckpointError: no such directory, or the hub does not give it.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    # Path("") is the current directory, which nobody means by it.
+    if str(name) and path.is_dir():
         if revision is not None:
             raise CheckpointError(f"{path} is a directory; revision {revision!r} applies to hub ids only.")
         return CheckpointSource(str(name), path, from_hub=False)
     if path.exists() or not HUB_ID.fullmatch(str(name)):
-        raise CheckpointError(f"{name} is neither a directory nor a hub id such as {DEFAULT_CODEC!r}.")
+        raise CheckpointError(f"{str(name)!r} is neither a directory nor a hub id such as {DEFAULT_CODEC!r}.")
     try:
         directory = snapshot_download(
             str(name),

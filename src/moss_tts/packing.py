@@ -65,6 +65,12 @@ class PromptPacker:
 class ChatPacker(PromptPacker):
     """Each message goes through the chat template and is tokenised in one piece between control tokens."""
 
+    def __init__(self, config: MossConfig, encoder: PromptEncoder) -> None:
+        super().__init__(config, encoder)
+        # A template that cannot be used is refused now, not at the first request.
+        for role, generation_prompt in (("user", True), ("user", False), ("assistant", False)):
+            self._frame(role, generation_prompt)
+
     def pack(self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio) -> Rows:
         """See PromptPacker. A continued conversation ends on the last frame's slot, its audio left open."""
         rows = [

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeAlias
 
+from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
 from moss_tts.errors import ConfigError, RequestError
@@ -270,12 +271,19 @@ class PromptEncoder:
         return ids
 
     def frame(self, role: str, generation_prompt: bool) -> tuple[list[str | int], list[str | int]]:
-        """What the chat template puts before and after a message's content: text, control ids."""
-        rendered = self._tokenizer.apply_chat_template(
-            [{"role": role, "content": _CONTENT_MARK}],
-            add_generation_prompt=generation_prompt,
-            tokenize=False,
-        )
+        """What the chat template puts before and after a message's content: text, control ids.
+
+        Raises:
+            ConfigError: there is no template, it fails, or it does not write the content as it is.
+        """
+        message = [{"role": role, "content": _CONTENT_MARK}]
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                message, add_generation_prompt=generation_prompt, tokenize=False
+            )
+        except (ValueError, TemplateError) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"the tokenizer's chat template cannot be used: {reason}") from error
         before, *after = rendered.split(_CONTENT_MARK)
         if len(after) != 1:
             raise ConfigError(
