@@ -12,6 +12,8 @@ from typing import Any
 
 # Before anything imports huggingface_hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Threads of the BLAS would only wait for each other: every matrix here is tiny.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # isort: off
 import moss_tts  # before mlx: it brings the fast BLAS
