@@ -121,7 +121,8 @@ class PcmPipe:
             self._stream.flush()
         except BrokenPipeError as error:
             # Python flushes standard output once more at exit, which would fail again.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            with open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), self._stream.fileno())
             raise Closed from error
 
     def close(self, complete: bool) -> None:

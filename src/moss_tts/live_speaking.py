@@ -69,6 +69,8 @@ def speak_live(options: Mapping[str, Any], output: Path, play: bool, source: Sou
             model.codec()
         with closing(send_on(results, sinks)) as sent, terminal.speaking(seconds_asked_for(options)) as show:
             recording = record((_without_audio(result) for result in sent), show)
+    if recording.finish_reason is None and recording.failure is None:
+        return 0  # whoever was listening has gone
     if recording.seconds or recording.finish_reason not in (None, "cancelled"):
         tell(recording, output, options, terminal)
     if recording.failure is not None:
