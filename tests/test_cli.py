@@ -434,7 +434,7 @@ def cut(directory: Path) -> None:
         (cut, "an incomplete copy?"),
         (rewrite("config.json", mystery=1), "mystery"),
         (rewrite("config.json", n_vq=5), "lacks"),
-        (rewrite("config.json", sampling_rate=48000), "belongs to another model"),
+        (rewrite("config.json", sampling_rate=48000), "does not fit the model"),
         (rewrite("audio_tokenizer/config.json", mystery=1), "mystery"),
     ],
 )

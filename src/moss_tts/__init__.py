@@ -1,10 +1,10 @@
 """Run the MOSS-TTS speech models on your own machine, on MLX.
 
-    import moss_tts
+import moss_tts
 
-    model = moss_tts.load("path/to/MOSS-TTS")
-    for result in model.generate("Hello there.", seed=1):
-        moss_tts.write_audio("hello.wav", result.audio, result.sample_rate)
+model = moss_tts.load("path/to/MOSS-TTS")
+for result in model.generate("Hello there.", seed=1):
+    moss_tts.write_audio("hello.wav", result.audio, result.sample_rate)
 """
 
 import os

@@ -22,11 +22,12 @@ from moss_tts.codec import CodecConfig
 from moss_tts.codec.config import MODEL_TYPES
 from moss_tts.codec.weights import canonical_weights
 from moss_tts.config import MossConfig
-from moss_tts.errors import CheckpointError, MossTTSError
+from moss_tts.errors import MossTTSError
 from moss_tts.loading import (
     CODEC_PREFIX,
     CheckpointSource,
     LazyCodec,
+    check_codec_fits,
     compute_dtype,
     find_checkpoint,
     load_config,
@@ -314,7 +315,7 @@ def _codec_of(
     codec = CodecConfig.from_dict(raw)
     inspection.codec = _codec_facts(codec, where)
     _, named = canonical_weights(codec, weights)
-    _check_fit(codec, config)
+    check_codec_fits(codec, config)
     # The codec computes in float32.
     sizes = {"encoder": 0, "decoder": 0}
     for name, weight in named.items():
@@ -326,16 +327,6 @@ def _codec_directory(source: CheckpointSource, config: MossConfig, given: str | 
     if given is not None:
         return find_checkpoint(given, cached_only=True).directory
     return LazyCodec(source, config).directory()
-
-
-def _check_fit(codec: CodecConfig, config: MossConfig) -> None:
-    theirs = (codec.sampling_rate, codec.codebook_size)
-    if theirs != (config.sampling_rate, config.audio_vocab_size) or codec.num_quantizers < config.n_vq:
-        raise CheckpointError(
-            f"the codec belongs to another model: it has {codec.num_quantizers} codebooks of {codec.codebook_size} "
-            f"at {codec.sampling_rate} Hz, the speech model writes {config.n_vq} of {config.audio_vocab_size} at "
-            f"{config.sampling_rate} Hz."
-        )
 
 
 def _codec_facts(config: CodecConfig, where: str) -> CodecFacts:

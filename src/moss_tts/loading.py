@@ -214,7 +214,7 @@ class LazyCodec:
         """
         if self._codec is None:
             codec = self._load()
-            _check_fits(codec.config, self._config)
+            check_codec_fits(codec.config, self._config)
             self._codec = codec
         return self._codec
 
@@ -247,7 +247,7 @@ class LazyCodec:
             ) from error
 
 
-def _check_fits(codec: CodecConfig, config: MossConfig) -> None:
+def check_codec_fits(codec: CodecConfig, config: MossConfig) -> None:
     """Refuse a codec that reads the model's codes otherwise than the model was trained with."""
     wanted = (config.sampling_rate, config.audio_vocab_size)
     if (codec.sampling_rate, codec.codebook_size) != wanted or codec.num_quantizers < config.n_vq:

@@ -122,12 +122,12 @@ class CodecConfig:
             ConfigError: unknown keys, an unsupported option, or sizes that contradict each other.
         """
         where = "codec config"
-        reject_unknown(raw, KNOWN_KEYS | RUNTIME_KEYS, where)
         if raw.get("model_type", "moss-audio-tokenizer") not in MODEL_TYPES:
             raise ConfigError(
                 f"codec config: model_type {raw['model_type']!r} is not a codec of this family; "
                 f"known: {', '.join(sorted(MODEL_TYPES))}."
             )
+        reject_unknown(raw, KNOWN_KEYS | RUNTIME_KEYS, where)
         version = 2 if {"number_channels", "channels_numbers"} & set(raw) else 1
         raw = {**raw, **{key: raw[alias] for key, alias in ALIASES.items() if key not in raw and alias in raw}}
         channels = integer(raw, "number_channels", where, default=1, least=1)
