@@ -15,7 +15,8 @@ from moss_tts.checkpoint import read_weights
 from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig
 from moss_tts.loading import load_architecture, load_config
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
-from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowRequest, run as run_rows
+from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowRequest
+from moss_tts.rows import run as run_rows
 from moss_tts.sampling import ChannelSampling, RowSampling, Sampling, seen_in
 
 TOLERANCE = 1e-4

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from codec_golden import check_codec_golden
 from golden_models import check_batch, check_greedy, check_prompt_logits, check_uncached
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_models import golden, left_padded, load
 
+from golden_models import golden, left_padded, load
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.rows import RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
