@@ -273,7 +273,7 @@ def inspect(
 @app.command()
 def demo_checkpoint(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Written anew; must not hold anything yet.")],
-    architecture: Annotated[str, typer.Option(help="delay or local.")] = "delay",
+    architecture: Annotated[str, typer.Option(help="delay, local or local_v1_5.")] = "delay",
     seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
 ) -> None:
     """Write a tiny checkpoint with random weights: complete, quick, and it speaks noise."""

@@ -46,7 +46,7 @@ CONTROL_TOKENS = {
 FIRST_CONTROL_ID = 257
 VOCABULARY = 272
 
-# What an architecture's config.json has beside the common keys.
+# What an architecture's config.json has beside the common keys, or, where None, does not have.
 ARCHITECTURE_KEYS: Mapping[str, Raw] = {
     "delay": {},
     "local": {
@@ -54,6 +54,22 @@ ARCHITECTURE_KEYS: Mapping[str, Raw] = {
         "local_hidden_size": 32,
         "local_ffn_hidden_size": 64,
         "additional_mlp_ffn_hidden_size": 48,
+    },
+    "local_v1_5": {
+        "architectures": ["MossTTSLocalModel"],
+        "model_type": "moss_tts_local",
+        "sampling_rate": 48000,
+        "gpt2_config": {
+            "n_embd": WIDTH,
+            "n_head": 4,
+            "n_layer": 1,
+            "n_inner": 2 * WIDTH,
+            "activation_function": "silu",
+            "layer_norm_epsilon": 1e-6,
+            "position_embedding_type": "rope",
+        },
+        "local_text_head_mode": "binary",
+        "audio_assistant_delay_slot_token_id": None,
     },
 }
 
@@ -63,7 +79,7 @@ def write_demo_checkpoint(directory: Path, architecture: str = "delay", seed: in
 
     Args:
         directory: created; must not exist or be empty.
-        architecture: "delay" or "local".
+        architecture: "delay", "local" or "local_v1_5" (with a stereo codec at 48 kHz).
         seed: of the weights; the same seed gives the same files.
 
     Raises:
@@ -77,7 +93,8 @@ def write_demo_checkpoint(directory: Path, architecture: str = "delay", seed: in
     raw, rng = model_config(architecture), np.random.default_rng(seed)
     config = parse_config(raw)
     _write(directory, raw, _model_weights(config, rng))
-    _write(directory / CODEC_DIRECTORY, codec_config(), _codec_weights(rng))
+    codec = codec_config(config.sampling_rate)
+    _write(directory / CODEC_DIRECTORY, codec, _codec_weights(codec, rng))
     write_tokenizer(directory, config)
     (directory / "NOTE.txt").write_text(f"{NOTE}.\n")
     return directory
@@ -95,7 +112,7 @@ def _write(directory: Path, raw: Raw, weights: Weights) -> None:
 def model_config(architecture: str) -> Raw:
     """config.json of the speech model, as upstream writes it."""
     ids = {name: FIRST_CONTROL_ID + index for index, name in enumerate(CONTROL_TOKENS)}
-    return {
+    raw = {
         "architectures": ["MossTTSDelayModel"],
         "model_type": "moss_tts_delay",
         "language_config": {
@@ -118,20 +135,28 @@ def model_config(architecture: str) -> Raw:
         **ids,
         **ARCHITECTURE_KEYS[architecture],
     }
+    return {key: value for key, value in raw.items() if value is not None}
 
 
-def codec_config() -> Raw:
-    """config.json of the codec: v1's stages and rates, one narrow layer each."""
-    encoder = [_patch(240), _stage(240, 16), _patch(2), _stage(32, 16), _patch(2), _stage(32, 24), _patch(2)]
-    decoder = [_patch(2), _stage(24, 32), _patch(2), _stage(16, 32), _patch(2), _stage(16, 240), _patch(240)]
+def codec_config(sampling_rate: int = 24000) -> Raw:
+    """config.json of the codec: stages and rates of v1, or of v2 (stereo) at 48 kHz; one narrow layer each."""
+    stereo = {"number_channels": 2, "enable_channel_interleave": True} if sampling_rate == 48000 else {}
+    # Between stages v1 halves the rate three times, v2 five times.
+    steps = 5 if stereo else 3
+    encoder, decoder = [_patch(240), _stage(240, 16)], [_stage(16, 240), _patch(240)]
+    for _ in range(steps - 2):
+        encoder += [_patch(2), _stage(32, 16)]
+        decoder = [_stage(16, 32), _patch(2), *decoder]
+    encoder += [_patch(2), _stage(32, 24), _patch(2), _stage(48, 48)]
+    decoder = [_stage(48, 48), _patch(2), _stage(24, 32), _patch(2), *decoder]
     return {
         "architectures": ["MossAudioTokenizerModel"],
         "model_type": "moss-audio-tokenizer",
-        "sampling_rate": 24000,
-        "downsample_rate": 1920,
+        "sampling_rate": sampling_rate,
+        "downsample_rate": sampling_rate * 2 // 25,
         "causal_transformer_context_duration": 10.0,
-        "encoder_kwargs": [*encoder, _stage(48, 48)],
-        "decoder_kwargs": [_stage(48, 48), *decoder],
+        "encoder_kwargs": encoder,
+        "decoder_kwargs": decoder,
         "quantizer_type": "rlfq",
         "quantizer_kwargs": {
             "quantizer_type": "rlfq",
@@ -142,6 +167,7 @@ def codec_config() -> Raw:
             "codebook_size": CODEBOOK,
             "codebook_dim": 8,
         },
+        **stereo,
     }
 
 
@@ -179,8 +205,8 @@ def _model_weights(config: MossConfig, rng: np.random.Generator) -> Weights:
     return weights
 
 
-def _codec_weights(rng: np.random.Generator) -> Weights:
-    config = CodecConfig.from_dict(codec_config())
+def _codec_weights(raw: Raw, rng: np.random.Generator) -> Weights:
+    config = CodecConfig.from_dict(raw)
     weights = _random(codec_shapes(config), rng)
     last = len(config.decoder) - 2
     # Noise at a bearable level, about -22 dB.
@@ -188,7 +214,7 @@ def _codec_weights(rng: np.random.Generator) -> Weights:
     return weights
 
 
-EMBEDDING = re.compile(r"\b(embed_tokens|emb_ext|embedding_list|codebook)\.")
+EMBEDDING = re.compile(r"\b(embed_tokens|emb_ext|embedding_list|audio_embeddings|codebook)\.")
 
 
 def _random(shapes: Shapes, rng: np.random.Generator) -> Weights:
@@ -218,7 +244,7 @@ STEADY_ADAPTERS = ("speech_embedding_to_local_mlp.", "local_to_speech_embedding_
 def _steer(weights: Weights, config: MossConfig) -> None:
     """Let coordinate 0 pass all layers unharmed, and make it decide what the text channel says."""
     for name, weight in weights.items():
-        if name.endswith(("o_proj.weight", "down_proj.weight")):
+        if name.endswith(("o_proj.weight", "c_proj.weight", "down_proj.weight", "fc_out.weight")):
             weight *= SENSITIVITY if name.endswith("o_proj.weight") else 1.0
             weight[0] = 0.0
         if name.startswith(STEADY_ADAPTERS):
@@ -228,6 +254,11 @@ def _steer(weights: Weights, config: MossConfig) -> None:
             weight *= SENSITIVITY
             weight[:, 0] = 0.0
     weights[_text_embedding(weights)][:, 0] = STEADY
+    if (head := weights.get("local_text_lm_head.weight")) is not None:
+        # Two rows: another frame, and the end.
+        head[:] = 0.0
+        head[0, 0] = STEADY_GAIN
+        return
     ends = {config.audio_end_token_id}
     if isinstance(config, DelayConfig):
         ends.add(config.audio_assistant_delay_slot_token_id)
