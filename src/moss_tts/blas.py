@@ -17,6 +17,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from moss_tts import thin_products
+
 SWITCH = "MOSS_TTS_OPENBLAS"
 
 
@@ -34,10 +36,11 @@ def preload() -> str:
     if library is None:
         return "not installed (pip install 'moss-tts-mlx[cpu]')"
     try:
+        thin = thin_products.preload(ctypes.CDLL(str(library)))
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
         return f"could not be loaded: {error} (Debian and Ubuntu: apt install libgfortran5)"
-    return f"in use ({library})"
+    return f"in use ({library}; {thin})"
 
 
 def _has_cuda_build() -> bool:
