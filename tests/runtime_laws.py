@@ -123,7 +123,9 @@ def check_seeds(model: Model) -> None:
     first, again, other = speak(model, seed=5), speak(model, seed=5), speak(model, seed=6)
     np.testing.assert_array_equal(first.audio, again.audio)
     assert not np.array_equal(first.audio, other.audio)
-    assert not np.array_equal(speak(model, seed=None).audio, speak(model, seed=None).audio)
+    # Greedy text, so that no unlucky seed ends before its first frame.
+    drawn = [speak(model, seed=None, text_temperature=0.0).audio for _ in range(2)]
+    assert not np.array_equal(*drawn)
 
 
 def check_greedy(model: Model) -> None:

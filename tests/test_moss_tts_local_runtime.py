@@ -124,6 +124,14 @@ def test_v1_5_counts_generated_frames_only(models):
     assert not np.array_equal(free[1:4], penalised[1:4])
 
 
+def test_a_penalty_on_greedy_codes_is_v1_5s_alone(models):
+    """Upstream's v1.0 skips all processing of greedy channels."""
+    for name, heeds in (("local", False), ("local_v1_5", True)):
+        options = {"temperature": 0.0, "text_temperature": 0.0, "max_tokens": 8}
+        free, penalised = (codes_of(models[name], audio_repetition_penalty=p, **options) for p in (1.0, 50.0))
+        assert np.array_equal(free, penalised) != heeds, name
+
+
 # ------------------------------------------------------------------------------------------------- checkpoints
 
 
