@@ -217,16 +217,24 @@ def architecture_of(raw: Raw, weights: Weights) -> Architecture[Any, Any]:
 
 
 def prompt_rows(config: MossConfig, text_rows: int = 64, frames: int = 40, seed: int = 0) -> np.ndarray:
-    """A prompt (T, 1 + Q): words, a reference of `frames` frames, words, and the start of speech."""
+    """A prompt (T, 1 + Q): words, a reference of `frames` frames, words, and Q rows of speech that go on.
+
+    With those every codebook of the delay pattern is open from the first row that is made.
+    """
     rng = np.random.default_rng(seed)
-    rows = np.full((text_rows + frames, 1 + config.n_vq), config.audio_pad_code, dtype=np.int32)
+    rows = np.full((text_rows + frames + config.n_vq, 1 + config.n_vq), config.audio_pad_code, dtype=np.int32)
     words = min(config.pad_token_id, config.vocab_size) - 1
     rows[:, 0] = rng.integers(0, words, len(rows))
+    start = len(rows) - config.n_vq
     reference = slice(text_rows // 2, text_rows // 2 + frames)
-    rows[reference, 0] = config.audio_user_slot_token_id
-    rows[reference, 1:] = rng.integers(0, config.audio_vocab_size, (frames, config.n_vq))
-    rows[0, 0] = rows[-4, 0] = config.im_start_token_id
-    rows[-1, 0] = config.audio_start_token_id
+    for span, slot in (
+        (reference, config.audio_user_slot_token_id),
+        (slice(start, None), config.audio_assistant_gen_slot_token_id),
+    ):
+        rows[span, 0] = slot
+        rows[span, 1:] = rng.integers(0, config.audio_vocab_size, rows[span, 1:].shape)
+    rows[0, 0] = rows[start - 4, 0] = config.im_start_token_id
+    rows[start - 1, 0] = config.audio_start_token_id
     return rows
 
 

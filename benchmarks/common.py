@@ -1,0 +1,214 @@
+"""What the benchmarks share: timed runs, what a step costs, what the machine can read, tables and the last line."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+# isort: off
+from synthetic import repeated
+
+# isort: on
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_flatten
+from rich.console import Console
+from rich.table import Table
+
+from moss_tts.architectures import Architecture
+from moss_tts.config import DelayConfig, LocalConfig
+from moss_tts.rows import RowBatch, RowRequest, run
+from moss_tts.sampling import ChannelSampling, Sampling
+
+GREEDY = ChannelSampling(0.0, 1.0, 50)
+SAMPLED = ChannelSampling(1.7, 0.8, 25)
+
+
+def new_batch(
+    architecture: Architecture[Any, Any], prompt: np.ndarray, count: int, audio: ChannelSampling = GREEDY
+) -> RowBatch:
+    """A batch of `count` requests that never end, its prompt read."""
+    requests = [RowRequest(Sampling(GREEDY, audio), seed, max_frames=10**6) for seed in range(count)]
+    return architecture.batch(repeated(prompt, count), requests, architecture.config.n_vq)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One timed run.
+
+    Attributes:
+        prefill: seconds until the prompt was read.
+        frames: seconds of each frame after the first.
+        rows: (N, B, 1 + Q) what was made.
+    """
+
+    prefill: float
+    frames: list[float]
+    rows: np.ndarray
+
+    @property
+    def median(self) -> float:
+        """Seconds per frame."""
+        return statistics.median(self.frames)
+
+
+def timed_run(architecture: Architecture[Any, Any], prompt: np.ndarray, count: int, steps: int, **options: Any) -> Run:
+    """Make `steps` rows of `count` requests."""
+    start = time.perf_counter()
+    batch = new_batch(architecture, prompt, count, **options)
+    mx.eval(batch._hidden)
+    prefill = time.perf_counter() - start
+    stamps, rows = [], []
+    for row, _ in zip(run(batch), range(steps), strict=False):
+        stamps.append(time.perf_counter())
+        rows.append(row)
+    return Run(prefill, list(np.diff(stamps)), np.stack(rows))
+
+
+# ------------------------------------------------------------------------------------- what a step costs
+
+
+def primitives_of_step(batch: RowBatch) -> int:
+    """Primitives in the graph of one step; the step is issued as usual afterwards."""
+    issued: list[tuple[Any, ...]] = []
+    mx.synchronize()
+    with patch.object(mx, "async_eval", lambda *arrays: issued.append(arrays)):
+        batch.step()
+    with tempfile.TemporaryDirectory() as directory:
+        dot = Path(directory) / "step.dot"
+        mx.export_to_dot(str(dot), *[array for arrays in issued for array in arrays])
+        count = len(re.findall(r"shape=rectangle", dot.read_text()))
+    mx.eval([list(arrays) for arrays in issued])
+    return count
+
+
+class HostReads:
+    """Counts how often the host waits: reads of results of an evaluation that none was read of before.
+
+    Evaluations of a stream finish in the order they were issued, so a result of an older one than the last that
+    was read is there already, and reading it is no wait.
+    """
+
+    def __init__(self) -> None:
+        self.waits = 0
+        self._issued, self._finished = 0, 0
+        # Arrays are kept, so that an id stays theirs.
+        self._known: dict[int, tuple[int, mx.array]] = {}
+
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Count as long as this is open."""
+        reads = [(np, "array"), (np, "asarray"), (mx, "eval"), (mx.array, "item"), (mx.array, "tolist")]
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(mx, "async_eval", self._issuing(mx.async_eval)))
+            for owner, name in reads:
+                stack.enter_context(patch.object(owner, name, self._reading(getattr(owner, name))))
+            yield
+
+    def _issuing(self, issue: Callable[..., None]) -> Callable[..., None]:
+        def wrapper(*arrays: mx.array) -> None:
+            self._issued += 1
+            self._known |= {id(array): (self._issued, array) for array in arrays}
+            issue(*arrays)
+
+        return wrapper
+
+    def _reading(self, read: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **options: Any) -> Any:
+            if args and isinstance(args[0], mx.array):
+                of, _ = self._known.get(id(args[0]), (self._issued, None))
+                self.waits += of > self._finished
+                self._finished = max(self._finished, of)
+            return read(*args, **options)
+
+        return wrapper
+
+
+def syncs_per_frame(batch: RowBatch, steps: int = 8) -> float:
+    """How often the host waits for the device in the loop that makes rows."""
+    rows, reads = run(batch), HostReads()
+    with reads.counting():
+        for _ in range(3):
+            next(rows)
+        before = reads.waits
+        for _ in range(steps):
+            next(rows)
+    return (reads.waits - before) / steps
+
+
+def bytes_per_frame(architecture: Architecture[Any, Any]) -> int:
+    """Bytes of weights that one step has to read, from the shapes: each weight once for every product with it."""
+    network, config = architecture.network, architecture.config
+    sizes = {name: array.nbytes for name, array in tree_flatten(network.parameters())}
+
+    def of(*prefixes: str) -> int:
+        return sum(size for name, size in sizes.items() if name.startswith(prefixes))
+
+    row = network.text_embedding.weight.nbytes // config.vocab_size
+    embedded = row * (1 + config.n_vq)
+    if isinstance(config, DelayConfig):
+        return of("backbone.", "audio_head.") + 2 * row + embedded
+    if isinstance(config, LocalConfig):
+        steps = (1 + config.n_vq) * of("local_transformer.", "speech_embedding_to_local_mlp.")
+        heads = of("local_to_speech_embedding_mlps.", "layer_norm_before_lm_heads.", "lm_heads.") - of("lm_heads.0.")
+        return of("backbone.") + steps + heads + 2 * row + 2 * embedded
+    depth = config.n_vq * of("local_transformer.")
+    return of("backbone.", "local_text_lm_head.", "audio_embedding.") + depth + 2 * embedded
+
+
+# ------------------------------------------------------------------------------- what the machine can read
+
+
+def read_bandwidth(megabytes: int = 512, repeats: int = 5) -> dict[str, float]:
+    """Bytes per second that mlx (a matrix times a vector) and numpy (sums in every core) read, best of several."""
+    width = 4096
+    matrix = np.ones((megabytes * 2**20 // 4 // width, width), np.float32)
+    weight, x = mx.array(matrix), mx.ones((1, width))
+    mx.eval(weight, x)
+    parts = np.array_split(matrix, os.cpu_count() or 1)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        seconds = {
+            "mlx": best_of(repeats, lambda: mx.eval(x @ weight.T)),
+            "numpy": best_of(repeats, lambda: list(pool.map(lambda part: float(part.max()), parts))),
+        }
+    return {name: matrix.nbytes / value for name, value in seconds.items()}
+
+
+def best_of(repeats: int, action: Callable[[], object]) -> float:
+    """Seconds of the fastest run: what else the machine does can only add to it."""
+    action()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+# ----------------------------------------------------------------------------------------------- reporting
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on the terminal, plain text elsewhere."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row])
+    Console(width=None if os.isatty(1) else 160).print(table)
+
+
+def print_last_line(results: dict[str, Any]) -> None:
+    """One line of JSON, the last one."""
+    print(json.dumps(results, default=float), flush=True)
