@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 
@@ -62,7 +63,7 @@ def answer(model: peer.Model, stamps: list[float], request: dict) -> dict:
     prompt = mx.array([request["prompt"]], dtype=mx.int32)
     greedy = {"text_temperature": 0.0, "audio_temperature": 0.0, "audio_repetition_penalty": 1.0}
     [(_, rows)] = generate(prompt, max_new_tokens=request["frames"], **greedy)
-    seconds = [after - before for before, after in zip(stamps[1:], stamps[2:], strict=False)]
+    seconds = [after - before for before, after in pairwise(stamps[1:])]
     return {"seconds": seconds, "rows": rows[-request["frames"] :].tolist()}
 
 

@@ -1,0 +1,76 @@
+"""The benchmarks run at tiny sizes and end with the line of JSON that others read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import codec as codec_benchmark
+import common
+import decode
+import synthetic
+
+
+@pytest.fixture(scope="module", params=synthetic.ARCHITECTURE_NAMES)
+def architecture(request):
+    raw = synthetic.raw_config(request.param, synthetic.SIZES["tiny"])
+    return synthetic.architecture_of(raw, synthetic.speech_weights(raw))
+
+
+def test_synthetic_models_never_stop_and_batches_are_singles(architecture) -> None:
+    prompt = synthetic.prompt_rows(architecture.config)
+    alone = common.timed_run(architecture, prompt, 1, 12).rows
+    together = common.timed_run(architecture, prompt, 3, 12).rows
+    assert (alone[..., 0] == architecture.config.audio_assistant_gen_slot_token_id).all()
+    np.testing.assert_array_equal(np.repeat(alone, 3, axis=1), together)
+
+
+def test_at_most_one_sync_per_frame(architecture) -> None:
+    prompt = synthetic.prompt_rows(architecture.config)
+    assert common.syncs_per_frame(common.new_batch(architecture, prompt, 2)) <= 1
+
+
+def test_a_read_in_the_loop_is_counted_as_a_sync() -> None:
+    reads = common.HostReads()
+    with reads.counting():
+        for _ in range(3):
+            value = mx.ones(3) * 2
+            mx.async_eval(value)
+            np.array(value)
+            np.array(value)
+            (value + 1).sum().item()
+    assert reads.waits == 3
+
+
+def test_the_floor_counts_every_weight_that_a_step_reads() -> None:
+    size = synthetic.SIZES["tiny"]
+    raw = synthetic.raw_config("delay", size)
+    weights = synthetic.speech_weights(raw)
+    layers = sum(w.nbytes for name, w in weights.items() if ".layers." in name or name.endswith("model.norm.weight"))
+    heads = size.n_vq * (size.codebook + 1) * size.width * 4
+    rows = (2 + 1 + size.n_vq) * size.width * 4
+    assert common.bytes_per_frame(synthetic.architecture_of(raw, weights)) == layers + heads + rows
+
+
+def test_decode_ends_with_its_line(capsys) -> None:
+    decode.main("--size tiny --architecture delay --batch 1 2 --frames 4 --probe-megabytes 1".split())
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    for case in ("tiny/delay/1", "tiny/delay/2"):
+        assert last[case]["syncs_per_frame"] <= 1
+        assert last[case]["floor_fraction"] > 0
+        assert last[case]["primitives_per_frame"] > 0
+
+
+def test_codec_ends_with_its_line(capsys, monkeypatch) -> None:
+    monkeypatch.delenv("MOSS_TTS_PEER_PYTHON", raising=False)
+    codec_benchmark.main("--scale 32 --minutes 1 --live-chunks 4".split())
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert len(last["minutes"]) == 1
+    assert last["live_ms"] > 0
