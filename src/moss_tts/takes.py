@@ -16,6 +16,7 @@ import mlx.core as mx
 
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.frames import FinishReason
+from moss_tts.memory import release_memory
 from moss_tts.speech import SpeechChunk, SpeechEngine, SpeechJob, Voice, speak_one
 
 # What can go wrong with one segment and right with the next seed; MLX raises RuntimeError.
@@ -82,7 +83,7 @@ def _attempt(take: Take, engine: MakeEngine, job: MakeJob) -> Generator[SpeechCh
     try:
         yield from speak_one(engine(1), job(take.index, take.retries))
     finally:
-        mx.clear_cache()
+        release_memory()
 
 
 def _try(attempt: Generator[SpeechChunk, None, None]) -> list[SpeechChunk] | None:
@@ -106,7 +107,7 @@ def side_by_side(
     try:
         for index in segments:
             yield stage.take(index)
-            mx.clear_cache()
+            release_memory()
     finally:
         stage.clear()
 
