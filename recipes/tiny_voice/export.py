@@ -26,13 +26,19 @@ def half(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
+def write_weights(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A safetensors file that everyone may read; safetensors itself makes it private."""
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)
+
+
 def write_json(path: Path, value: dict) -> None:
     path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def export_codec(codec: Codec, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(half(codec), folder / "model.safetensors", metadata={"format": "pt"})
+    write_weights(folder / "model.safetensors", half(codec))
     write_json(folder / "config.json", codec.config)
 
 
@@ -41,7 +47,7 @@ def export_model(model: LocalModel, tokenizer: Tokenizer, folder: Path) -> None:
     tensors = half(model)
     # Upstream's backbone has a text embedding that nothing reads; as zeros it costs nothing once compressed.
     tensors[UNUSED] = torch.zeros_like(tensors["model.embedding_list.0.weight"])
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_weights(folder / "model.safetensors", tensors)
     write_json(folder / "config.json", model.config)
     write_json(folder / "generation_config.json", {**GENERATION, "pad_token_id": model.config["pad_token_id"]})
     save_tokenizer(tokenizer, folder)
