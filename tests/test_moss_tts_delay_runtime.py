@@ -12,18 +12,23 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from mlx.utils import tree_flatten
 
 import moss_tts
 from moss_tts import frames as frame_readers
 from moss_tts import loading
+from moss_tts.config import ID_DEFAULTS, DelayConfig
 from moss_tts.errors import CheckpointError, CodecNotFoundError, ConfigError, RequestError
 from moss_tts.loading import DEFAULT_CODEC, CheckpointSource, LazyCodec
 from moss_tts.model import Model
 from moss_tts.processor import build_user_message
+from moss_tts.result import clock
 from moss_tts.rows import Prompts, RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
 from runtime_laws import LAWS, TEXT, close, reference, slow_audio, slow_frames, speak, talkative
+from tokenizer import write_tokenizer as write_real_tokenizer
 
 Weights = dict[str, mx.array]
 
@@ -37,6 +42,20 @@ def codes_of(model: Model, segment: int = 0, **options: Any) -> np.ndarray:
     """Codes (F, Q) of one audio segment of a request."""
     parts = [part for part in slow_frames(model, **options) if part.segment == segment and not part.context]
     return np.concatenate([part.codes for part in parts])
+
+
+@given(st.integers(0, 360_000_000))
+def test_durations_are_rounded_once(milliseconds):
+    """No 60.000 seconds, and nothing lost on the way to hours."""
+    hours, minutes, seconds = clock(milliseconds / 1000).split(":")
+    assert (int(hours) * 60 + int(minutes)) * 60_000 + round(float(seconds) * 1000) == milliseconds
+    assert int(minutes) < 60
+    assert float(seconds) < 60
+    assert len(seconds) == 6
+
+
+def test_a_duration_just_below_an_hour_is_an_hour():
+    assert clock(3599.9996) == "01:00:00.000"
 
 
 # ------------------------------------------------------------------------------------------------- budgets
@@ -351,3 +370,44 @@ def test_a_checkpoint_in_bfloat16_speaks(copied):
         result = speak(moss_tts.load(directory, dtype=dtype), max_tokens=4)
         assert result.audio.dtype == np.float32
         assert np.isfinite(result.audio).all()
+
+
+# ------------------------------------------------------------------------------------------ the real tokenizer
+
+
+def with_real_tokenizer(directory: Path) -> Path:
+    """The demo checkpoint under the released vocabulary: Qwen3's tokenizer, MOSS's ids, a row for every token."""
+    raw = json.loads((directory / "config.json").read_text())
+    ids = {raw.pop(name): default for name, default in (ID_DEFAULTS | DelayConfig.id_defaults).items()}
+    vocabulary = raw["language_config"]["vocab_size"] = 155_648
+
+    def spread(weights: Weights, _: dict[str, Any]) -> None:
+        sources = np.arange(vocabulary) % min(ids)
+        sources[list(ids.values())] = list(ids)
+        head = np.zeros((vocabulary, weights["lm_heads.0.weight"].shape[1]), np.float32)
+        head[list(ids.values())] = np.array(weights["lm_heads.0.weight"])[list(ids)]
+        weights["lm_heads.0.weight"] = mx.array(head)
+        embedding = "language_model.embed_tokens.weight"
+        weights[embedding] = weights[embedding][mx.array(sources)]
+
+    (directory / "config.json").write_text(json.dumps(raw))
+    write_real_tokenizer(directory)
+    return rewritten(directory, spread)
+
+
+def test_the_real_tokenizer_drives_a_request(copied):
+    """Directory in, audio out, with Qwen3's 151 669 tokens and upstream's control ids."""
+    model = moss_tts.load(with_real_tokenizer(copied("delay")))
+    assert model.config.audio_start_token_id == 151652
+    options = {
+        "text": "早上好. <|im_end|> Bonjour [pause 0.5s] à tous !",
+        "reference": reference(model, 6),
+        "max_tokens": 6,
+    }
+    close(speak(model, **options).audio, slow_audio(model, **options))
+    ids, _ = model.processor.prepare_generation_inputs([build_user_message(text="Hello, world! <|im_end|>")])
+    text = np.array(ids)[0, :, 0].tolist()
+    assert text[:3] == [151644, 872, 198]
+    assert text[-5:] == [198, 151644, 77091, 198, 151652]
+    assert " ".join(map(str, [9707, 11, 1879, 0])) in " ".join(map(str, text))
+    assert text.count(151645) == 1
