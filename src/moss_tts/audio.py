@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import mlx.core as mx
 import numpy as np
@@ -125,8 +126,10 @@ def check_length(n_samples: int, channels: int, sample_rate: int, max_seconds: f
         raise AudioError(f"it has {channels} channels; at most {MAX_CHANNELS} are allowed")
     if n_samples > max_seconds * sample_rate:
         raise AudioError(f"it lasts {n_samples / sample_rate:.0f} s; at most {max_seconds:.0f} s are allowed")
-    if n_samples * channels > MAX_VALUES:
-        raise AudioError(f"it holds {n_samples * channels} values; at most {MAX_VALUES} are allowed")
+    # Who takes less of it has less memory to spare.
+    most = int(MAX_VALUES * min(1.0, max_seconds / MAX_SECONDS))
+    if n_samples * channels > most:
+        raise AudioError(f"it holds {n_samples * channels} values; at most {most} are allowed")
 
 
 def check_audible(samples: Samples) -> None:
@@ -228,6 +231,19 @@ def read_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS) -
                 return _read_stream(stream, max_seconds)
         except OSError as error:
             raise AudioError(f"cannot be read: {error.strerror or error}") from error
+
+
+def decode_audio(content: bytes, max_seconds: float = MAX_SECONDS) -> Waveform:
+    """Read the content of a file, as `read_audio` does; nothing on disk is looked at.
+
+    Raises:
+        AudioError: it is no audio, or longer than `max_seconds`.
+    """
+    # Unbuffered and without a name: libsndfile reads by the file's number.
+    with tempfile.TemporaryFile(buffering=0) as stream:
+        stream.write(content)
+        stream.seek(0)
+        return _read_stream(cast(FileIO, stream), max_seconds)
 
 
 def _read_stream(stream: FileIO, max_seconds: float) -> Waveform:

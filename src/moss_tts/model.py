@@ -171,13 +171,39 @@ class Model:
     def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
         return resolve_generation_request(options, self.preset, self._generation_config)
 
-    def narrator(self, options: Mapping[str, Any], *, seed: int, cancel: threading.Event | None = None) -> Narrator:
+    def request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
+        """The options of a `generate` checked and settled, for callers that run jobs themselves.
+
+        Raises:
+            RequestError: a bad option.
+        """
+        request = self._resolve_generation_request(options)
+        self.architecture.resolve_n_vq(request.n_vq_for_inference)
+        return request
+
+    def job(self, request: MossNormalizedRequest, seed: int) -> SpeechJob:
+        """A request as a SpeechEngine takes it: prompt packed, references encoded.
+
+        Raises:
+            AudioError: a reference that cannot be used.
+        """
+        return self._job(request, seed, self.architecture.resolve_n_vq(request.n_vq_for_inference), _never)
+
+    def narrator(
+        self,
+        options: Mapping[str, Any],
+        *,
+        seed: int,
+        cancel: threading.Event | None = None,
+        refit: Callable[[Studio], Studio] = lambda studio: studio,
+    ) -> Narrator:
         """A narrator of a long text, for callers that keep its segments themselves.
 
         Args:
             options: of `generate`, text among them; long_form is implied.
             seed: of the text.
             cancel: ends the segment that is being spoken.
+            refit: changes what it speaks with, for callers whose requests share an engine.
 
         Raises:
             RequestError: a bad option.
@@ -185,7 +211,7 @@ class Model:
         """
         request = self._resolve_generation_request({**options, "long_form": True})
         n_vq = self.architecture.resolve_n_vq(request.n_vq_for_inference)
-        return self._narrator(request, seed, n_vq, _never if cancel is None else cancel.is_set, None)
+        return self._narrator(request, seed, n_vq, _never if cancel is None else cancel.is_set, None, refit)
 
     def _narrator(
         self,
@@ -194,6 +220,7 @@ class Model:
         n_vq: int,
         cancelled: Callable[[], bool],
         on_segment: OnSegment | None,
+        refit: Callable[[Studio], Studio] = lambda studio: studio,
     ) -> Narrator:
         given = [*request.reference, request.prompt_audio]
         known = [reference for reference in given if reference is not None]
@@ -206,7 +233,8 @@ class Model:
             frame_rate=self.codec().config.frame_rate,
             n_vq=self.config.n_vq,
         )
-        return Narrator(replace(request, reference=tuple(references), prompt_audio=prompt), seed, studio, on_segment)
+        encoded_request = replace(request, reference=tuple(references), prompt_audio=prompt)
+        return Narrator(encoded_request, seed, refit(studio), on_segment)
 
     def _generate_long_form(
         self,

@@ -30,7 +30,7 @@ from moss_tts.long_form import (
 )
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.seams import SEAM_SECONDS, BoundaryNote, SegmentAudio, join_segments
-from moss_tts.speech import SpeechChunk, SpeechEngine, SpeechJob, merged
+from moss_tts.speech import SpeechChunk, SpeechJob, Stage, merged
 from moss_tts.takes import CUT_SHORT, Take, one_by_one, side_by_side
 
 OnSegment = Callable[[SegmentMetrics], None]
@@ -49,7 +49,7 @@ class Studio:
     """
 
     job: Callable[[MossNormalizedRequest, int], SpeechJob]
-    engine: Callable[[int], SpeechEngine]
+    engine: Callable[[int], Stage]
     sample_rate: int
     frame_rate: float
     n_vq: int

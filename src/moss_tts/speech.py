@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -107,6 +107,22 @@ class Voice:
         if self.ended is None and self.job.gone_silent(audio):
             self.ended = "silence"
         return SpeechChunk(audio, codes, self.ended, len(self.job.prompt))
+
+
+class Stage(Protocol):
+    """What speaks jobs: an engine of one's own, or a place in one that others use as well."""
+
+    def submit(self, job: SpeechJob) -> Voice:
+        """Queue a job."""
+        ...
+
+    def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+        """What became due."""
+        ...
+
+    def drop(self, voice: Voice) -> None:
+        """Forget a job, whatever its state."""
+        ...
 
 
 class SpeechEngine:
@@ -290,7 +306,7 @@ def _next_part(voice: Voice) -> Frames | None:
 
 
 def speak_all(
-    engine: SpeechEngine, jobs: Sequence[SpeechJob]
+    engine: Stage, jobs: Sequence[SpeechJob]
 ) -> Generator[tuple[int, SpeechChunk | GenerationError], None, None]:
     """(job, chunk) of all jobs as they become due, or (job, error) where one failed.
 
@@ -308,7 +324,7 @@ def speak_all(
             engine.drop(voice)
 
 
-def speak_one(engine: SpeechEngine, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
+def speak_one(engine: Stage, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
     """Chunks of one job.
 
     Raises:

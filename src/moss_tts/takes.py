@@ -17,7 +17,7 @@ import mlx.core as mx
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.frames import FinishReason
 from moss_tts.memory import release_memory
-from moss_tts.speech import SpeechChunk, SpeechEngine, SpeechJob, Voice, speak_one
+from moss_tts.speech import SpeechChunk, SpeechJob, Stage, Voice, speak_one
 
 # What can go wrong with one segment and right with the next seed; MLX raises RuntimeError.
 RETRYABLE: Final = (MossTTSError, RuntimeError)
@@ -27,7 +27,7 @@ CUT_SHORT: Final[tuple[FinishReason, ...]] = ("length", "silence")
 # Makes the job of a segment's attempt; both count from 0.
 MakeJob = Callable[[int, int], SpeechJob]
 # Makes an engine for so many jobs at a time.
-MakeEngine = Callable[[int], SpeechEngine]
+MakeEngine = Callable[[int], Stage]
 
 
 @dataclass(eq=False)
