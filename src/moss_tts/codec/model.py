@@ -10,12 +10,15 @@ codec's own rate. Letters: B streams, Q codebooks, F frames, C channels, S sampl
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
 import mlx.core as mx
+import numpy as np
 
 from moss_tts.checkpoint import read_json, read_weights
 from moss_tts.codec.config import CodecConfig
@@ -123,6 +126,11 @@ class MossAudioTokenizer:
         return cls(CodecConfig.from_dict(raw), lambda: weights, dtype)
 
     # ------------------------------------------------------------------------------------------- weights
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells codecs apart whose codes mean different things: a hash of their codebooks."""
+        return hashlib.sha256(np.array(self._quantizer.codebooks).tobytes()).hexdigest()[:16]
 
     @property
     def encoder_loaded(self) -> bool:

@@ -1,0 +1,167 @@
+"""Registered voices: whole or not there, the same audio as their recording, names that lead nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moss_tts import cli
+from moss_tts.errors import AudioError, CheckpointError, RequestError
+from moss_tts.voices import Voices, check_name, default_directory, spoken_by
+
+
+@pytest.fixture
+def recording(tmp_path) -> Path:
+    noise = 0.1 * np.random.default_rng(0).standard_normal(24000)
+    soundfile.write(tmp_path / "alice.wav", noise, 24000, subtype="PCM_16")
+    return tmp_path / "alice.wav"
+
+
+@pytest.fixture
+def voices(tmp_path) -> Voices:
+    return Voices(tmp_path / "voices")
+
+
+def test_a_voice_speaks_as_its_recording_does(model, voices, recording):
+    voice = voices.add("alice", recording, transcript="Hi.")
+    expected = next(model.generate("Hello.", ref_audio=recording, seed=1, max_tokens=8))
+    for options in (voice.options(), voice.options(model), voices["alice"].options(model)):
+        np.testing.assert_array_equal(
+            next(model.generate("Hello.", **options, seed=1, max_tokens=8)).audio, expected.audio
+        )
+
+
+def test_a_continuation_gets_the_transcript(delay_model, voices, recording):
+    voice = voices.add("alice", recording, transcript="It was dry.")
+    options = voice.options(delay_model, mode="continuation")
+    spoken = next(delay_model.generate("It rained.", mode="continuation", **options, seed=1, max_tokens=8))
+    given = {"ref_audio": recording, "ref_text": "It was dry."}
+    expected = next(delay_model.generate("It rained.", mode="continuation", **given, seed=1, max_tokens=8))
+    np.testing.assert_array_equal(spoken.audio, expected.audio)
+
+
+def test_what_was_generated_becomes_a_voice_of_a_dialogue(delay_model, voices):
+    designed = next(delay_model.generate("I am old.", instruction="An old man", seed=3))
+    voices.add("old", (designed.audio, designed.sample_rate), transcript="I am old.", description="An old man")
+    speakers = {"S1": voices["old"].speaker(delay_model), "S2": None}
+    assert next(delay_model.generate("[S1] Hello!", dialogue_speakers=speakers, seed=1, max_tokens=8)).samples
+
+
+def test_codes_are_made_once_for_each_codec(models, voices, recording, monkeypatch):
+    voice = voices.add("alice", recording, model=models["delay"])
+    monkeypatch.setattr(models["delay"].processor, "encode_audio", lambda _: pytest.fail("encoded again"))
+    first = voice.codes(models["delay"])
+    np.testing.assert_array_equal(first, voice.codes(models["delay"]))
+    assert voice.codes(models["local_v1_5"]).shape[1] == models["local_v1_5"].config.n_vq
+    assert len(list(voice.directory.glob("codes-*.safetensors"))) == 2
+
+
+def test_a_recording_of_16_bits_is_kept_exactly(voices, recording):
+    added = voices.add("alice", recording)
+    np.testing.assert_array_equal(*[soundfile.read(file, dtype="int16")[0] for file in (recording, added.sample)])
+    assert added.record.seconds == 1.0
+    assert added.record.created.endswith("+00:00")
+
+
+def test_voices_come_and_go(voices, recording):
+    assert list(voices) == []
+    for name in ("bob", "alice"):
+        voices.add(name, recording, description=name.title())
+    assert [voice.name for voice in voices] == ["alice", "bob"]
+    with pytest.raises(RequestError, match="already"):
+        voices.add("bob", recording)
+    assert voices.add("bob", recording, transcript="New.", replace=True).record.transcript == "New."
+    voices.remove("alice")
+    assert [voice.name for voice in voices] == ["bob"]
+    with pytest.raises(RequestError, match="no voice 'alice'; there are: bob"):
+        voices["alice"]
+    assert sorted(os.listdir(voices.directory)) == ["bob"]
+
+
+def test_what_fails_leaves_nothing(voices, delay_model, tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(24000), 24000)
+    soundfile.write(tmp_path / "blip.wav", 0.1 * np.ones(20), 24000)
+    with pytest.raises(AudioError, match="silent"):
+        voices.add("alice", tmp_path / "silence.wav")
+    with pytest.raises(AudioError, match="one frame"):
+        voices.add("alice", tmp_path / "blip.wav", model=delay_model)
+    with pytest.raises(AudioError, match="not finite"):
+        voices.add("alice", (np.full(24000, np.nan, np.float32), 24000))
+    assert not voices.directory.exists() or os.listdir(voices.directory) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "default", "..", "../alice", "a/b", "a\\b", "Alice", "-a", "a.b", "a\0", "a\n", "é", "a" * 65, ".tmp", "C:"],
+)
+def test_names_that_are_none(voices, recording, name):
+    with pytest.raises(RequestError, match="name of a voice"):
+        voices.add(name, recording)
+    assert name not in voices
+
+
+@given(st.text(max_size=80))
+def test_no_name_leads_out_of_the_directory(name):
+    try:
+        check_name(name)
+    except RequestError:
+        return
+    assert (Path("/voices") / name).resolve().parent == Path("/voices")
+
+
+def test_a_broken_voice_says_so(voices, recording, delay_model):
+    voice = voices.add("alice", recording, model=delay_model)
+    [codes] = voice.directory.glob("codes-*")
+    codes.write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="made again"):
+        voice.codes(delay_model)
+    (voice.directory / "voice.json").write_text(json.dumps({"name": "alice"}))
+    with pytest.raises(CheckpointError, match="'alice' is broken"):
+        list(voices)
+
+
+def test_where_voices_are(monkeypatch, tmp_path):
+    monkeypatch.delenv("MOSS_TTS_VOICES", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    assert default_directory() == tmp_path / "moss-tts" / "voices"
+    monkeypatch.setenv("MOSS_TTS_VOICES", str(tmp_path / "mine"))
+    assert Voices().directory == tmp_path / "mine"
+
+
+def test_a_command_has_one_voice(monkeypatch, voices, recording):
+    monkeypatch.setenv("MOSS_TTS_VOICES", str(voices.directory))
+    voices.add("alice", recording, transcript="Hi.")
+    assert spoken_by({"voice": None, "seed": 1}) == {"seed": 1}
+    assert spoken_by({"voice": "alice", "seed": 1}) == {"seed": 1, "ref_audio": [voices["alice"].sample]}
+    with pytest.raises(RequestError, match="cannot go together with ref_text"):
+        spoken_by({"voice": "alice", "ref_text": "Hi."})
+
+
+def test_the_command_line(monkeypatch, tmp_path, recording, checkpoints, delay_model, capsys):
+    monkeypatch.setenv("MOSS_TTS_VOICES", str(tmp_path / "voices"))
+
+    def run(*arguments: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as exit_:
+            cli.main([str(argument) for argument in arguments])
+        streams = capsys.readouterr()
+        return int(exit_.value.code), streams.out + streams.err
+
+    assert run("voices", "add", "alice", recording, "--text", "Hi there.", "-m", checkpoints["delay"])[0] == 0
+    assert "alice" in run("voices", "list")[1]
+    assert json.loads(run("voices", "list", "--json")[1])[0]["transcript"] == "Hi there."
+    spoken = ["Hello.", "-m", checkpoints["delay"], "--seed", 1, "--max-tokens", 8]
+    assert run("generate", *spoken, "--voice", "alice", "-o", tmp_path / "a.wav")[0] == 0
+    expected = next(delay_model.generate("Hello.", ref_audio=recording, seed=1, max_tokens=8)).audio
+    np.testing.assert_allclose(soundfile.read(tmp_path / "a.wav")[0], np.clip(expected, -1, 1), atol=2e-4)
+    assert run("voices", "add", "Alice", recording)[0] == 2
+    code, said = run("generate", *spoken, "--voice", "bob", "-o", tmp_path / "b.wav")
+    assert (code, "no voice 'bob'" in said) == (2, True)
+    assert run("voices", "remove", "alice")[0] == 0
+    assert run("voices", "list")[1] == ""
