@@ -27,20 +27,21 @@ LAYERS = {
     "rows": "inference_utils rows frames architectures speech result",
     "requests": "presets prompts dialogue options request references packing processor",
     "model": "loading long_form narration model demo",
-    "commands": "cli cli_read reading_command speaking live_speaking terminal __main__",
+    "commands": "cli cli_read cli_serve voices reading_command speaking live_speaking terminal __main__",
 }
 LAYER = {module: level for level, modules in enumerate(LAYERS.values()) for module in modules.split()}
 # A library of the outside -> the modules that may know of it.
 EDGES = {
-    "typer": "cli cli_read",
+    "typer": "cli cli_read cli_serve",
     "rich": "terminal live_speaking reading_command",
     "transformers": "model",
     "tokenizers": "prompts demo",
     "jinja2": "prompts",
     "huggingface_hub": "loading",
-    "safetensors": "demo references kept_segments",
+    "safetensors": "demo references kept_segments voices",
     "soxr": "audio",
-    "av": "audio m4b",
+    "av": "audio m4b server.encoders",
+    "pydantic": "server.bodies server.errors server.routes server.schema",
     "soundfile": "audio chapter_files",
 }
 WEB = {"starlette", "fastapi", "uvicorn", "aiohttp", "flask", "websockets"}

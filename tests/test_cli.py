@@ -76,6 +76,7 @@ def spoken(path: Path) -> np.ndarray:
 
 def test_every_option_of_generate_has_its_flag():
     own = {"model", "codec", "dtype", "revision", "file", "output", "play", "quiet", "speaker", "speaker_text", "help"}
+    own |= {"voice"}
     flags = {parameter.name for parameter in commands()["generate"].params}
     assert (flags - own) | {"dialogue_speakers"} == set(OPTIONS)
     assert own - {"help"} <= flags

@@ -1,4 +1,4 @@
-"""The command line `moss-tts`: generate, read, inspect, demo-checkpoint.
+"""The command line `moss-tts`: generate, read, serve, voices, inspect, demo-checkpoint.
 
 Options are declared here; what they mean is request.py's business. Everything slow to import is imported inside
 the commands, so that --help answers at once.
@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from moss_tts import cli_read
+from moss_tts import cli_read, cli_serve
 from moss_tts._version import __version__
 from moss_tts.arguments import read_conversation, read_speakers, read_text
 from moss_tts.errors import MossTTSError, RequestError
@@ -63,6 +63,7 @@ ABOUT = (
     "Does this checkpoint run here?  moss-tts inspect DIR",
     'Speak:  moss-tts generate "Hello there." --model DIR --output hello.wav',
     "Read a book:  moss-tts read book.epub --model DIR --output book.m4b",
+    "Serve other programs, and a page for people:  moss-tts serve --model DIR",
     "No checkpoint at hand? Make a tiny one that speaks noise:  moss-tts demo-checkpoint demo",
     "[bold]Exit codes[/bold]  0 done, 1 failed, 2 wrong usage, 130 interrupted",
 )
@@ -135,6 +136,7 @@ def generate(
         Path | None,
         SPEAK(help="JSON file with a list of messages, instead of text and the other prompt options.", **EXISTING),
     ] = None,
+    voice: Annotated[str | None, VOICE(metavar="NAME", help="A registered voice; see moss-tts voices --help.")] = None,
     ref_audio: Annotated[
         list[Path] | None, VOICE(metavar="FILE", help="Recording of the voice; repeat for more speakers.", **EXISTING)
     ] = None,
@@ -234,7 +236,9 @@ def generate(
     from moss_tts.live_speaking import is_live, speak_live
     from moss_tts.speaking import Source, request_options, speak_to_file
     from moss_tts.terminal import Terminal
+    from moss_tts.voices import spoken_by
 
+    given = spoken_by(given)
     given["text"] = read_text(text, file, piped=conversation is None and ambient_sound is None)
     given["conversation"] = read_conversation(conversation)
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
@@ -246,6 +250,8 @@ def generate(
 
 
 app.command(epilog="\n\n".join(cli_read.EXAMPLES))(cli_read.read)
+app.command(epilog="\n\n".join(cli_serve.SERVE_EXAMPLES))(cli_serve.serve)
+app.add_typer(cli_serve.voices_app, name="voices")
 
 
 @app.command()

@@ -38,6 +38,7 @@ def read(
     ] = None,
     dtype: Annotated[str | None, MODEL(help="float32 or bfloat16 to compute in.")] = None,
     revision: Annotated[str | None, MODEL(help="Branch, tag or commit of a hub id.")] = None,
+    voice: Annotated[str | None, VOICE(metavar="NAME", help="A registered voice; see moss-tts voices --help.")] = None,
     ref_audio: Annotated[
         list[Path] | None,
         VOICE(
@@ -112,8 +113,9 @@ def read(
     from moss_tts.reading_command import Destination, given_options, read_aloud, show_plan
     from moss_tts.speaking import Source
     from moss_tts.terminal import Terminal
+    from moss_tts.voices import spoken_by
 
-    terminal, options = Terminal(quiet), given_options(given)
+    terminal, options = Terminal(quiet), given_options(spoken_by(given))
     if plan:
         show_plan(read_book(book), options, terminal)
         return

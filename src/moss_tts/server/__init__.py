@@ -1,0 +1,1 @@
+"""An HTTP server that speaks: OpenAI's routes, voices, a page. Needs the extra `server`."""

@@ -1,0 +1,53 @@
+"""Who may come in: a bound on the requests that run and wait. The event loop's, so there are no locks."""
+
+from __future__ import annotations
+
+import math
+
+from moss_tts.server.errors import ApiError
+
+# Weight of the newest request in the average of how long one takes.
+NEWEST = 0.1
+
+
+class Admission:
+    """Counts requests.
+
+    Args:
+        at_once: requests that run side by side.
+        waiting: requests that may wait.
+    """
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self._at_once, self._most = at_once, at_once + waiting
+        self.inside = 0
+        self.open = True
+        self._usual_seconds = 1.0
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are not spoken yet."""
+        return max(0, self.inside - self._at_once)
+
+    def enter(self) -> None:
+        """Count a request in.
+
+        Raises:
+            ApiError: 503, with the time after which to try again.
+        """
+        if not self.open:
+            raise ApiError(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
+        if self.inside >= self._most:
+            seconds = max(1, math.ceil(self._usual_seconds * (self.waiting + 1) / self._at_once))
+            raise ApiError(
+                503,
+                f"{self.inside} requests are running or waiting, and no more may wait; try again in {seconds} s",
+                code="overloaded",
+                headers={"Retry-After": str(seconds)},
+            )
+        self.inside += 1
+
+    def leave(self, seconds: float) -> None:
+        """Count a request out that took so long."""
+        self.inside -= 1
+        self._usual_seconds += NEWEST * (seconds - self._usual_seconds)

@@ -1,0 +1,148 @@
+"""The application: routes, page, health, metrics, and how errors are answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from moss_tts._version import __version__
+from moss_tts.errors import MossTTSError
+from moss_tts.model import Model
+from moss_tts.server.device import Device
+from moss_tts.server.errors import ApiError, refused
+from moss_tts.server.gate import Gate
+from moss_tts.server.responses import EXPOSED_HEADERS
+from moss_tts.server.routes import new_router
+from moss_tts.server.schema import SpeechBody, VoiceBody
+from moss_tts.server.service import ClientGone, Service
+from moss_tts.server.settings import Settings
+
+PAGE = Path(__file__).parent / "page"
+# The page loads nothing but its own files, and plays what it was sent.
+PAGE_POLICY = (
+    "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'; form-action 'none'"
+)
+CLIENT_CLOSED_REQUEST = 499
+
+log = logging.getLogger("moss_tts.server")
+
+
+def create_app(settings: Settings, device: Device, model: Model) -> FastAPI:
+    """The application of a started device. When it shuts down, so does the device."""
+    service = Service(settings, device, model)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.stop()
+
+    app = FastAPI(
+        title="moss-tts", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    app.include_router(new_router(service))
+    _add_own(app, service)
+    _add_page(app)
+    _answer_errors(app)
+    _describe_bodies(app)
+    _guard(app, settings)
+    return app
+
+
+def _add_own(app: FastAPI, service: Service) -> None:
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        """Whether requests are taken."""
+        ready = service.device.alive and service.admission.open
+        content = {"status": "ok" if ready else "unavailable", "model": service.settings.model_id}
+        return JSONResponse(content, 200 if ready else 503)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> PlainTextResponse:
+        """Counters in Prometheus' format."""
+        admission = service.admission
+        running = admission.inside - admission.waiting
+        text = service.metrics.text(running, admission.waiting, mx.get_active_memory() + mx.get_cache_memory())
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_page(app: FastAPI) -> None:
+    def page(name: str) -> Callable[[], Any]:
+        content = (PAGE / name).read_text("utf-8")
+
+        async def show() -> Response:
+            return Response(content, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+
+        return show
+
+    app.get("/", include_in_schema=False)(page("index.html"))
+    app.get("/docs", include_in_schema=False)(page("docs.html"))
+    app.mount("/static", StaticFiles(directory=PAGE))
+
+
+def _answer_errors(app: FastAPI) -> None:
+    @app.exception_handler(ApiError)
+    async def refused_request(_: Request, error: ApiError) -> JSONResponse:
+        if error.status == 500:
+            log.error("a request failed: %s", error.message, exc_info=error)
+        return JSONResponse(error.body, error.status, error.headers)
+
+    @app.exception_handler(MossTTSError)
+    async def failed(request: Request, error: MossTTSError) -> JSONResponse:
+        return await refused_request(request, refused(error, ()))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        headers = dict(error.headers or {})
+        return await refused_request(request, ApiError(error.status_code, str(error.detail), headers=headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return await refused_request(request, ApiError(400, first["msg"], str(first["loc"][-1]), "invalid_value"))
+
+    @app.exception_handler(ClientGone)
+    async def gone(_: Request, _error: ClientGone) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+def _describe_bodies(app: FastAPI) -> None:
+    """Bodies are read by bodies.py, so FastAPI does not know their schemas by itself."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schemas: dict[str, Any] = {}
+            for kind in (SpeechBody, VoiceBody):
+                schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+                schemas |= schema.pop("$defs", {}) | {kind.__name__: schema}
+            described = generate()
+            described.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+            app.openapi_schema = described
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _guard(app: FastAPI, settings: Settings) -> None:
+    """The last one added is the first one passed: CORS must answer browsers before they have a key."""
+    gate: Callable[..., ASGIApp] = Gate
+    app.add_middleware(gate, settings=settings)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type"],
+        expose_headers=list(EXPOSED_HEADERS),
+    )

@@ -1,0 +1,100 @@
+"""What every request passes before anything reads it: key, origin, size."""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from moss_tts.server.errors import ApiError
+from moss_tts.server.settings import Settings
+
+# Open to everybody: the page asks for the key, probes need none.
+OPEN_PATHS = ("/", "/health", "/docs", "/openapi.json", "/static/")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+class Gate:
+    """Middleware that refuses."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _LimitedBody(receive, self._settings.max_body)
+        try:
+            self._check(scope, Headers(scope=scope))
+            await self._app(scope, body.receive, send)
+        except ApiError as error:
+            await JSONResponse(error.body, error.status, error.headers)(scope, receive, send)
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        if scope["method"] not in SAFE_METHODS:
+            check_origin(headers, self._settings.cors_origins)
+        if not _is_open(scope["path"]):
+            self._check_key(headers.get("authorization", ""))
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._settings.max_body:
+            raise too_large(self._settings.max_body)
+
+    def _check_key(self, authorization: str) -> None:
+        key = self._settings.api_key
+        scheme, _, given = authorization.partition(" ")
+        right = key is None or (scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), key.encode()))
+        if not right:
+            raise ApiError(
+                401,
+                "this server wants its API key: Authorization: Bearer KEY",
+                code="invalid_api_key",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+
+class _LimitedBody:
+    """Counts what comes in, for bodies that do not say how long they are."""
+
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive, self._most, self._read = receive, most, 0
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._read += len(message.get("body", b""))
+        if self._read > self._most:
+            raise too_large(self._most)
+        return message
+
+
+def too_large(most: int) -> ApiError:
+    """A body beyond the limit."""
+    return ApiError(
+        413, f"the body of a request may have {most} bytes", code="too_large", headers={"Connection": "close"}
+    )
+
+
+def _is_open(path: str) -> bool:
+    return any(
+        path == known or (known != "/" and known.endswith("/") and path.startswith(known)) for known in OPEN_PATHS
+    )
+
+
+def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:
+    """Refuse what a page of another site makes a browser send.
+
+    A form needs no permission to be posted anywhere, so without this any page could add voices or keep the device
+    busy. Programs send no Origin.
+
+    Raises:
+        ApiError: 403.
+    """
+    origin = headers.get("origin")
+    if origin is None or origin in allowed or "*" in allowed:
+        return
+    if urlsplit(origin).netloc != headers.get("host"):
+        raise ApiError(403, f"pages of {origin!r} may not use this server; --cors-origin allows them", code="origin")

@@ -1,0 +1,189 @@
+"""Audio on its way out: a file, the bytes of one as they are made, or events that carry them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from moss_tts.server.encoders import FORMATS, Encoder, new_encoder
+from moss_tts.server.errors import ApiError
+from moss_tts.server.schema import SpeechBody
+from moss_tts.server.service import ClientGone, Utterance, outcome_of
+from moss_tts.speech import SpeechChunk
+
+T = TypeVar("T")
+EXPOSED_HEADERS = ("X-Sample-Rate", "X-Channels", "X-Sample-Format", "X-Seed", "X-Finish-Reason")
+# Without it, proxies gather a stream before they hand it on.
+UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+async def answer(request: Request, utterance: Utterance, body: SpeechBody) -> Response:
+    """The response to a request for speech. Nothing is sent before there is audio, so errors have their status.
+
+    Raises:
+        ApiError: there will be no audio.
+        ClientGone: nobody waits for it.
+    """
+    whole = body.stream is False and body.stream_format == "audio"
+    audio = EncodedAudio(utterance, body.response_format, whole)
+    try:
+        if whole:
+            content = await unless_gone(request, audio.all())
+            utterance.close("ok")
+            return Response(content, headers=headers(utterance, body) | {"X-Finish-Reason": str(audio.finish_reason)})
+        first = await unless_gone(request, audio.start())
+    except BaseException as error:
+        utterance.close(outcome_of(error))
+        raise
+    parts = events(audio, first, body.verbose is True) if body.stream_format == "sse" else audio.rest(first)
+    return Spoken(utterance, parts, headers(utterance, body))
+
+
+def headers(utterance: Utterance, body: SpeechBody) -> dict[str, str]:
+    """What a client may want to know before it reads."""
+    media_type = "text/event-stream" if body.stream_format == "sse" else FORMATS[body.response_format].media_type
+    common = {
+        "Content-Type": media_type,
+        "X-Sample-Rate": str(utterance.sample_rate),
+        "X-Channels": str(utterance.channels),
+        "X-Seed": str(utterance.seed),
+        **UNBUFFERED,
+    }
+    return common | ({"X-Sample-Format": "s16le"} if body.response_format == "pcm" else {})
+
+
+class EncodedAudio:
+    """The bytes of one response, from one encoder."""
+
+    def __init__(self, utterance: Utterance, format_: str, whole: bool) -> None:
+        self.utterance = utterance
+        self._encoder: Encoder = new_encoder(format_, utterance.sample_rate, utterance.channels, whole)
+        self.finish_reason: str | None = None
+        self.frames = self.prompt_rows = self.samples = 0
+
+    async def start(self) -> bytes:
+        """The first bytes; the model may need a while."""
+        return await self._next()
+
+    async def rest(self, first: bytes) -> AsyncIterator[bytes]:
+        """All bytes in order."""
+        yield first
+        while self.finish_reason is None:
+            yield await self._next()
+
+    async def all(self) -> bytes:
+        """All bytes at once."""
+        return b"".join([part async for part in self.rest(await self.start())])
+
+    async def _next(self) -> bytes:
+        chunk = await self.utterance.next()
+        self.finish_reason = chunk.finish_reason
+        self.frames += len(chunk.frames)
+        self.samples += len(chunk.audio)
+        self.prompt_rows = self.prompt_rows or chunk.prompt_rows
+        # Encoding takes milliseconds, which other requests should not wait for.
+        return await anyio.to_thread.run_sync(self._encode, chunk, limiter=self.utterance.encoders)
+
+    def _encode(self, chunk: SpeechChunk) -> bytes:
+        encoded = self._encoder.feed(chunk.audio)
+        return encoded if chunk.finish_reason is None else encoded + self._encoder.close()
+
+
+async def events(audio: EncodedAudio, first: bytes, verbose: bool) -> AsyncIterator[bytes]:
+    """OpenAI's events, an error among them if there is one."""
+    try:
+        async for part in audio.rest(first):
+            if part:
+                yield event({"type": "speech.audio.delta", "audio": base64.b64encode(part).decode()})
+    except ApiError as error:
+        yield event({"type": "error", **error.body})
+        raise
+    tokens = {"input_tokens": audio.prompt_rows, "output_tokens": audio.frames}
+    figures: dict[str, Any] = {"finish_reason": audio.finish_reason, "seed": audio.utterance.seed}
+    if verbose:
+        figures |= {"samples": audio.samples, "sample_rate": audio.utterance.sample_rate}
+    usage = {**tokens, "total_tokens": sum(tokens.values())}
+    yield event({"type": "speech.audio.done", "usage": usage, **figures})
+
+
+def event(content: dict[str, Any]) -> bytes:
+    """One event of a stream."""
+    return f"data: {json.dumps(content)}\n\n".encode()
+
+
+class Spoken(Response):
+    """Sends parts as they are made, and stops the work as soon as nobody listens."""
+
+    def __init__(self, utterance: Utterance, parts: AsyncIterator[bytes], headers: dict[str, str]) -> None:
+        self.utterance, self.parts = utterance, parts
+        self.status_code, self.background = 200, None
+        self.body = b""
+        self.init_headers(headers)
+        # Its length is not known.
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
+        """Send the response.
+
+        After an error the response is left without its end: a client must not take it for whole.
+        """
+        outcome = "cancelled"
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._watch, receive, group.cancel_scope)
+                outcome = await self._send(send)
+                group.cancel_scope.cancel()
+        finally:
+            self.utterance.close(outcome)
+
+    async def _watch(self, receive: Receive, scope: anyio.CancelScope) -> None:
+        await disconnected(receive)
+        scope.cancel()
+
+    async def _send(self, send: Send) -> str:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            # Waiting for audio has its own limit; this one is for clients that do not read.
+            async with asyncio.timeout(self.utterance.seconds_left + 1):
+                async for part in self.parts:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+        except ApiError as error:
+            return outcome_of(error)
+        except TimeoutError:
+            return "timeout"
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return "ok"
+
+
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """Wait for work, but no longer than the client does.
+
+    Raises:
+        ClientGone: it has gone.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(disconnected(request.receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)

@@ -1,0 +1,176 @@
+"""The routes under /v1, as OpenAI has them and as clients of OpenAI's look for them."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, Response
+from pydantic import BaseModel
+
+from moss_tts.server.bodies import receive
+from moss_tts.server.encoders import FORMATS
+from moss_tts.server.errors import ApiError
+from moss_tts.server.responses import answer
+from moss_tts.server.schema import SpeechBody, VoiceBody
+from moss_tts.server.service import Service, outcome_of
+from moss_tts.voices import Voice
+
+ERROR = {
+    "description": "What is wrong, and in which field.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "error": {
+                        "type": "object",
+                        "properties": {
+                            "message": {"type": "string"},
+                            "type": {"type": "string"},
+                            "param": {"type": ["string", "null"]},
+                            "code": {"type": ["string", "null"]},
+                        },
+                    }
+                },
+            }
+        }
+    },
+}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Answers that are errors, for the schema."""
+    return {status: ERROR for status in statuses}
+
+
+def body_of(kind: type[BaseModel], *file_fields: str) -> dict[str, Any]:
+    """A body for the schema: JSON, or a form whose recordings are files."""
+    name = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    files = {field: {"type": "array", "items": {"type": "string", "format": "binary"}} for field in file_fields}
+    form = {"allOf": [name], "properties": files} if files else name
+    content = {"application/json": {"schema": name}, "multipart/form-data": {"schema": form}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def voice_json(voice: Voice) -> dict[str, Any]:
+    """A voice as OpenAI's clients read one, and more."""
+    record = voice.record
+    return {
+        "id": record.name,
+        "object": "audio.voice",
+        "type": "audio_sample",
+        "name": record.name,
+        "created_at": int(datetime.fromisoformat(record.created).timestamp()),
+        "transcript": record.transcript,
+        "description": record.description,
+        "seconds": record.seconds,
+        "source_sha256": record.source_sha256,
+    }
+
+
+def model_json(service: Service) -> dict[str, Any]:
+    """The loaded model, and what its variant wants."""
+    preset = service.model.preset
+    return {
+        "id": service.settings.model_id,
+        "object": "model",
+        "created": 0,
+        "owned_by": "local",
+        "preset": preset.name,
+        "prompt_field": "input" if preset.prompt_field == "text" else preset.prompt_field,
+        "sample_rate": service.model.sample_rate,
+        "channels": service.channels,
+    }
+
+
+def new_router(service: Service) -> APIRouter:
+    """All routes under /v1."""
+    router = APIRouter(prefix="/v1")
+    _add_speech(router, service)
+    _add_models(router, service)
+    _add_voices(router, service)
+    return router
+
+
+def _add_speech(router: APIRouter, service: Service) -> None:
+    @router.post(
+        "/audio/speech",
+        openapi_extra=body_of(SpeechBody, "reference", "ref_audio"),
+        responses={
+            200: {
+                "description": "Audio in response_format, or events that carry it.",
+                "content": {known.media_type: {} for known in FORMATS.values()} | {"text/event-stream": {}},
+            },
+            **errors(400, 401, 403, 404, 413, 415, 422, 500, 503, 504),
+        },
+        response_class=Response,
+    )
+    async def speech(request: Request) -> Response:
+        """Speak."""
+        try:
+            received = await receive(request, SpeechBody, service.settings.max_body)
+            utterance = await service.say(received)
+        except ApiError as error:
+            service.metrics.ended(outcome_of(error))
+            raise
+        return await answer(request, utterance, received.body)
+
+
+def _add_models(router: APIRouter, service: Service) -> None:
+    @router.get("/models")
+    async def models() -> dict[str, Any]:
+        """The loaded model."""
+        return {"object": "list", "data": [model_json(service)]}
+
+    @router.get("/models/{model:path}", responses=errors(404))
+    async def model(model: str) -> dict[str, Any]:
+        """The loaded model, by its name."""
+        if model != service.settings.model_id:
+            raise ApiError(404, f"model {model!r} is not loaded", "model", "model_not_found")
+        return model_json(service)
+
+    @router.get("/audio/models", include_in_schema=False)
+    async def audio_models() -> dict[str, Any]:
+        """The same, where Open WebUI looks."""
+        name = service.settings.model_id
+        return {"models": [{"id": name, "name": name}]}
+
+
+def _add_voices(router: APIRouter, service: Service) -> None:
+    @router.get("/audio/voices")
+    async def voices() -> dict[str, Any]:
+        """The registered voices, in OpenAI's form and in the one that others look for."""
+        known = [voice_json(voice) for voice in await asyncio.to_thread(list, service.voices)]
+        choices = [{"id": "default", "name": "default"}, *({"id": v["id"], "name": v["name"]} for v in known)]
+        return {"object": "list", "data": known, "voices": choices}
+
+    @router.post(
+        "/audio/voices",
+        status_code=201,
+        openapi_extra=body_of(VoiceBody, "audio_sample"),
+        responses=errors(400, 401, 403, 409, 413, 415, 500),
+    )
+    async def add(request: Request) -> dict[str, Any]:
+        """Register a voice."""
+        received = await receive(request, VoiceBody, service.settings.max_body)
+        return voice_json(await service.add_voice(received))
+
+    @router.get("/audio/voices/{name}", responses=errors(404))
+    async def voice(name: str) -> dict[str, Any]:
+        """One voice."""
+        return voice_json(service.voice(name, "name", status=404))
+
+    @router.get("/audio/voices/{name}/sample", responses=errors(404), response_class=FileResponse)
+    async def sample(name: str) -> FileResponse:
+        """The recording of a voice."""
+        return FileResponse(service.voice(name, "name", status=404).sample, media_type="audio/wav")
+
+    @router.delete("/audio/voices/{name}", responses=errors(404))
+    async def remove(name: str) -> dict[str, Any]:
+        """Forget a voice."""
+        service.voice(name, "name", status=404)
+        await asyncio.to_thread(service.voices.remove, name)
+        return {"id": name, "object": "audio.voice.deleted", "deleted": True}

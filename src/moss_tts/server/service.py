@@ -1,0 +1,327 @@
+"""From the body of a request to its audio: who may speak, with which voice, for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from moss_tts.audio import Waveform
+from moss_tts.errors import GenerationError, MossTTSError, RequestError
+from moss_tts.model import Model
+from moss_tts.request import MossNormalizedRequest
+from moss_tts.server.admission import Admission
+from moss_tts.server.bodies import Received
+from moss_tts.server.device import Device, DeviceFailure
+from moss_tts.server.errors import ApiError, refused
+from moss_tts.server.hearing import Hearing, hear_job, hear_narration
+from moss_tts.server.metrics import Metrics
+from moss_tts.server.recordings import KnownVoice, Recordings, voices_named
+from moss_tts.server.schema import SpeechBody, VoiceBody, as_options
+from moss_tts.server.settings import Settings
+from moss_tts.speech import SpeechChunk
+from moss_tts.voices import Voice, Voices
+
+T = TypeVar("T")
+OPENAI_MODELS: Final = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"})
+OPENAI_VOICES: Final = frozenset("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
+# What brings a voice of its own.
+OWN_VOICE: Final = ("reference", "ref_audio", "dialogue_speakers", "conversation")
+# Audio of clients that is decoded at a time: each may take tens of megabytes.
+DECODERS = 2
+# Responses that are encoded at a time, each by a thread.
+ENCODERS = 4
+
+
+class Utterance:
+    """A request being spoken, with its deadline. Must be closed.
+
+    Attributes:
+        seed: it can be repeated with.
+        sample_rate: of its audio.
+        channels: of its audio.
+    """
+
+    def __init__(self, service: Service, hearing: Hearing, seed: int, started: float) -> None:
+        self._service, self._hearing = service, hearing
+        self._started = started
+        self._deadline = started + service.settings.timeout_s
+        self._first = True
+        self._closed = False
+        self.seed = seed
+        self.sample_rate, self.channels = service.model.sample_rate, service.channels
+
+    async def next(self) -> SpeechChunk:
+        """The next chunk.
+
+        Raises:
+            ApiError: there is none; the request is over.
+        """
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                chunk = await self._hearing.next()
+        except TimeoutError as error:
+            limit = self._service.settings.timeout_s
+            raise ApiError(504, f"the request took longer than {limit:g} s", code="timeout") from error
+        except MossTTSError as error:
+            raise _failure(error) from error
+        if self._first:
+            self._service.metrics.heard(self._seconds)
+            self._first = False
+        self._service.metrics.spoke(len(chunk.frames), len(chunk.audio) / self.sample_rate)
+        return chunk
+
+    @property
+    def seconds_left(self) -> float:
+        """Until its deadline."""
+        return self._deadline - asyncio.get_running_loop().time()
+
+    @property
+    def encoders(self) -> anyio.CapacityLimiter:
+        """Threads that may encode audio."""
+        return self._service.encoders
+
+    @property
+    def _seconds(self) -> float:
+        return asyncio.get_running_loop().time() - self._started
+
+    def close(self, outcome: str) -> None:
+        """Stop the work and make room for others."""
+        if self._closed:
+            return
+        self._closed = True
+        self._hearing.close()
+        self._service.admission.leave(self._seconds)
+        self._service.metrics.ended(outcome, self._seconds)
+
+
+def _failure(error: MossTTSError) -> ApiError:
+    """What to answer when speaking has failed."""
+    if isinstance(error, GenerationError) and not isinstance(error, DeviceFailure):
+        # Neither the request nor the server is at fault: the model had nothing to say.
+        return ApiError(422, str(error), code="no_audio")
+    return refused(error, ())
+
+
+def outcome_of(error: BaseException) -> str:
+    """How a request ended that raised."""
+    if not isinstance(error, ApiError):
+        return "cancelled" if isinstance(error, asyncio.CancelledError | ClientGone) else "failed"
+    return {503: "overloaded", 504: "timeout"}.get(error.status, "rejected" if error.status < 500 else "failed")
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Service:
+    """What the routes share. Made and used on the event loop.
+
+    Args:
+        settings: of the server.
+        device: started.
+        model: the device's.
+    """
+
+    def __init__(self, settings: Settings, device: Device, model: Model) -> None:
+        self.settings, self.device, self.model = settings, device, model
+        self.channels = int(model.codec().config.channels)
+        self.voices = Voices(settings.voices)
+        self.metrics = Metrics()
+        self.admission = Admission(settings.max_batch, settings.max_waiting)
+        # Threads that wait for long texts; they compute nothing.
+        self._narrators = ThreadPoolExecutor(settings.max_batch, thread_name_prefix="narrator")
+        self._decoders, self.encoders = anyio.CapacityLimiter(DECODERS), anyio.CapacityLimiter(ENCODERS)
+
+    async def say(self, received: Received[SpeechBody]) -> Utterance:
+        """Begin to speak.
+
+        Raises:
+            ApiError: a request that is refused.
+        """
+        started = asyncio.get_running_loop().time()
+        self._check_body(received.body)
+        self.admission.enter()
+        try:
+            hearing, seed = await self._begin(received)
+        except BaseException:
+            self.admission.leave(asyncio.get_running_loop().time() - started)
+            raise
+        return Utterance(self, hearing, seed, started)
+
+    # ------------------------------------------------------------------------------------------ checks
+
+    def _check_body(self, body: SpeechBody) -> None:
+        """What costs nothing to refuse."""
+        if body.model and body.model not in OPENAI_MODELS | {self.settings.model_id}:
+            raise ApiError(
+                404,
+                f"model {body.model!r} is not loaded; {self.settings.model_id!r} is",
+                "model",
+                "model_not_found",
+            )
+        if body.speed is not None and body.speed != 1:
+            raise ApiError(
+                400,
+                f"speed must be 1, for these models have none; got {body.speed:g}. Ask for a length with duration_s "
+                "or tokens instead",
+                "speed",
+                "unsupported_value",
+            )
+        if body.max_tokens is not None and body.max_tokens > self.settings.max_frames:
+            raise ApiError(
+                400, f"max_tokens may be {self.settings.max_frames} here; got {body.max_tokens}", "max_tokens"
+            )
+        if len(body.input or "") > self.settings.max_chars:
+            raise ApiError(
+                400,
+                f"input may have {self.settings.max_chars} characters here; got {len(body.input or '')}",
+                "input",
+                "string_above_max_length",
+            )
+        self._check_texts(body)
+
+    def _check_texts(self, body: SpeechBody) -> None:
+        """The other texts of a prompt are bounded together."""
+        for name, value in body.model_dump(exclude={"input", *OWN_VOICE}, exclude_none=True).items():
+            if isinstance(value, str) and len(value) > self.settings.max_chars:
+                raise ApiError(400, f"{name} may have {self.settings.max_chars} characters here", name)
+        for name in ("conversation", "dialogue_speakers"):
+            size = sum(map(len, _texts(body.model_dump(include={name}))))
+            if size > self.settings.max_chars:
+                raise ApiError(400, f"the texts of {name} may have {self.settings.max_chars} characters here", name)
+
+    # ------------------------------------------------------------------------------------------- begin
+
+    async def _begin(self, received: Received[SpeechBody]) -> tuple[Hearing, int]:
+        options, request = await self._settled(received)
+        seed = secrets.randbits(32) if request.seed is None else request.seed
+        if request.long_form is None:
+            return hear_job(self.device, self.model, request, seed), seed
+        return hear_narration(self.device, self.model, options, seed, self._narrators), seed
+
+    async def _settled(self, received: Received[SpeechBody]) -> tuple[dict[str, Any], MossNormalizedRequest]:
+        """The options of a body, recordings in place, and what they mean."""
+        body = received.body
+        options = as_options(body)
+        instructions = body.instructions
+        if instructions is not None:
+            if "instruction" in options:
+                raise ApiError(400, "instructions and instruction are one field; give one", "instructions")
+            options["instruction"] = instructions
+        options["stream"] = body.stream is not False
+        options |= await self._spoken_by(body)
+        try:
+            named = list(voices_named(options))
+            known = {name: await self._known(field, name) for field, name in named}
+            recordings = Recordings(received.files, known, self.settings.max_reference_s)
+            resolve = partial(recordings.resolve, options)
+            options = await anyio.to_thread.run_sync(resolve, limiter=self._decoders)
+            request = await anyio.to_thread.run_sync(partial(self.model.request, options))
+        except MossTTSError as error:
+            raise _renamed(refused(error, _fields(body))) from error
+        return options, request
+
+    async def _spoken_by(self, body: SpeechBody) -> dict[str, Any]:
+        """Options of the voice that a body names, or of the server's own."""
+        name, brings_own = self._voice_name(body), any(getattr(body, field) is not None for field in OWN_VOICE)
+        if name is None and (brings_own or self.settings.voice is None):
+            return {}
+        if brings_own:
+            raise ApiError(400, f"voice {name!r} goes without {', '.join(OWN_VOICE)}", "voice", "invalid_value")
+        voice = self.voice(name or str(self.settings.voice), "voice")
+        transcript = {"ref_text": voice.record.transcript} if body.mode == "continuation" else {}
+        return {"reference": f"voice:{voice.name}", **transcript}
+
+    def _voice_name(self, body: SpeechBody) -> str | None:
+        """The registered voice that a body names; None where it leaves the choice to the server."""
+        given = body.voice if isinstance(body.voice, str | None) else body.voice.id
+        if not given or given == "default" or (given in OPENAI_VOICES and given not in self.voices):
+            return None
+        return given
+
+    # ------------------------------------------------------------------------------------------ voices
+
+    def voice(self, name: str, field: str | None, status: int = 400) -> Voice:
+        """A registered voice.
+
+        Raises:
+            ApiError: there is none of that name.
+        """
+        try:
+            return self.voices[name]
+        except RequestError as error:
+            raise ApiError(status, str(error), field, "voice_not_found") from error
+
+    async def _known(self, field: str, name: str) -> KnownVoice:
+        voice = self.voice(name, field)
+        return await self._on_device(lambda: voice.codes(self.model)), voice.record.transcript
+
+    async def add_voice(self, received: Received[VoiceBody]) -> Voice:
+        """Register a voice, its codes made.
+
+        Raises:
+            ApiError: it is refused.
+        """
+        body = received.body
+        if body.audio_sample is None:
+            raise ApiError(400, "audio_sample: a recording is needed", "audio_sample", "missing")
+        if body.name in self.voices and not body.replace:
+            raise ApiError(409, f"there is a voice {body.name!r} already", "name", "voice_exists")
+        if len(self.voices) >= self.settings.max_voices:
+            raise ApiError(400, f"{self.settings.max_voices} voices are the most there may be here", code="full")
+        if body.audio_sample.startswith("voice:"):
+            raise ApiError(400, "audio_sample: that voice is registered already", "audio_sample", "invalid_value")
+        recordings = Recordings(received.files, {}, self.settings.max_reference_s)
+        load = partial(recordings.load, "audio_sample", body.audio_sample)
+        waveform = Waveform(*await anyio.to_thread.run_sync(load, limiter=self._decoders))
+        add = partial(self._add, body, waveform)
+        try:
+            return await self._on_device(add)
+        except MossTTSError as error:
+            raise refused(error, ("name", "transcript", "description", "audio_sample")) from error
+
+    def _add(self, body: VoiceBody, waveform: Waveform) -> Voice:
+        return self.voices.add(
+            body.name,
+            waveform,
+            transcript=body.transcript,
+            description=body.description,
+            model=self.model,
+            replace=body.replace,
+        )
+
+    async def _on_device(self, work: Callable[[], T]) -> T:
+        return await asyncio.wrap_future(self.device.call(work))
+
+    def stop(self) -> None:
+        """Fail what is still being spoken."""
+        self.admission.open = False
+        self.device.stop()
+        self._narrators.shutdown(cancel_futures=True)
+
+
+def _texts(value: Any) -> list[str]:
+    """All texts in a structure but recordings, which have a limit of their own."""
+    if isinstance(value, str):
+        return [] if value.startswith(("data:", "upload:")) else [value]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return [text for part in parts for text in _texts(part)]
+
+
+def _fields(body: SpeechBody) -> list[str]:
+    """Fields that may be at fault, by the names that messages of the package have for them."""
+    return [*body.model_fields_set, "text"]
+
+
+def _renamed(error: ApiError) -> ApiError:
+    """OpenAI calls the text input."""
+    if error.param == "text":
+        error.param = "input"
+    return error
