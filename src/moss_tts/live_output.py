@@ -49,7 +49,7 @@ class Sink(Protocol):
         ...
 
     def close(self, complete: bool) -> None:
-        """Called once at the end; `complete` is False where generation failed or nobody listens any more."""
+        """Called once at the end, after a failed `open` too; `complete` is False where the audio is not whole."""
         ...
 
 
@@ -230,8 +230,8 @@ def send_on(results: Iterable[GenerationResult], sinks: Sequence[Sink]) -> Gener
     try:
         for result in results:
             for sink in () if opened else sinks:
+                opened.append(sink)  # closed even when opening fails half-way: a player may die at once
                 sink.open(result.sample_rate, _channels(result.audio))
-                opened.append(sink)
             _write(result.audio, opened)
             yield result
         complete = True
