@@ -22,6 +22,8 @@ def on_cpu() -> bool:
 class Linear(nn.Linear):
     """A linear layer without bias that can lie in memory as a CPU reads it fastest: (in, out), 1.3 to 1.9 times."""
 
+    weight: mx.array
+
     def turn(self) -> None:
         """Lay the weight out for a CPU; `weight` becomes a view of it."""
         if on_cpu():
@@ -134,8 +136,9 @@ def attend(q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.arra
     if rows > 1 or not on_cpu() or hasattr(cache, "bits"):
         return scaled_dot_product_attention(q, k, v, cache=cache, scale=scale, mask=mask)
     groups = k.shape[1]
-    scores = q.reshape(batch, groups, heads // groups, width) @ k.swapaxes(-1, -2)
-    scores = scores * scale if mask is None else mx.where(mask, scores * scale, -mx.inf)
+    scores = (q.reshape(batch, groups, heads // groups, width) @ k.swapaxes(-1, -2)) * scale
+    if isinstance(mask, mx.array):  # one row is causal by itself
+        scores = mx.where(mask, scores, -mx.inf)
     return (mx.softmax(scores, axis=-1) @ v).reshape(q.shape)
 
 
