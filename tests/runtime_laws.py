@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moss_tts.errors import RequestError, UnknownOptionError
+from moss_tts.errors import AudioError, RequestError, UnknownOptionError
 from moss_tts.model import Model
 from moss_tts.processor import build_user_message
 from moss_tts.request import resolve_generation_request
@@ -282,6 +282,9 @@ def check_requests_are_checked_when_called(model: Model) -> None:
     for bad in BAD_REQUESTS:
         with pytest.raises(RequestError):
             model.generate(**{"text": TEXT} | bad)
+    for missing in ({"reference": "nowhere.wav"}, {"reference": [None, "nowhere.npy"]}, {"ref_audio": "."}):
+        with pytest.raises(AudioError, match=r"(nowhere\.\w+|\.): cannot be read"):
+            model.generate(TEXT, **missing)
     with pytest.raises(UnknownOptionError):
         model.generate_batch([{"text": TEXT}, {"txet": TEXT}])
     with pytest.raises(RequestError, match="long_form"):

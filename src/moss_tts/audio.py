@@ -225,12 +225,27 @@ def read_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS) -
     Raises:
         AudioError: the file cannot be read, is no audio, or is longer than `max_seconds`.
     """
-    with errors_name(os.fspath(path)):
-        try:
-            with Path(path).expanduser().open("rb", buffering=0) as stream:
-                return _read_stream(stream, max_seconds)
-        except OSError as error:
-            raise AudioError(f"cannot be read: {error.strerror or error}") from error
+    with errors_name(os.fspath(path)), _opened(path) as stream:
+        return _read_stream(stream, max_seconds)
+
+
+def check_readable(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that cannot even be opened, before there is a use for what it holds.
+
+    Raises:
+        AudioError: it is not there, a directory, or not ours to read.
+    """
+    with errors_name(os.fspath(path)), _opened(path):
+        pass
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[FileIO]:
+    try:
+        with Path(path).expanduser().open("rb", buffering=0) as stream:
+            yield stream
+    except OSError as error:
+        raise AudioError(f"cannot be read: {error.strerror or error}") from error
 
 
 def decode_audio(content: bytes, max_seconds: float = MAX_SECONDS) -> Waveform:

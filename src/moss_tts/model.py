@@ -169,7 +169,9 @@ class Model:
                 started[index], parts[index] = now, []
 
     def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
-        return resolve_generation_request(options, self.preset, self._generation_config)
+        request = resolve_generation_request(options, self.preset, self._generation_config)
+        self.processor.check_files(request.messages, request.preset.template)
+        return request
 
     def request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
         """The options of a `generate` checked and settled, for callers that run jobs themselves.

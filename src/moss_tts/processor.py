@@ -5,12 +5,14 @@ Letters: B batch, T rows, Q codebooks, F frames.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.audio import check_readable
 from moss_tts.codes import CodeMatrix, check_code_range, holds_codes
 from moss_tts.config import MossConfig
 from moss_tts.errors import RequestError
@@ -19,6 +21,7 @@ from moss_tts.presets import PLAIN_TEMPLATE, PromptTemplate
 from moss_tts.prompts import (
     FINAL_ROLE,
     AssistantMessage,
+    Audio,
     Joined,
     Message,
     PromptEncoder,
@@ -78,6 +81,18 @@ class MossTTSProcessor:
         batch = [_checked(conversation, mode) for conversation in as_batch(conversations)]
         rows = [self._packer.pack(messages, mode, template, self.encode_audio) for messages in batch]
         return left_pad(rows, self.config)
+
+    def check_files(self, messages: Sequence[Message], template: PromptTemplate = PLAIN_TEMPLATE) -> None:
+        """Refuse messages that name files which cannot be opened, without encoding anything.
+
+        Raises:
+            AudioError: such a file.
+        """
+        audio = (part.reference for one in messages for part in one.parts(template) if isinstance(part, Audio))
+        for given in audio:
+            for reference in given.parts if isinstance(given, Joined) else (given,):
+                if isinstance(reference, str | os.PathLike):
+                    check_readable(reference)
 
     def encode_audio(self, references: Sequence[Reference]) -> list[CodeMatrix]:
         """Code matrices (F, Q) of references, in their order, from one call of the codec."""
