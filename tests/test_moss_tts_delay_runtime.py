@@ -21,7 +21,7 @@ from moss_tts import frames as frame_readers
 from moss_tts import loading
 from moss_tts.config import ID_DEFAULTS, DelayConfig
 from moss_tts.errors import CheckpointError, CodecNotFoundError, ConfigError, RequestError
-from moss_tts.loading import DEFAULT_CODEC, CheckpointSource, LazyCodec
+from moss_tts.loading import CheckpointSource, LazyCodec
 from moss_tts.model import Model
 from moss_tts.processor import build_user_message
 from moss_tts.result import clock
@@ -206,9 +206,10 @@ def test_a_codec_beside_the_weights_is_taken_in_this_order(tmp_path, delay_model
 
 @pytest.mark.parametrize("from_hub", [False, True])
 @pytest.mark.parametrize("named", [None, "Someone/Their-Codec"])
-def test_then_the_configs_codec_then_openmosss(tmp_path, copied, monkeypatch, named, from_hub):
+@pytest.mark.parametrize("kind", ["delay", "local", "local_v1_5"])
+def test_then_the_configs_codec_then_openmosss(tmp_path, copied, monkeypatch, kind, named, from_hub):
     """Fetched only if the checkpoint itself was named by its hub id."""
-    directory = copied("delay")
+    directory = copied(kind)
     raw = json.loads((directory / "config.json").read_text()) | {"audio_tokenizer_name_or_path": named}
     (directory / "config.json").write_text(json.dumps(raw))
     asked = []
@@ -220,7 +221,8 @@ def test_then_the_configs_codec_then_openmosss(tmp_path, copied, monkeypatch, na
     monkeypatch.setattr(loading, "snapshot_download", snapshot_download)
     config = loading.load_config(directory)
     LazyCodec(CheckpointSource("x", tmp_path, from_hub), config).directory()
-    assert asked == [(named or DEFAULT_CODEC, not from_hub)]
+    default = "OpenMOSS-Team/MOSS-Audio-Tokenizer" + ("-v2" if kind == "local_v1_5" else "")
+    assert asked == [(named or default, not from_hub)]
 
 
 def test_a_codec_that_cannot_be_had_says_where_it_was_looked_for(copied):
@@ -230,7 +232,14 @@ def test_a_codec_that_cannot_be_had_says_where_it_was_looked_for(copied):
     with pytest.raises(CodecNotFoundError) as caught:
         speak(model)
     message = str(caught.value)
-    for place in (str(directory), "audio_tokenizer", "moss_audio_tokenizer", "codec", DEFAULT_CODEC, "--codec"):
+    for place in (
+        str(directory),
+        "audio_tokenizer",
+        "moss_audio_tokenizer",
+        "codec",
+        model.config.default_codec,
+        "--codec",
+    ):
         assert place in message
     assert "\n" not in message
 

@@ -96,6 +96,8 @@ class MossConfig:
     codec_config: Raw | None
     quantization: Raw | None
 
+    # Where the codec is when the file does not name one.
+    default_codec: ClassVar[str] = "OpenMOSS-Team/MOSS-Audio-Tokenizer"
     # Keys of the file that an architecture has beside the common ones.
     own_keys: ClassVar[frozenset[str]] = frozenset()
     id_defaults: ClassVar[Mapping[str, int]] = {}
@@ -274,6 +276,7 @@ class LocalV15Config(MossConfig):
     depth: DepthDecoderConfig
     binary_text_head: bool
 
+    default_codec: ClassVar[str] = "OpenMOSS-Team/MOSS-Audio-Tokenizer-v2"
     own_keys: ClassVar[frozenset[str]] = frozenset(
         """
         qwen3_config gpt2_config audio_codebook_sizes audio_pad_token_id audio_assistant_slot_token_id

@@ -24,7 +24,6 @@ from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.config import MossConfig, parse_config
 from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
 
-DEFAULT_CODEC = "OpenMOSS-Team/MOSS-Audio-Tokenizer"
 CODEC_DIRECTORIES = ("audio_tokenizer", "moss_audio_tokenizer", "codec")
 CODEC_PREFIX = "codec_model."
 CHECKPOINT_FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
@@ -63,7 +62,7 @@ def find_checkpoint(
             raise CheckpointError(f"{path} is a directory; revision {revision!r} applies to hub ids only.")
         return CheckpointSource(str(name), path, from_hub=False)
     if path.exists() or not HUB_ID.fullmatch(str(name)):
-        raise CheckpointError(f"{str(name)!r} is neither a directory nor a hub id such as {DEFAULT_CODEC!r}.")
+        raise CheckpointError(f"{str(name)!r} is neither a directory nor a hub id such as 'OpenMOSS-Team/MOSS-TTS'.")
     try:
         directory = snapshot_download(
             str(name),
@@ -236,7 +235,7 @@ class LazyCodec:
         for name in CODEC_DIRECTORIES:
             if (beside := self._source.directory / name).is_dir():
                 return beside
-        named = self._config.audio_tokenizer_name_or_path or DEFAULT_CODEC
+        named = self._config.audio_tokenizer_name_or_path or self._config.default_codec
         try:
             return _codec_directory(named, cached_only=not self._source.from_hub)
         except CodecNotFoundError as error:
