@@ -95,7 +95,7 @@ def _answer_errors(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def refused_request(_: Request, error: ApiError) -> JSONResponse:
         if error.status == 500:
-            log.error("a request failed: %s", error.message, exc_info=error)
+            log.error("a request failed: %s", error.message)
         return JSONResponse(error.body, error.status, error.headers)
 
     @app.exception_handler(MossTTSError)

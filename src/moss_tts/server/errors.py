@@ -57,7 +57,8 @@ def invalid_field(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_context=False)[0]
     # Of a field that may be several things, pydantic names the branch as well: only the field is the client's.
     path = [str(step) for step in first["loc"] if str(step).isidentifier() or str(step).isdigit()]
-    param = path[0] if path else None
+    # A field that does not exist may have any name.
+    param = path[0][:100] if path else None
     given = "" if first["type"] in ("missing", "json_invalid", "extra_forbidden") else f"; got {_shown(first['input'])}"
     message = "there is no such field" if first["type"] == "extra_forbidden" else first["msg"]
     return ApiError(400, f"{'.'.join(path) or 'body'}: {message}{given}", param, "invalid_value")

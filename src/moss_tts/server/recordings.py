@@ -127,8 +127,8 @@ def voices_named(options: Options) -> Iterator[tuple[str, str]]:
         count += 1
         if value.startswith("voice:"):
             yield field, value.removeprefix("voice:")
-    if count > MAX_RECORDINGS:
-        raise RequestError(f"a request may have {MAX_RECORDINGS} recordings; got {count}")
+        if count > MAX_RECORDINGS:
+            raise RequestError(f"{field}: a request may have {MAX_RECORDINGS} recordings")
 
 
 def _recordings(options: Options) -> Iterator[tuple[str, str]]:

@@ -156,6 +156,8 @@ class VoiceBody(BaseModel):
     audio_sample: Recording | None = Field(None, description=f"{AUDIO} In a multipart request, a file.")
     transcript: str | None = Field(None, description="What the recording says.")
     description: str | None = Field(None, description="Words for people.")
+    consent: str | None = Field(None, max_length=200, description="OpenAI's clients send it; yours to keep.")
+    type: Literal["audio_sample"] = Field("audio_sample", description="The one way to make a voice here.")
     replace: bool = Field(False, description="Whether a voice of that name may be there, and goes.")
 
 

@@ -5,11 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import uvicorn
+from fastapi import FastAPI
 
 from moss_tts.model import Model
 from moss_tts.server.app import create_app
 from moss_tts.server.device import Device
 from moss_tts.server.settings import Settings
+
+
+def new_server(app: FastAPI, settings: Settings, host: str, port: int) -> uvicorn.Server:
+    """A server of an application. One process and one event loop, for there is one device."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        ws="none",
+        access_log=False,
+        timeout_graceful_shutdown=round(settings.grace_s),
+    )
+    return uvicorn.Server(config)
 
 
 def serve(load: Callable[[], Model], settings: Settings, host: str, port: int) -> int:
@@ -23,10 +37,7 @@ def serve(load: Callable[[], Model], settings: Settings, host: str, port: int) -
     """
     device = Device(load, settings.max_batch)
     app = create_app(settings, device, device.start())
-    config = uvicorn.Config(
-        app, host=host, port=port, log_level="info", timeout_graceful_shutdown=round(settings.grace_s), access_log=False
-    )
-    server = uvicorn.Server(config)
+    server = new_server(app, settings, host, port)
 
     def stop() -> None:
         server.should_exit = True

@@ -103,7 +103,8 @@ class Utterance:
 
 def _failure(error: MossTTSError) -> ApiError:
     """What to answer when speaking has failed."""
-    if isinstance(error, GenerationError) and not isinstance(error, DeviceFailure):
+    # A segment's failure has its cause with it.
+    if isinstance(error, GenerationError) and not isinstance(error.__cause__ or error, DeviceFailure):
         # Neither the request nor the server is at fault: the model had nothing to say.
         return ApiError(422, str(error), code="no_audio")
     return refused(error, ())
