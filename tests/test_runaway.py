@@ -9,7 +9,7 @@ from moss_tts.runaway import (
     FLOOR_SECONDS,
     MAX_QUIET_SECONDS,
     QuietState,
-    RunawayGuard,
+    QuietWatch,
     hear,
     longest_plausible_seconds,
     longest_quiet_seconds,
@@ -105,10 +105,10 @@ def test_stereo_is_heard_as_its_mean():
     assert stereo.quiet_samples == listen([audio]).quiet_samples
 
 
-def test_the_guard_names_its_reason():
-    guard = RunawayGuard.of("Hello there.")
-    speaking, quiet = listen([speech(3)]), listen([speech(1), hush(5.5)])
-    assert guard.verdict(3, speaking, RATE) is None
-    assert guard.verdict(6.5, quiet, RATE) == "silence"
-    assert guard.verdict(guard.max_seconds + 0.1, speaking, RATE) == "length"
-    assert RunawayGuard.of("Hello [pause 5s] there.").verdict(6.5, quiet, RATE) is None
+def test_a_pause_that_was_asked_for_may_be_quiet():
+    def watched(text):
+        watch = QuietWatch(text, RATE)
+        return [watch.hear(audio) for audio in (speech(1), hush(5.5))]
+
+    assert watched("Hello there.") == [False, True]
+    assert watched("Hello [pause 5s] there.") == [False, False]

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from moss_tts.dialogue import SPEAKER_TAG
 from moss_tts.full_stops import is_full_stop
 
 
@@ -28,7 +29,6 @@ class BoundaryKind(StrEnum):
     END = "end"
 
 
-SPEAKER_TAG = re.compile(r"\[S\d+\]")
 PAUSE = re.compile(r"\[pause\s+(\d+(?:\.\d+)?)\s*s\]", re.IGNORECASE)
 # Any short bracket is kept whole: tags of other checkpoints look the same.
 _BRACKET = re.compile(r"[\[{][^\[\]{}\n]{1,48}[\]}]")

@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 import unicodedata
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from moss_tts.boundaries import PAUSE, SPEAKER_TAG
-
-RunawayReason = Literal["length", "silence"]
+from moss_tts.boundaries import PAUSE
+from moss_tts.dialogue import SPEAKER_TAG
 
 # Seconds allowed whatever the text: a short one may be drawn out, and every reading has silence at its ends.
 FLOOR_SECONDS = 8.0
@@ -127,25 +125,6 @@ def _hear_window(state: QuietState, level: float, width: int) -> QuietState:
     is_quiet = level < max(QUIET_LEVEL, QUIET_BELOW_LOUDEST * loudest)
     counts = is_quiet and loudest >= SPEECH_LEVEL
     return replace(state, loudest=loudest, quiet_samples=state.quiet_samples + width if counts else 0)
-
-
-@dataclass(frozen=True)
-class RunawayGuard:
-    """The limits of one segment, in seconds."""
-
-    max_seconds: float
-    max_quiet_seconds: float
-
-    @classmethod
-    def of(cls, text: str) -> RunawayGuard:
-        """The limits for a text."""
-        return cls(longest_plausible_seconds(text), longest_quiet_seconds(text))
-
-    def verdict(self, seconds: float, heard: QuietState, sample_rate: int) -> RunawayReason | None:
-        """Why a segment of so many seconds should end here; None to go on."""
-        if heard.quiet_samples > self.max_quiet_seconds * sample_rate:
-            return "silence"
-        return "length" if seconds > self.max_seconds else None
 
 
 class QuietWatch:
