@@ -442,10 +442,11 @@ def test_who_is_too_many_comes_back_later(checkpoints, tmp_path):
     with serving(checkpoints["delay"], tmp_path, max_batch=1, max_waiting=1) as running:
         with running.open(ENDLESS) as first, running.open(ENDLESS):
             assert first.getresponse().read(10)
+            while running.counter('moss_tts_requests{state="waiting"}') == 0:
+                time.sleep(0.02)
             refused = running.post(json=ENDLESS)
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
             assert int(refused.headers["retry-after"]) >= 1
-            assert running.counter('moss_tts_requests{state="waiting"}') == 1
         running.wait_until_idle()
         assert running.outcome("overloaded") == 1
         assert running.pcm({"input": "Hi.", "max_tokens": 4}).size

@@ -32,7 +32,8 @@ from moss_tts.server.settings import Settings
 PAGE = Path(__file__).parent / "page"
 # The page loads nothing but its own files, and plays what it was sent.
 PAGE_POLICY = (
-    "default-src 'self'; media-src 'self' blob:; img-src 'self' data:; frame-ancestors 'none'; form-action 'none'"
+    "default-src 'self'; connect-src 'self' blob:; media-src 'self' blob:; img-src 'self' data:; "
+    "frame-ancestors 'none'; form-action 'none'"
 )
 CLIENT_CLOSED_REQUEST = 499
 
