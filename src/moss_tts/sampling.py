@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 import mlx.core as mx
 
@@ -42,9 +43,21 @@ class Sampling:
 
 @dataclass(frozen=True)
 class RowSampling:
-    """One kind of channel for all rows of a batch: arrays (B, 1, 1), and what no row needs."""
+    """One kind of channel for all rows of a batch: arrays (B, 1, 1), and what no row needs.
 
-    temperature: mx.array
+    Attributes:
+        sampled: bool, False where the row is greedy.
+        cooling: minus the temperature, minus one where the row is greedy.
+        top_p: infinite where it is off: a long sum can round to more than one.
+        top_k: huge where it is off.
+        penalty: of repetitions.
+        greedy: whether all rows are.
+        penalised: whether any row is.
+        widest_k: candidates that are enough for every row; 0 is all of them.
+    """
+
+    sampled: mx.array
+    cooling: mx.array
     top_p: mx.array
     top_k: mx.array
     penalty: mx.array
@@ -61,8 +74,9 @@ class RowSampling:
 
         unlimited = any(row.top_k == 0 for row in rows)
         return cls(
-            temperature=column([row.temperature for row in rows], mx.float32),
-            top_p=column([row.top_p for row in rows], mx.float32),
+            sampled=column([row.temperature > 0 for row in rows], mx.bool_),
+            cooling=column([-row.temperature or -1.0 for row in rows], mx.float32),
+            top_p=column([row.top_p if row.top_p < 1 else inf for row in rows], mx.float32),
             top_k=column([row.top_k or 2**30 for row in rows], mx.int32),
             penalty=column([row.repetition_penalty for row in rows], mx.float32),
             greedy=all(row.temperature == 0 for row in rows),
@@ -103,8 +117,8 @@ def sample(logits: mx.array, uniforms: mx.array, rows: RowSampling, seen: mx.arr
     greedy = mx.argmax(logits, axis=-1).astype(mx.int32)
     if rows.greedy:
         return greedy
-    drawn = _draw(logits / mx.where(rows.temperature > 0, rows.temperature, 1.0), uniforms, rows)
-    return mx.where(rows.temperature[..., 0] > 0, drawn, greedy)
+    drawn = _draw(logits / rows.cooling, uniforms, rows)
+    return mx.where(rows.sampled[..., 0], drawn, greedy)
 
 
 def penalise(logits: mx.array, seen: mx.array, penalty: mx.array) -> mx.array:
@@ -112,29 +126,37 @@ def penalise(logits: mx.array, seen: mx.array, penalty: mx.array) -> mx.array:
     return mx.where(seen, mx.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def _draw(scores: mx.array, uniforms: mx.array, rows: RowSampling) -> mx.array:
-    """Inverse-CDF draw from the candidates that top-k and top-p leave, best first."""
-    candidates = _best(scores, rows.widest_k)
-    scores = mx.take_along_axis(scores, candidates, axis=-1)
+def _draw(costs: mx.array, uniforms: mx.array, rows: RowSampling) -> mx.array:
+    """Inverse-CDF draw from the candidates that top-k and top-p leave, best first.
+
+    Args:
+        costs: (B, C, V) logits over minus the temperature: the best come first in sorting order.
+        uniforms: (B, C).
+        rows: settings.
+
+    Returns:
+        (B, C) int32.
+    """
+    candidates = _best(costs, rows.widest_k)
+    scores = -mx.take_along_axis(costs, candidates, axis=-1)
     rank = mx.arange(candidates.shape[-1])
     probabilities = mx.softmax(mx.where(rank < rows.top_k, scores, -mx.inf), axis=-1)
     before = mx.cumsum(probabilities, axis=-1) - probabilities
-    # A candidate stays while the mass before it has not passed p, so the first always does. A long sum can round
-    # to more than one, so a p of one says itself that all stay.
-    stays = (before <= rows.top_p) | (rank == 0) | (rows.top_p >= 1)
-    probabilities = mx.where(stays, probabilities, 0)
-    mass = mx.cumsum(probabilities, axis=-1)
+    # A candidate stays while the mass before it has not passed p; before the first one it is exactly zero. Sums are
+    # rounded, on GPUs not even in order: counting those that stay makes them the first ones, and the draw one of them.
+    kept = ((before <= rows.top_p) & (probabilities > 0)).sum(axis=-1, keepdims=True)
+    mass = mx.cumsum(mx.where(rank < kept, probabilities, 0), axis=-1)
     index = (mass <= uniforms[..., None] * mass[..., -1:]).sum(axis=-1, keepdims=True)
-    index = mx.minimum(index, candidates.shape[-1] - 1)
+    index = mx.minimum(index, kept - 1)
     return mx.take_along_axis(candidates, index, axis=-1)[..., 0].astype(mx.int32)
 
 
-def _best(scores: mx.array, count: int) -> mx.array:
-    """Indices (B, C, K) of the `count` best tokens (0: all), best first."""
-    if not 0 < count < scores.shape[-1]:
-        return mx.argsort(-scores, axis=-1)
-    best = mx.argpartition(-scores, kth=count - 1, axis=-1)[..., :count]
-    order = mx.argsort(-mx.take_along_axis(scores, best, axis=-1), axis=-1)
+def _best(costs: mx.array, count: int) -> mx.array:
+    """Indices (B, C, K) of the `count` cheapest tokens (0: all), cheapest first."""
+    if not 0 < count < costs.shape[-1]:
+        return mx.argsort(costs, axis=-1)
+    best = mx.argpartition(costs, kth=count - 1, axis=-1)[..., :count]
+    order = mx.argsort(mx.take_along_axis(costs, best, axis=-1), axis=-1)
     return mx.take_along_axis(best, order, axis=-1)
 
 
