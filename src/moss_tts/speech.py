@@ -24,6 +24,10 @@ from moss_tts.rows import Prompts, RowBatch, RowRequest
 
 # Frames per codec call when nobody is waiting for audio: enough to be bound by arithmetic, little memory.
 WHOLE_CHUNK = 50
+# Steps that many voices wait for each other before the codec is called: a call costs nearly the same for one frame
+# of each as for several, and voices that began at different steps would call it at every one.
+MOST_STEPS_BETWEEN_CALLS = 4
+VOICES_PER_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,7 @@ class SpeechEngine:
         self._decoder = CodecStreams(codec)
         # The row that was issued and not yet read, with whose it is.
         self._pending: tuple[mx.array, list[Voice]] | None = None
+        self._steps_since_call = 0
 
     def submit(self, job: SpeechJob) -> Voice:
         """Queue a job; the voice names it in what `step` returns."""
@@ -205,8 +210,11 @@ class SpeechEngine:
 
     def _deliver(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
         due = [voice for voice in self._voices if voice.due]
-        if not due:
+        self._steps_since_call += 1
+        wait = min(MOST_STEPS_BETWEEN_CALLS, len(self._voices) // VOICES_PER_STEP)
+        if not due or (len(due) < len(self._voices) and self._steps_since_call < wait):
             return []
+        self._steps_since_call = 0
         self._decoder.decode(self._voices)
         results: list[tuple[Voice, SpeechChunk | GenerationError]] = []
         for voice in due:
