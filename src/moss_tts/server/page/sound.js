@@ -72,7 +72,7 @@ export function drawWave(canvas, pcm) {
   const { width, height } = canvas;
   const pen = canvas.getContext("2d");
   pen.clearRect(0, 0, width, height);
-  pen.fillStyle = getComputedStyle(canvas).getPropertyValue("--accent") || "green";
+  pen.fillStyle = getComputedStyle(canvas).color;
   const step = Math.max(1, pcm.length / width);
   for (let column = 0; column < width && column * step < pcm.length; column += 1) {
     let peak = 0;
