@@ -1,0 +1,267 @@
+"""The server under load: concurrent clients, some of whom leave or ask for nonsense.
+
+    python benchmarks/server.py [--model DIR] [--requests 1000] [--clients 32]
+
+Starts `moss-tts serve` as a process of its own. Every audio that comes back whole is compared with what
+Model.generate speaks alone with the same seed. Ends with one line of JSON:
+
+    requests, ok, cancelled, rejected (as they should be), lost (no or half an answer), mixed_up (another audio),
+    server_errors, memory_growth (of the server, from request 50 to the last), throughput_ratio (audio per second
+    against the same requests one at a time)
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import moss_tts
+from moss_tts.demo import write_demo_checkpoint
+from moss_tts.pcm import as_pcm
+
+Body = dict[str, Any]
+CANCELLED, MALFORMED = 0.2, 0.1
+DISTINCT = 32
+SETTLED = 50
+# Greedy text channel: the demo's weights go on until the budget, as a sentence of that length would.
+DEMO = {"text_temperature": 0.0, "runaway_guard": False}
+NONSENSE: Sequence[Body] = (
+    {"input": ""},
+    {"input": "Hi.", "temperature": -1},
+    {"input": "Hi.", "voice": "../../etc/passwd"},
+    {"input": "Hi.", "reference": "/etc/passwd"},
+    {"input": "Hi.", "reference": "data:audio/wav;base64,AAAA"},
+    {"input": "x" * 100_000},
+    {"input": "Hi.", "speed": 2},
+    {"input": "Hi.", "no_such_field": 1},
+)
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """A request, and what it speaks alone."""
+
+    body: Body
+    pcm: np.ndarray
+
+
+@dataclass(frozen=True)
+class Task:
+    """One request of the load: "whole", "cancelled" or "malformed"."""
+
+    kind: str
+    body: Body
+    expected: np.ndarray | None = None
+
+
+def main() -> None:
+    """Run the benchmark and print its line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a checkpoint; by default a tiny one with random weights is made")
+    parser.add_argument("--requests", type=int, default=1000)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=6.0, help="longest speech of a request with the default model")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        model = given.model or write_demo_checkpoint(Path(directory) / "demo")
+        extra = {} if given.model else DEMO
+        spoken = alone(model, bodies(given.seconds, extra))
+        with served(model, Path(directory) / "voices", given.clients) as (port, process):
+            print(json.dumps(measured(port, process.pid, spoken, given.requests, given.clients)))
+
+
+def bodies(longest: float, extra: Body) -> list[Body]:
+    """Requests of 2 s to the longest."""
+    frames = np.linspace(25, round(12.5 * longest), DISTINCT).astype(int)
+    return [
+        {"input": f"This is sentence number {seed}.", "seed": seed, "max_tokens": int(count), "stream": seed % 2 == 0}
+        | extra
+        for seed, count in enumerate(frames)
+    ]
+
+
+def alone(directory: Path, requests: list[Body]) -> list[Spoken]:
+    """What each request speaks by itself."""
+    model = moss_tts.load(directory)
+    spoken = []
+    for body in requests:
+        options = {name: value for name, value in body.items() if name not in ("input", "stream")}
+        spoken.append(Spoken(body, as_pcm(next(model.generate(body["input"], **options)).audio)))
+    return spoken
+
+
+@contextmanager
+def served(model: Path, voices: Path, clients: int) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A running server and its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moss_tts", "serve", "--model", str(model), "--port", str(port)]
+    options = ["--max-batch", str(clients), "--voices", str(voices)]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
+        try:
+            wait_for(port, process)
+            yield port, process
+        finally:
+            process.terminate()
+            process.wait(60)
+            if process.returncode not in (0, -15):
+                log.seek(0)
+                sys.stderr.write(log.read().decode()[-5000:])
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until the server takes requests."""
+    while process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+    raise SystemExit("the server did not start")
+
+
+def measured(port: int, pid: int, spoken: list[Spoken], count: int, clients: int) -> dict[str, Any]:
+    """One at a time, then the load."""
+    for one in spoken[:3]:
+        ask(port, whole(one))
+    single = audio_per_second(port, [whole(one) for one in spoken], 1, Load(pid))
+    load = Load(pid)
+    rate = audio_per_second(port, tasks(spoken, count), clients, load)
+    growth = resident(pid) / load.settled - 1 if load.settled else 0.0
+    outcomes = load.outcomes
+    names = ("ok", "cancelled", "rejected", "lost", "mixed_up", "server_errors")
+    print(f"one at a time {single:.1f}, {clients} clients {rate:.1f} s of audio per second", file=sys.stderr)
+    return {
+        "requests": sum(outcomes.values()),
+        **{name: outcomes[name] for name in names},
+        "memory_growth": round(growth, 4),
+        "throughput_ratio": round(rate / single, 2),
+    }
+
+
+def whole(one: Spoken) -> Task:
+    """A request that is waited for."""
+    return Task("whole", one.body, one.pcm)
+
+
+def tasks(spoken: list[Spoken], count: int) -> list[Task]:
+    """A seeded mixture."""
+    rng = random.Random(0)
+    mixed = []
+    for _ in range(count):
+        draw, one = rng.random(), rng.choice(spoken)
+        if draw < CANCELLED:
+            mixed.append(Task("cancelled", one.body | {"stream": rng.random() < 0.7}))
+        elif draw < CANCELLED + MALFORMED:
+            mixed.append(Task("malformed", rng.choice(NONSENSE)))
+        else:
+            mixed.append(whole(one))
+    return mixed
+
+
+class Load:
+    """What became of requests."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._lock = pid, threading.Lock()
+        self.outcomes: Counter[str] = Counter()
+        self.samples = 0
+        self.settled = 0
+
+    def add(self, outcome: str, samples: int) -> None:
+        """Count one."""
+        with self._lock:
+            self.outcomes[outcome] += 1
+            self.samples += samples
+            if sum(self.outcomes.values()) == SETTLED:
+                self.settled = resident(self._pid)
+
+
+def audio_per_second(port: int, todo: list[Task], clients: int, load: Load) -> float:
+    """Seconds of audio that arrived whole, per second, with so many clients."""
+    waiting = iter(todo)
+    lock = threading.Lock()
+
+    def client() -> None:
+        while True:
+            with lock:
+                task = next(waiting, None)
+            if task is None:
+                return
+            load.add(*ask(port, task))
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(clients) as threads:
+        for future in [threads.submit(client) for _ in range(clients)]:
+            future.result()
+    return load.samples / 24000 / (time.perf_counter() - started)
+
+
+def ask(port: int, task: Task) -> tuple[str, int]:
+    """The outcome of a request, and the samples that arrived whole."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+    try:
+        content = json.dumps(task.body | {"response_format": "pcm"})
+        connection.request("POST", "/v1/audio/speech", content, {"Content-Type": "application/json"})
+        if task.kind == "cancelled":
+            return leave(connection, task)
+        response = connection.getresponse()
+        answer = response.read()
+    except (OSError, http.client.HTTPException):
+        return "lost", 0
+    finally:
+        connection.close()
+    return judged(task, response.status, answer)
+
+
+def leave(connection: http.client.HTTPConnection, task: Task) -> tuple[str, int]:
+    """Go after the first bytes, or before there are any."""
+    if task.body["stream"]:
+        response = connection.getresponse()
+        response.read(1000)
+        response.close()
+    else:
+        time.sleep(0.05)
+    return "cancelled", 0
+
+
+def judged(task: Task, status: int, answer: bytes) -> tuple[str, int]:
+    """What an answer is."""
+    if status >= 500:
+        return "server_errors", 0
+    if task.kind == "malformed":
+        named = status in (400, 422) and json.loads(answer)["error"]["param"] is not None
+        return ("rejected" if named else "lost"), 0
+    if status != 200 or task.expected is None:
+        return "lost", 0
+    heard = np.frombuffer(answer, "<i2")
+    # Products of many rows differ from those of one in their last bits: a sample may be rounded the other way.
+    same = heard.shape == task.expected.shape and np.abs(heard.astype(int) - task.expected).max(initial=0) <= 1
+    return ("ok", len(heard)) if same else ("mixed_up", 0)
+
+
+def resident(pid: int) -> int:
+    """Resident memory of a process, in KiB."""
+    return int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True).stdout)
+
+
+if __name__ == "__main__":
+    main()
