@@ -126,9 +126,8 @@ def several(checkpoints, tmp_path_factory):
 
 def test_all_segments_are_returned_in_order(several):
     """Each from a fresh codec state, joined; slow_audio decodes them one by one."""
-    options = {"seed": 3, "max_tokens": 60}
-    frames = slow_frames(several, **options)
-    assert len({part.segment for part in frames}) > 2
+    seeds = ({"seed": seed, "max_tokens": 60} for seed in range(32))
+    options = next(each for each in seeds if len({part.segment for part in slow_frames(several, **each)}) > 2)
     close(speak(several, **options).audio, slow_audio(several, **options))
 
 
