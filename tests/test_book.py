@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moss_tts import epub
-from moss_tts.book import read_book, unwrap
+from moss_tts.books import epub
+from moss_tts.books.book import read_book, unwrap
 from moss_tts.errors import RequestError
 
 words = st.text(st.sampled_from("abcdefgh éßж你好"), min_size=1, max_size=30).map(lambda text: " ".join(text.split()))

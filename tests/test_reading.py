@@ -18,16 +18,13 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moss_tts.book import read_book
-from moss_tts.chapter_files import SpokenBook, chapter_file_name
-from moss_tts.chapters import Book, Chapter
-from moss_tts.cli import main
-from moss_tts.errors import AudioError, GenerationError, RequestError
-from moss_tts.kept_segments import KeptSegments
-from moss_tts.manifest import Manifest, checkpoint_fingerprint, option_fingerprints, text_fingerprint
-from moss_tts.ogg import fix_serial
-from moss_tts.pcm import as_float, as_pcm
-from moss_tts.reading import (
+from moss_tts.books.book import read_book
+from moss_tts.books.chapter_files import SpokenBook, chapter_file_name
+from moss_tts.books.chapters import Book, Chapter
+from moss_tts.books.kept_segments import KeptSegments
+from moss_tts.books.manifest import Manifest, checkpoint_fingerprint, option_fingerprints, text_fingerprint
+from moss_tts.books.ogg import fix_serial
+from moss_tts.books.reading import (
     begin_reading,
     chapter_paths,
     chapter_seed,
@@ -36,6 +33,9 @@ from moss_tts.reading import (
     plan_book,
     speak_book,
 )
+from moss_tts.cli import main
+from moss_tts.errors import AudioError, GenerationError, RequestError
+from moss_tts.pcm import as_float, as_pcm
 
 TEXT = """---
 title: Tales

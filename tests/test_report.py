@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics, plan_text_segments
-from moss_tts.report import EnvelopeBuilder, ReportedSegment, reported_segments, write_report
-from moss_tts.report_charts import MAX_ROWS, timestamp
+from moss_tts.report.charts import MAX_ROWS, timestamp
+from moss_tts.report.page import EnvelopeBuilder, ReportedSegment, reported_segments, write_report
 
 RATE = 1000
 CLEAN, FLAGGED = BoundaryMetrics(0.2, 1.1, False), BoundaryMetrics(2.5, 4.0, False)

@@ -38,6 +38,15 @@ def read(
     ] = None,
     dtype: Annotated[str | None, MODEL(help="float32 or bfloat16 to compute in.")] = None,
     revision: Annotated[str | None, MODEL(help="Branch, tag or commit of a hub id.")] = None,
+    codec_dtype: Annotated[
+        str | None, MODEL(help="float32, bfloat16 or 8bit, for the codec's decoder: less memory, a little noise.")
+    ] = None,
+    kv_bits: Annotated[
+        int | None, MODEL(metavar="8|4", help="Keep the context in so many bits: less memory for long requests.")
+    ] = None,
+    max_memory: Annotated[
+        float | None, MODEL(metavar="GB", help="Refuse a checkpoint that needs more, and keep below.")
+    ] = None,
     voice: Annotated[str | None, VOICE(metavar="NAME", help="A registered voice; see moss-tts voices --help.")] = None,
     ref_audio: Annotated[
         list[Path] | None,
@@ -109,7 +118,7 @@ def read(
 ) -> None:
     """Read a book aloud into files; the same command goes on where an earlier one ended."""
     given = dict(locals())
-    from moss_tts.book import read_book
+    from moss_tts.books.book import read_book
     from moss_tts.reading_command import Destination, given_options, read_aloud, show_plan
     from moss_tts.speaking import Source
     from moss_tts.terminal import Terminal
@@ -122,5 +131,5 @@ def read(
     if model is None:
         raise typer.BadParameter("a checkpoint is needed: --model DIR. Only --plan does without.")
     to = Destination(output or Path(book.stem), f".{format.lower().removeprefix('.')}", report, force)
-    source = Source(model, codec, dtype, revision)
+    source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits)
     raise typer.Exit(read_aloud(read_book(book), options, to, source, terminal))

@@ -11,16 +11,12 @@ from typing import Any
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from moss_tts.audio import WRITABLE_FORMATS
-from moss_tts.chapter_files import SpokenBook, write_chapter
-from moss_tts.chapters import Book
-from moss_tts.errors import RequestError
-from moss_tts.kept_segments import KeptSegments
-from moss_tts.loading import find_checkpoint
-from moss_tts.long_form import TextSegment
-from moss_tts.m4b import require_av
-from moss_tts.manifest import checkpoint_fingerprint
-from moss_tts.options import OPTIONS, check_options
-from moss_tts.reading import (
+from moss_tts.books.chapter_files import SpokenBook, write_chapter
+from moss_tts.books.chapters import Book
+from moss_tts.books.kept_segments import KeptSegments
+from moss_tts.books.m4b import require_av
+from moss_tts.books.manifest import checkpoint_fingerprint
+from moss_tts.books.reading import (
     begin_reading,
     chapter_paths,
     finish_book,
@@ -28,6 +24,10 @@ from moss_tts.reading import (
     plan_book,
     speak_book,
 )
+from moss_tts.errors import RequestError
+from moss_tts.loading import find_checkpoint
+from moss_tts.long_form import TextSegment
+from moss_tts.options import OPTIONS, check_options
 from moss_tts.recording import interruptible
 from moss_tts.speaking import INTERRUPTED, Source
 from moss_tts.terminal import Terminal
@@ -112,7 +112,8 @@ def show_plan(book: Book, options: Mapping[str, Any], terminal: Terminal) -> Non
 
 
 def _count(plan: Sequence[TextSegment]) -> str:
-    return f"{len(plan)} segments, {sum(len(segment.text) for segment in plan)} characters"
+    segments = "1 segment" if len(plan) == 1 else f"{len(plan)} segments"
+    return f"{segments}, {sum(len(segment.text) for segment in plan)} characters"
 
 
 def _preview(text: str) -> str:
@@ -168,7 +169,9 @@ def fingerprint_of(source: Source) -> str:
     directories = [find_checkpoint(source.model, revision=source.revision).directory]
     if source.codec is not None:
         directories.append(find_checkpoint(source.codec).directory)
-    return checkpoint_fingerprint(directories, source.dtype)
+    context = None if source.kv_bits is None else f"context {source.kv_bits}"
+    precision = " ".join(filter(None, (source.dtype, source.codec_dtype, context)))
+    return checkpoint_fingerprint(directories, precision or None)
 
 
 @contextmanager

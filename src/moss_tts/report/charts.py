@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 import numpy.typing as npt
 
-from moss_tts.envelope import Envelope
+from moss_tts.report.envelope import Envelope
 
 MAX_ROWS = 24
 ROW_SECONDS = (10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600)

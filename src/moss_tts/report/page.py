@@ -8,10 +8,10 @@ from html import escape
 from itertools import accumulate
 from pathlib import Path
 
-from moss_tts.envelope import Envelope, EnvelopeBuilder
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics, TextSegment
-from moss_tts.report_charts import Span, speed_chart, timestamp, waveform_rows
-from moss_tts.report_style import STYLE
+from moss_tts.report.charts import Span, speed_chart, timestamp, waveform_rows
+from moss_tts.report.envelope import Envelope, EnvelopeBuilder
+from moss_tts.report.style import STYLE
 
 __all__ = ["Envelope", "EnvelopeBuilder", "ReportedSegment", "reported_segments", "write_report"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from moss_tts.chapters import Book
+from moss_tts.books.chapters import Book
 from moss_tts.errors import RequestError
 
 # Bytes of a weight file that are looked at, in blocks spread over it: enough to tell any two trainings apart,

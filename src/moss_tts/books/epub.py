@@ -17,9 +17,9 @@ from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from moss_tts.chapters import Book, Section, chapters_of
+from moss_tts.books.chapters import Book, Section, chapters_of
+from moss_tts.books.xhtml import Block, Link, read_blocks, read_navigation
 from moss_tts.errors import RequestError
-from moss_tts.xhtml import Block, Link, read_blocks, read_navigation
 
 # A whole novel is about 1 MiB of text. Beyond these, a file is an attack rather than a book.
 MAX_DOCUMENT_BYTES = 16 << 20

@@ -15,15 +15,15 @@ from typing import Any
 import soundfile
 
 from moss_tts.audio import WRITABLE_FORMATS
-from moss_tts.chapters import Book
-from moss_tts.envelope import Envelope, EnvelopeBuilder
+from moss_tts.books.chapters import Book
+from moss_tts.books.kept_segments import KeptSegments
+from moss_tts.books.m4b import ChapterMark, Tags, write_m4b
+from moss_tts.books.ogg import fix_serial
 from moss_tts.errors import AudioError
-from moss_tts.kept_segments import KeptSegments
 from moss_tts.long_form import TextSegment
 from moss_tts.long_form_options import LongFormOptions
-from moss_tts.m4b import ChapterMark, Tags, write_m4b
-from moss_tts.ogg import fix_serial
 from moss_tts.pcm import Pcm, as_float, as_pcm
+from moss_tts.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.seams import SegmentAudio, join_segments
 
 MAX_NAME = 60

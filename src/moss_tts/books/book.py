@@ -11,8 +11,8 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from moss_tts.chapters import Book, Chapter, Section, chapters_of
-from moss_tts.epub import read_epub
+from moss_tts.books.chapters import Book, Chapter, Section, chapters_of
+from moss_tts.books.epub import read_epub
 from moss_tts.errors import RequestError
 
 __all__ = ["Book", "Chapter", "read_book"]
