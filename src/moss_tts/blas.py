@@ -1,7 +1,8 @@
 """A fast BLAS for MLX on Linux CPUs.
 
-The CPU build of mlx links the reference BLAS. Loading OpenBLAS with global symbols before mlx is first imported
-makes the dynamic linker resolve mlx's calls to it instead (60 times faster float32 products on two cores).
+The CPU build of mlx links the reference BLAS. A global cblas_sgemm that is there before mlx is first imported has the
+dynamic linker resolve mlx's calls to it instead (60 times faster float32 products on two cores): that of
+thin_products.c, which goes on to OpenBLAS. Where that cannot be compiled, it is OpenBLAS itself.
 The `cpu` extra brings OpenBLAS; without it, or where mlx is already imported, nothing happens.
 
 The wheel has to be one that picks its kernels at run time (DYNAMIC_ARCH), as ngsolve-openblas does: cmeel-openblas
@@ -35,12 +36,18 @@ def preload() -> str:
     library = _library()
     if library is None:
         return "not installed (pip install 'moss-tts-mlx[cpu]')"
+    # Threads without work must not turn on the core that the next frame is prepared on, which costs a fifth.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
-        thin = thin_products.preload(ctypes.CDLL(str(library)))
+        done = thin_products.take_place_of(ctypes.CDLL(str(library)))
+    except thin_products.NoCompiler as error:
+        if find_spec("torch") is not None:
+            return f"not used: {error}, and with all its symbols global PyTorch crashes, which is installed"
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        done = f"no thin products: {error}"
     except OSError as error:
         return f"could not be loaded: {error} (Debian and Ubuntu: apt install libgfortran5)"
-    return f"in use ({library}; {thin})"
+    return f"in use ({library}; {done})"
 
 
 def _has_cuda_build() -> bool:

@@ -2,7 +2,8 @@
 
 One frame of a few requests is nothing but such products. A BLAS packs the matrix first, which takes two to four
 times as long as reading it once. The C is compiled for this processor when it is first needed, with the compiler
-that mlx itself needs for compiled functions on CPUs, and kept in the user's cache directory.
+that mlx itself calls for compiled functions on CPUs, and kept in the user's cache directory. `moss-tts inspect` says
+whether it is in use.
 """
 
 from __future__ import annotations
@@ -22,31 +23,41 @@ FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
 _loaded: list[ctypes.CDLL] = []
 
 
+class NoCompiler(Exception):
+    """There is none, or it fails; the text says which."""
+
+
 def in_use() -> bool:
-    """Whether mlx's products go through this."""
-    return bool(_loaded)
+    """Whether mlx's products of a few rows are computed here."""
+    return bool(_loaded) and not _switched_off()
 
 
-def preload(blas: ctypes.CDLL) -> str:
-    """Take the place of cblas_sgemm, `blas` doing what is not done here; say what was done in a few words.
+def take_place_of(blas: ctypes.CDLL) -> str:
+    """Have mlx's products come here, those that are not done here going on to `blas`; say what was done.
 
-    Has to come before `blas` itself is loaded with global symbols.
+    Only cblas_sgemm becomes a global symbol: with all those of a BLAS, PyTorch in the same process would mix its own
+    functions with them and crash. Has to come before mlx is imported.
+
+    Raises:
+        NoCompiler: nothing was done.
     """
-    if os.environ.get(SWITCH) == "0":
-        return f"thin products switched off by {SWITCH}=0"
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
-        return "no thin products: there is no C compiler"
+        raise NoCompiler("there is no C compiler")
     try:
         library = _compiled(compiler)
         # Threads that wait must not take the core that the next frame is prepared on.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     except (OSError, subprocess.SubprocessError) as error:
-        return f"no thin products: {error}"
-    loaded.moss_tts_forward_to(ctypes.cast(blas.cblas_sgemm, ctypes.c_void_p))
+        raise NoCompiler(str(error)) from error
+    loaded.moss_tts_forward_to(ctypes.cast(blas.cblas_sgemm, ctypes.c_void_p), _switched_off())
     _loaded.append(loaded)
-    return "thin products in use"
+    return f"thin products switched off by {SWITCH}=0" if _switched_off() else "thin products in use"
+
+
+def _switched_off() -> bool:
+    return os.environ.get(SWITCH) == "0"
 
 
 def _compiled(compiler: str) -> Path:
