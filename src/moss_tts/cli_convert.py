@@ -1,0 +1,114 @@
+"""The command `moss-tts convert`; cli.py registers it. What is slow to import waits inside."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from moss_tts.errors import RequestError
+
+EXAMPLES = (
+    "[bold]Examples[/bold]",
+    "What fits this machine?  moss-tts inspect DIR",
+    "Four bit:  moss-tts convert --hf-path OpenMOSS-Team/MOSS-TTS --mlx-path MOSS-TTS-4bit -q",
+    "More bits where they matter:  moss-tts convert --hf-path DIR --mlx-path OUT -q --quant-predicate mixed_4_8",
+    "Calibrated:  moss-tts convert --hf-path DIR --mlx-path OUT -q --calibrate texts.txt",
+    "bfloat16, codec inside:  moss-tts convert --hf-path DIR --mlx-path OUT --dtype bfloat16 --with-codec",
+)
+
+
+def _panel(title: str) -> Any:
+    return functools.partial(typer.Option, rich_help_panel=title)
+
+
+WHERE, PRECISION, HUB = _panel("From and to"), _panel("Precision"), _panel("The hub")
+
+
+def convert(
+    hf_path: Annotated[str, WHERE("--hf-path", metavar="DIR|HUB_ID", help="Holds config.json and safetensors.")],
+    mlx_path: Annotated[Path, WHERE("--mlx-path", metavar="DIR", help="Made; must not exist.")] = Path("mlx_model"),
+    revision: Annotated[str | None, WHERE(help="Branch, tag or commit of a hub id.")] = None,
+    with_codec: Annotated[
+        bool, WHERE("--with-codec", help="Put the codec that belongs to it inside, as audio_tokenizer/.")
+    ] = False,
+    codec: Annotated[str | None, WHERE(metavar="DIR|HUB_ID", help="Put this codec inside.")] = None,
+    quantize: Annotated[
+        bool, PRECISION("--quantize", "-q", help="Quantise; a copy without speaks the same tokens.")
+    ] = False,
+    q_bits: Annotated[int | None, PRECISION(metavar="N", help="2, 3, 4, 5, 6 or 8; 4 by default.")] = None,
+    q_group_size: Annotated[
+        int | None, PRECISION(metavar="N", help="Weights that share a scale: 32, 64 or 128; 64 by default.")
+    ] = None,
+    q_mode: Annotated[str | None, PRECISION(help="affine, mxfp4, nvfp4 or mxfp8.")] = None,
+    quant_predicate: Annotated[
+        str | None,
+        PRECISION(
+            metavar="RECIPE",
+            help="mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6 or mixed_4_8: more bits for the layers that matter most.",
+        ),
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        PRECISION(
+            metavar="FILE",
+            help="Texts, one a line, which the checkpoint first speaks itself: rounding by what its layers hear (GPTQ) "
+            "makes 4 bit nearly as good as 5. The whole model has to fit into memory.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None, PRECISION(help="float32 or bfloat16, for what is not quantised; as stored by default.")
+    ] = None,
+    base_model: Annotated[
+        str | None, HUB(metavar="HUB_ID", help="The source's, for the model card, where --hf-path is a directory.")
+    ] = None,
+    upload_repo: Annotated[str | None, HUB(metavar="HUB_ID", help="Upload the copy there, after asking.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
+) -> None:
+    """Copy a checkpoint at another precision: less memory, more speed.
+
+    Needs little memory, whatever the size of the checkpoint, unless it calibrates. What an interrupted run leaves
+    behind never loads, and the sums of a copy are checked whenever it is loaded.
+    """
+    from moss_tts.calibration import Calibration, read_requests, spoken
+    from moss_tts.conversion import plan
+    from moss_tts.convert import codec_to_include
+    from moss_tts.convert import convert as write
+    from moss_tts.loading import DTYPES, compute_dtype, find_checkpoint, load_config
+    from moss_tts.model import load
+    from moss_tts.quantisation import asked_recipe
+    from moss_tts.terminal import Terminal
+    from moss_tts.upload import check_repo, upload
+
+    recipe = asked_recipe(quantize, quant_predicate, q_bits, q_group_size, q_mode, calibrate)
+    stored = None if dtype is None else compute_dtype(dtype, DTYPES["float32"])
+    if upload_repo is not None:
+        check_repo(upload_repo)
+        if not sys.stdin.isatty():
+            raise RequestError("--upload-repo asks before it uploads, and here is no terminal to ask on.")
+    terminal = Terminal(quiet)
+    with terminal.loading(hf_path):
+        source = find_checkpoint(hf_path, revision=revision)
+    config = load_config(source.directory)
+    planned = plan(source.directory, config, recipe, stored)
+    if calibrate is not None:
+        with terminal.loading(f"{hf_path}, which speaks the texts of {calibrate}"):
+            model = load(source.directory)
+            calibration = Calibration(model.architecture, spoken(model, read_requests(calibrate)))
+        planned = plan(source.directory, config, recipe, stored, calibration.factor)
+    inside = codec_to_include(source, config, codec) if with_codec or codec is not None else None
+    with terminal.writing(str(mlx_path), planned.nbytes) as show:
+        absent = write(source, mlx_path, planned, codec=inside, base_model=base_model, on_bytes=show)
+    terminal.say(f"{mlx_path}: {planned.nbytes / 1e9:.2f} GB, {planned.bits_per_weight:.2f} bits per weight")
+    for name in absent:
+        terminal.say(f"absent: {name}")
+    if upload_repo is not None:
+        if not typer.confirm(f"Upload {mlx_path} to https://huggingface.co/{upload_repo}, for all to see?"):
+            terminal.say("not uploaded")
+            return
+        terminal.say(upload(mlx_path, upload_repo))
