@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,13 @@ from recipes.tiny_voice.texts import everyday, held_out, number_words, ordinal_w
 from safetensors.torch import load_file  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def denormals() -> Iterator[None]:
+    """The recipe flushes them to zero, which other tests of this process must not see."""
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")

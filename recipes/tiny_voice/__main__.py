@@ -8,6 +8,7 @@ import torch
 from tokenizers import Tokenizer
 
 from . import checkpoint, codec, model
+from .alignment import write_alignment
 from .codec import Codec, codec_config
 from .curves import plot
 from .data import buzz, synthesise, write_shard
@@ -78,6 +79,10 @@ def codes_stage(s: Settings) -> None:
     write_codes(trained_codec(s), s.data, s.state, s.codec.device)
 
 
+def align_stage(s: Settings) -> None:
+    write_alignment(s.state, s.workers, known=not s.smoke)
+
+
 def model_stage(s: Settings) -> None:
     train_model(s.state, tokenizer(s), codec_config(s.codec.sizes), s.model)
 
@@ -122,10 +127,8 @@ def trained_codec(s: Settings) -> Codec:
 
 
 def trained_model(s: Settings) -> LocalModel:
-    words, sizes = tokenizer(s), s.codec.sizes
-    config = local_config(
-        s.model.sizes, special_ids(words), words.get_vocab_size(), sizes.codebooks, sizes.codebook_size
-    )
+    words = tokenizer(s)
+    config = local_config(s.model.sizes, special_ids(words), words.get_vocab_size(), s.codec.sizes.codebook_size)
     made = LocalModel(config)
     checkpoint.demand(s.state / "model", {"model": made})
     return made.eval()
@@ -137,6 +140,7 @@ STAGES = {
     "codec": codec_stage,
     "tokenizer": tokenizer_stage,
     "codes": codes_stage,
+    "align": align_stage,
     "model": model_stage,
     "plot": plot_stage,
     "listen": listen_stage,
@@ -175,8 +179,14 @@ def parse(argv: list[str] | None) -> tuple[list[str], Settings]:
     parser.add_argument("--frames", type=int, default=16, help="codec: length of a crop")
     parser.add_argument("--rate", type=float, help="learning rate")
     parser.add_argument("--adversary-from", type=int, default=10**9, help="codec: the step at which critics join")
+    parser.add_argument("--finish", action="store_true", help="model: the rate has fallen when --minutes are over")
+    parser.add_argument("--ranks", type=int, default=1, help="model: how many processes train together")
+    parser.add_argument("--rank", type=int, default=0, help="model: which of them this is")
+    parser.add_argument("--joined", type=float, default=0.1, help="model: share of lessons of two or three sentences")
+    parser.add_argument("--referred", type=float, default=0.25, help="model: share of lessons with a reference")
     parser.add_argument("--sentences", type=int, default=20, help="held-out sentences to listen to")
     a = parser.parse_args(argv)
+    torch.set_flush_denormal(True)  # else the first minutes of a network are slow on a CPU
     if a.threads:
         torch.set_num_threads(a.threads)
     common = {"minutes": a.minutes, "device": a.device, "loaders": LOADERS if a.device == "cuda" else 0}
@@ -185,7 +195,9 @@ def parse(argv: list[str] | None) -> tuple[list[str], Settings]:
     codec_plan = CodecPlan(
         **common, frames=a.frames, adversary_from=a.adversary_from, **({"batch": a.batch} if a.batch else {})
     )
-    model_plan = ModelPlan(**common, **({"rows": a.batch} if a.batch else {}))
+    kinds = {"joined": a.joined, "referred": a.referred}
+    kinds |= {"rows": a.batch} if a.batch else {}
+    model_plan = ModelPlan(**common, **kinds, finish=a.finish, rank=a.rank, ranks=a.ranks)
     settings = Settings(a.state, codec_plan, model_plan, a.wordnet, workers=a.workers, sentences=a.sentences)
     stages = [*STAGES] if "all" in a.stages else a.stages
     if a.smoke:

@@ -83,11 +83,9 @@ def restore_one(
         value.copy_(tensors[f"{name}/{key}"])
     for key, parameter in model.named_parameters() if optimizer else ():
         if f"{name}/exp_avg/{key}" in tensors:
-            optimizer.state[parameter] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": tensors[f"{name}/exp_avg/{key}"].to(parameter),
-                "exp_avg_sq": tensors[f"{name}/exp_avg_sq/{key}"].to(parameter),
-            }
+            found = {part: tensors.get(f"{name}/{part}/{key}") for part in ("exp_avg", "exp_avg_sq")}
+            kept = {part: value.to(parameter) for part, value in found.items() if value is not None}
+            optimizer.state[parameter] = {"step": torch.tensor(float(step)), **kept}
 
 
 def slim(folder: Path, to: Path, name: str) -> None:

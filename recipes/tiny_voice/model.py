@@ -13,8 +13,8 @@ from torch import Tensor, nn
 @dataclass(frozen=True)
 class ModelSizes:
     hidden: int = 256
-    layers: int = 6
-    ffn: int = 640
+    layers: int = 5
+    ffn: int = 512
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 64
@@ -22,20 +22,22 @@ class ModelSizes:
     local_layers: int = 2
     local_ffn: int = 384
     adapter: int = 64
+    codebooks: int = 8  # the first ones of the codec's: the last two change nothing that a listener understands
 
 
+ROPE_THETA = 10_000.0  # lessons have hundreds of rows: with upstream's million most pairs would never turn
 SIZES = ModelSizes()
-SMOKE = ModelSizes(64, 1, 64, 2, 1, 16, 32, 1, 32, 16)
+SMOKE = ModelSizes(64, 2, 64, 4, 2, 16, 32, 1, 32, 16, 2)
 
 
-def local_config(sizes: ModelSizes, special: dict[str, int], vocab: int, codebooks: int, codes: int) -> dict:
+def local_config(sizes: ModelSizes, special: dict[str, int], vocab: int, codes: int) -> dict:
     """Upstream's config.json; `special` maps its `*_token_id` keys to ids."""
     language = {
         "model_type": "qwen3", "hidden_size": sizes.hidden, "num_hidden_layers": sizes.layers,
         "intermediate_size": sizes.ffn, "num_attention_heads": sizes.heads, "num_key_value_heads": sizes.kv_heads,
         "head_dim": sizes.head_dim, "vocab_size": vocab, "rms_norm_eps": 1e-6, "hidden_act": "silu",
         "attention_bias": False, "attention_dropout": 0.0, "tie_word_embeddings": False, "use_cache": True,
-        "max_position_embeddings": 4096, "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"},
+        "max_position_embeddings": 4096, "rope_parameters": {"rope_theta": ROPE_THETA, "rope_type": "default"},
         "initializer_range": 0.02, "sliding_window": None, "use_sliding_window": False,
         "layer_types": ["full_attention"] * sizes.layers, "max_window_layers": 28,
         "bos_token_id": None, "eos_token_id": None, "pad_token_id": None,
@@ -43,7 +45,7 @@ def local_config(sizes: ModelSizes, special: dict[str, int], vocab: int, codeboo
     return {
         "architectures": ["MossTTSDelayModel"], "model_type": "moss_tts_delay", "dtype": "float16",
         **special, "language_config": language, "hidden_size": sizes.hidden, "vocab_size": vocab,
-        "n_vq": codebooks, "audio_vocab_size": codes, "audio_pad_code": codes, "sampling_rate": 24000,
+        "n_vq": sizes.codebooks, "audio_vocab_size": codes, "audio_pad_code": codes, "sampling_rate": 24000,
         "local_hidden_size": sizes.local_hidden, "local_num_layers": sizes.local_layers,
         "local_ffn_hidden_size": sizes.local_ffn, "additional_mlp_ffn_hidden_size": sizes.adapter,
         "initializer_range": 0.02,
@@ -70,6 +72,7 @@ class Attention(nn.Module):
         self.k_proj, self.v_proj = (nn.Linear(width, keys, bias=False) for _ in range(2))
         self.o_proj = nn.Linear(queries, width, bias=False)
         self.q_norm, self.k_norm = (nn.RMSNorm(self.head, eps=1e-6) for _ in range(2))
+        self.recorded: list[Tensor] | None = None  # queries and keys of the last call, where a guide watches
 
     def project(self, x: Tensor, first: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, H, T, head) of rows at positions from `first`."""
@@ -80,14 +83,21 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, shared: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, T, D) after the rows (1, P, D) that all of the batch begin with -> both, attended to."""
         if shared is None:
-            return self.join(F.scaled_dot_product_attention(*self.project(x, 0), is_causal=True, enable_gqa=True)), None
+            q, k, v = self.record(*self.project(x, 0))
+            return self.join(F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)), None
         q0, k0, v0 = self.project(shared, 0)
         q, k, v = self.project(x, shared.shape[1])
         k, v = (torch.cat((a.expand(len(x), -1, -1, -1), b), 2) for a, b in ((k0, k), (v0, v)))
+        q, k, v = self.record(q, k, v)
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=x.device).tril(k0.shape[2])
         before = F.scaled_dot_product_attention(q0, k0, v0, is_causal=True, enable_gqa=True)
         after = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
         return self.join(after), self.join(before)
+
+    def record(self, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.recorded is not None:
+            self.recorded = [q, k]
+        return q, k, v
 
     def join(self, y: Tensor) -> Tensor:
         return self.o_proj(y.transpose(1, 2).flatten(2))
@@ -183,11 +193,11 @@ class LocalModel(nn.Module):
             nn.init.normal_(module.weight, std=self.config["initializer_range"])
 
     def depth_logits(self, hidden: Tensor, rows: Tensor) -> list[Tensor]:
-        """Teacher-forced logits of each channel of N frames.
+        """Teacher-forced logits of each channel of N frames, or of the first channels alone.
 
         hidden (N, D) of the row before each frame; rows (N, 1 + Q) the frames. -> (N, V), then Q of (N, K).
         """
-        told = [table(rows[:, n]) for n, table in enumerate(self.model.embedding_list[:-1])]
+        told = [self.model.embedding_list[n](rows[:, n]) for n in range(rows.shape[1] - 1)]
         states = self.local_transformer(self.speech_embedding_to_local_mlp(torch.stack([hidden, *told], 1)))
         return [self.head(channel, states[:, channel]) for channel in range(rows.shape[1])]
 

@@ -10,6 +10,8 @@ from tokenizers import Tokenizer
 
 from .tokenizer import special_ids
 
+HEAD = "user\n<user_inst>\n- Reference(s):\n"
+CLOSING = "\n</user_inst>"
 FIELDS = ("Instruction", "Tokens", "Quality", "Sound Event", "Ambient Sound", "Language")
 
 
@@ -21,6 +23,7 @@ class Lesson:
     codes: np.ndarray
     reference: np.ndarray | None = None
     fields: tuple[tuple[str, str], ...] = ()
+    alignment: np.ndarray | None = None
 
 
 class RowWriter:
@@ -44,19 +47,36 @@ class RowWriter:
 
     def prompt(self, lesson: Lesson) -> np.ndarray:
         """(T, 1 + Q): the user's message, the assistant's header, audio_start."""
-        codebooks, given = lesson.codes.shape[1], dict(lesson.fields)
-        block = "".join(f"\n- {label}:\n{given.get(label, 'None')}" for label in FIELDS)
-        tail = f"{block}\n- Text:\n{lesson.text}\n</user_inst>"
+        codebooks = lesson.codes.shape[1]
         start, end = self.ids["im_start"], self.ids["im_end"]
         after = [end, *self.encode("\n"), start, *self.encode("assistant\n"), self.ids["audio_start"]]
-        head = "user\n<user_inst>\n- Reference(s):\n"
+        ask = self.encode(self.request(lesson))
         if lesson.reference is None:
-            ids = [start, *self.encode(f"{head}None{tail}"), *after]
-            return self.text_rows(ids, codebooks)
-        before = [start, *self.encode(f"{head}[S1]:\n"), self.ids["audio_start"]]
-        rest = [self.ids["audio_end"], *self.encode(tail), *after]
+            return self.text_rows([start, *ask, *after], codebooks)
         reference = self.slot_rows("audio_user_slot", lesson.reference)
-        return np.concatenate([self.text_rows(before, codebooks), reference, self.text_rows(rest, codebooks)])
+        before, rest = self.text_rows(self.introduction(), codebooks), self.text_rows([*ask, *after], codebooks)
+        closing = self.text_rows([self.ids["audio_end"]], codebooks)
+        return np.concatenate([before, reference, closing, rest])
+
+    def introduction(self) -> list[int]:
+        """What comes before a reference."""
+        return [self.ids["im_start"], *self.encode(f"{HEAD}[S1]:\n"), self.ids["audio_start"]]
+
+    def request(self, lesson: Lesson) -> str:
+        """The user's message; after a reference, the rest of it."""
+        given = dict(lesson.fields)
+        block = "".join(f"\n- {label}:\n{given.get(label, 'None')}" for label in FIELDS)
+        opening = f"{HEAD}None" if lesson.reference is None else ""
+        return f"{opening}{block}\n- Text:\n{lesson.text}{CLOSING}"
+
+    def letter_rows(self, lesson: Lesson) -> np.ndarray:
+        """The row of the prompt that holds each letter of the text, and of what follows it."""
+        request = self.request(lesson)
+        first = 1 if lesson.reference is None else len(self.introduction()) + len(lesson.reference) + 1
+        rows = np.zeros(len(request), np.int64)
+        for row, (begin, end) in enumerate(self.tokenizer.encode(request, add_special_tokens=False).offsets, first):
+            rows[begin:end] = row
+        return rows[len(request) - len(CLOSING) - len(lesson.text) :]
 
     def answer(self, codes: np.ndarray) -> np.ndarray:
         """(F + 1, 1 + Q): the frames on gen slots, then audio_end."""
