@@ -1,0 +1,143 @@
+"""The evaluations: error rates obey the laws of distances, and what is run ends with the line others read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
+
+import metrics
+import recogniser
+import speech
+import spoken
+
+heard_by_whisper = pytest.mark.skipif(not recogniser.installed(), reason=recogniser.MISSING)
+sentences = st.lists(st.sampled_from("the cat sat on a red mat and we left".split()), max_size=8)
+
+
+def line_of(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@given(sentences, sentences, sentences)
+def test_edits_are_a_distance(a, b, c):
+    assert metrics.edits(a, b) == metrics.edits(b, a)
+    assert (metrics.edits(a, b) == 0) == (a == b)
+    assert metrics.edits(a, c) <= metrics.edits(a, b) + metrics.edits(b, c)
+    assert abs(len(a) - len(b)) <= metrics.edits(a, b) <= max(len(a), len(b))
+
+
+@given(sentences, sentences, sentences)
+def test_edits_grow_by_what_is_put_in(a, b, c):
+    assert metrics.edits(a + c, b + c) <= metrics.edits(a, b)
+    assert metrics.edits(a, a + b) == len(b)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("He is nineteen.", "he is 19"),
+        ("It opened in nineteen eighty-four.", "It opened in 1984"),
+        ("A grey colour, in the centre!", "a gray color in the center"),
+        ("Well-known words", "well known words"),
+        ("We're late; it's ten.", "we are late it is 10"),
+        ("Doctor Brown", "Dr. Brown"),
+    ],
+)
+def test_ways_of_writing_the_same_are_no_errors(one, other):
+    found = metrics.compare(one, other)
+    assert (found.word_errors, found.letter_errors) == (0, 0)
+
+
+def test_scripts_without_blanks_are_compared_by_character():
+    found = metrics.compare("今天天气很好", "今天天汽好", "zh")
+    assert (found.words, found.word_errors) == (6, 2)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(sentences.filter(bool), sentences), min_size=1, max_size=4))
+def test_rates_weigh_every_word_the_same(pairs):
+    results = [metrics.compare(" ".join(a), " ".join(b)) for a, b in pairs]
+    errors = sum(metrics.edits(metrics.words(" ".join(a)), metrics.words(" ".join(b))) for a, b in pairs)
+    assert metrics.word_error_rate(results) == errors / sum(r.words for r in results)
+    assert metrics.word_error_rate(results + results) == pytest.approx(metrics.word_error_rate(results))
+    assert metrics.length_ratio(results) == sum(r.words_heard for r in results) / sum(r.words for r in results)
+
+
+@pytest.mark.parametrize("audio", [np.zeros(16_000), np.zeros((800, 2)), np.zeros(0), np.full(800, 1e-4)])
+def test_silence_is_heard_as_nothing(audio):
+    assert recogniser.Recogniser().hear(audio.astype(np.float32), 16_000) == ""
+
+
+@given(st.lists(st.text("ab ", min_size=1).filter(str.strip), min_size=1, max_size=30), st.integers(1, 40))
+def test_sentences_are_spread_over_the_file(tmp_path_factory, lines, limit):
+    path = tmp_path_factory.mktemp("sentences") / "some.txt"
+    path.write_text("\n\n".join(lines))
+    chosen = speech.read_sentences(path, limit)
+    assert len(chosen) == min(limit, len(lines))
+    assert chosen[0] == lines[0].strip()
+
+
+def test_the_held_out_sentences_are_fifty_of_ours():
+    chosen = speech.read_sentences(speech.HELD_OUT, speech.parsed([]).limit)
+    assert len(set(chosen)) == speech.SENTENCES
+
+
+@pytest.fixture
+def deaf(monkeypatch):
+    """A recogniser that hears one word whatever is said, so that nothing needs to be installed."""
+    monkeypatch.setattr(recogniser.Recogniser, "hear", lambda *_: "you")
+    monkeypatch.setattr(speech, "installed", lambda: True)
+    monkeypatch.setattr(speech.quality, "installed", lambda: False)
+
+
+@pytest.mark.usefixtures("deaf")
+def test_checkpoints_are_compared(checkpoints, tmp_path, capsys):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("You.\nYou and me.\n")
+    models = [f"--model={checkpoints[name]}" for name in ("local", "delay")]
+    arguments = [f"--sentences={lines}", f"--output={tmp_path / 'out'}", "--json", "--keep-audio"]
+    assert speech.main([*models, *arguments]) == 0
+    found = line_of(capsys)["checkpoints"]
+    assert [(r["wer"], r["length_ratio"], r["sentences"]) for r in found] == [(0.5, 0.5, 2)] * 2
+    assert all(r["real_time_factor"] > 0 for r in found)
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == found
+    assert len(list((tmp_path / "out").rglob("*.wav"))) == 4
+    tables = list((tmp_path / "out").rglob("heard.tsv"))
+    assert [table.read_text().splitlines()[1].split("\t")[3] for table in tables] == ["You and me."] * 2
+
+
+@pytest.mark.usefixtures("deaf")
+def test_the_codec_alone_is_judged_on_the_teacher(checkpoints, tmp_path, monkeypatch, capsys):
+    lines = tmp_path / "lines.txt"
+    lines.write_text("You.\n")
+    noise = np.random.default_rng(0).standard_normal(24_000).astype(np.float32) / 10
+    monkeypatch.setattr(spoken, "teacher_reads", lambda _: noise)
+    assert speech.main(["--codec", f"--model={checkpoints['local']}", f"--sentences={lines}", "--json"]) == 0
+    found = line_of(capsys)
+    assert (found["wer"], found["sentences"]) == (0, 1)
+    assert 0.9 <= found["audio_seconds"] <= 1
+
+
+def test_without_a_recogniser_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(speech, "installed", lambda: False)
+    assert speech.main([]) == 1
+    assert "pip install faster-whisper" in capsys.readouterr().err
+
+
+@heard_by_whisper
+@pytest.mark.slow
+def test_the_teacher_is_understood_and_noise_is_not():
+    pytest.importorskip("hibari", reason=spoken.TEACHER_MISSING)
+    ears, texts = recogniser.Recogniser(), speech.read_sentences(speech.HELD_OUT, 5)
+    said = [metrics.compare(text, ears.hear(spoken.teacher_reads(text), 24_000)) for text in texts]
+    assert metrics.word_error_rate(said) <= 0.1
+    noise = np.random.default_rng(0).standard_normal(48_000).astype(np.float32) / 10
+    assert metrics.compare(texts[0], ears.hear(noise, 24_000)).word_errors >= len(texts[0].split()) - 1
