@@ -9,7 +9,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,10 @@ from synthetic import repeated
 # isort: on
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_flatten
 from rich.console import Console
 from rich.table import Table
 
 from moss_tts.architectures import Architecture
-from moss_tts.config import DelayConfig, LocalConfig
 from moss_tts.rows import RowBatch, RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
 
@@ -145,55 +142,6 @@ def syncs_per_frame(batch: RowBatch, steps: int = 8) -> float:
         for _ in range(steps):
             next(rows)
     return (reads.waits - before) / steps
-
-
-def bytes_per_frame(architecture: Architecture[Any, Any]) -> int:
-    """Bytes of weights that one step has to read, from the shapes: each weight once for every product with it."""
-    network, config = architecture.network, architecture.config
-    sizes = {name: array.nbytes for name, array in tree_flatten(network.parameters())}
-
-    def of(*prefixes: str) -> int:
-        return sum(size for name, size in sizes.items() if name.startswith(prefixes))
-
-    row = network.text_embedding.weight.nbytes // config.vocab_size
-    embedded = row * (1 + config.n_vq)
-    if isinstance(config, DelayConfig):
-        return of("backbone.", "audio_head.") + 2 * row + embedded
-    if isinstance(config, LocalConfig):
-        steps = (1 + config.n_vq) * of("local_transformer.", "speech_embedding_to_local_mlp.")
-        heads = of("local_to_speech_embedding_mlps.", "layer_norm_before_lm_heads.", "lm_heads.") - of("lm_heads.0.")
-        return of("backbone.") + steps + heads + 2 * row + 2 * embedded
-    depth = config.n_vq * of("local_transformer.")
-    return of("backbone.", "local_text_lm_head.", "audio_embedding.") + depth + 2 * embedded
-
-
-# ------------------------------------------------------------------------------- what the machine can read
-
-
-def read_bandwidth(megabytes: int = 512, repeats: int = 5) -> dict[str, float]:
-    """Bytes per second that mlx (a matrix times a vector) and numpy (sums in every core) read, best of several."""
-    width = 4096
-    matrix = np.ones((megabytes * 2**20 // 4 // width, width), np.float32)
-    weight, x = mx.array(matrix), mx.ones((1, width))
-    mx.eval(weight, x)
-    parts = np.array_split(matrix, os.cpu_count() or 1)
-    with ThreadPoolExecutor(len(parts)) as pool:
-        seconds = {
-            "mlx": best_of(repeats, lambda: mx.eval(x @ weight.T)),
-            "numpy": best_of(repeats, lambda: list(pool.map(lambda part: float(part.max()), parts))),
-        }
-    return {name: matrix.nbytes / value for name, value in seconds.items()}
-
-
-def best_of(repeats: int, action: Callable[[], object]) -> float:
-    """Seconds of the fastest run: what else the machine does can only add to it."""
-    action()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 # ----------------------------------------------------------------------------------------------- reporting

@@ -20,6 +20,7 @@ import common
 import numpy as np
 
 from moss_tts.architectures import Architecture
+from moss_tts.bandwidth import read_bandwidth
 from moss_tts.codec import MossAudioTokenizer
 from moss_tts.rows import RowRequest
 from moss_tts.sampling import Sampling
@@ -31,7 +32,7 @@ COLUMNS = ("case", "prefill ms", "ms/frame", "frames/s", "first audio ms", "prim
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Run the cases, print a table and a line of JSON."""
     options = parsed(arguments)
-    bandwidth = common.read_bandwidth(options.probe_megabytes)
+    bandwidth = read_bandwidth(options.probe_megabytes)
     results: dict[str, Any] = {}
     for size in options.size:
         for name in options.architecture:
@@ -68,7 +69,7 @@ def measured(
     run = common.timed_run(architecture, prompt, count, options.frames, audio=audio)
     batch = common.new_batch(architecture, prompt, count, audio)
     batch.step()
-    weights = common.bytes_per_frame(architecture)
+    weights = architecture.bytes_per_frame()
     return {
         "prefill_ms": 1e3 * run.prefill,
         "ms_per_frame": 1e3 * run.median,

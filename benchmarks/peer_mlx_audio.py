@@ -44,7 +44,7 @@ def load(directory: Path) -> peer.Model:
 def stamp_steps(model: peer.Model) -> list[float]:
     """When each step of the backbone begins, from now on."""
     stamps: list[float] = []
-    kind = type(model.model) if hasattr(model, "model") else type(model)
+    kind = type(next((getattr(model, part) for part in ("model", "transformer") if hasattr(model, part)), model))
     forward = kind.__call__
 
     def stamped(self, *args, **options):
@@ -58,8 +58,10 @@ def stamp_steps(model: peer.Model) -> list[float]:
 def answer(model: peer.Model, stamps: list[float], request: dict) -> dict:
     """Greedy rows behind a prompt, and the seconds of each."""
     stamps.clear()
-    local = model.config.is_local_transformer
-    generate = model.generate_local_ids if local else model.generate_delay_pattern_ids
+    config = model.config
+    generate = model.generate_local_ids if config.is_local_transformer else model.generate_delay_pattern_ids
+    if config.is_v15_local_transformer:
+        generate = model.generate_v15_local_ids
     prompt = mx.array([request["prompt"]], dtype=mx.int32)
     greedy = {"text_temperature": 0.0, "audio_temperature": 0.0, "audio_repetition_penalty": 1.0}
     [(_, rows)] = generate(prompt, max_new_tokens=request["frames"], **greedy)

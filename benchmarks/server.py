@@ -1,13 +1,13 @@
 """The server under load: concurrent clients, some of whom leave or ask for nonsense.
 
-    python benchmarks/server.py [--model DIR] [--requests 1000] [--clients 32]
+    python benchmarks/server.py [--model DIR | --demo] [--requests 1000] [--clients 32]
 
 Starts `moss-tts serve` as a process of its own. Every audio that comes back whole is compared with what
 Model.generate speaks alone with the same seed. Ends with one line of JSON:
 
     requests, ok, cancelled, rejected (as they should be), lost (no or half an answer), mixed_up (another audio),
-    server_errors, memory_growth (of the server, from request 50 to the last), throughput_ratio (audio per second
-    against the same requests one at a time)
+    server_errors, memory_growth (of the server at rest, after the last request against after the 50th),
+    throughput_ratio (audio per second against the same requests one at a time)
 """
 
 from __future__ import annotations
@@ -29,19 +29,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 
 import moss_tts
 from moss_tts.demo import write_demo_checkpoint
+from moss_tts.packaged import packaged_voice
 from moss_tts.pcm import as_pcm
 
 Body = dict[str, Any]
 CANCELLED, MALFORMED = 0.2, 0.1
 DISTINCT = 32
-SETTLED = 50
-# Greedy text channel: the demo's weights go on until the budget, as a sentence of that length would.
-DEMO = {"text_temperature": 0.0, "runaway_guard": False}
+SETTLED, PROGRESS = 50, 100
+SENTENCES = (
+    "The rain had stopped before anyone noticed.",
+    "She closed the book and looked out of the window.",
+    "There is a small shop at the corner of the street.",
+    "Nobody had told him about the second key.",
+    "The train to the coast leaves at half past seven.",
+    "We should have asked for the price before we ordered.",
+    "An old clock was ticking somewhere in the house.",
+    "He wrote three letters, and sent none of them.",
+)
 NONSENSE: Sequence[Body] = (
     {"input": ""},
     {"input": "Hi.", "temperature": -1},
@@ -74,25 +84,38 @@ class Task:
 def main() -> None:
     """Run the benchmark and print its line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="a checkpoint; by default a tiny one with random weights is made")
+    parser.add_argument("--model", type=Path, help="a checkpoint; by default the packaged voice")
+    parser.add_argument("--demo", action="store_true", help="a tiny checkpoint with random weights instead")
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=6.0, help="longest speech of a request with the default model")
+    parser.add_argument("--seconds", type=float, default=6.0, help="longest speech of a request with --demo")
     given = parser.parse_args()
+    if given.requests <= SETTLED:
+        parser.error(f"--requests must be more than {SETTLED}, after which memory is first looked at")
     with tempfile.TemporaryDirectory() as directory:
-        model = given.model or write_demo_checkpoint(Path(directory) / "demo")
-        extra = {} if given.model else DEMO
-        spoken = alone(model, bodies(given.seconds, extra))
+        if given.demo:
+            model, requests = write_demo_checkpoint(Path(directory) / "demo"), lengths(given.seconds)
+        else:
+            model, requests = given.model or packaged_voice(), sentences()
+        spoken = alone(model, requests)
         with served(model, Path(directory) / "voices", given.clients) as (port, process):
             print(json.dumps(measured(port, process.pid, spoken, given.requests, given.clients)))
 
 
-def bodies(longest: float, extra: Body) -> list[Body]:
-    """Requests of 2 s to the longest."""
-    frames = np.linspace(25, round(12.5 * longest), DISTINCT).astype(int)
+def sentences() -> list[Body]:
+    """Requests to speak one sentence or two, every other one as a stream."""
+    rng = random.Random(0)
+    texts = [" ".join(rng.sample(SENTENCES, 1 + seed % 2)) for seed in range(DISTINCT)]
+    return [{"input": text, "seed": seed, "stream": seed % 2 == 0} for seed, text in enumerate(texts)]
+
+
+def lengths(longest: float) -> list[Body]:
+    """Requests of up to 2 s to the longest. The demo's weights go on until they are stopped."""
+    frames = np.linspace(min(25, round(12.5 * longest)), round(12.5 * longest), DISTINCT).astype(int)
+    endless = {"text_temperature": 0.0, "runaway_guard": False}
     return [
         {"input": f"This is sentence number {seed}.", "seed": seed, "max_tokens": int(count), "stream": seed % 2 == 0}
-        | extra
+        | endless
         for seed, count in enumerate(frames)
     ]
 
@@ -142,10 +165,12 @@ def measured(port: int, pid: int, spoken: list[Spoken], count: int, clients: int
     """One at a time, then the load."""
     for one in spoken[:3]:
         ask(port, whole(one))
-    single = audio_per_second(port, [whole(one) for one in spoken], 1, Load(pid))
-    load = Load(pid)
-    rate = audio_per_second(port, tasks(spoken, count), clients, load)
-    growth = resident(pid) / load.settled - 1 if load.settled else 0.0
+    single = audio_per_second(port, [whole(one) for one in spoken], 1, Load())
+    load, todo = Load(), tasks(spoken, count)
+    audio_per_second(port, todo[:SETTLED], clients, load)
+    settled = resident_at_rest(port, pid)
+    rate = audio_per_second(port, todo[SETTLED:], clients, load)
+    growth = resident_at_rest(port, pid) / settled - 1
     outcomes = load.outcomes
     names = ("ok", "cancelled", "rejected", "lost", "mixed_up", "server_errors")
     print(f"one at a time {single:.1f}, {clients} clients {rate:.1f} s of audio per second", file=sys.stderr)
@@ -180,19 +205,19 @@ def tasks(spoken: list[Spoken], count: int) -> list[Task]:
 class Load:
     """What became of requests."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid, self._lock = pid, threading.Lock()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
         self.outcomes: Counter[str] = Counter()
         self.samples = 0
-        self.settled = 0
 
     def add(self, outcome: str, samples: int) -> None:
         """Count one."""
         with self._lock:
             self.outcomes[outcome] += 1
             self.samples += samples
-            if sum(self.outcomes.values()) == SETTLED:
-                self.settled = resident(self._pid)
+            done = sum(self.outcomes.values())
+        if done % PROGRESS == 0:
+            print(f"{done} requests", file=sys.stderr, flush=True)
 
 
 def audio_per_second(port: int, todo: list[Task], clients: int, load: Load) -> float:
@@ -208,11 +233,11 @@ def audio_per_second(port: int, todo: list[Task], clients: int, load: Load) -> f
                 return
             load.add(*ask(port, task))
 
-    started = time.perf_counter()
+    before, started = load.samples, time.perf_counter()
     with ThreadPoolExecutor(clients) as threads:
         for future in [threads.submit(client) for _ in range(clients)]:
             future.result()
-    return load.samples / 24000 / (time.perf_counter() - started)
+    return (load.samples - before) / 24000 / (time.perf_counter() - started)
 
 
 def ask(port: int, task: Task) -> tuple[str, int]:
@@ -234,13 +259,15 @@ def ask(port: int, task: Task) -> tuple[str, int]:
 
 def leave(connection: http.client.HTTPConnection, task: Task) -> tuple[str, int]:
     """Go after the first bytes, or before there are any."""
-    if task.body["stream"]:
-        response = connection.getresponse()
-        response.read(1000)
-        response.close()
-    else:
+    if not task.body["stream"]:
         time.sleep(0.05)
-    return "cancelled", 0
+        return "cancelled", 0
+    response = connection.getresponse()
+    response.read(1000)
+    response.close()
+    if response.status >= 500:
+        return "server_errors", 0
+    return ("cancelled" if response.status == 200 else "lost"), 0
 
 
 def judged(task: Task, status: int, answer: bytes) -> tuple[str, int]:
@@ -258,8 +285,12 @@ def judged(task: Task, status: int, answer: bytes) -> tuple[str, int]:
     return ("ok", len(heard)) if same else ("mixed_up", 0)
 
 
-def resident(pid: int) -> int:
-    """Resident memory of a process, in KiB."""
+def resident_at_rest(port: int, pid: int) -> int:
+    """Resident memory of the server in KiB, once it speaks for nobody and has given back what it can."""
+    running = b'moss_tts_requests{state="running"} 0\n'
+    while running not in urlopen(f"http://127.0.0.1:{port}/metrics").read():
+        time.sleep(0.1)
+    time.sleep(1)
     return int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True).stdout)
 
 

@@ -74,6 +74,11 @@ SIZES = {
     "small": Size(256, 8, 8, 4, 32, 768, 256, 4, 768, 256),
     # Bandwidth rules: the widths of the 1.7B backbone and of its depth transformer, few layers.
     "wide": Size(2048, 2, 16, 8, 128, 6144, 1536, 1, 8960, 2048),
+    # The released checkpoints, of an architecture each: Local v1.0, Delay (MOSS-TTS), VoiceGenerator, Local v1.5.
+    "local_1_7b": Size(2048, 28, 16, 8, 128, 6144, 1536, 4, 8960, 2048, vocabulary=155_648),
+    "delay_8b": Size(4096, 36, 32, 8, 128, 12288, 0, 0, 0, 0, vocabulary=155_648),
+    "voice_generator": Size(2048, 28, 16, 8, 128, 6144, 0, 0, 0, 0, vocabulary=155_648, n_vq=16),
+    "local_4b": Size(2560, 36, 32, 8, 128, 9728, 0, 0, 0, 0, vocabulary=151_936),
 }
 
 SPECIAL_IDS = {
@@ -181,11 +186,13 @@ def _random(shapes: Shapes, seed: int) -> Weights:
     """Matrices that keep the size of what they multiply; gains of one, biases of zero."""
     weights = {}
     for index, (name, shape) in enumerate(sorted(shapes.items())):
-        key = mx.random.key(seed * 100_003 + index)
         if len(shape) == 1 or name.endswith("original0"):
             weights[name] = mx.full(shape, 0.0 if name.endswith("bias") else 1.0)
         else:
-            weights[name] = mx.random.normal(shape, key=key) / shape[1] ** 0.5
+            # NumPy's normal numbers come five times as fast as MLX's on a CPU.
+            values = np.random.Generator(np.random.SFC64([seed, index])).standard_normal(shape, np.float32)
+            values *= shape[1] ** -0.5
+            weights[name] = mx.array(values)
     mx.eval(weights)
     return weights
 

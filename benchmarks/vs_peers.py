@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     results: dict[str, Any] = {"tokens_equal": True}
     table = []
     for size in ["small"] if options.quick else options.size:
-        for name in ("delay", "local"):
+        for name in options.architecture:
             case = compared(name, synthetic.SIZES[size], str(python), options)
             results.setdefault(size, {})[name] = {"b1": case["b1"], "b8": case["b8"]}
             results["tokens_equal"] &= case["equal"]
@@ -67,6 +67,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the small size alone")
     parser.add_argument("--size", nargs="+", default=["small", "wide"], choices=synthetic.SIZES)
+    names = synthetic.ARCHITECTURE_NAMES
+    parser.add_argument("--architecture", nargs="+", default=names, choices=names)
     parser.add_argument("--peer-python", help=f"interpreter that has {PEER}")
     parser.add_argument("--frames", type=int, default=10, help="frames per turn")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
@@ -131,10 +133,15 @@ def compared(name: str, size: synthetic.Size, python: str, options: argparse.Nam
 
 
 def write_checkpoint(directory: Path, raw: synthetic.Raw, weights: synthetic.Weights) -> None:
-    """A checkpoint in upstream's layout; the peer's Local also wants the embedding that nobody uses."""
+    """A checkpoint in upstream's layout, with what the peer wants beside it: copies of tied weights, and Local v1.0's
+    embedding that nobody uses."""
     if "local_num_layers" in raw:
         shape = weights["model.embedding_list.0.weight"].shape
         weights = weights | {synthetic.UNUSED_EMBEDDING: mx.zeros(shape)}
+    if "gpt2_config" in raw:
+        embeddings = {f"audio_lm_heads.{q}.weight": f"audio_embeddings.{q}.weight" for q in range(raw["n_vq"])}
+        embeddings["text_lm_head.weight"] = "transformer.embed_tokens.weight"
+        weights = weights | {head: weights[embedding] for head, embedding in embeddings.items()}
     (directory / "config.json").write_text(json.dumps(raw))
     mx.save_safetensors(str(directory / "model.safetensors"), weights)
 

@@ -14,8 +14,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import codec as codec_benchmark
 import common
+import convert as convert_benchmark
 import decode
 import synthetic
+
+from moss_tts.footprint import model_footprint, smaller
+from moss_tts.loading import load_config
 
 
 @pytest.fixture(scope="module", params=synthetic.ARCHITECTURE_NAMES)
@@ -56,7 +60,7 @@ def test_the_floor_counts_every_weight_that_a_step_reads() -> None:
     layers = sum(w.nbytes for name, w in weights.items() if ".layers." in name or name.endswith("model.norm.weight"))
     heads = size.n_vq * (size.codebook + 1) * size.width * 4
     rows = (2 + 1 + size.n_vq) * size.width * 4
-    assert common.bytes_per_frame(synthetic.architecture_of(raw, weights)) == layers + heads + rows
+    assert synthetic.architecture_of(raw, weights).bytes_per_frame() == layers + heads + rows
 
 
 def test_decode_ends_with_its_line(capsys) -> None:
@@ -74,3 +78,24 @@ def test_codec_ends_with_its_line(capsys, monkeypatch) -> None:
     last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert len(last["minutes"]) == 1
     assert last["live_ms"] > 0
+
+
+def test_converting_a_synthetic_checkpoint_and_speaking(tmp_path, capsys) -> None:
+    given = f"--work {tmp_path} --size tiny --group-size 32 --dtype float32 --frames 6".split()
+    results = {}
+    for step in convert_benchmark.STEPS:
+        convert_benchmark.main([*given, "--step", step])
+        results |= json.loads(capsys.readouterr().out)
+    assert results["quantise"]["gb"] < results["write"]["gb"]
+    assert results["speak"]["frames"] == results["speak"]["different_frames"] == 6
+    assert 0 < results["speak"]["foretold_gb"] <= results["speak"]["weights_gb"]
+
+
+def test_a_hollow_checkpoint_has_the_size_of_a_real_one(tmp_path) -> None:
+    raw = synthetic.raw_config("local", synthetic.SIZES["local_1_7b"])
+    directory = convert_benchmark.hollow_checkpoint(tmp_path / "hollow", raw)
+    config = load_config(directory)
+    assert 5.4e9 < model_footprint(directory, config, "bfloat16")[1] < 5.6e9
+    sizes = list(smaller(directory, config, mx.bfloat16).values())
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 3.2e9

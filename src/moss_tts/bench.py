@@ -1,0 +1,204 @@
+"""How fast a checkpoint is on this machine: rows alone, the codec alone, and both as a listener has them.
+
+The floor of a frame is the time that reading its weights once takes at the bandwidth measured in the same run; no
+program can be faster with one voice, and a fraction of 1 would be perfect.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from moss_tts.bandwidth import read_bandwidth
+from moss_tts.errors import GenerationError
+from moss_tts.model import Model
+from moss_tts.rows import Prompts, RowBatch
+from moss_tts.speech import SpeechJob
+
+TEXT = "The quick brown fox jumps over the lazy dog, and nobody who watches from the window seems to mind at all."
+SEED = 1
+WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured; times in seconds, sizes in bytes.
+
+    Attributes:
+        load: reading the checkpoint, its sums included.
+        prompt_rows: of the text's prompt.
+        prefill: reading that prompt.
+        row: the median row.
+        row_bytes: weights that a row has to read.
+        bandwidth: bytes per second that this machine reads.
+        codec_frame: decoding one of many frames together.
+        frame_rate: frames per second of audio.
+        first_audio: from the call to the first chunk.
+        spoken: of audio, in the run as a listener has it.
+        took: that run.
+        weights: in memory once loaded, the codec included.
+        peak: most memory there was.
+    """
+
+    load: float
+    prompt_rows: int
+    prefill: float
+    row: float
+    row_bytes: int
+    bandwidth: float
+    codec_frame: float
+    frame_rate: float
+    first_audio: float
+    spoken: float
+    took: float
+    weights: int
+    peak: int
+
+    @property
+    def rows_per_second(self) -> float:
+        """Of the network alone; every row is a frame."""
+        return 1 / self.row
+
+    @property
+    def floor_fraction(self) -> float:
+        """The shortest time a row can take over the time it takes."""
+        return self.row_bytes / self.bandwidth / self.row
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of audio per second, as a listener has it."""
+        return self.spoken / self.took
+
+
+def bench(load: Callable[[], Model], frames: int, megabytes: int = 512) -> Bench:
+    """Load a checkpoint and measure it.
+
+    Args:
+        load: loads it.
+        frames: to make.
+        megabytes: of the probe for bandwidth.
+    """
+    bandwidth = max(read_bandwidth(megabytes).values())
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    start = time.perf_counter()
+    model = load()
+    model.codec()
+    loaded = time.perf_counter() - start
+    weights, while_loading = mx.get_active_memory() - before, mx.get_peak_memory()
+    job = model.job(model.request({model.preset.prompt_field: TEXT, "max_tokens": frames}), SEED)
+    warm_up(model, job)
+    prefill, row = time_rows(model, job, frames)
+    first, spoken, took = time_speech(model, frames)
+    return Bench(
+        load=loaded,
+        prompt_rows=len(job.prompt),
+        prefill=prefill,
+        row=row,
+        row_bytes=model.architecture.bytes_per_frame(),
+        bandwidth=bandwidth,
+        codec_frame=time_codec(model, frames),
+        frame_rate=model.codec().config.frame_rate,
+        first_audio=first,
+        spoken=spoken,
+        took=took,
+        weights=weights,
+        # A request counts its own peak, from zero.
+        peak=max(while_loading, mx.get_peak_memory()) - before,
+    )
+
+
+def warm_up(model: Model, job: SpeechJob) -> None:
+    """What is made once, such as kernels: not counted."""
+    for _ in range_of(rows_of(new_batch(model, job)), WARM_UP):
+        pass
+    time_codec(model, WARM_UP)
+
+
+def new_batch(model: Model, job: SpeechJob) -> RowBatch:
+    """A batch of one request that never comes to its budget, its prompt read."""
+    prompt = job.prompt[None]
+    request = replace(job.request, max_frames=10**6)
+    return model.architecture.batch(Prompts(prompt, np.ones(prompt.shape[:2], dtype=bool)), [request], job.n_vq)
+
+
+def rows_of(batch: RowBatch) -> Iterator[np.ndarray]:
+    """Rows without end, each issued before the one before it is read; one that says the end is a row like others."""
+    pending = batch.step()
+    while True:
+        following = batch.step()
+        yield np.array(pending)
+        pending = following
+
+
+def range_of(rows: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
+    """The first so many."""
+    return (row for row, _ in zip(rows, range(count), strict=False))
+
+
+def time_rows(model: Model, job: SpeechJob, count: int) -> tuple[float, float]:
+    """Seconds until the first row, and of the median row after it."""
+    start = time.perf_counter()
+    stamps = [time.perf_counter() for _ in range_of(rows_of(new_batch(model, job)), count)]
+    return stamps[0] - start, statistics.median(np.diff(stamps).tolist())
+
+
+def time_codec(model: Model, frames: int) -> float:
+    """Seconds per frame of decoding so many frames whole."""
+    codec = model.codec()
+    codes = np.random.default_rng(SEED).integers(0, codec.config.codebook_size, (model.config.n_vq, frames))
+    start = time.perf_counter()
+    mx.eval(codec.decode(codes).audio)
+    return (time.perf_counter() - start) / frames
+
+
+def time_speech(model: Model, frames: int) -> tuple[float, float, float]:
+    """Seconds to the first chunk, seconds of audio, and seconds in all, streamed.
+
+    Raises:
+        GenerationError: the checkpoint ended without audio.
+    """
+    start, stamps, spoken = time.perf_counter(), [], 0.0
+    options: dict[str, Any] = {model.preset.prompt_field: TEXT, "max_tokens": frames, "seed": SEED, "stream": True}
+    for result in model.generate(**options):
+        stamps.append(time.perf_counter() - start)
+        spoken += result.samples / result.sample_rate
+    if not spoken:
+        raise GenerationError("the checkpoint ended without audio, so there is nothing to time.")
+    return stamps[0], spoken, stamps[-1]
+
+
+# ------------------------------------------------------------------------------------------------- showing
+
+
+def as_json(measured: Bench) -> str:
+    """All figures, those derived among them."""
+    derived = ("rows_per_second", "floor_fraction", "real_time_factor")
+    return json.dumps(asdict(measured) | {name: getattr(measured, name) for name in derived}, indent=2)
+
+
+def as_text(measured: Bench) -> str:
+    """A line per part."""
+    return "\n".join(f"{label:<12} {value}" for label, value in _lines(measured))
+
+
+def _lines(measured: Bench) -> Iterator[tuple[str, str]]:
+    yield "loaded in", f"{measured.load:.1f} s, {measured.weights / 1e9:.2f} GB"
+    yield "prompt", f"{measured.prompt_rows} rows in {1e3 * measured.prefill:.0f} ms"
+    yield "frames", f"{measured.rows_per_second:.1f} per second; real time is {measured.frame_rate:g}"
+    yield (
+        "floor",
+        f"{measured.floor_fraction:.0%} of what memory allows: {measured.row_bytes / 1e9:.2f} GB per frame at "
+        f"{measured.bandwidth / 1e9:.0f} GB/s",
+    )
+    yield "codec", f"{1 / measured.codec_frame:.1f} frames per second"
+    yield "first audio", f"after {1e3 * measured.first_audio:.0f} ms"
+    yield "speech", f"{measured.real_time_factor:.2f} x real time: {measured.spoken:.1f} s in {measured.took:.1f} s"
+    yield "memory", f"{measured.peak / 1e9:.2f} GB at most"
