@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,19 @@ from moss_tts.model import Model
 from moss_tts.pcm import as_pcm
 from moss_tts.server.app import create_app
 from moss_tts.server.device import Device
-from moss_tts.server.serve import new_server
+from moss_tts.server.serve import bound, new_server
 from moss_tts.server.settings import Settings
+
+# What ends no test: hours of speech.
+ENDLESS_FRAMES = 10**6
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Ask again and again; not before `seconds` are over is it an error that nothing came of it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
 
 
 @dataclass
@@ -62,10 +73,7 @@ class Serving:
         return self.counter(f'moss_tts_requests_total{{outcome="{name}"}}')
 
     def wait_until_idle(self) -> None:
-        deadline = time.monotonic() + 20
-        while self.counter('moss_tts_requests{state="running"}') or self.device.running:
-            assert time.monotonic() < deadline, "requests are left"
-            time.sleep(0.02)
+        wait_until(lambda: not (self.counter('moss_tts_requests{state="running"}') or self.device.running))
 
     @contextmanager
     def open(self, body: dict[str, Any]) -> Iterator[http.client.HTTPConnection]:
@@ -86,17 +94,17 @@ class Serving:
 @contextmanager
 def serving(checkpoint: Path, voices: Path, **settings: Any) -> Iterator[Serving]:
     """A server of a checkpoint, stopped at the end."""
-    chosen = Settings(model_id="demo", voices=voices, **settings)
+    chosen = Settings(model_id="demo", voices=voices, **{"max_frames": ENDLESS_FRAMES} | settings)
     device = Device(lambda: moss_tts.load(checkpoint), chosen.max_batch)
     model = device.start()
     app = create_app(chosen, device, model)
-    server = new_server(app, chosen, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.run, daemon=True)
+    server, place = new_server(app, chosen), bound("127.0.0.1", 0)
+    port = place.getsockname()[1]
+    thread = threading.Thread(target=server.run, args=([place],), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
     headers = {} if chosen.api_key is None else {"Authorization": f"Bearer {chosen.api_key}"}
     try:
         yield Serving(f"http://127.0.0.1:{port}", device, model, server, headers)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -69,6 +70,21 @@ def test_openai_streams(client, expected):
     assert_same_speech(pcm(b"".join(parts)), expected)
 
 
+def test_openai_reads_events_line_by_line(client, expected):
+    """As its examples do: stream_format sse, and the audio of each delta."""
+    with client.audio.speech.with_streaming_response.create(
+        **BODY, response_format="pcm", stream_format="sse", extra_body=LENGTH
+    ) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in response.iter_lines() if line]
+    assert all(line.startswith("data: ") for line in lines)
+    *deltas, done = [json.loads(line.removeprefix("data: ")) for line in lines]
+    assert all(delta.keys() == {"type", "audio"} and delta["type"] == "speech.audio.delta" for delta in deltas)
+    assert done["type"] == "speech.audio.done"
+    assert done["usage"].keys() == {"input_tokens", "output_tokens", "total_tokens"}
+    assert_same_speech(pcm(b"".join(base64.b64decode(delta["audio"]) for delta in deltas)), expected)
+
+
 def test_openai_errors_have_the_field(client):
     import openai
 
@@ -109,7 +125,7 @@ def test_an_sse_client(served, expected):
 
 
 @pytest.mark.parametrize("format_", ["mp3", "opus", "aac", "flac", "wav"])
-def test_ffprobe_and_ffplay_take_every_format(served, expected, format_, tmp_path):
+def test_ffprobe_and_ffmpeg_take_every_format(served, expected, format_, tmp_path):
     if shutil.which("ffprobe") is None:
         pytest.skip("ffprobe is not installed")
     for stream in (True, False):
@@ -126,6 +142,27 @@ def test_ffprobe_and_ffplay_take_every_format(served, expected, format_, tmp_pat
         samples = pcm(subprocess.run(decode, capture_output=True, check=True).stdout)
         # Encoders of lossy formats pad at both ends.
         assert 0 <= len(samples) - len(expected) < 4000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format_", ["mp3", "opus", "aac", "flac", "wav", "pcm"])
+def test_ffplay_plays_every_format_from_a_pipe(served, format_):
+    """To the end, in the time that the audio takes, without a word of complaint."""
+    if shutil.which("ffplay") is None:
+        pytest.skip("ffplay is not installed")
+    response = requests.post(
+        f"{served.url}/v1/audio/speech", json=BODY | LENGTH | {"response_format": format_}, timeout=60
+    )
+    command = ["ffplay", "-nodisp", "-autoexit", "-loglevel", "error"]
+    if format_ == "pcm":
+        # All that a player must know is in the headers.
+        assert (response.headers["x-sample-format"], response.headers["x-channels"]) == ("s16le", "1")
+        command += ["-f", "s16le", "-ar", response.headers["x-sample-rate"], "-ch_layout", "mono"]
+    silent = os.environ | {"SDL_AUDIODRIVER": "dummy", "SDL_VIDEODRIVER": "dummy"}
+    played = subprocess.run(
+        [*command, "-"], input=response.content, env=silent, capture_output=True, timeout=60, check=True
+    )
+    assert played.stderr == b""
 
 
 def test_a_bridge_to_home_assistant(served, expected):

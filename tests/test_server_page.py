@@ -30,7 +30,7 @@ def test_the_page(checkpoints, delay_model, tmp_path):
         pytest.skip("needs playwright-core: npm install --prefix tests/browser")
     recording = tmp_path / "alice.wav"
     write_audio(recording, 0.1 * np.random.default_rng(0).standard_normal(24000), 24000)
-    with serving(checkpoints["delay"], tmp_path / "voices") as running:
+    with serving(checkpoints["delay"], tmp_path / "voices", max_frames=4096) as running:
         command = ["node", BROWSER / "page.js", CHROMIUM, running.url, recording]
         used = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert used.returncode == 0, used.stderr

@@ -47,7 +47,8 @@ class Admission:
             )
         self.inside += 1
 
-    def leave(self, seconds: float) -> None:
-        """Count a request out that took so long."""
+    def leave(self, seconds: float | None = None) -> None:
+        """Count a request out; seconds only of those that were spoken."""
         self.inside -= 1
-        self._usual_seconds += NEWEST * (seconds - self._usual_seconds)
+        if seconds is not None:
+            self._usual_seconds += NEWEST * (seconds - self._usual_seconds)

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -113,8 +114,14 @@ def _answer_errors(app: FastAPI) -> None:
         first = error.errors()[0]
         return await refused_request(request, ApiError(400, first["msg"], str(first["loc"][-1]), "invalid_value"))
 
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, _: Exception) -> JSONResponse:
+        # Starlette logs it; clients need not know what a path or a library is called here.
+        return await refused_request(request, ApiError(500, "the server made a mistake; its log has more"))
+
     @app.exception_handler(ClientGone)
-    async def gone(_: Request, _error: ClientGone) -> Response:
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, _error: Exception) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 

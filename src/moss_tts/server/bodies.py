@@ -14,9 +14,12 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from moss_tts.server.errors import ApiError, invalid_field
+from moss_tts.server.settings import Settings
 
 Body = TypeVar("Body", bound=BaseModel)
 MAX_FILES, MAX_FIELDS = 32, 200
+# Commas and brackets of JSON beside those of its texts: no request has use for more.
+MAX_PUNCTUATION = 10_000
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Received(Generic[Body]):
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-async def receive(request: Request, kind: type[Body], max_body: int) -> Received[Body]:
+async def receive(request: Request, kind: type[Body], settings: Settings) -> Received[Body]:
     """The body of a request.
 
     Raises:
@@ -37,10 +40,11 @@ async def receive(request: Request, kind: type[Body], max_body: int) -> Received
         case "application/json":
             content = await request.body()
             # Bodies may hold megabytes of audio, which other requests should not wait for.
-            return await anyio.to_thread.run_sync(partial(_from_json, content, kind))
+            return await anyio.to_thread.run_sync(partial(_from_json, content, kind, settings.max_chars))
         case "multipart/form-data":
-            async with request.form(max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=max_body) as form:
-                values, files = await _from_form(form, kind)
+            limits = {"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": settings.max_body}
+            async with request.form(**limits) as form:
+                values, files = await _from_form(form, kind, settings.max_chars)
             return Received(_validated(kind, values), files)
         case other:
             raise ApiError(
@@ -48,11 +52,23 @@ async def receive(request: Request, kind: type[Body], max_body: int) -> Received
             )
 
 
-def _from_json(content: bytes, kind: type[Body]) -> Received[Body]:
+def _from_json(content: bytes, kind: type[Body], max_chars: int) -> Received[Body]:
+    check_size(content, max_chars)
     try:
         return Received(kind.model_validate_json(content, strict=True))
     except ValidationError as error:
         raise invalid_field(error) from error
+
+
+def check_size(content: bytes, max_chars: int) -> None:
+    """Refuse JSON that is far larger in memory than as text, such as a million fields, before it is read.
+
+    Raises:
+        ApiError: it is.
+    """
+    most = MAX_PUNCTUATION + max_chars
+    if sum(map(content.count, (b",", b"[", b"{"))) > most:
+        raise ApiError(400, f"a body may have {most} commas and brackets here", code="too_large")
 
 
 def _validated(kind: type[Body], values: Mapping[str, Any]) -> Body:
@@ -63,12 +79,12 @@ def _validated(kind: type[Body], values: Mapping[str, Any]) -> Body:
         raise invalid_field(error) from error
 
 
-async def _from_form(form: FormData, kind: type[Body]) -> tuple[dict[str, Any], dict[str, bytes]]:
+async def _from_form(form: FormData, kind: type[Body], max_chars: int) -> tuple[dict[str, Any], dict[str, bytes]]:
     values: dict[str, list[Any]] = {}
     files: dict[str, bytes] = {}
     for name, value in form.multi_items():
         if not isinstance(value, UploadFile):
-            values.setdefault(name, []).append(_structured(name, value))
+            values.setdefault(name, []).append(_structured(name, value, max_chars))
             continue
         is_field = name in kind.model_fields
         key = f"{name}#{len(values.get(name, []))}" if is_field else name
@@ -78,10 +94,11 @@ async def _from_form(form: FormData, kind: type[Body]) -> tuple[dict[str, Any], 
     return {name: given[0] if len(given) == 1 else given for name, given in values.items()}, files
 
 
-def _structured(name: str, value: str) -> Any:
+def _structured(name: str, value: str, max_chars: int) -> Any:
     """Lists and objects are sent as JSON."""
     if name not in ("conversation", "dialogue_speakers"):
         return value
+    check_size(value.encode(errors="replace"), max_chars)
     try:
         return json.loads(value)
     except (ValueError, RecursionError) as error:

@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from moss_tts.errors import GenerationError, MossTTSError
-from moss_tts.memory import release_memory
+from moss_tts.memory import cache_limit, release_memory
 from moss_tts.model import Model
 from moss_tts.speech import SpeechChunk, SpeechEngine, SpeechJob, Voice, speak_one
 
@@ -107,7 +107,8 @@ class Device:
 
     def _run(self) -> None:
         try:
-            self._speak_until_stopped(self._loaded())
+            with cache_limit():
+                self._speak_until_stopped(self._loaded())
         except EXPECTED as error:
             if self._ready.done():
                 log.exception("the device's thread ends")
@@ -127,6 +128,7 @@ class Device:
         return model
 
     def _speak_until_stopped(self, model: Model) -> None:
+        self._release_encoder = model.codec.release_encoder
         self._new_engine = lambda: SpeechEngine(model.architecture, model.codec, self._max_batch)
         self._engine = self._new_engine()
         self._ready.set_result(model)
@@ -139,6 +141,7 @@ class Device:
         """All that was handed in; waits for something where there is nothing else to do."""
         if self._engine.idle and self._inbox.empty():
             self._release()
+            self._release_encoder()
             self._do(*self._inbox.get())
         while not self._stopping and not self._inbox.empty():
             self._do(*self._inbox.get())

@@ -1,8 +1,10 @@
-"""What every request passes before anything reads it: key, origin, size."""
+"""What every request passes before anything reads it: key, origin, name of the server, size and pace of its body."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
+import ipaddress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -15,6 +17,8 @@ from moss_tts.server.settings import Settings
 # Open to everybody: the page asks for the key, probes need none.
 OPEN_PATHS = ("/", "/health", "/docs", "/openapi.json", "/static/")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+# Names that nobody can have on the internet, with those that have no dot.
+PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
 class Gate:
@@ -28,7 +32,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _LimitedBody(receive, self._settings.max_body)
+        body = _LimitedBody(receive, self._settings)
         try:
             self._check(scope, Headers(scope=scope))
             await self._app(scope, body.receive, send)
@@ -36,6 +40,8 @@ class Gate:
             await JSONResponse(error.body, error.status, error.headers)(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
+        if self._settings.api_key is None:
+            check_host(headers.get("host", ""), self._settings.hosts)
         if scope["method"] not in SAFE_METHODS:
             check_origin(headers, self._settings.cors_origins)
         if not _is_open(scope["path"]):
@@ -47,7 +53,9 @@ class Gate:
     def _check_key(self, authorization: str) -> None:
         key = self._settings.api_key
         scheme, _, given = authorization.partition(" ")
-        right = key is None or (scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), key.encode()))
+        # Headers are bytes that were read as Latin-1.
+        given_bytes = given.encode("latin-1")
+        right = key is None or (scheme.lower() == "bearer" and hmac.compare_digest(given_bytes, key.encode()))
         if not right:
             raise ApiError(
                 401,
@@ -58,16 +66,25 @@ class Gate:
 
 
 class _LimitedBody:
-    """Counts what comes in, for bodies that do not say how long they are."""
+    """Counts what comes in, for bodies that do not say how long they are, and does not wait for one for ever."""
 
-    def __init__(self, receive: Receive, most: int) -> None:
-        self._receive, self._most, self._read = receive, most, 0
+    def __init__(self, receive: Receive, settings: Settings) -> None:
+        self._receive, self._most, self._seconds = receive, settings.max_body, settings.body_timeout_s
+        self._read = 0
+        self._deadline: float | None = asyncio.get_running_loop().time() + self._seconds
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise too_slow(self._seconds) from error
         self._read += len(message.get("body", b""))
         if self._read > self._most:
             raise too_large(self._most)
+        if not message.get("more_body", False):
+            # What comes after the body is the client's leaving, which may take as long as the answer does.
+            self._deadline = None
         return message
 
 
@@ -78,10 +95,43 @@ def too_large(most: int) -> ApiError:
     )
 
 
+def too_slow(seconds: float) -> ApiError:
+    """A body that does not come."""
+    return ApiError(
+        408,
+        f"the body of a request must arrive within {seconds:g} s",
+        code="too_slow",
+        headers={"Connection": "close"},
+    )
+
+
 def _is_open(path: str) -> bool:
     return any(
         path == known or (known != "/" and known.endswith("/") and path.startswith(known)) for known in OPEN_PATHS
     )
+
+
+def check_host(host: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a public name that nobody said was this server's.
+
+    A page may let its own name point to this machine once it is loaded. To the browser the server is then part of
+    that page, which could read and delete voices; but requests still carry the name. With an API key it is harmless.
+
+    Raises:
+        ApiError: 403.
+    """
+    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    if {"*", name} & {*allowed} or "." not in name or name.endswith(PRIVATE_NAMES) or _is_address(name):
+        return
+    raise ApiError(403, f"this server does not know itself as {name!r}; --allow-host or an API key helps", code="host")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:

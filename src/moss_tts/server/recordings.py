@@ -15,10 +15,10 @@ from moss_tts.audio import decode_audio
 from moss_tts.codes import CodeMatrix
 from moss_tts.errors import AudioError, RequestError
 from moss_tts.server.errors import ApiError
+from moss_tts.server.schema import MAX_RECORDINGS
 
 DATA_URI: Final = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{1,100}){0,4}?;base64,", re.IGNORECASE)
 FIELDS: Final = ("reference", "ref_audio")
-MAX_RECORDINGS: Final = 16
 
 Options = dict[str, Any]
 # What is known of a registered voice: its codes, and what its recording says.
@@ -31,11 +31,11 @@ class Recordings:
     Args:
         files: of its body.
         voices: registered voices that it names.
-        max_seconds: of a recording.
+        max_seconds: of all its recordings together; of registered voices, which are codes already, none counts.
     """
 
     def __init__(self, files: Mapping[str, bytes], voices: Mapping[str, KnownVoice], max_seconds: float) -> None:
-        self._files, self._voices, self._max_seconds = files, voices, max_seconds
+        self._files, self._voices, self._seconds_left = files, voices, max_seconds
 
     def resolve(self, options: Options) -> Options:
         """Options with recordings in place of their names.
@@ -59,9 +59,10 @@ class Recordings:
             return self._voices[value.removeprefix("voice:")][0]
         content = self._content(field, value)
         try:
-            waveform = decode_audio(content, self._max_seconds)
+            waveform = decode_audio(content, self._seconds_left)
         except AudioError as error:
             raise ApiError(400, f"{field}: {error}", field, "invalid_audio") from error
+        self._seconds_left -= waveform.samples.shape[1] / waveform.sample_rate
         return waveform.samples, waveform.sample_rate
 
     def _content(self, field: str, value: str) -> bytes:

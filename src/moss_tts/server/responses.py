@@ -21,7 +21,7 @@ from moss_tts.server.service import ClientGone, Utterance, outcome_of
 from moss_tts.speech import SpeechChunk
 
 T = TypeVar("T")
-EXPOSED_HEADERS = ("X-Sample-Rate", "X-Channels", "X-Sample-Format", "X-Seed", "X-Finish-Reason")
+EXPOSED_HEADERS = ("X-Sample-Rate", "X-Channels", "X-Sample-Format", "X-Seed", "X-Finish-Reason", "Retry-After")
 # Without it, proxies gather a stream before they hand it on.
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 

@@ -10,12 +10,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
-from moss_tts.server.bodies import receive
 from moss_tts.server.encoders import FORMATS
 from moss_tts.server.errors import ApiError
 from moss_tts.server.responses import answer
 from moss_tts.server.schema import SpeechBody, VoiceBody
-from moss_tts.server.service import Service, outcome_of
+from moss_tts.server.service import Service
 from moss_tts.voices import Voice
 
 ERROR = {
@@ -104,19 +103,14 @@ def _add_speech(router: APIRouter, service: Service) -> None:
                 "description": "Audio in response_format, or events that carry it.",
                 "content": {known.media_type: {} for known in FORMATS.values()} | {"text/event-stream": {}},
             },
-            **errors(400, 401, 403, 404, 413, 415, 422, 500, 503, 504),
+            **errors(400, 401, 403, 404, 408, 413, 415, 422, 500, 503, 504),
         },
         response_class=Response,
     )
     async def speech(request: Request) -> Response:
         """Speak."""
-        try:
-            received = await receive(request, SpeechBody, service.settings.max_body)
-            utterance = await service.say(received)
-        except ApiError as error:
-            service.metrics.ended(outcome_of(error))
-            raise
-        return await answer(request, utterance, received.body)
+        utterance, body = await service.say(request)
+        return await answer(request, utterance, body)
 
 
 def _add_models(router: APIRouter, service: Service) -> None:
@@ -151,12 +145,11 @@ def _add_voices(router: APIRouter, service: Service) -> None:
         "/audio/voices",
         status_code=201,
         openapi_extra=body_of(VoiceBody, "audio_sample"),
-        responses=errors(400, 401, 403, 409, 413, 415, 500),
+        responses=errors(400, 401, 403, 408, 409, 413, 415, 500),
     )
     async def add(request: Request) -> dict[str, Any]:
         """Register a voice."""
-        received = await receive(request, VoiceBody, service.settings.max_body)
-        return voice_json(await service.add_voice(received))
+        return voice_json(await service.add_voice(request))
 
     @router.get("/audio/voices/{name}", responses=errors(404))
     async def voice(name: str) -> dict[str, Any]:

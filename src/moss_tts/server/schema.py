@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -23,6 +24,9 @@ AUDIO = (
     "multipart request. Never a path or an address."
 )
 Recording = Annotated[str, Field(description=AUDIO)]
+MAX_RECORDINGS: Final = 16
+MAX_MESSAGES: Final = 100
+Recordings = Annotated[list[Recording | None], Field(max_length=MAX_RECORDINGS)]
 
 
 class VoiceId(BaseModel):
@@ -48,7 +52,7 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid")
     role: Literal["user", "assistant"]
     text: str | None = None
-    reference: Recording | list[Recording | None] | None = None
+    reference: Recording | Recordings | None = None
     instruction: str | None = None
     tokens: Count | None = None
     quality: str | None = None
@@ -57,7 +61,9 @@ class Message(BaseModel):
     language: str | None = None
     scene: str | None = None
     content: str | None = None
-    audio_codes_list: list[Recording] | None = Field(None, description="What stands where content has <|audio|>.")
+    audio_codes_list: list[Recording] | None = Field(
+        None, max_length=MAX_RECORDINGS, description="What stands where content has <|audio|>."
+    )
 
 
 class SpeechBody(BaseModel):
@@ -85,17 +91,19 @@ class SpeechBody(BaseModel):
     sound_event: str | None = Field(None, description="A tag of the prompt.")
     ambient_sound: str | None = Field(None, description="The sound to make (SoundEffect).")
     scene: str | None = Field(None, description="Where a dialogue takes place (TTSD).")
-    conversation: list[Message] | None = Field(None, description="Messages, instead of input and the prompt's fields.")
+    conversation: list[Message] | None = Field(
+        None, max_length=MAX_MESSAGES, description="Messages, instead of input and the prompt's fields."
+    )
     normalize_text: bool | None = Field(None, description="Clean up Markdown, odd spaces and the like.")
 
     # ---- voice
-    ref_audio: Recording | list[Recording | None] | None = Field(None, description="The same as reference.")
-    reference: Recording | list[Recording | None] | None = Field(None, description="Recordings of speakers, in order.")
+    ref_audio: Recording | Recordings | None = Field(None, description="The same as reference.")
+    reference: Recording | Recordings | None = Field(None, description="Recordings of speakers, in order.")
     ref_text: str | None = Field(None, description="What the recording says.")
     instruction: str | None = Field(None, description="The same as instructions.")
     instruct: str | None = Field(None, description="The same as instructions.")
     dialogue_speakers: dict[str, Speaker | None] | list[Speaker | None] | None = Field(
-        None, description="Speakers S1, S2, ... of a dialogue."
+        None, max_length=MAX_RECORDINGS, description="Speakers S1, S2, ... of a dialogue."
     )
     mode: Literal["generation", "continuation"] | None = Field(
         None, description="continuation goes on from the recording, after what it says."
@@ -148,6 +156,10 @@ OPENAI_FIELDS = frozenset(
 )
 
 
+# Fields that hold recordings, wherever they stand.
+RECORDINGS: Final = frozenset({"reference", "ref_audio", "audio_codes_list"})
+
+
 class VoiceBody(BaseModel):
     """A voice to register."""
 
@@ -167,3 +179,18 @@ def as_options(body: SpeechBody) -> dict[str, Any]:
     if body.input is not None:
         given["text"] = body.input
     return given
+
+
+def text_size(value: object) -> int:
+    """Characters of all texts in a structure but recordings, which have a limit of their own."""
+    match value:
+        case str():
+            return len(value)
+        case BaseModel():
+            return sum(text_size(part) for name, part in value if name not in RECORDINGS)
+        case Mapping():
+            return sum(len(str(name)) + text_size(part) for name, part in value.items())
+        case list():
+            return sum(map(text_size, value))
+        case _:
+            return 0

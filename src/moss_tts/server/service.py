@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
+from starlette.requests import ClientDisconnect, Request
 
 from moss_tts.audio import Waveform
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.admission import Admission
-from moss_tts.server.bodies import Received
+from moss_tts.server.bodies import Received, receive
 from moss_tts.server.device import Device, DeviceFailure
 from moss_tts.server.errors import ApiError, refused
 from moss_tts.server.hearing import Hearing, hear_job, hear_narration
 from moss_tts.server.metrics import Metrics
 from moss_tts.server.recordings import KnownVoice, Recordings, voices_named
-from moss_tts.server.schema import SpeechBody, VoiceBody, as_options
+from moss_tts.server.schema import RECORDINGS, SpeechBody, VoiceBody, as_options, text_size
 from moss_tts.server.settings import Settings
 from moss_tts.speech import SpeechChunk
 from moss_tts.voices import Voice, Voices
@@ -67,8 +68,7 @@ class Utterance:
             async with asyncio.timeout_at(self._deadline):
                 chunk = await self._hearing.next()
         except TimeoutError as error:
-            limit = self._service.settings.timeout_s
-            raise ApiError(504, f"the request took longer than {limit:g} s", code="timeout") from error
+            raise _late(self._service.settings) from error
         except MossTTSError as error:
             raise _failure(error) from error
         if self._first:
@@ -97,8 +97,12 @@ class Utterance:
             return
         self._closed = True
         self._hearing.close()
-        self._service.admission.leave(self._seconds)
+        self._service.admission.leave(self._seconds if outcome == "ok" else None)
         self._service.metrics.ended(outcome, self._seconds)
+
+
+def _late(settings: Settings) -> ApiError:
+    return ApiError(504, f"the request took longer than {settings.timeout_s:g} s", code="timeout")
 
 
 def _failure(error: MossTTSError) -> ApiError:
@@ -113,7 +117,7 @@ def _failure(error: MossTTSError) -> ApiError:
 def outcome_of(error: BaseException) -> str:
     """How a request ended that raised."""
     if not isinstance(error, ApiError):
-        return "cancelled" if isinstance(error, asyncio.CancelledError | ClientGone) else "failed"
+        return "cancelled" if isinstance(error, asyncio.CancelledError | ClientDisconnect | ClientGone) else "failed"
     return {503: "overloaded", 504: "timeout"}.get(error.status, "rejected" if error.status < 500 else "failed")
 
 
@@ -140,21 +144,38 @@ class Service:
         self._narrators = ThreadPoolExecutor(settings.max_batch, thread_name_prefix="narrator")
         self._decoders, self.encoders = anyio.CapacityLimiter(DECODERS), anyio.CapacityLimiter(ENCODERS)
 
-    async def say(self, received: Received[SpeechBody]) -> Utterance:
-        """Begin to speak.
+    async def say(self, request: Request) -> tuple[Utterance, SpeechBody]:
+        """Read a request, and begin to speak it.
+
+        Who finds no place is told before anything is read; whatever is read has one, and the time it takes counts.
 
         Raises:
             ApiError: a request that is refused.
+            ClientDisconnect: its client went before all of it was here.
         """
-        started = asyncio.get_running_loop().time()
-        self._check_body(received.body)
-        self.admission.enter()
         try:
-            hearing, seed = await self._begin(received)
-        except BaseException:
-            self.admission.leave(asyncio.get_running_loop().time() - started)
+            self.admission.enter()
+        except ApiError as error:
+            self.metrics.ended(outcome_of(error))
             raise
-        return Utterance(self, hearing, seed, started)
+        started = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(started + self.settings.timeout_s):
+                received = await receive(request, SpeechBody, self.settings)
+                self._check_body(received.body)
+                hearing, seed = await self._begin(received)
+        except TimeoutError as error:
+            late = _late(self.settings)
+            self._turn_away(late)
+            raise late from error
+        except BaseException as error:
+            self._turn_away(error)
+            raise
+        return Utterance(self, hearing, seed, started), received.body
+
+    def _turn_away(self, error: BaseException) -> None:
+        self.admission.leave()
+        self.metrics.ended(outcome_of(error))
 
     # ------------------------------------------------------------------------------------------ checks
 
@@ -179,24 +200,20 @@ class Service:
             raise ApiError(
                 400, f"max_tokens may be {self.settings.max_frames} here; got {body.max_tokens}", "max_tokens"
             )
-        if len(body.input or "") > self.settings.max_chars:
-            raise ApiError(
-                400,
-                f"input may have {self.settings.max_chars} characters here; got {len(body.input or '')}",
-                "input",
-                "string_above_max_length",
-            )
         self._check_texts(body)
 
     def _check_texts(self, body: SpeechBody) -> None:
-        """The other texts of a prompt are bounded together."""
-        for name, value in body.model_dump(exclude={"input", *OWN_VOICE}, exclude_none=True).items():
-            if isinstance(value, str) and len(value) > self.settings.max_chars:
-                raise ApiError(400, f"{name} may have {self.settings.max_chars} characters here", name)
-        for name in ("conversation", "dialogue_speakers"):
-            size = sum(map(len, _texts(body.model_dump(include={name}))))
-            if size > self.settings.max_chars:
-                raise ApiError(400, f"the texts of {name} may have {self.settings.max_chars} characters here", name)
+        """All texts of a prompt are bounded together; the longest is to blame."""
+        sizes = {name: text_size(value) for name, value in body if name not in RECORDINGS}
+        longest = max(sizes, key=sizes.__getitem__)
+        if sum(sizes.values()) > self.settings.max_chars:
+            raise ApiError(
+                400,
+                f"all texts of a request may have {self.settings.max_chars} characters here; {longest} has "
+                f"{sizes[longest]}",
+                longest,
+                "string_above_max_length",
+            )
 
     # ------------------------------------------------------------------------------------------- begin
 
@@ -264,12 +281,13 @@ class Service:
         voice = self.voice(name, field)
         return await self._on_device(lambda: voice.codes(self.model)), voice.record.transcript
 
-    async def add_voice(self, received: Received[VoiceBody]) -> Voice:
+    async def add_voice(self, request: Request) -> Voice:
         """Register a voice, its codes made.
 
         Raises:
             ApiError: it is refused.
         """
+        received = await receive(request, VoiceBody, self.settings)
         body = received.body
         if body.audio_sample is None:
             raise ApiError(400, "audio_sample: a recording is needed", "audio_sample", "missing")
@@ -306,14 +324,6 @@ class Service:
         self.admission.open = False
         self.device.stop()
         self._narrators.shutdown(cancel_futures=True)
-
-
-def _texts(value: Any) -> list[str]:
-    """All texts in a structure but recordings, which have a limit of their own."""
-    if isinstance(value, str):
-        return [] if value.startswith(("data:", "upload:")) else [value]
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    return [text for part in parts for text in _texts(part)]
 
 
 def _fields(body: SpeechBody) -> list[str]:

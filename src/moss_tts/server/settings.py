@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from moss_tts.errors import RequestError
+
 MiB = 2**20
 
 
@@ -19,11 +21,14 @@ class Settings:
         timeout_s: of a request, from its arrival to its last byte.
         grace_s: running requests may go on for so long when the server is stopped.
         max_body: bytes of a request's body.
-        max_chars: of a text.
+        body_timeout_s: for a request's body to arrive.
+        max_chars: of all texts of a request together.
         max_frames: that a request may ask for with max_tokens.
-        max_reference_s: of a recording that a client sends.
+        max_reference_s: of all recordings that a request brings along together.
         max_voices: that clients may register.
         api_key: clients must send it as bearer token; None lets everybody in.
+        hosts: names by which this server may be called besides addresses and private names; "*" is any (gate.py says
+            why not all are).
         cors_origins: other sites whose pages may call this server.
         voice: spoken with where a request names none of its own; None is the model's choice.
         voices: directory of the registered voices.
@@ -35,11 +40,22 @@ class Settings:
     timeout_s: float = 600.0
     grace_s: float = 30.0
     max_body: int = 32 * MiB
+    body_timeout_s: float = 60.0
     max_chars: int = 20_000
     max_frames: int = 4096
-    max_reference_s: float = 60.0
+    max_reference_s: float = 120.0
     max_voices: int = 1000
     api_key: str | None = None
+    hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     voice: str | None = None
     voices: Path = Path("voices")
+
+    def __post_init__(self) -> None:
+        """Refuse a key that nobody chose.
+
+        Raises:
+            RequestError: an empty one, as from a variable that was never set.
+        """
+        if self.api_key is not None and not self.api_key.strip():
+            raise RequestError("the API key is empty; give one, or none at all to let everybody in")
