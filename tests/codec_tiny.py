@@ -42,8 +42,8 @@ def patch(size: int) -> Raw:
     return {"module_type": "PatchedPretransform", "patch_size": size}
 
 
-def config_json(encoder: list[Raw], decoder: list[Raw], **options: Any) -> Raw:
-    """A config.json around the two lists; sizes of the quantizer follow from their ends."""
+def config_json(encoder: list[Raw], decoder: list[Raw], width: int, **options: Any) -> Raw:
+    """A config.json around the two lists; `width` is what stands between them and the quantizer."""
     return {
         "model_type": "moss-audio-tokenizer",
         "sampling_rate": 200,
@@ -53,9 +53,9 @@ def config_json(encoder: list[Raw], decoder: list[Raw], **options: Any) -> Raw:
         "decoder_kwargs": decoder,
         "quantizer_type": "rlfq",
         "quantizer_kwargs": {
-            "input_dim": encoder[-1]["output_dimension"],
+            "input_dim": width,
             "rvq_dim": 8,
-            "output_dim": decoder[0]["input_dimension"],
+            "output_dim": width,
             "num_quantizers": 4,
             "codebook_size": 32,
             "codebook_dim": 4,
@@ -82,7 +82,7 @@ def mono() -> Raw:
         transformer(8, 16, 4),
         patch(4),
     ]
-    return config_json(encoder, decoder)
+    return config_json(encoder, decoder, width=12)
 
 
 def stereo() -> Raw:
@@ -90,7 +90,16 @@ def stereo() -> Raw:
     short, long = {"context_duration": 0.1}, {"context_duration": 0.8}
     encoder = [patch(4), transformer(4, 16, 8, **short), patch(8), transformer(64, 16, 16, **long)]
     decoder = [transformer(16, 16, 64, **long), patch(8), transformer(8, 16, 4, **short), patch(4)]
-    return config_json(encoder, decoder, number_channels=2, enable_channel_interleave=True)
+    return config_json(encoder, decoder, width=16, number_channels=2, enable_channel_interleave=True)
+
+
+def nano() -> Raw:
+    """As the 22M codec: second generation, and a patch between the quantizer and each network."""
+    encoder = [patch(4), transformer(4, 16, 8), patch(8), transformer(64, 16, 6), patch(2)]
+    decoder = [patch(2), transformer(6, 16, 64), patch(8), transformer(8, 16, 4), patch(4)]
+    return config_json(
+        encoder, decoder, width=12, downsample_rate=32, number_channels=2, enable_channel_interleave=True
+    )
 
 
 def random_weights(raw: Raw, seed: int = 0) -> dict[str, mx.array]:

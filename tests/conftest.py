@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,14 @@ settings.load_profile("default")
 
 GOLDEN = Path(__file__).parent / "golden"
 ARCHITECTURES = ("delay", "local", "local_v1_5")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeded_ctrl_c():
+    """Ctrl-C means what it means in a terminal, though tests that were started in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

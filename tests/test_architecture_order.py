@@ -22,27 +22,30 @@ FILES = {
 # From the ground up. A module reaches its own layer and those before it.
 LAYERS = {
     "ground": "errors strict config codes audio sampling text",
-    "networks": "kernels checkpoint backbone delay_model local_model local_v1_5_model codec codec.config codec.inputs "
-    "codec.model codec.quantizer codec.streaming codec.transformer codec.weights codec.window",
-    "rows": "inference_utils rows frames architectures speech result",
-    "requests": "presets prompts dialogue options request references packing processor",
-    "model": "loading long_form narration model demo",
-    "commands": "cli cli_read cli_serve voices reading_command speaking live_speaking terminal __main__",
+    "networks": "memory quantisation gptq kernels checkpoint quantised_cache backbone delay_model local_model "
+    "local_v1_5_model codec codec.config codec.inputs codec.model codec.precision codec.quantizer "
+    "codec.streaming codec.transformer codec.weights codec.window",
+    "rows": "inference_utils prefixes rows frames architectures teacher_forcing speech result",
+    "requests": "presets prompts dialogue voices options request references packing processor",
+    "model": "shards loading tokenizer conversion model_card convert upload footprint long_form narration model demo "
+    "calibration packaged",
+    "commands": "cli cli_bench cli_convert cli_read cli_say cli_serve reading_command speaking live_speaking terminal "
+    "inspection __main__",
 }
 LAYER = {module: level for level, modules in enumerate(LAYERS.values()) for module in modules.split()}
 # A library of the outside -> the modules that may know of it.
 EDGES = {
-    "typer": "cli cli_read cli_serve",
+    "typer": "cli cli_bench cli_convert cli_read cli_say cli_serve",
     "rich": "terminal live_speaking reading_command",
-    "transformers": "model",
+    "transformers": "tokenizer",
     "tokenizers": "prompts demo",
     "jinja2": "prompts",
-    "huggingface_hub": "loading",
-    "safetensors": "demo references kept_segments voices",
+    "huggingface_hub": "loading upload",
+    "safetensors": "demo references books.kept_segments voices",
     "soxr": "audio",
-    "av": "audio m4b server.encoders",
+    "av": "audio books.m4b server.encoders",
     "pydantic": "server.bodies server.errors server.routes server.schema",
-    "soundfile": "audio chapter_files",
+    "soundfile": "audio books.chapter_files",
 }
 WEB = {"starlette", "fastapi", "uvicorn", "aiohttp", "flask", "websockets"}
 MOST_LINES_OF_A_FUNCTION = 60

@@ -20,8 +20,8 @@ import soundfile
 import typer
 from rich.console import Console
 
-from moss_tts import cli, inspection, speaking
-from moss_tts.checkpoint import read_weights
+from moss_tts import cli, footprint, inspection, speaking
+from moss_tts.checkpoint import parameter_shapes, read_weights
 from moss_tts.demo import write_demo_checkpoint
 from moss_tts.errors import CheckpointError, GenerationError, RequestError
 from moss_tts.model import Model
@@ -76,7 +76,7 @@ def spoken(path: Path) -> np.ndarray:
 
 def test_every_option_of_generate_has_its_flag():
     own = {"model", "codec", "dtype", "revision", "file", "output", "play", "quiet", "speaker", "speaker_text", "help"}
-    own |= {"voice"}
+    own |= {"max_memory", "codec_dtype", "kv_bits"}
     flags = {parameter.name for parameter in commands()["generate"].params}
     assert (flags - own) | {"dialogue_speakers"} == set(OPTIONS)
     assert own - {"help"} <= flags
@@ -244,7 +244,7 @@ def test_wrong_values_are_found_before_anything_is_loaded(run, monkeypatch):
         assert run("generate", "Hello.", "-m", "any", *arguments).code == 2
 
 
-@pytest.mark.parametrize("command", [[], ["generate", "Hello."], ["inspect"], ["bogus"]])
+@pytest.mark.parametrize("command", [[], ["inspect"], ["bogus"]])
 def test_missing_arguments(run, command):
     ended = run(*command)
     assert ended.code == (2 if command else 0)
@@ -381,7 +381,7 @@ def test_inspect_counts_as_the_files_and_the_loaded_network_do(checkpoints, dela
     weights = read_weights(checkpoints["delay"])
     assert facts.weights.tensors == len(weights)
     assert facts.weights.parameters == sum(weight.size for weight in weights.values())
-    loaded = inspection.parameter_shapes(delay_model.architecture.network)
+    loaded = parameter_shapes(delay_model.architecture.network)
     assert facts.memory.model_bytes == 4 * sum(int(np.prod(shape)) for shape in loaded.values())
     assert facts.memory.compute_dtype == "float32"
 
@@ -452,9 +452,18 @@ def test_inspect_lists_what_is_wrong(run, copied, change, problem):
 
 
 def test_inspect_finds_that_memory_is_too_small(checkpoints, monkeypatch):
-    monkeypatch.setattr(inspection, "machine_memory", lambda: 1000)
+    monkeypatch.setattr(footprint, "machine_memory", lambda: 1000)
     (problem,) = inspection.inspect_checkpoint(checkpoints["delay"]).problems
     assert "memory" in problem
+
+
+def test_inspect_counts_a_smaller_codec(run, checkpoints):
+    whole, small = (
+        json.loads(run("inspect", checkpoints["delay"], "--json", "--codec-dtype", name).out)["memory"]
+        for name in ("float32", "bfloat16")
+    )
+    assert small["codec_decoder_bytes"] == whole["codec_smaller"]["bfloat16"]
+    assert small["codec_encoder_bytes"] == whole["codec_encoder_bytes"]
 
 
 def test_inspect_refuses_what_is_no_checkpoint(run, tmp_path):

@@ -46,6 +46,7 @@ def published_v1() -> dict[str, Any]:
     return config_json(
         encoder,
         decoder,
+        width=768,
         sampling_rate=24000,
         downsample_rate=1920,
         causal_transformer_context_duration=10,
@@ -71,6 +72,7 @@ def published_v2() -> dict[str, Any]:
     return config_json(
         encoder,
         decoder,
+        width=768,
         sampling_rate=48000,
         downsample_rate=3840,
         causal_transformer_context_duration=10.0,

@@ -201,6 +201,30 @@ def test_cancelling_ends_within_a_frame_and_keeps_what_is_complete(model):
     np.testing.assert_allclose(joined, whole[: len(joined)], atol=TOLERANCE, rtol=0)
 
 
+class GoneSilentAt:
+    """Hears that speech is over at a sample, in whichever chunk that lies."""
+
+    def __init__(self, *_: object) -> None:
+        self._left = 7 * 1920 + 5
+
+    def hear(self, audio: np.ndarray) -> int | None:
+        until, self._left = self._left, self._left - len(audio)
+        return until if self._left <= 0 else None
+
+
+@pytest.mark.parametrize("interval", [0.01, 0.5, 60.0])
+def test_where_silence_ends_speech_does_not_depend_on_chunks(delay_model, monkeypatch, interval):
+    options = {"seed": talkative(delay_model), "runaway_guard": True}
+    monkeypatch.setattr("moss_tts.model.QuietWatch", GoneSilentAt)
+    whole = speak(delay_model, max_tokens=FRAMES, **options)
+    chunks = stream(delay_model, streaming_interval=interval, **options)
+    assert (whole.finish_reason, whole.token_count, len(whole.audio)) == ("silence", 8, 8 * 1920)
+    assert chunks[-1].finish_reason == "silence"
+    assert sum(chunk.token_count for chunk in chunks) == 8
+    joined = np.concatenate([chunk.audio for chunk in chunks])
+    np.testing.assert_allclose(joined, whole.audio, atol=TOLERANCE, rtol=0)
+
+
 def test_cancelled_before_the_first_frame_is_an_empty_result(model):
     cancel = threading.Event()
     cancel.set()

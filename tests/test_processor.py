@@ -187,6 +187,13 @@ def test_typed_control_tokens_add_no_audio_and_no_turn(real, architecture):
     assert [ids.count(id_) for id_ in control] == [2, 1, 1, 0, 0]
 
 
+@pytest.mark.parametrize(("architecture", "trims"), [("delay", False), ("local", False), ("local_v1_5", True)])
+def test_blanks_around_a_field_count_where_upstream_counts_them(tiny, architecture, trims):
+    plain = rows_of(tiny[architecture], UserMessage("a", instruction="calm"))
+    blank = rows_of(tiny[architecture], UserMessage("a", instruction="  calm\n"))
+    assert np.array_equal(plain, blank) == trims
+
+
 def test_values_are_put_into_the_template_once(tiny):
     processor = tiny["delay"]
     rows = rows_of(processor, UserMessage("{language} {tokens}", instruction="{text}", language="French"))

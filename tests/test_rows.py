@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from golden_models import golden, left_padded, load
+from moss_tts import rows as row_loops
 from moss_tts.architectures import ARCHITECTURES
+from moss_tts.prefixes import PrefixCache
 from moss_tts.rows import RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
 
@@ -56,3 +59,72 @@ def test_requests_join_and_leave_undisturbed(name: str) -> None:
         # A request that has ended goes on in its row; what comes after is nobody's.
         assert len(rows) >= 5
         np.testing.assert_array_equal(rows[: len(expected)], expected[: len(rows)])
+
+
+@pytest.mark.parametrize("rows_per_read", [2, 3, 7])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
+def test_prompts_read_in_parts_give_the_same_rows(name: str, rows_per_read: int, monkeypatch) -> None:
+    network, config = load(GOLDEN / name)
+    architecture = ARCHITECTURES[type(config)](config, network)
+    wanted = golden(GOLDEN / name)
+    prompts = left_padded([wanted[f"{case}.input_ids"][0] for case in ("start", "cont")], config)
+
+    def made() -> np.ndarray:
+        batch = architecture.batch(prompts, [request(1, 1.0), request(2, 1.3)], config.n_vq)
+        return np.stack([rows for rows, _ in zip(run(batch), range(STEPS), strict=False)])
+
+    whole = made()
+    monkeypatch.setattr(row_loops, "ROWS_PER_READ", rows_per_read)
+    np.testing.assert_array_equal(made(), whole)
+
+
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
+def test_a_voice_that_speaks_again_is_not_read_again_and_speaks_the_same(name: str) -> None:
+    network, config = load(GOLDEN / name)
+    architecture = ARCHITECTURES[type(config)](config, network)
+    slot = config.audio_user_slot_token_id
+    first = golden(GOLDEN / name)["start.input_ids"][0].copy()
+    first[1:5, 0], first[1:5, 1:] = slot, 3
+    other = first.copy()
+    other[-3, 0] = first[-4, 0]  # the same voice, another text
+    unlike = first.copy()
+    unlike[2, 1] += 1  # another voice
+    asked = request(1, 1.3)
+    expected = []
+    for prompt in (first, other, unlike):
+        architecture.prefixes.clear()
+        expected.append(alone(architecture, prompt, asked))
+    architecture.prefixes.clear()
+    read = []
+    forward = type(network.backbone).__call__
+
+    class Counting(type(network.backbone)):
+        def __call__(self, x, cache):
+            read.append(x.shape[1])
+            return forward(self, x, cache)
+
+    network.backbone.__class__ = Counting
+    for prompt, rows, voices in zip((first, other, unlike, first), [*expected, expected[0]], (1, 1, 2, 2), strict=True):
+        read.clear()
+        np.testing.assert_array_equal(alone(architecture, prompt, asked), rows)
+        assert len(architecture.prefixes) == voices
+        known = prompt is other or (rows is expected[0] and voices == 2)
+        assert read[0] == len(prompt) - 5 * known
+
+
+def test_few_voices_are_kept_and_those_used_last() -> None:
+    network, config = load(GOLDEN / "local")
+    prefixes = PrefixCache(config.audio_user_slot_token_id, most=2)
+    read: list[int] = []
+    for voice in (1, 2, 1, 3, 2):
+        prompt = np.full((6, 1 + config.n_vq), voice, np.int32)
+        prompt[:, 0] = config.audio_user_slot_token_id
+        cache = network.backbone.make_cache([0])
+
+        def reading(start: int, prompt=prompt, cache=cache):
+            read.append(start)
+            return network(mx.array(prompt[None, start:]), cache, config.n_vq)
+
+        prefixes.read(prompt, config.n_vq, cache, reading)
+    assert read == [0, 0, 5, 0, 0]
+    assert len(prefixes) == 2

@@ -16,6 +16,7 @@ from moss_tts.runaway import (
 )
 
 RATE = 1000
+WINDOW = 20
 
 # Texts and how long a calm reading of each takes, in seconds.
 READINGS = [
@@ -110,5 +111,17 @@ def test_a_pause_that_was_asked_for_may_be_quiet():
         watch = QuietWatch(text, RATE)
         return [watch.hear(audio) for audio in (speech(1), hush(5.5))]
 
-    assert watched("Hello there.") == [False, True]
-    assert watched("Hello [pause 5s] there.") == [False, False]
+    assert watched("Hello there.") == [None, 5 * RATE + WINDOW]
+    assert watched("Hello [pause 5s] there.") == [None, None]
+
+
+@given(st.lists(st.integers(1, 9 * RATE), max_size=5), st.booleans())
+def test_where_the_quiet_is_too_long_does_not_depend_on_chunks(cuts, speaks_on):
+    audio = np.concatenate([speech(1), hush(6), speech(1) if speaks_on else hush(1)])
+    watch, before = QuietWatch("Hello there.", RATE), 0
+    for chunk in np.split(audio, sorted(cuts)):
+        if (until := watch.hear(chunk)) is not None:
+            assert before + until == 6 * RATE + WINDOW
+            return
+        before += len(chunk)
+    pytest.fail("nothing was noticed")

@@ -56,7 +56,7 @@ def test_what_was_generated_becomes_a_voice_of_a_dialogue(delay_model, voices):
 
 def test_codes_are_made_once_for_each_codec(models, voices, recording, monkeypatch):
     voice = voices.add("alice", recording, model=models["delay"])
-    monkeypatch.setattr(models["delay"].processor, "encode_audio", lambda _: pytest.fail("encoded again"))
+    monkeypatch.setattr(models["delay"].codec(), "batch_encode", lambda *_, **__: pytest.fail("encoded again"))
     first = voice.codes(models["delay"])
     np.testing.assert_array_equal(first, voice.codes(models["delay"]))
     assert voice.codes(models["local_v1_5"]).shape[1] == models["local_v1_5"].config.n_vq
@@ -135,6 +135,32 @@ def test_where_voices_are(monkeypatch, tmp_path):
     assert Voices().directory == tmp_path / "mine"
 
 
+def test_a_voice_is_an_option_of_generate(monkeypatch, delay_model, voices, recording):
+    """By name or as it is; encoded for the first request only."""
+    monkeypatch.setenv("MOSS_TTS_VOICES", str(voices.directory))
+    voice = voices.add("alice", recording, transcript="It was dry.")
+    options = {"seed": 1, "max_tokens": 8}
+    expected = next(delay_model.generate("Hello.", ref_audio=recording, **options)).audio
+    given = {"ref_audio": recording, "ref_text": "It was dry.", "mode": "continuation"}
+    continued = next(delay_model.generate("It rained.", **given, **options)).audio
+    np.testing.assert_array_equal(next(delay_model.generate("Hello.", voice="alice", **options)).audio, expected)
+    monkeypatch.setattr(delay_model.codec(), "batch_encode", lambda *_, **__: pytest.fail("encoded again"))
+    for named in ("alice", voice):
+        np.testing.assert_array_equal(next(delay_model.generate("Hello.", voice=named, **options)).audio, expected)
+    heard = next(delay_model.generate("It rained.", voice="alice", mode="continuation", **options)).audio
+    np.testing.assert_array_equal(heard, continued)
+    [(_, result)] = delay_model.generate_batch([{"text": "Hello.", "voice": "alice", **options}])
+    np.testing.assert_array_equal(result.audio, expected)
+    for wrong, match in (
+        ({"voice": "bob"}, "no voice 'bob'"),
+        ({"voice": 3}, "voice must be"),
+        ({"voice": "alice", "ref_text": "Hi."}, "cannot go together with ref_text"),
+        ({"voice": "alice", "dialogue_speakers": [None]}, "cannot go together with voice"),
+    ):
+        with pytest.raises(RequestError, match=match):
+            delay_model.generate("Hello.", **wrong)
+
+
 def test_a_command_has_one_voice(monkeypatch, voices, recording):
     monkeypatch.setenv("MOSS_TTS_VOICES", str(voices.directory))
     voices.add("alice", recording, transcript="Hi.")
@@ -165,3 +191,39 @@ def test_the_command_line(monkeypatch, tmp_path, recording, checkpoints, delay_m
     assert (code, "no voice 'bob'" in said) == (2, True)
     assert run("voices", "remove", "alice")[0] == 0
     assert run("voices", "list")[1] == ""
+
+
+# ------------------------------------------------------------------------------------------------- mishaps
+
+
+def test_a_voice_that_cannot_be_replaced_stays(voices, recording, monkeypatch):
+    voices.add("alice", recording, transcript="Old.")
+    rename = Path.rename
+
+    def full(self: Path, target: Path) -> Path:
+        if target.name == "alice" and (self / "voice.json").read_text().find("New.") > 0:
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(RequestError, match="No space left"):
+        voices.add("alice", recording, transcript="New.", replace=True)
+    assert voices["alice"].record.transcript == "Old."
+    assert os.listdir(voices.directory) == ["alice"]
+
+
+def test_a_broken_voice_can_be_removed_and_replaced(voices, recording):
+    for way in ("remove", "replace"):
+        (voices.add("alice", recording, replace=True).directory / "voice.json").write_text("{")
+        if way == "remove":
+            voices.remove("alice")
+            assert len(voices) == 0
+    assert voices.add("alice", recording, replace=True).record.name == "alice"
+
+
+def test_names_are_known_without_reading(voices, recording, monkeypatch):
+    voices.add("alice", recording)
+    monkeypatch.setattr("moss_tts.voices._read_voice", lambda _: pytest.fail("read"))
+    assert ("alice" in voices, voices.names, len(voices)) == (True, ["alice"], 1)
+    with pytest.raises(RequestError, match="there are: alice"):
+        voices["bob"]

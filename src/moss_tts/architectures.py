@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
+import mlx.core as mx
 import numpy as np
 from mlx import nn
+from mlx.utils import tree_flatten
 
 from moss_tts.checkpoint import Layout
 from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig
@@ -18,6 +20,7 @@ from moss_tts.errors import RequestError
 from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
+from moss_tts.prefixes import PrefixCache
 from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowBatch, RowRequest
 
 C = TypeVar("C", bound=MossConfig)
@@ -30,6 +33,7 @@ class Architecture(Generic[C, N]):
     Attributes:
         name: for people.
         default_preset: of a checkpoint whose name tells no variant.
+        prefixes: references that were read, for voices that speak again.
         protected: parts that are never quantised, beside embeddings and norms.
     """
 
@@ -42,6 +46,7 @@ class Architecture(Generic[C, N]):
     def __init__(self, config: C, network: N) -> None:
         self.config = config
         self.network = network
+        self.prefixes = PrefixCache(config.audio_user_slot_token_id)
 
     def resolve_n_vq(self, requested: int | None) -> int:
         """Codebooks to generate.
@@ -58,6 +63,17 @@ class Architecture(Generic[C, N]):
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
         """Reads the rows of one request whose prompt is (T, 1 + Q)."""
         raise NotImplementedError
+
+    def bytes_per_frame(self) -> int:
+        """Bytes of weights that a row has to read: each once for every product with it, embeddings by rows."""
+        raise NotImplementedError
+
+    def _bytes_of(self, *prefixes: str) -> int:
+        flat: list[tuple[str, mx.array]] = tree_flatten(self.network.parameters())  # type: ignore[assignment]
+        return sum(array.nbytes for name, array in flat if name.startswith(prefixes))
+
+    def _bytes_of_text_row(self) -> int:
+        return self._bytes_of("text_embedding.") // self.config.vocab_size
 
 
 class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
@@ -80,11 +96,15 @@ class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
 
     def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:  # noqa: ARG002
         """A batch of Delay."""
-        return DelayBatch(self.network, self.config, prompts, requests)
+        return DelayBatch(self.network, self.config, prompts, requests, self.prefixes)
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:  # noqa: ARG002
         """Reads delayed rows."""
         return DelayFrameReader(prompt, self.config, max_frames)
+
+    def bytes_per_frame(self) -> int:
+        """The backbone, the audio head, the two candidates of the text head."""
+        return self._bytes_of("backbone.", "audio_head.") + (3 + self.config.n_vq) * self._bytes_of_text_row()
 
 
 class LocalArchitecture(Architecture[LocalConfig | LocalV15Config, MossTTSLocalModel | MossTTSLocalV15Model]):
@@ -110,11 +130,19 @@ class LocalArchitecture(Architecture[LocalConfig | LocalV15Config, MossTTSLocalM
 
     def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:
         """A batch of Local."""
-        return LocalBatch(self.network, self.config, prompts, requests, n_vq=n_vq)
+        return LocalBatch(self.network, self.config, prompts, requests, n_vq=n_vq, prefixes=self.prefixes)
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
         """Reads rows that are frames."""
         return LocalFrameReader(prompt, self.config, max_frames, n_vq)
+
+    def bytes_per_frame(self) -> int:
+        """The backbone once, the depth transformer and its way in for every channel, a head and its way for each."""
+        channels = 1 + self.config.n_vq
+        depth = self._bytes_of("local_transformer.", "speech_embedding_to_local_mlp.")
+        heads = self._bytes_of("local_to_speech_embedding_mlps.", "layer_norm_before_lm_heads.", "lm_heads.")
+        heads -= self._bytes_of("lm_heads.0.")
+        return self._bytes_of("backbone.") + channels * depth + heads + 2 * (1 + channels) * self._bytes_of_text_row()
 
 
 class LocalV15Architecture(LocalArchitecture):
@@ -131,6 +159,12 @@ class LocalV15Architecture(LocalArchitecture):
         if requested not in (None, self.config.n_vq):
             raise RequestError(f"n_vq_for_inference must be {self.config.n_vq} for Local v1.5, got {requested}.")
         return self.config.n_vq
+
+    def bytes_per_frame(self) -> int:
+        """The backbone once, the depth decoder for every codebook, and the embeddings as heads."""
+        heads = self._bytes_of("local_text_lm_head.", "audio_embedding.")
+        depth = self.config.n_vq * self._bytes_of("local_transformer.")
+        return self._bytes_of("backbone.") + depth + heads + 2 * (1 + self.config.n_vq) * self._bytes_of_text_row()
 
 
 ARCHITECTURES: dict[type[MossConfig], type[Architecture[Any, Any]]] = {

@@ -15,7 +15,8 @@ import mlx.nn as nn
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
 from moss_tts.config import BackboneConfig
-from moss_tts.kernels import Linear, RMSNorm, Rotary, Rotation, attend, gated, rms_norm
+from moss_tts.kernels import Linear, RMSNorm, Rotary, Rotation, attend, gated, issue, rms_norm
+from moss_tts.quantised_cache import QuantisedCache, check_kv_bits, group_size_for
 
 # mlx-lm's caches share an interface but no public base class: update_and_fetch, make_mask, offset.
 Cache = Any
@@ -83,6 +84,11 @@ class Attention(nn.Module):
         out = attend(q, k, v, scale=self._scale, mask=rows.mask, cache=cache)
         return self.o_proj(rows.flat(out))
 
+    def keep_heads(self, parts: int) -> None:
+        """Compute with one in `parts` of the heads; the weights are cut by whoever says so."""
+        self._heads //= parts
+        self._kv_heads //= parts
+
     def _qk_weight(self) -> mx.array:
         """Norm weights (query heads + key heads, 1, head_dim), derived once."""
         if "_qk_weights" not in self:
@@ -135,6 +141,8 @@ class Qwen3Backbone(nn.Module):
         self.layers = [Block(config) for _ in range(config.num_hidden_layers)]
         self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         self._rope = Rotary(config.head_dim, config.rope_theta) if rotary else None
+        self._head_dim = config.head_dim
+        self._kv_bits: int | None = None
 
     def __call__(self, x: mx.array, cache: Sequence[Cache]) -> mx.array:
         """Hidden states (B, T, D) of T further rows, after the final norm.
@@ -148,18 +156,40 @@ class Qwen3Backbone(nn.Module):
         flat = x.reshape(-1, width)
         for layer, layer_cache in zip(self.layers, cache, strict=True):
             flat = layer(flat, rows, layer_cache)
+            issue(flat)
         return cast(mx.array, self.norm(flat)).reshape(batch, count, width)
+
+    def keep_context_in(self, bits: int | None) -> None:
+        """Quantise keys and values to 8 or 4 bit; None keeps them as computed.
+
+        Raises:
+            RequestError: heads whose width no group divides.
+        """
+        check_kv_bits(bits)
+        if bits is not None:
+            group_size_for(self._head_dim)
+        self._kv_bits = bits
 
     def make_cache(self, padding: Sequence[int]) -> list[Cache]:
         """Empty caches for a batch whose prompts are left-padded by `padding` rows each."""
-        if any(padding) or len(padding) > 1:
-            return [BatchKVCache(list(padding)) for _ in self.layers]
-        return [KVCache() for _ in self.layers]
+
+        def make() -> Cache:
+            return BatchKVCache(list(padding)) if any(padding) or len(padding) > 1 else KVCache()
+
+        if self._kv_bits is None:
+            return [make() for _ in self.layers]
+        return [QuantisedCache.empty(self._kv_bits, self._head_dim, make) for _ in self.layers]
 
 
 def batched(caches: Sequence[Cache]) -> list[Cache]:
     """The same caches in the form that rows can leave and join."""
-    return [BatchKVCache.merge([cache]) if isinstance(cache, KVCache) else cache for cache in caches]
+    return [_batched(cache) for cache in caches]
+
+
+def _batched(cache: Cache) -> Cache:
+    if isinstance(cache, QuantisedCache):
+        return cache.batched(batched)
+    return BatchKVCache.merge([cache]) if isinstance(cache, KVCache) else cache
 
 
 def head_rows(head: nn.Module, ids: mx.array | slice) -> mx.array:
@@ -180,32 +210,3 @@ def joined_call(module: nn.Module, names: tuple[str, ...], x: mx.array) -> mx.ar
     if joined in module:
         return cast(mx.array, module[joined](x))
     return mx.concatenate([module[name](x) for name in names], axis=-1)
-
-
-def settle_layers(network: nn.Module) -> None:
-    """Make a loaded network ready to run.
-
-    Layers that share their input become one product, unless they are quantised differently; weights are laid out
-    for the device.
-    """
-    for _, module in network.named_modules():
-        for names in (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")):
-            if all(name in module for name in names):
-                _join(module, names)
-    for _, module in network.named_modules():
-        if isinstance(module, Linear):
-            module.turn()
-
-
-def _join(module: nn.Module, names: tuple[str, ...]) -> None:
-    layers = [module[name] for name in names]
-    kinds = {(type(layer), *(getattr(layer, key, None) for key in ("bits", "group_size", "mode"))) for layer in layers}
-    if len(kinds) > 1:
-        return
-    first = layers[0]
-    for key in ("weight", "scales", "biases"):
-        if first.get(key) is not None:
-            first[key] = mx.concatenate([layer[key] for layer in layers])
-    for name in names:
-        module.pop(name)
-    module["_".join(names)] = first

@@ -74,6 +74,10 @@ class Layout:
         """Our name of a module that a file names in its own way."""
         return _replace_prefix(_replace_prefix(f"{path}.", self.aliases), self.prefixes).removesuffix(".")
 
+    def drops(self, name: str) -> bool:
+        """Whether a tensor of the file is not used."""
+        return self._is_dropped(_replace_prefix(name, self.aliases))
+
     def _is_dropped(self, name: str) -> bool:
         return name.startswith((*self.dropped, "codec_model.")) or name.endswith("num_batches_tracked")
 
@@ -120,7 +124,7 @@ def _join(stack: Stack, weights: dict[str, mx.array], count: int) -> dict[str, m
         if len(missing) == count and suffix != "weight":
             continue
         if missing:
-            raise CheckpointError(f"the checkpoint lacks {_listing(missing)}.")
+            raise CheckpointError(f"the checkpoint lacks {listing(missing)}.")
         joined[f"{stack.target}.{suffix}"] = mx.concatenate([weights.pop(name) for name in names])
     return joined
 
@@ -129,6 +133,12 @@ def parameter_shapes(model: nn.Module) -> Shapes:
     """Names and shapes of a module's parameters; nothing is evaluated."""
     flat: list[tuple[str, mx.array]] = tree_flatten(model.parameters())  # type: ignore[assignment]
     return {name: tuple(value.shape) for name, value in flat}
+
+
+def leaves(model: nn.Module) -> list[nn.Module]:
+    """The modules that hold no other modules."""
+    flat: list[tuple[str, nn.Module]] = tree_flatten(model.leaf_modules(), is_leaf=nn.Module.is_module)  # type: ignore[assignment]
+    return [module for _, module in flat]
 
 
 def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Layout) -> None:
@@ -141,9 +151,9 @@ def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Layou
     expected = parameter_shapes(model)
     problems = []
     if missing := [layout.upstream_name(name) for name in expected if name not in weights]:
-        problems.append(f"lacks {_listing(missing)}")
+        problems.append(f"lacks {listing(missing)}")
     if surplus := [layout.upstream_name(name) for name in weights if name not in expected]:
-        problems.append(f"has weights this architecture does not know: {_listing(surplus)}")
+        problems.append(f"has weights this architecture does not know: {listing(surplus)}")
     shared = expected.keys() & weights.keys()
     if wrong := sorted(name for name in shared if tuple(weights[name].shape) != expected[name]):
         name = wrong[0]
@@ -156,7 +166,8 @@ def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Layou
     model.load_weights(list(weights.items()), strict=True)
 
 
-def _listing(names: list[str], most: int = 3) -> str:
+def listing(names: list[str], most: int = 3) -> str:
+    """The first names in order, and how many more there are."""
     names = sorted(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
@@ -198,10 +209,10 @@ def weight_files(directory: Path) -> list[Path]:
         raise CheckpointError(f"{index} must hold a weight_map from weights to files.")
     names = sorted(set(weight_map.values()))
     if outside := [name for name in names if Path(name).name != name]:
-        raise CheckpointError(f"{index} names files that are not beside it: {_listing(outside)}.")
+        raise CheckpointError(f"{index} names files that are not beside it: {listing(outside)}.")
     missing = [name for name in names if not (directory / name).is_file()]
     if missing or not names:
-        raise CheckpointError(f"{index} names shards that are not there: {_listing(missing) or 'none at all'}.")
+        raise CheckpointError(f"{index} names shards that are not there: {listing(missing) or 'none at all'}.")
     return [directory / name for name in names]
 
 

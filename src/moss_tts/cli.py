@@ -1,4 +1,4 @@
-"""The command line `moss-tts`: generate, read, serve, voices, inspect, demo-checkpoint.
+"""The command line `moss-tts`: say, generate, read, serve, voices, convert, bench, inspect, demo-checkpoint.
 
 Options are declared here; what they mean is request.py's business. Everything slow to import is imported inside
 the commands, so that --help answers at once.
@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from moss_tts import cli_read, cli_serve
+from moss_tts import cli_bench, cli_convert, cli_read, cli_say, cli_serve
 from moss_tts._version import __version__
 from moss_tts.arguments import read_conversation, read_speakers, read_text
 from moss_tts.errors import MossTTSError, RequestError
@@ -105,12 +105,14 @@ EXAMPLES = (
 
 @app.command(epilog="\n\n".join(EXAMPLES))
 def generate(
-    model: Annotated[str, MODEL("--model", "-m", metavar="DIR|HUB_ID", help="The checkpoint.")],
     text: Annotated[
         str | None,
         typer.Argument(
             metavar="TEXT", help="What to speak; - is standard input, and so is a pipe.", show_default=False
         ),
+    ] = None,
+    model: Annotated[
+        str | None, MODEL("--model", "-m", metavar="DIR|HUB_ID", help="The checkpoint; by default the packaged voice.")
     ] = None,
     codec: Annotated[
         str | None, MODEL(metavar="DIR|HUB_ID", help="The codec, if it is not beside the weights.")
@@ -120,6 +122,15 @@ def generate(
         MODEL(help="float32 or bfloat16 to compute in; the checkpoint's own by default, float32 on a CPU."),
     ] = None,
     revision: Annotated[str | None, MODEL(help="Branch, tag or commit of a hub id.")] = None,
+    codec_dtype: Annotated[
+        str | None, MODEL(help="float32, bfloat16 or 8bit, for the codec's decoder: less memory, a little noise.")
+    ] = None,
+    kv_bits: Annotated[
+        int | None, MODEL(metavar="8|4", help="Keep the context in so many bits: less memory for long requests.")
+    ] = None,
+    max_memory: Annotated[
+        float | None, MODEL(metavar="GB", help="Refuse a checkpoint that needs more, and keep below.")
+    ] = None,
     file: Annotated[Path | None, SPEAK("--file", "-f", help="Read the text from this file.", **EXISTING)] = None,
     language: Annotated[str | None, SPEAK(help='English name of the language: "French".')] = None,
     tokens: Annotated[int | None, SPEAK(metavar="FRAMES", help="Length to aim at, in frames of 80 ms.")] = None,
@@ -234,24 +245,26 @@ def generate(
     """Speak a text, or make a sound, into an audio file."""
     given = dict(locals())
     from moss_tts.live_speaking import is_live, speak_live
+    from moss_tts.packaged import packaged_voice
     from moss_tts.speaking import Source, request_options, speak_to_file
     from moss_tts.terminal import Terminal
-    from moss_tts.voices import spoken_by
 
-    given = spoken_by(given)
     given["text"] = read_text(text, file, piped=conversation is None and ambient_sound is None)
     given["conversation"] = read_conversation(conversation)
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
-    source = Source(model, codec, dtype, revision)
+    source = Source(model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits)
     if is_live(output, stream, play):
         raise typer.Exit(speak_live(request_options(given), output, play, source, quiet))
     given["stream"] = stream is not False
     raise typer.Exit(speak_to_file(request_options(given), output, source, Terminal(quiet)))
 
 
+app.command(epilog="\n\n".join(cli_say.EXAMPLES))(cli_say.say)
 app.command(epilog="\n\n".join(cli_read.EXAMPLES))(cli_read.read)
 app.command(epilog="\n\n".join(cli_serve.SERVE_EXAMPLES))(cli_serve.serve)
 app.add_typer(cli_serve.voices_app, name="voices")
+app.command(epilog="\n\n".join(cli_convert.EXAMPLES))(cli_convert.convert)
+app.command(epilog="\n\n".join(cli_bench.EXAMPLES))(cli_bench.bench)
 
 
 @app.command()
@@ -262,6 +275,7 @@ def inspect(
     codec: Annotated[
         str | None, typer.Option(metavar="DIR|HUB_ID", help="The codec, if it is not beside the weights.")
     ] = None,
+    codec_dtype: Annotated[str, typer.Option(help="float32, bfloat16 or 8bit, for the codec's decoder.")] = "float32",
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a checkpoint is, what it needs and whether it runs here.
@@ -271,7 +285,7 @@ def inspect(
     from moss_tts.inspection import inspect_checkpoint
     from moss_tts.inspection_text import as_json, as_text
 
-    inspection = inspect_checkpoint(directory, codec)
+    inspection = inspect_checkpoint(directory, codec, codec_dtype)
     print(as_json(inspection) if json else as_text(inspection))
     raise typer.Exit(0 if inspection.runs else 1)
 

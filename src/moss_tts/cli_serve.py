@@ -12,7 +12,8 @@ from moss_tts.errors import MossTTSError
 
 SERVE_EXAMPLES = (
     "[bold]Examples[/bold]",
-    "Serve:  moss-tts serve --model DIR, then open http://127.0.0.1:8000",
+    "Serve the packaged voice:  moss-tts serve, then open http://127.0.0.1:8000",
+    "Another model:  moss-tts serve --model DIR",
     "Speak:  curl http://127.0.0.1:8000/v1/audio/speech -H 'Content-Type: application/json' "
     """-d '{"input": "Hello there."}' -o hello.mp3""",
     "To others on the network:  MOSS_TTS_API_KEY=secret moss-tts serve --model DIR --host 0.0.0.0",
@@ -29,12 +30,23 @@ VOICES = {"metavar": "DIR", "help": "Of the registered voices; MOSS_TTS_VOICES o
 
 
 def serve(
-    model: Annotated[str, MODEL("--model", "-m", metavar="DIR|HUB_ID", help="The checkpoint.")],
+    model: Annotated[
+        str | None, MODEL("--model", "-m", metavar="DIR|HUB_ID", help="The checkpoint; by default the packaged voice.")
+    ] = None,
     codec: Annotated[
         str | None, MODEL(metavar="DIR|HUB_ID", help="The codec, if it is not beside the weights.")
     ] = None,
     dtype: Annotated[str | None, MODEL(help="float32 or bfloat16 to compute in.")] = None,
     revision: Annotated[str | None, MODEL(help="Branch, tag or commit of a hub id.")] = None,
+    codec_dtype: Annotated[
+        str | None, MODEL(help="float32, bfloat16 or 8bit, for the codec's decoder: less memory, a little noise.")
+    ] = None,
+    kv_bits: Annotated[
+        int | None, MODEL(metavar="8|4", help="Keep the context in so many bits: less memory for long requests.")
+    ] = None,
+    max_memory: Annotated[
+        float | None, MODEL(metavar="GB", help="Refuse a checkpoint that needs more, and keep below.")
+    ] = None,
     name: Annotated[
         str | None, MODEL(metavar="NAME", help="What clients call the model; the checkpoint's by default.")
     ] = None,
@@ -43,9 +55,13 @@ def serve(
     ] = None,
     voices: Annotated[Path | None, MODEL(**VOICES)] = None,
     host: Annotated[str, WHO(help="Address to listen on; 0.0.0.0 is the whole network.")] = "127.0.0.1",
-    port: Annotated[int, WHO(min=0, max=65535)] = 8000,
+    port: Annotated[int, WHO(min=0, max=65535, help="To listen on; 0 is any that is free.")] = 8000,
     api_key: Annotated[
         str | None, WHO(envvar="MOSS_TTS_API_KEY", help="Clients must send it as bearer token.", show_envvar=True)
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        WHO(metavar="NAME", help="A public name of this server, where no key is asked for; repeat."),
     ] = None,
     cors_origin: Annotated[
         list[str] | None, WHO(metavar="ORIGIN", help="Another site whose pages may call this server; repeat.")
@@ -55,17 +71,21 @@ def serve(
     timeout: Annotated[float, LIMITS(min=1, metavar="SECONDS", help="Of a request, its waiting included.")] = 600.0,
     grace: Annotated[float, LIMITS(min=1, metavar="SECONDS", help="For running requests when stopped.")] = 30.0,
     max_body: Annotated[int, LIMITS(min=1, metavar="MIB", help="Of a request.")] = 32,
-    max_chars: Annotated[int, LIMITS(min=1, metavar="N", help="Characters of a text.")] = 20_000,
+    max_chars: Annotated[int, LIMITS(min=1, metavar="N", help="Characters of a request's texts.")] = 20_000,
     max_frames: Annotated[int, LIMITS(min=1, metavar="N", help="Of 80 ms that max_tokens may ask for.")] = 4096,
-    max_reference: Annotated[float, LIMITS(min=1, metavar="SECONDS", help="Of a recording sent along.")] = 60.0,
+    max_reference: Annotated[
+        float, LIMITS(min=1, metavar="SECONDS", help="Of a request's recordings together.")
+    ] = 120.0,
     max_voices: Annotated[int, LIMITS(min=0, metavar="N", help="That may be registered over HTTP.")] = 1000,
 ) -> None:
     """Serve speech over HTTP: OpenAI's API, voices, and a page for people at /."""
+    from moss_tts.packaged import packaged_voice
     from moss_tts.speaking import Source
     from moss_tts.terminal import Terminal
     from moss_tts.voices import Voices, default_directory
 
     try:
+        from moss_tts.server.serve import bound
         from moss_tts.server.serve import serve as listen
         from moss_tts.server.settings import MiB, Settings
     except ModuleNotFoundError as error:
@@ -73,8 +93,9 @@ def serve(
     directory = voices or default_directory()
     if voice is not None:
         Voices(directory)[voice]
+    checkpoint = model or str(packaged_voice())
     settings = Settings(
-        model_id=name or Path(model).name,
+        model_id=name or Path(checkpoint).name,
         max_batch=max_batch,
         max_waiting=max_waiting,
         timeout_s=timeout,
@@ -85,17 +106,19 @@ def serve(
         max_reference_s=max_reference,
         max_voices=max_voices,
         api_key=api_key,
+        hosts=tuple(allow_host or ()),
         cors_origins=tuple(cors_origin or ()),
         voice=voice,
         voices=directory,
     )
-    terminal, source = Terminal(), Source(model, codec, dtype, revision)
+    terminal, source = Terminal(), Source(checkpoint, codec, dtype, revision, max_memory, codec_dtype, kv_bits)
 
     def load() -> Any:
-        with terminal.loading(model):
+        with terminal.loading(checkpoint):
             return source.load()
 
-    raise typer.Exit(listen(load, settings, host, port))
+    with bound(host, port) as place:
+        raise typer.Exit(listen(load, settings, place, terminal.say))
 
 
 voices_app = typer.Typer(

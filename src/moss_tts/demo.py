@@ -122,7 +122,7 @@ def model_config(architecture: str) -> Raw:
             "intermediate_size": 2 * WIDTH,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
-            "head_dim": 16,
+            "head_dim": 32,
             "vocab_size": VOCABULARY,
             "rms_norm_eps": 1e-6,
             "rope_theta": 1e6,

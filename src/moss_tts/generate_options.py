@@ -9,13 +9,14 @@ class GenerateOptions(TypedDict, total=False):
     """The named options of `Model.generate`; None is the same as not given.
 
     What to speak: text, language, tokens | duration_s | seconds (length), quality, sound_event, ambient_sound,
-    scene, conversation, normalize_text. Voice: ref_audio | reference, ref_text, instruct | instruction,
-    dialogue_speakers, mode ("generation" | "continuation"), preset. Sampling: temperature, top_p, top_k and
-    repetition_penalty (audio channels; also as audio_*), text_* for the text channel, seed,
+    scene, conversation, normalize_text. Voice: voice (a registered one) | ref_audio | reference, ref_text,
+    instruct | instruction, dialogue_speakers, mode ("generation" | "continuation"), preset. Sampling: temperature,
+    top_p, top_k and repetition_penalty (audio channels; also as audio_*), text_* for the text channel, seed,
     n_vq_for_inference, max_tokens (frames of 80 ms), runaway_guard. Output: stream, streaming_interval (seconds),
     verbose. Long texts: long_form and its long_form_* options.
     """
 
+    voice: Any
     ref_audio: Any
     reference: Any
     ref_text: str | None

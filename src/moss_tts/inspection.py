@@ -6,7 +6,6 @@ Only config files and headers of weight files are read; networks are built witho
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
@@ -17,26 +16,17 @@ import mlx.core as mx
 
 from moss_tts import OPENBLAS
 from moss_tts.architectures import ARCHITECTURES
-from moss_tts.checkpoint import check_safetensors, load_strict, parameter_shapes, read_json, read_weights, weight_files
+from moss_tts.checkpoint import check_safetensors, read_json, read_weights, weight_files
 from moss_tts.codec import CodecConfig
 from moss_tts.codec.config import MODEL_TYPES
+from moss_tts.codec.precision import decoder_precision
 from moss_tts.codec.weights import canonical_weights
 from moss_tts.config import MossConfig
 from moss_tts.errors import MossTTSError
-from moss_tts.loading import (
-    CODEC_PREFIX,
-    CheckpointSource,
-    LazyCodec,
-    check_codec_fits,
-    compute_dtype,
-    find_checkpoint,
-    load_config,
-    quantize,
-    stored_dtype,
-)
-from moss_tts.model import variant_of
+from moss_tts.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
+from moss_tts.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config, preset_of
 from moss_tts.presets import Preset
-from moss_tts.request import FRAME_RATE, resolve_sampling
+from moss_tts.request import resolve_sampling
 
 T = TypeVar("T")
 
@@ -80,23 +70,6 @@ class WeightFacts:
     bytes: int
     dtypes: dict[str, int]
     note: str | None
-
-
-@dataclass(frozen=True)
-class MemoryFacts:
-    """Bytes of memory: for weights in the type computed in, for the context, and what there is."""
-
-    compute_dtype: str
-    model_bytes: int
-    codec_decoder_bytes: int
-    codec_encoder_bytes: int
-    cache_bytes_per_minute: int
-    machine_bytes: int
-
-    @property
-    def needed(self) -> int:
-        """To speak for a minute; a reference needs the codec's encoder on top."""
-        return self.model_bytes + self.codec_decoder_bytes + self.cache_bytes_per_minute
 
 
 @dataclass(frozen=True)
@@ -148,16 +121,19 @@ class Inspection:
             return None
 
 
-def inspect_checkpoint(name: str | Path, codec: str | Path | None = None) -> Inspection:
+def inspect_checkpoint(name: str | Path, codec: str | Path | None = None, codec_dtype: str = "float32") -> Inspection:
     """Look at a speech model or a codec.
 
     Args:
         name: its directory, or a hub id that is in the local cache.
         codec: the codec, if it is not beside the weights.
+        codec_dtype: what its decoder is to be kept in.
 
     Raises:
         CheckpointError: there is no checkpoint of that name.
+        RequestError: no such codec_dtype.
     """
+    decoder_precision(codec_dtype)
     found = find_checkpoint(name, cached_only=True)
     # Nothing is fetched here, whatever the name was.
     source = CheckpointSource(found.name, found.directory, from_hub=False)
@@ -170,7 +146,7 @@ def inspect_checkpoint(name: str | Path, codec: str | Path | None = None) -> Ins
     else:
         config = inspection.attempt(lambda: load_config(source.directory))
         if config is not None:
-            _inspect_model(inspection, source, config, codec)
+            _inspect_model(inspection, source, config, codec, codec_dtype)
     return inspection
 
 
@@ -178,15 +154,6 @@ def machine() -> MachineFacts:
     """The device mlx uses by default."""
     name = mx.device_info().get("device_name", "unknown")
     return MachineFacts(f"{mx.default_device().type.name} ({name})", version("mlx"), OPENBLAS)
-
-
-def machine_memory() -> int:
-    """Bytes that weights can lie in: unified, of the graphics card, or of the machine."""
-    info = mx.device_info()
-    for key in ("memory_size", "total_memory"):
-        if key in info:
-            return int(info[key])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def weight_facts(directory: Path) -> WeightFacts:
@@ -211,31 +178,18 @@ def weight_facts(directory: Path) -> WeightFacts:
 
 
 def _inspect_model(
-    inspection: Inspection, source: CheckpointSource, config: MossConfig, codec: str | Path | None
+    inspection: Inspection, source: CheckpointSource, config: MossConfig, codec: str | Path | None, codec_dtype: str
 ) -> None:
-    preset = variant_of(source.name, ARCHITECTURES[type(config)].default_preset)
+    preset = preset_of(source, ARCHITECTURES[type(config)].default_preset)
     inspection.model = _model_facts(inspection, source.directory, config, preset)
     inspection.tokenizer = _tokenizer_facts(inspection, source.directory)
-    loaded = inspection.attempt(lambda: _load_lazily(source.directory, config))
+    loaded = inspection.attempt(lambda: model_footprint(source.directory, config))
     codec_sizes = inspection.attempt(lambda: _codec_of(inspection, source, config, codec))
     if loaded is None or codec_sizes is None:
         return
-    dtype, model_bytes = loaded
-    backbone = config.backbone
-    per_row = 2 * backbone.num_hidden_layers * backbone.num_key_value_heads * backbone.head_dim * dtype.size
-    inspection.memory = MemoryFacts(
-        compute_dtype=str(dtype).removeprefix("mlx.core."),
-        model_bytes=model_bytes,
-        codec_decoder_bytes=codec_sizes["decoder"],
-        codec_encoder_bytes=codec_sizes["encoder"],
-        cache_bytes_per_minute=round(60 * FRAME_RATE) * per_row,
-        machine_bytes=machine_memory(),
-    )
-    if inspection.memory.needed > inspection.memory.machine_bytes:
-        inspection.problems.append(
-            f"it needs {inspection.memory.needed / 1e9:.1f} GB of memory, and here are "
-            f"{inspection.memory.machine_bytes / 1e9:.1f} GB."
-        )
+    inspection.memory = memory_facts(source.directory, config, *loaded, codec_sizes, codec_dtype)
+    if problem := inspection.memory.too_much_for(inspection.memory.machine_bytes):
+        inspection.problems.append(problem)
 
 
 def _model_facts(inspection: Inspection, directory: Path, config: MossConfig, preset: Preset) -> ModelFacts:
@@ -253,22 +207,6 @@ def _model_facts(inspection: Inspection, directory: Path, config: MossConfig, pr
         sampling_rate=config.sampling_rate,
         quantization=None if config.quantization is None else dict(config.quantization),
         sampling=sampling,
-    )
-
-
-def _load_lazily(directory: Path, config: MossConfig) -> tuple[mx.Dtype, int]:
-    """The type to compute in and the bytes of the weights in it, after the check that all of them fit."""
-    architecture = ARCHITECTURES[type(config)]
-    named = architecture.layout.sanitize(read_weights(directory), config.n_vq)
-    network = architecture.network_class(config)
-    if config.quantization is not None:
-        quantize(network, config.quantization, lambda path, _: f"{path}.scales" in named)
-    load_strict(network, named, architecture.layout)
-    dtype = compute_dtype(None, stored_dtype(named))
-    sizes = {name: math.prod(shape) for name, shape in parameter_shapes(network).items()}
-    return dtype, sum(
-        size * (dtype.size if mx.issubdtype(named[name].dtype, mx.floating) else named[name].dtype.size)
-        for name, size in sizes.items()
     )
 
 
@@ -303,30 +241,13 @@ def _inspect_codec(inspection: Inspection, directory: Path) -> None:
 
 def _codec_of(
     inspection: Inspection, source: CheckpointSource, config: MossConfig, given: str | Path | None
-) -> dict[str, int]:
+) -> CodecBytes:
     """Bytes of the two halves of a speech model's codec, after the checks that it is there and fits."""
-    if given is None and config.codec_config is not None:
-        raw, where = config.codec_config, "fused with the speech model"
-        everything = read_weights(source.directory)
-        weights = {name: weight for name, weight in everything.items() if name.startswith(CODEC_PREFIX)}
-    else:
-        directory = _codec_directory(source, config, given)
-        raw, where, weights = read_json(directory / "config.json"), str(directory), read_weights(directory)
-    codec = CodecConfig.from_dict(raw)
+    codec, where, weights = codec_weights(source, config, given)
     inspection.codec = _codec_facts(codec, where)
-    _, named = canonical_weights(codec, weights)
+    sizes = CodecBytes.of(codec, weights)
     check_codec_fits(codec, config)
-    # The codec computes in float32.
-    sizes = {"encoder": 0, "decoder": 0}
-    for name, weight in named.items():
-        sizes["encoder" if name.startswith("encoder.") else "decoder"] += weight.size * mx.float32.size
     return sizes
-
-
-def _codec_directory(source: CheckpointSource, config: MossConfig, given: str | Path | None) -> Path:
-    if given is not None:
-        return find_checkpoint(given, cached_only=True).directory
-    return LazyCodec(source, config).directory()
 
 
 def _codec_facts(config: CodecConfig, where: str) -> CodecFacts:

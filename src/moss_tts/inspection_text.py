@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from moss_tts.inspection import CodecFacts, Inspection, MemoryFacts, ModelFacts, TokenizerFacts, WeightFacts
+from moss_tts.footprint import MemoryFacts
+from moss_tts.inspection import CodecFacts, Inspection, ModelFacts, TokenizerFacts, WeightFacts
 
 Lines = Iterator[tuple[str, str]]
 
@@ -91,6 +92,10 @@ def _memory(memory: MemoryFacts) -> Lines:
         f"context {size(memory.cache_bytes_per_minute)} per minute; here {size(memory.machine_bytes)}",
     )
     yield "", f"a reference needs {size(memory.codec_encoder_bytes)} more while it is encoded"
+    ways = [(f"if converted with {way}", memory.needed_with(way)) for way in memory.smaller]
+    ways += [(f"with --codec-dtype {name}", memory.needed_with(codec=name)) for name in memory.codec_smaller]
+    for words, need in ways:
+        yield "", f"{size(need)} {words}: {'fits' if need <= memory.machine_bytes else 'does not fit'}"
 
 
 def size(count: int) -> str:

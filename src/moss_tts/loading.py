@@ -18,17 +18,25 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from moss_tts.architectures import ARCHITECTURES, Architecture
-from moss_tts.backbone import settle_layers
-from moss_tts.checkpoint import load_strict, read_json, read_weights
+from moss_tts.checkpoint import Layout, leaves, listing, load_strict, read_json, read_weights
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
+from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.config import MossConfig, parse_config
 from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
+from moss_tts.kernels import Linear
+from moss_tts.memory import cache_limit
+from moss_tts.presets import Preset, variant_of
+from moss_tts.shards import check_sums
 
 CODEC_DIRECTORIES = ("audio_tokenizer", "moss_audio_tokenizer", "codec")
 CODEC_PREFIX = "codec_model."
+# Layers that share their input become one product.
+JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 CHECKPOINT_FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
 # As the hub has them: anything else is a path, and is not asked for.
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*(?<![.-])/\w[\w.-]*(?<![.-])", re.ASCII)
+# Of the `quantization` block, with mlx-lm's defaults; all other keys name layers.
+SETTINGS: Mapping[str, Any] = {"group_size": 64, "bits": 4, "mode": "affine"}
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16}
 
 
@@ -77,6 +85,13 @@ def find_checkpoint(
     return CheckpointSource(str(name), Path(directory), from_hub=True)
 
 
+def preset_of(source: CheckpointSource, default: str) -> Preset:
+    """The variant of a checkpoint: told by its name, else by the name of what it was converted from."""
+    origin = read_json(source.directory / "config.json").get("_name_or_path")
+    usual = variant_of(origin, default).name if isinstance(origin, str) else default
+    return variant_of(source.name, usual)
+
+
 def compute_dtype(asked: str | None, stored: mx.Dtype) -> mx.Dtype:
     """The type to compute in.
 
@@ -102,7 +117,11 @@ def load_config(directory: Path) -> MossConfig:
 
 
 def load_architecture(
-    directory: Path, config: MossConfig, weights: Mapping[str, mx.array], dtype: str | None = None
+    directory: Path,
+    config: MossConfig,
+    weights: Mapping[str, mx.array],
+    dtype: str | None = None,
+    divide: Callable[[nn.Module], None] = lambda _: None,
 ) -> Architecture[Any, Any]:
     """The network of a checkpoint, in memory.
 
@@ -111,25 +130,79 @@ def load_architecture(
         config: of the checkpoint.
         weights: all its tensors, lazily read.
         dtype: "float32", "bfloat16" or None to choose.
+        divide: takes away what other processes hold, before anything is read.
+
+    Raises:
+        CheckpointError: weights that do not fit the config.
+    """
+    try:
+        network, _ = unread_network(config, weights, dtype)
+    except CheckpointError as error:
+        raise CheckpointError(f"{directory}: {error}") from error
+    # Whoever still holds an array that is read here keeps it in memory beside what is made of it.
+    del weights
+    with cache_limit(0):
+        divide(network)
+        _settle_layers(network)
+        for module in leaves(network):
+            mx.eval(module.parameters())
+    network.eval()
+    return ARCHITECTURES[type(config)](config, network)
+
+
+def unread_network(
+    config: MossConfig, weights: Mapping[str, mx.array], dtype: str | None = None
+) -> tuple[nn.Module, mx.Dtype]:
+    """The network of a checkpoint before anything of its weights is read, and the type it computes in.
 
     Raises:
         CheckpointError: weights that do not fit the config.
     """
     kind = ARCHITECTURES[type(config)]
-    try:
-        named = kind.layout.sanitize(weights, config.n_vq)
-        network = kind.network_class(config)
-        if config.quantization is not None:
-            block = {kind.layout.our_path(key): value for key, value in config.quantization.items()}
-            quantize(network, block, lambda path, _: f"{path}.scales" in named)
-        chosen = compute_dtype(dtype, stored_dtype(named))
-        load_strict(network, {name: _cast(weight, chosen) for name, weight in named.items()}, kind.layout)
-        settle_layers(network)
-        mx.eval(network.parameters())
-    except CheckpointError as error:
-        raise CheckpointError(f"{directory}: {error}") from error
-    network.eval()
-    return kind(config, network)
+    chosen = compute_dtype(dtype, stored_dtype(kind.layout.sanitize(weights, config.n_vq)))
+    # Tables are cast before they are stacked, so that no stack is in memory in two types.
+    named = kind.layout.sanitize({name: _cast(weight, chosen) for name, weight in weights.items()}, config.n_vq)
+    network = kind.network_class(config)
+    if config.quantization is not None:
+        _quantize_as_stored(network, config.quantization, kind.layout, named)
+    load_strict(network, named, kind.layout)
+    return network, chosen
+
+
+def _settle_layers(network: nn.Module) -> None:
+    """Make a loaded network ready to run.
+
+    Layers that share their input become one product, unless they are quantised differently; weights are laid out
+    for the device.
+    """
+    # Not over named_modules() itself: a list that holds every layer would keep what is joined alive.
+    for parent, names in [
+        (module, names)
+        for _, module in network.named_modules()
+        for names in JOINED
+        if all(name in module for name in names)
+    ]:
+        _join(parent, names)
+    for _, module in network.named_modules():
+        if isinstance(module, Linear):
+            module.turn()
+
+
+def _join(module: nn.Module, names: tuple[str, ...]) -> None:
+    layers = [module[name] for name in names]
+    kinds = {(type(layer), *(getattr(layer, key, None) for key in ("bits", "group_size", "mode"))) for layer in layers}
+    if len(kinds) > 1:
+        return
+    first = layers[0]
+    for key in ("weight", "scales", "biases"):
+        if first.get(key) is not None:
+            first[key] = mx.concatenate([layer[key] for layer in layers])
+    for name in names:
+        module.pop(name)
+    module["_".join(names)] = first
+    del layers
+    # At once: then no more than one layer's weights are in memory twice.
+    mx.eval(first.parameters())
 
 
 def stored_dtype(weights: Mapping[str, mx.array]) -> mx.Dtype:
@@ -156,6 +229,24 @@ def quantizable(path: str, module: nn.Module, protected: tuple[str, ...]) -> boo
     return isinstance(module, nn.Linear) and not path.startswith(protected)
 
 
+def quantizable_modules(network: nn.Module, protected: tuple[str, ...]) -> set[str]:
+    """Paths of the modules that may be quantised."""
+    return {path for path, module in network.named_modules() if quantizable(path, module, protected)}
+
+
+def _quantize_as_stored(
+    network: nn.Module, block: Mapping[str, Any], layout: Layout, named: Mapping[str, mx.array]
+) -> None:
+    """Quantise what has scales in the file; overrides may name modules as the file names its tensors."""
+    modules = {path for path, _ in network.named_modules()}
+    ours = {key if key in SETTINGS else layout.our_path(key): value for key, value in block.items()}
+    if lost := [key for key in block if key not in SETTINGS and layout.our_path(key) not in modules]:
+        raise CheckpointError(
+            f"the quantization block of config.json has settings for {listing(lost)}, which this network does not have."
+        )
+    quantize(network, ours, lambda path, _: f"{path}.scales" in named)
+
+
 def quantize(network: nn.Module, block: Mapping[str, Any], wanted: Callable[[str, nn.Module], bool]) -> None:
     """Replace modules by quantised ones as config.json's `quantization` block says.
 
@@ -174,8 +265,7 @@ def quantize(network: nn.Module, block: Mapping[str, Any], wanted: Callable[[str
             return dict(override)
         return hasattr(module, "to_quantized") and override is not False and wanted(path, module)
 
-    defaults = {"group_size": 64, "bits": 4, "mode": "affine"}
-    settings = {key: block.get(key, default) for key, default in defaults.items()}
+    settings = {key: block.get(key, default) for key, default in SETTINGS.items()}
     try:
         nn.quantize(network, **settings, class_predicate=choose)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -196,12 +286,20 @@ class LazyCodec:
         given: a directory or hub id from the caller; None looks beside the weights, then where config.json
             says, then for OpenMOSS-Team/MOSS-Audio-Tokenizer. The last two are fetched only if the checkpoint
             itself was named by its hub id; else the local hub cache has to have them.
+        precision: how its decoder is kept.
     """
 
-    def __init__(self, source: CheckpointSource, config: MossConfig, given: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        source: CheckpointSource,
+        config: MossConfig,
+        given: str | Path | None = None,
+        precision: DecoderPrecision | None = None,
+    ) -> None:
         self._source = source
         self._config = config
         self._given = given
+        self._precision = precision
         self._codec: MossAudioTokenizer | None = None
 
     def __call__(self) -> MossAudioTokenizer:
@@ -219,10 +317,15 @@ class LazyCodec:
 
     def _load(self) -> MossAudioTokenizer:
         if self._given is None and self._config.codec_config is not None:
-            weights = read_weights(self._source.directory)
-            fused = {k.removeprefix(CODEC_PREFIX): v for k, v in weights.items() if k.startswith(CODEC_PREFIX)}
-            return MossAudioTokenizer.from_weights(self._config.codec_config, fused)
-        return MossAudioTokenizer.from_pretrained(self.directory())
+            codec = CodecConfig.from_dict(self._config.codec_config)
+            return MossAudioTokenizer(codec, lambda: fused_codec(self._source.directory), decoder=self._precision)
+        check_sums(directory := self.directory())
+        return MossAudioTokenizer.from_pretrained(directory, decoder=self._precision)
+
+    def release_encoder(self) -> None:
+        """Free what only encoding needs; it is read again when something is encoded again."""
+        if self._codec is not None and self._codec.encoder_loaded:
+            self._codec.release_encoder()
 
     def directory(self) -> Path:
         """The codec's directory.
@@ -244,6 +347,12 @@ class LazyCodec:
                 f"no codec: looked in {self._source.directory} for {beside_names}, then for {named}. Put the codec's "
                 f"files into one of these directories, or name its directory or hub id (codec=, --codec)."
             ) from error
+
+
+def fused_codec(directory: Path) -> dict[str, mx.array]:
+    """The codec's weights, unread, of a checkpoint that is fused with it."""
+    everything = read_weights(directory)
+    return {name: weight for name, weight in everything.items() if name.startswith(CODEC_PREFIX)}
 
 
 def check_codec_fits(codec: CodecConfig, config: MossConfig) -> None:

@@ -16,7 +16,7 @@ from mlx_lm.models.cache import ConcatenateKVCache
 from moss_tts.backbone import Cache, Qwen3Backbone, SwiGLU, head_rows
 from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import LocalConfig
-from moss_tts.kernels import Linear, RMSNorm
+from moss_tts.kernels import Linear, RMSNorm, issue
 from moss_tts.sampling import RowSampling, sample, seen_in
 
 
@@ -110,6 +110,7 @@ class MossTTSLocalModel(nn.Module):
             logits = self._head(c + 1, state)[..., :-1]
             weakened = None if seen is None else seen[:, c : c + 1, :-1]
             token = sample(logits[:, None], uniforms[:, c + 1 : c + 2], audio, weakened)[:, 0]
+            issue(token)
             row.append(token)
             embedded = self._embed_code(c, token)
         unused = [mx.zeros_like(token)] * (len(self.lm_heads) - 1 - n_vq)

@@ -16,7 +16,7 @@ from mlx_lm.models.cache import ConcatenateKVCache
 from moss_tts.backbone import Cache, Qwen3Backbone, RowShape, head_rows
 from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import DepthDecoderConfig, LocalV15Config
-from moss_tts.kernels import Rotary, attend
+from moss_tts.kernels import LayerNorm, Rotary, attend, issue, swish
 from moss_tts.sampling import RowSampling, sample
 
 
@@ -51,7 +51,7 @@ class DepthMLP(nn.Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         """(..., D) -> (..., D)."""
-        return cast(mx.array, self.fc_out(nn.silu(self.fc_in(x))))
+        return cast(mx.array, self.fc_out(swish(self.fc_in(x))))
 
 
 class DepthBlock(nn.Module):
@@ -59,9 +59,9 @@ class DepthBlock(nn.Module):
 
     def __init__(self, config: DepthDecoderConfig) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.ln_1 = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.attn = DepthAttention(config)
-        self.ln_2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.ln_2 = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = DepthMLP(config)
 
     def __call__(self, x: mx.array, rows: RowShape, cache: Cache) -> mx.array:
@@ -76,9 +76,10 @@ class DepthDecoder(nn.Module):
     def __init__(self, config: DepthDecoderConfig) -> None:
         super().__init__()
         self.h = [DepthBlock(config) for _ in range(config.num_layers)]
-        self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.ln_f = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         head = config.hidden_size // config.num_heads
-        self._rope = Rotary(head, config.rope_base, traditional=True) if config.rotary else None
+        positions = config.positions
+        self._rope = Rotary(head, config.rope_base, traditional=True, positions=positions) if config.rotary else None
         if not config.rotary:
             self.wpe = nn.Embedding(config.positions, config.hidden_size)
 
@@ -159,6 +160,7 @@ class MossTTSLocalV15Model(nn.Module):
         for q in range(n_vq):
             weakened = None if seen is None else seen[:, q : q + 1]
             code = sample(self._code_logits(q, state)[:, None], uniforms[:, q + 1 : q + 2], audio, weakened)[:, 0]
+            issue(code)
             row.append(code)
             if q + 1 < n_vq:
                 embedded = self.audio_embedding(code + q * self._codebook)

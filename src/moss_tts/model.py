@@ -7,7 +7,6 @@ request.py, prompts in processor.py, rows in rows.py, frames in frames.py, sound
 from __future__ import annotations
 
 import math
-import re
 import secrets
 import threading
 import time
@@ -19,11 +18,12 @@ from typing import Any, Unpack
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from transformers import PreTrainedTokenizerFast
 
 from moss_tts.architectures import Architecture
 from moss_tts.checkpoint import read_json, read_weights
-from moss_tts.errors import CheckpointError, GenerationError, RequestError
+from moss_tts.codec.precision import decoder_precision
+from moss_tts.errors import GenerationError, RequestError
+from moss_tts.footprint import limit_memory
 from moss_tts.generate_options import GenerateOptions
 from moss_tts.loading import (
     CheckpointSource,
@@ -31,17 +31,23 @@ from moss_tts.loading import (
     find_checkpoint,
     load_architecture,
     load_config,
+    preset_of,
     quantizable,
 )
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
+from moss_tts.memory import cache_limit
 from moss_tts.narration import Narrator, OnSegment, Studio
-from moss_tts.presets import ALIASES, PRESETS, Preset
+from moss_tts.packaged import packaged_voice
+from moss_tts.presets import Preset
 from moss_tts.processor import MossTTSProcessor
+from moss_tts.quantised_cache import check_kv_bits
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult
 from moss_tts.rows import RowRequest
 from moss_tts.runaway import QuietWatch, longest_plausible_seconds
+from moss_tts.shards import check_sums
 from moss_tts.speech import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, merged, speak_all, speak_one
+from moss_tts.tokenizer import load_tokenizer
 
 FIRST_CHUNK_FRAMES = 4
 
@@ -152,21 +158,23 @@ class Model:
     def _batch_results(
         self, requests: Sequence[MossNormalizedRequest], depths: Sequence[int], max_batch: int
     ) -> Iterator[tuple[int, GenerationResult | GenerationError]]:
-        jobs = [
-            self._job(request, _seed_of(request), n_vq, _never) for request, n_vq in zip(requests, depths, strict=True)
-        ]
-        started = [time.perf_counter()] * len(jobs)
-        parts: list[list[SpeechChunk]] = [[] for _ in jobs]
-        engine = SpeechEngine(self.architecture, self.codec, max_batch)
-        for index, chunk in speak_all(engine, jobs):
-            if isinstance(chunk, GenerationError):
-                yield index, chunk
-                continue
-            parts[index].append(chunk)
-            if requests[index].stream or chunk.finish_reason is not None:
-                now = time.perf_counter()
-                yield index, self._result(merged(parts[index]), now - started[index], requests[index].stream)
-                started[index], parts[index] = now, []
+        with cache_limit():
+            jobs = [
+                self._job(request, _seed_of(request), n_vq, _never)
+                for request, n_vq in zip(requests, depths, strict=True)
+            ]
+            self.codec.release_encoder()
+            started = [time.perf_counter()] * len(jobs)
+            parts: list[list[SpeechChunk]] = [[] for _ in jobs]
+            for index, chunk in speak_all(SpeechEngine(self.architecture, self.codec, max_batch), jobs):
+                if isinstance(chunk, GenerationError):
+                    yield index, chunk
+                    continue
+                parts[index].append(chunk)
+                if requests[index].stream or chunk.finish_reason is not None:
+                    now = time.perf_counter()
+                    yield index, self._result(merged(parts[index]), now - started[index], requests[index].stream)
+                    started[index], parts[index] = now, []
 
     def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
         request = resolve_generation_request(options, self.preset, self._generation_config)
@@ -248,6 +256,7 @@ class Model:
     ) -> Iterator[tuple[int, SpeechChunk]]:
         """(segment, chunk) of a long text; keeps its metrics."""
         narrator = self._narrator(request, seed, n_vq, cancelled, on_segment)
+        self.codec.release_encoder()
         self._last_long_form_segment_metrics = narrator.segment_metrics
         self._last_long_form_boundary_metrics = narrator.boundary_metrics
         yield from narrator.run()
@@ -260,7 +269,7 @@ class Model:
     ) -> Generator[GenerationResult, None, None]:
         mx.reset_peak_memory()
         started = time.perf_counter()
-        try:
+        with cache_limit():
             for segment, chunk in chunks if stream else [(0, merged([chunk for _, chunk in chunks]))]:
                 now = time.perf_counter()
                 result = self._result(chunk, now - started, stream, segment)
@@ -268,8 +277,6 @@ class Model:
                 if on_chunk is not None:
                     on_chunk(result)
                 yield result
-        finally:
-            mx.clear_cache()
 
     def _result(self, chunk: SpeechChunk, seconds: float, stream: bool, segment: int = 0) -> GenerationResult:
         return GenerationResult.of(
@@ -288,23 +295,25 @@ class Model:
         self, request: MossNormalizedRequest, seed: int, n_vq: int, cancelled: Callable[[], bool]
     ) -> Generator[SpeechChunk, None, None]:
         """Speak one request in one piece."""
-        yield from speak_one(SpeechEngine(self.architecture, self.codec), self._job(request, seed, n_vq, cancelled))
+        job = self._job(request, seed, n_vq, cancelled)
+        self.codec.release_encoder()
+        yield from speak_one(SpeechEngine(self.architecture, self.codec), job)
 
     def _job(self, request: MossNormalizedRequest, seed: int, n_vq: int, cancelled: Callable[[], bool]) -> SpeechJob:
         """A request as the engine takes it: prompt packed, budget settled."""
         ids, _ = self.processor.prepare_generation_inputs(list(request.messages), request.mode, request.preset.template)
         frame_rate = self.codec().config.frame_rate
         max_frames = request.effective_max_tokens
-        gone_silent: Callable[[np.ndarray], bool] = _never
-        if request.runaway_guard and request.text is not None and request.tokens is None:
-            max_frames = min(max_frames, math.ceil(longest_plausible_seconds(request.text) * frame_rate))
-            gone_silent = QuietWatch(request.text, self.sample_rate).hear
+        guarded = request.text if request.runaway_guard and request.tokens is None else None
+        if guarded is not None:
+            max_frames = min(max_frames, math.ceil(longest_plausible_seconds(guarded) * frame_rate))
         sizes = ChunkSizes()
         if request.stream:
             later = max(1, round(request.streaming_interval * frame_rate))
             sizes = ChunkSizes(min(FIRST_CHUNK_FRAMES, later), later)
         row_request = RowRequest(request.sampling, seed, max_frames)
-        return SpeechJob(np.array(ids)[0], row_request, n_vq, sizes, cancelled, gone_silent)
+        job = SpeechJob(np.array(ids)[0], row_request, n_vq, sizes, cancelled)
+        return job if guarded is None else replace(job, gone_silent=QuietWatch(guarded, self.sample_rate).hear)
 
     # --------------------------------------------------------------------------------------------- loading
 
@@ -318,77 +327,72 @@ class Model:
 
     @classmethod
     def post_load_hook(
-        cls, architecture: Architecture[Any, Any], source: CheckpointSource, codec: str | Path | None = None
+        cls,
+        architecture: Architecture[Any, Any],
+        source: CheckpointSource,
+        codec: str | Path | None = None,
+        codec_dtype: str = "float32",
     ) -> Model:
         """Give a loaded network its tokenizer, codec and processor.
 
         Raises:
             CheckpointError: no usable tokenizer or chat template beside the weights.
         """
-        lazy_codec = LazyCodec(source, architecture.config, codec)
+        lazy_codec = LazyCodec(source, architecture.config, codec, decoder_precision(codec_dtype))
         generation_config = source.directory / "generation_config.json"
         return cls(
             architecture,
             MossTTSProcessor(load_tokenizer(source.directory), architecture.config, lazy_codec),
             lazy_codec,
-            variant_of(source.name, architecture.default_preset),
+            preset_of(source, architecture.default_preset),
             read_json(generation_config) if generation_config.is_file() else {},
         )
 
 
 def load(
-    name: str | Path,
+    name: str | Path | None = None,
     *,
     dtype: str | None = None,
     codec: str | Path | None = None,
     revision: str | None = None,
     token: str | None = None,
+    codec_dtype: str = "float32",
+    kv_bits: int | None = None,
+    max_memory: int | None = None,
 ) -> Model:
     """Load a checkpoint.
 
     Args:
-        name: its directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if need be.
+        name: its directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if need be; None is the
+            voice that comes with the package.
         dtype: "float32" or "bfloat16"; by default the checkpoint's own, and float32 on a CPU.
         codec: directory or hub id of the codec, if it is not beside the weights.
         revision: branch, tag or commit on the hub.
         token: hub token.
+        codec_dtype: "float32", "bfloat16" or "8bit", for the codec's decoder; its encoder is always float32.
+        kv_bits: 8 or 4, for keys and values of the context; None keeps them as computed.
+        max_memory: bytes that speaking a minute may take; mlx is told to keep below them.
 
     Raises:
-        CheckpointError: missing, broken or unfitting files.
+        CheckpointError: missing, broken or unfitting files, or too little memory.
         ConfigError: not a checkpoint of this family.
+        RequestError: kv_bits that do not exist, or that this model's heads do not divide into.
     """
-    source = find_checkpoint(name, revision=revision, token=token)
+    decoder_precision(codec_dtype)  # before anything is fetched
+    check_kv_bits(kv_bits)
+    source = find_checkpoint(packaged_voice() if name is None else name, revision=revision, token=token)
     config = load_config(source.directory)
+    if max_memory is not None:
+        limit_memory(source, config, max_memory, codec=codec, dtype=dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)
+    check_sums(source.directory)
     architecture = load_architecture(source.directory, config, read_weights(source.directory), dtype)
-    return Model.post_load_hook(architecture, source, codec)
-
-
-def load_tokenizer(directory: Path) -> Any:
-    """The tokenizer of a checkpoint; code that a checkpoint brings is never run.
-
-    Raises:
-        CheckpointError: there is none, or it is broken.
-    """
-    if not (directory / "tokenizer.json").is_file():
-        raise CheckpointError(f"{directory} holds no tokenizer.json; copy the checkpoint's tokenizer files there.")
-    try:
-        # Not AutoTokenizer: it would look into config.json for a class, and into auto_map for code.
-        return PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"the tokenizer in {directory} cannot be loaded: {error}") from error
-
-
-def variant_of(name: str, default: str) -> Preset:
-    """The variant that a checkpoint's name tells, such as ".../MOSS-TTSD-v1.0"; configs do not hold it."""
-    last = re.sub(r"[-.\s]", "_", Path(name).name.lower())
-    known = {alias: PRESETS[target] for alias, target in ALIASES.items() if alias.startswith("moss_")}
-    found = [preset for alias, preset in known.items() if alias.replace("_", "") in last.replace("_", "")]
-    return found[0] if found else PRESETS[default]
+    architecture.network.backbone.keep_context_in(kv_bits)
+    return Model.post_load_hook(architecture, source, codec, codec_dtype)
 
 
 def _seed_of(request: MossNormalizedRequest) -> int:
     return secrets.randbits(32) if request.seed is None else request.seed
 
 
-def _never(*_: np.ndarray) -> bool:
+def _never() -> bool:
     return False

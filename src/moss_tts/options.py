@@ -18,6 +18,7 @@ from moss_tts.errors import RequestError, UnknownOptionError
 from moss_tts.long_form_options import CONTINUITIES
 from moss_tts.prompts import FINAL_ROLE, Message, Reference, as_message, check_text, is_array, is_rated
 from moss_tts.sampling import MAX_SEED
+from moss_tts.voices import Voice, Voices
 
 Check = Callable[[str, Any], Any]
 
@@ -97,6 +98,13 @@ def references(name: str, value: object) -> tuple[Reference | None, ...] | None:
     return present if any(entry is not None for entry in present) else None
 
 
+def voice(name: str, value: object) -> Voice:
+    """A registered voice, or the name of one."""
+    if not isinstance(value, str | Voice):
+        raise RequestError(f"{name} must be the name of a registered voice, got {value!r}")
+    return Voices()[value] if isinstance(value, str) else value
+
+
 def conversation(name: str, value: Any) -> tuple[Message, ...]:
     """Messages, from objects or dicts."""
     messages = [value] if isinstance(value, Message | Mapping) else value
@@ -131,6 +139,7 @@ LONG_FORM: Mapping[str, Check] = {
 
 OPTIONS: Mapping[str, Check] = {
     "text": text,
+    "voice": voice,
     "ref_audio": references,
     "reference": references,
     "ref_text": text,

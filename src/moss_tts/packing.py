@@ -172,7 +172,10 @@ class LocalPacker(ChatPacker):
 
 
 class PiecewisePacker(PromptPacker):
-    """Local v1.5: no chat template; the prompt's pieces are tokenised apart and their ids joined."""
+    """Local v1.5: no chat template; the prompt's pieces are tokenised apart and their ids joined.
+
+    As upstream's processing_moss_tts.py of v1.5, which trims the fields, too.
+    """
 
     def pack(self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio) -> Rows:
         """See PromptPacker. A continuation has no reference: the assistant's audio is the voice."""
@@ -195,7 +198,7 @@ class PiecewisePacker(PromptPacker):
         return np.concatenate(rows if references else [*rows, self._text("None")])
 
     def _user_rows(self, user: UserMessage, template: PromptTemplate) -> Rows:
-        closing = [self._text(user.field_block(template), user.text or "", USER_TAIL)]
+        closing = [self._text(user.trimmed().field_block(template), user.text or "", USER_TAIL)]
         closing += [self.text_rows([self.config.im_end_token_id]), self._text("\n")]
         return np.concatenate([*closing, self._text("assistant\n", opens=True)])
 

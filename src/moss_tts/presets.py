@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from moss_tts.errors import RequestError
 from moss_tts.sampling import ChannelSampling, Sampling
@@ -117,3 +118,11 @@ def resolve_preset(name: str) -> Preset:
 def _names() -> str:
     aliases = ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items())
     return f"{', '.join(PRESETS)} (also {aliases})"
+
+
+def variant_of(name: str, default: str) -> Preset:
+    """The variant that a checkpoint's name tells, such as ".../MOSS-TTSD-v1.0"; configs do not hold it."""
+    last = re.sub(r"[-.\s]", "_", Path(name).name.lower())
+    known = {alias: PRESETS[target] for alias, target in ALIASES.items() if alias.startswith("moss_")}
+    found = [preset for alias, preset in known.items() if alias.replace("_", "") in last.replace("_", "")]
+    return found[0] if found else PRESETS[default]

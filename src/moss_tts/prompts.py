@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeAlias
 
 from jinja2 import TemplateError
@@ -112,6 +112,12 @@ class UserMessage(Message):
         is_count = isinstance(self.tokens, int) and not isinstance(self.tokens, bool) and self.tokens > 0
         if self.tokens is not None and not is_count:
             raise RequestError(f"UserMessage.tokens must be an integer of at least 1, got {self.tokens!r}")
+
+    def trimmed(self) -> UserMessage:
+        """The same without blanks around any field but the text."""
+        given = ((field.name, getattr(self, field.name)) for field in fields(self) if field.name != "text")
+        trimmed: dict[str, Any] = {name: value.strip() for name, value in given if isinstance(value, str)}
+        return replace(self, **trimmed)
 
     def parts(self, template: PromptTemplate) -> Content:
         """The user template around the fields."""

@@ -1,7 +1,8 @@
 """References, in any of the forms callers give them, as code matrices.
 
 A reference is a path (audio, or codes in .npy or .safetensors), a waveform at the model's rate, a pair
-(waveform, its rate), or an integer code matrix. A two-dimensional integer array alone is codes, never PCM.
+(waveform, its rate), an integer code matrix, or a registered voice, which keeps its codes. A two-dimensional
+integer array alone is codes, never PCM.
 Letters: C channels, S samples per channel, Q codebooks, F frames.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,23 @@ Reference: TypeAlias = object
 LoadCodec: TypeAlias = Callable[[], MossAudioTokenizer]
 
 
+@runtime_checkable
+class KeepsCodes(Protocol):
+    """A recording that is encoded once for each codec: a registered voice."""
+
+    def __fspath__(self) -> str:
+        """The recording."""
+        ...
+
+    def kept_codes(self, codec: str, n_vq: int) -> CodeMatrix | None:
+        """Codes (F, Q) of a codec, by its fingerprint; None where they were not made yet."""
+        ...
+
+    def keep_codes(self, codec: str, codes: CodeMatrix) -> None:
+        """Keep codes (F, Q) that were made of the recording."""
+        ...
+
+
 def encode_references(
     references: Sequence[Reference], codec: LoadCodec, n_vq: int, sampling_rate: int
 ) -> list[CodeMatrix]:
@@ -53,11 +71,24 @@ def encode_references(
         RequestError: a code matrix of the wrong shape.
         TypeError: something that is no reference.
     """
+    references = [_kept(reference, codec, n_vq) for reference in references]
     names = [_name(position, reference) for position, reference in enumerate(references, 1)]
     loaded = [_load(*named, n_vq, sampling_rate) for named in zip(references, names, strict=True)]
     waveforms = [(item, name) for item, name in zip(loaded, names, strict=True) if isinstance(item, Waveform)]
     encoded = iter(_encode(waveforms, codec(), n_vq) if waveforms else [])
-    return [next(encoded) if isinstance(item, Waveform) else item for item in loaded]
+    codes = [next(encoded) if isinstance(item, Waveform) else item for item in loaded]
+    for reference, made in zip(references, codes, strict=True):
+        if isinstance(reference, KeepsCodes):
+            reference.keep_codes(codec().fingerprint, made)
+    return codes
+
+
+def _kept(reference: Reference, codec: LoadCodec, n_vq: int) -> Reference:
+    """The codes that a registered voice keeps, if it has some; any other reference as it is."""
+    if not isinstance(reference, KeepsCodes):
+        return reference
+    codes = reference.kept_codes(codec().fingerprint, n_vq)
+    return reference if codes is None else codes
 
 
 def load_waveform(reference: Reference, sampling_rate: int) -> Samples:

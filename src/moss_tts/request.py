@@ -33,11 +33,11 @@ DEFAULT_STREAMING_INTERVAL: Final = 0.5
 # What a conversation already says.
 PROMPT_OPTIONS = frozenset(
     """
-    text ref_audio reference ref_text instruct instruction language tokens duration_s seconds quality
+    text voice ref_audio reference ref_text instruct instruction language tokens duration_s seconds quality
     sound_event ambient_sound scene dialogue_speakers
     """.split()
 )
-VOICE_OPTIONS = frozenset({"ref_audio", "reference", "ref_text"})
+RECORDING_OPTIONS = frozenset({"ref_audio", "reference", "ref_text"})
 
 Options = dict[str, Any]
 
@@ -190,7 +190,9 @@ def check_conflicts(given: Options, preset: Preset) -> None:
     if "conversation" in given:
         _check_alone(given, "conversation", PROMPT_OPTIONS)
     if "dialogue_speakers" in given:
-        _check_alone(given, "dialogue_speakers", VOICE_OPTIONS)
+        _check_alone(given, "dialogue_speakers", RECORDING_OPTIONS | {"voice"})
+    if "voice" in given:
+        _check_alone(given, "voice", RECORDING_OPTIONS)
     if given.get("long_form") and "text" not in given:
         raise RequestError("long_form splits text, so it needs text; a conversation is spoken as it is")
     stray = sorted(LONG_FORM.keys() & given.keys())
@@ -265,6 +267,9 @@ def _voice(given: Options) -> Options:
     if "dialogue_speakers" in given:
         return {"instruction": instruction} | _dialogue_voice(given)
     reference: tuple[Reference | None, ...] = given.get("reference") or given.get("ref_audio", ())
+    if "voice" in given:
+        spoken = given["voice"].options(mode=given.get("mode"))
+        reference, given = (spoken["ref_audio"],), given | spoken
     transcript = given.get("ref_text")
     if given.get("mode") == "continuation":
         return {"instruction": instruction} | _continued_voice(reference, transcript)

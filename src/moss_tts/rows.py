@@ -8,7 +8,7 @@ file. Draws, masks, penalties and budgets are per request, so a request's rows d
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,9 +26,14 @@ from moss_tts.inference_utils import (
     initial_delay_state,
     update_delay_scheduler_state,
 )
+from moss_tts.kernels import issue
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
+from moss_tts.prefixes import PrefixCache
 from moss_tts.sampling import RowSampling, Sampling, mark_seen, sample, seen_in, step_uniforms
+
+# Rows of a prompt that are read at a time.
+ROWS_PER_READ = 512
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,39 @@ def _joined_seen(batch: RowBatch, other: RowBatch) -> mx.array | None:
     return mx.concatenate(parts)
 
 
+def read_prompts(
+    forward: Callable[[mx.array], mx.array],
+    prompts: Prompts,
+    n_vq: int,
+    cache: list[Cache],
+    prefixes: PrefixCache | None,
+) -> mx.array:
+    """The hidden state (B, D) behind prompts.
+
+    Args:
+        forward: rows to hidden states (B, T, D); what it has seen is in the cache.
+        prompts: the prompts.
+        n_vq: codebooks that are read of them.
+        cache: empty caches of the layers.
+        prefixes: references that need not be read again, where there is one prompt.
+    """
+
+    def read(start: int) -> mx.array:
+        return _in_parts(forward, mx.array(prompts.input_ids[:, start:]))
+
+    if prefixes is None or len(prompts.mask) > 1:
+        return read(0)
+    return prefixes.read(prompts.input_ids[0], n_vq, cache, read)
+
+
+def _in_parts(forward: Callable[[mx.array], mx.array], input_ids: mx.array) -> mx.array:
+    """The last hidden state; rows are read some at a time, so that attention's memory is bounded."""
+    for start in range(0, input_ids.shape[1] - ROWS_PER_READ, ROWS_PER_READ):
+        mx.eval(forward(input_ids[:, start : start + ROWS_PER_READ]))
+    last = (input_ids.shape[1] - 1) // ROWS_PER_READ * ROWS_PER_READ
+    return forward(input_ids[:, last:])[:, -1]
+
+
 def run(batch: RowBatch) -> Iterator[np.ndarray]:
     """Rows (B, 1 + Q), one array per step, until every request is over.
 
@@ -152,14 +190,20 @@ class DelayBatch(RowBatch):
     """Delay: the scheduler's state is on the device, and the host knows it one step late."""
 
     def __init__(
-        self, model: MossTTSDelayModel, config: DelayConfig, prompts: Prompts, requests: Sequence[RowRequest]
+        self,
+        model: MossTTSDelayModel,
+        config: DelayConfig,
+        prompts: Prompts,
+        requests: Sequence[RowRequest],
+        prefixes: PrefixCache | None = None,
     ) -> None:
         self._model, self._config = model, config
         cache = model.backbone.make_cache(prompts.padding)
         input_ids = mx.array(prompts.input_ids)
         penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
         seen = _pooled_seen(input_ids[..., 1:], config) if penalised else None
-        super().__init__(requests, cache, model(input_ids, cache)[:, -1], seen)
+        hidden = read_prompts(lambda rows: model(rows, cache), prompts, config.n_vq, cache, prefixes)
+        super().__init__(requests, cache, hidden, seen)
         budgets = [request.max_frames for request in requests]
         self._state = initial_delay_state(prompts.input_ids, config, budgets)
         self._known = self._state
@@ -168,6 +212,7 @@ class DelayBatch(RowBatch):
         """Issue a row."""
         text_ids, self._known = self._text_candidates(), self._state
         row = self._sample(text_ids)
+        issue(row)
         self._state = update_delay_scheduler_state(self._state, row[:, 0], self._config)
         self._steps = self._steps + 1
         if self._seen is not None:
@@ -246,6 +291,7 @@ class LocalBatch(RowBatch):
         n_vq: codebooks to sample; v1.0 feeds the others back as 0.
         any_text: sample v1.0's text channel from the whole vocabulary as upstream does, instead of between the
             gen slot and audio_end, the only tokens that mean anything there.
+        prefixes: references that were read before.
     """
 
     def __init__(
@@ -257,6 +303,7 @@ class LocalBatch(RowBatch):
         *,
         n_vq: int,
         any_text: bool = False,
+        prefixes: PrefixCache | None = None,
     ) -> None:
         self._model, self._config, self._n_vq = model, config, n_vq
         slots = [config.audio_assistant_gen_slot_token_id, config.audio_end_token_id]
@@ -266,7 +313,8 @@ class LocalBatch(RowBatch):
         input_ids = mx.array(prompts.input_ids)
         penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
         seen = model.seen_in_prompt(input_ids) if penalised else None
-        super().__init__(requests, cache, model(input_ids, cache, n_vq)[:, -1], seen)
+        hidden = read_prompts(lambda rows: model(rows, cache, n_vq), prompts, n_vq, cache, prefixes)
+        super().__init__(requests, cache, hidden, seen)
 
     def step(self) -> mx.array:
         """Issue a row."""

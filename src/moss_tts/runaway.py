@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -110,14 +111,26 @@ class QuietState:
 
 def hear(state: QuietState, chunk: npt.ArrayLike, sample_rate: int) -> QuietState:
     """The state after a chunk (S,) or (S, C). However audio is cut into chunks, the state is the same."""
+    *_, heard = states(state, chunk, sample_rate)
+    return heard
+
+
+def states(state: QuietState, chunk: npt.ArrayLike, sample_rate: int) -> Iterator[QuietState]:
+    """The states after each window that a chunk (S,) or (S, C) completes, and at last the one with the rest of it."""
     samples: npt.NDArray[np.float64] = np.asarray(chunk, dtype=np.float64)
     mono = np.concatenate([state.rest, samples if samples.ndim == 1 else samples.mean(axis=1)])
-    width = max(1, round(WINDOW_SECONDS * sample_rate))
+    width = window_samples(sample_rate)
     full = len(mono) // width
     levels = np.sqrt(np.mean(np.square(mono[: full * width].reshape(full, width)), axis=1))
     for level in levels.tolist():
         state = _hear_window(state, level, width)
-    return replace(state, rest=mono[full * width :])
+        yield state
+    yield replace(state, rest=mono[full * width :])
+
+
+def window_samples(sample_rate: int) -> int:
+    """Samples of a window."""
+    return max(1, round(WINDOW_SECONDS * sample_rate))
 
 
 def _hear_window(state: QuietState, level: float, width: int) -> QuietState:
@@ -140,7 +153,15 @@ class QuietWatch:
         self._sample_rate = sample_rate
         self._heard = QuietState()
 
-    def hear(self, audio: npt.ArrayLike) -> bool:
-        """Take in a chunk (S,) or (S, C); true once the quiet has lasted too long."""
-        self._heard = hear(self._heard, audio, self._sample_rate)
-        return self._heard.quiet_samples > self._longest
+    def hear(self, audio: npt.ArrayLike) -> int | None:
+        """Take in a chunk (S,) or (S, C).
+
+        Returns:
+            The samples of it before which the quiet has lasted too long, wherever audio is cut into chunks; else None.
+        """
+        rest, width = len(self._heard.rest), window_samples(self._sample_rate)
+        for count, state in enumerate(states(self._heard, audio, self._sample_rate), 1):
+            self._heard = state
+            if state.quiet_samples > self._longest:
+                return count * width - rest
+        return None

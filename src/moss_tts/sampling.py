@@ -51,7 +51,8 @@ class RowSampling:
         top_p: infinite where it is off: a long sum can round to more than one.
         top_k: huge where it is off.
         penalty: of repetitions.
-        greedy: whether all rows are.
+        any_greedy: whether any row is.
+        all_greedy: whether all rows are.
         penalised: whether any row is.
         widest_k: candidates that are enough for every row; 0 is all of them.
     """
@@ -61,7 +62,8 @@ class RowSampling:
     top_p: mx.array
     top_k: mx.array
     penalty: mx.array
-    greedy: bool
+    any_greedy: bool
+    all_greedy: bool
     penalised: bool
     widest_k: int
 
@@ -79,7 +81,8 @@ class RowSampling:
             top_p=column([row.top_p if row.top_p < 1 else inf for row in rows], mx.float32),
             top_k=column([row.top_k or 2**30 for row in rows], mx.int32),
             penalty=column([row.repetition_penalty for row in rows], mx.float32),
-            greedy=all(row.temperature == 0 for row in rows),
+            any_greedy=any(row.temperature == 0 for row in rows),
+            all_greedy=all(row.temperature == 0 for row in rows),
             penalised=any(row.repetition_penalty != 1 for row in rows),
             widest_k=0 if unlimited else max(row.top_k for row in rows),
         )
@@ -114,11 +117,12 @@ def sample(logits: mx.array, uniforms: mx.array, rows: RowSampling, seen: mx.arr
     """
     if seen is not None and rows.penalised:
         logits = penalise(logits, seen, rows.penalty)
-    greedy = mx.argmax(logits, axis=-1).astype(mx.int32)
-    if rows.greedy:
-        return greedy
+    if rows.all_greedy:
+        return mx.argmax(logits, axis=-1).astype(mx.int32)
     drawn = _draw(logits / rows.cooling, uniforms, rows)
-    return mx.where(rows.sampled[..., 0], drawn, greedy)
+    if rows.any_greedy:
+        return mx.where(rows.sampled[..., 0], drawn, mx.argmax(logits, axis=-1).astype(mx.int32))
+    return drawn
 
 
 def penalise(logits: mx.array, seen: mx.array, penalty: mx.array) -> mx.array:
@@ -138,17 +142,23 @@ def _draw(costs: mx.array, uniforms: mx.array, rows: RowSampling) -> mx.array:
         (B, C) int32.
     """
     candidates = _best(costs, rows.widest_k)
-    scores = -mx.take_along_axis(costs, candidates, axis=-1)
-    rank = mx.arange(candidates.shape[-1])
-    probabilities = mx.softmax(mx.where(rank < rows.top_k, scores, -mx.inf), axis=-1)
+    ranked = mx.take_along_axis(costs, candidates, axis=-1)
+    rank = _drawn_rank(ranked, uniforms[..., None], rows.top_k, rows.top_p)
+    return mx.take_along_axis(candidates, rank, axis=-1)[..., 0].astype(mx.int32)
+
+
+@mx.compile
+def _drawn_rank(costs: mx.array, uniforms: mx.array, top_k: mx.array, top_p: mx.array) -> mx.array:
+    """Which of the candidates (B, C, K), cheapest first, is drawn: (B, C, 1)."""
+    rank = mx.arange(costs.shape[-1])
+    probabilities = mx.softmax(mx.where(rank < top_k, -costs, -mx.inf), axis=-1)
     before = mx.cumsum(probabilities, axis=-1) - probabilities
     # A candidate stays while the mass before it has not passed p; before the first one it is exactly zero. Sums are
     # rounded, on GPUs not even in order: counting those that stay makes them the first ones, and the draw one of them.
-    kept = ((before <= rows.top_p) & (probabilities > 0)).sum(axis=-1, keepdims=True)
+    kept = ((before <= top_p) & (probabilities > 0)).sum(axis=-1, keepdims=True)
     mass = mx.cumsum(mx.where(rank < kept, probabilities, 0), axis=-1)
-    index = (mass <= uniforms[..., None] * mass[..., -1:]).sum(axis=-1, keepdims=True)
-    index = mx.minimum(index, kept - 1)
-    return mx.take_along_axis(candidates, index, axis=-1)[..., 0].astype(mx.int32)
+    drawn = (mass <= uniforms * mass[..., -1:]).sum(axis=-1, keepdims=True)
+    return mx.minimum(drawn, kept - 1)
 
 
 def _best(costs: mx.array, count: int) -> mx.array:

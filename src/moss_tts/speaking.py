@@ -22,16 +22,28 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Source:
-    """Arguments of `moss_tts.load`."""
+    """Arguments of `moss_tts.load`, the memory in GB."""
 
     model: str
     codec: str | None = None
     dtype: str | None = None
     revision: str | None = None
+    max_memory: float | None = None
+    codec_dtype: str | None = None
+    kv_bits: int | None = None
 
     def load(self) -> Model:
         """The model in memory."""
-        return load(self.model, codec=self.codec, dtype=self.dtype, revision=self.revision)
+        most = None if self.max_memory is None else round(self.max_memory * 1e9)
+        return load(
+            self.model,
+            codec=self.codec,
+            dtype=self.dtype,
+            revision=self.revision,
+            codec_dtype=self.codec_dtype or "float32",
+            kv_bits=self.kv_bits,
+            max_memory=most,
+        )
 
 
 def request_options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from math import ceil
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -65,7 +67,7 @@ class SpeechJob:
         n_vq: codebooks to generate.
         sizes: of the chunks wanted.
         cancelled: looked at once per row; once true, what is complete is decoded and that is all.
-        gone_silent: told of each chunk's audio; once true, the request ends for silence.
+        gone_silent: told of each chunk's audio; the samples of it after which the request ends for silence, or None.
     """
 
     prompt: np.ndarray
@@ -73,7 +75,7 @@ class SpeechJob:
     n_vq: int
     sizes: ChunkSizes = ChunkSizes()
     cancelled: Callable[[], bool] = lambda: False
-    gone_silent: Callable[[np.ndarray], bool] = lambda _: False
+    gone_silent: Callable[[np.ndarray], int | None] = lambda _: None
 
 
 @dataclass(eq=False)
@@ -108,8 +110,12 @@ class Voice:
         codes = np.concatenate(self.frames) if self.frames else np.zeros((0, self.job.n_vq), np.int32)
         audio = np.concatenate([silence, *self.audio])
         self.frames, self.audio, self.wanted = [], [], self.job.sizes.later
-        if self.ended is None and self.job.gone_silent(audio):
-            self.ended = "silence"
+        until = self.job.gone_silent(audio)
+        if until is not None:
+            # Chunks are larger for some than for others; where speech ends must not depend on it.
+            per_frame = len(audio) // len(codes)
+            n_frames = ceil(until / per_frame)
+            audio, codes, self.ended = audio[: n_frames * per_frame], codes[:n_frames], "silence"
         return SpeechChunk(audio, codes, self.ended, len(self.job.prompt))
 
 
@@ -238,6 +244,12 @@ class SpeechEngine:
             self._batch.select(kept)
 
 
+@cache
+def _codec_stream() -> mx.ThreadLocalStream:
+    """A device stream beside the networks' own: audio is decoded while the next frame is generated."""
+    return mx.new_thread_local_stream(mx.default_device())
+
+
 class CodecStreams:
     """The codec's side of the engine: one stream per voice, all decoded in one call."""
 
@@ -280,7 +292,8 @@ class CodecStreams:
             if part is not None:
                 codes[:, row, : len(part.codes)] = part.codes.T
         together = len(set(counts)) == 1
-        audio = np.array(self._decoder.push(mx.array(codes), None if together else counts))
+        with mx.stream(_codec_stream()):
+            audio = np.array(self._decoder.push(mx.array(codes), None if together else counts))
         per_frame = self._codec().config.downsample_rate
         for row, (voice, part) in enumerate(zip(voices, parts, strict=True)):
             if part is not None and not part.context:

@@ -7,9 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from moss_tts.recording import Recording
+
+BYTES = (BarColumn(20), DownloadColumn())
 
 
 class Terminal:
@@ -55,7 +65,14 @@ class Terminal:
             task = bar.add_task("", total=expected, rate=0.0)
             yield lambda so_far: bar.update(task, completed=so_far.seconds, rate=so_far.real_time_factor)
 
-    def _bar(self, *columns: SpinnerColumn | TextColumn | BarColumn | TimeElapsedColumn) -> Progress:
+    @contextmanager
+    def writing(self, name: str, nbytes: int) -> Iterator[Callable[[int], None]]:
+        """A bar that is told of bytes as they are written."""
+        with self._bar(SpinnerColumn(), TextColumn("writing {task.description}"), *BYTES, TimeElapsedColumn()) as bar:
+            task = bar.add_task(name, total=nbytes)
+            yield lambda count: bar.update(task, advance=count)
+
+    def _bar(self, *columns: ProgressColumn) -> Progress:
         shown = self.stderr.is_terminal and not self.quiet
         return Progress(*columns, console=self.stderr, transient=True, disable=not shown)
 

@@ -17,12 +17,12 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -34,9 +34,6 @@ from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.live_output import wav_header
 from moss_tts.pcm import as_pcm
 from moss_tts.prompts import check_text
-
-if TYPE_CHECKING:
-    from moss_tts.model import Model
 
 # Lower case only: some file systems do not tell cases apart. No dots, so no name leads out of the directory.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
@@ -70,12 +67,32 @@ class VoiceRecord:
     created: str
 
 
+class Encoder(Protocol):
+    """Makes codes of recordings."""
+
+    def encode_audio(self, references: Sequence[object]) -> list[CodeMatrix]:
+        """Codes (F, Q) of references, in their order."""
+        ...
+
+
+class Model(Protocol):
+    """What of a model makes codes."""
+
+    @property
+    def processor(self) -> Encoder:
+        """The model's."""
+        ...
+
+
 @dataclass(frozen=True)
 class Voice:
-    """A registered voice."""
+    """A registered voice. As a reference it is its recording, whose codes are made once for each codec and kept."""
 
     record: VoiceRecord
     directory: Path
+
+    def __fspath__(self) -> str:
+        return str(self.sample)
 
     @property
     def name(self) -> str:
@@ -88,17 +105,26 @@ class Voice:
         return self.directory / SAMPLE
 
     def codes(self, model: Model) -> CodeMatrix:
-        """The recording as codes (F, Q) of a model; made once per codec and depth, and kept.
+        """The recording as codes (F, Q) of a model.
 
         Raises:
             AudioError: the codec cannot encode it.
         """
-        file = self.directory / f"codes-{model.codec().fingerprint}-{model.config.n_vq}.safetensors"
-        if not file.is_file():
-            [codes] = model.processor.encode_audio([self.sample])
-            with _put_in_place(file) as part:
-                save_file({"codes": np.ascontiguousarray(codes, dtype=np.int32)}, part)
-        return _read_codes(file)
+        [codes] = model.processor.encode_audio([self])
+        return codes
+
+    def kept_codes(self, codec: str, n_vq: int) -> CodeMatrix | None:
+        """Codes (F, Q) of a codec, by its fingerprint; None where they were not made yet."""
+        file = self._codes_file(codec, n_vq)
+        return _read_codes(file) if file.is_file() else None
+
+    def keep_codes(self, codec: str, codes: CodeMatrix) -> None:
+        """Keep codes (F, Q) that were made of the recording."""
+        with _put_in_place(self._codes_file(codec, codes.shape[1])) as part:
+            save_file({"codes": np.ascontiguousarray(codes, dtype=np.int32)}, part)
+
+    def _codes_file(self, codec: str, n_vq: int) -> Path:
+        return self.directory / f"codes-{codec}-{n_vq}.safetensors"
 
     def options(self, model: Model | None = None, mode: str | None = None) -> dict[str, Any]:
         """Options of `Model.generate` to speak in this voice.
@@ -106,11 +132,11 @@ class Voice:
         The transcript goes in where a mode needs it: a continuation goes on from what the recording says.
 
         Args:
-            model: its codes are used, so that nothing is encoded again; without it, the recording.
+            model: whose codes are wanted now; without one, they are made when they are first needed.
             mode: of the request.
         """
         transcript = {"ref_text": self.record.transcript} if mode == "continuation" else {}
-        return {"ref_audio": self.sample if model is None else self.codes(model), **transcript}
+        return {"ref_audio": self if model is None else self.codes(model), **transcript}
 
     def speaker(self, model: Model) -> dict[str, Any]:
         """An entry of dialogue_speakers.
@@ -141,18 +167,22 @@ class Voices:
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
         self.directory = default_directory() if directory is None else Path(directory).expanduser()
 
+    @property
+    def names(self) -> list[str]:
+        """Of all voices, in order; none of them is read."""
+        files = self.directory.glob(f"*/{DESCRIPTION}")
+        return sorted(file.parent.name for file in files if NAME.fullmatch(file.parent.name))
+
     def __iter__(self) -> Iterator[Voice]:
         """All voices, by name."""
-        for file in sorted(self.directory.glob(f"*/{DESCRIPTION}")):
-            if NAME.fullmatch(file.parent.name):
-                yield _read_voice(file.parent)
+        return (_read_voice(self.directory / name) for name in self.names)
 
     def __contains__(self, name: object) -> bool:
         is_name = isinstance(name, str) and NAME.fullmatch(name) is not None
         return is_name and (self.directory / str(name) / DESCRIPTION).is_file()
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self.names)
 
     def __getitem__(self, name: str) -> Voice:
         """A voice.
@@ -160,10 +190,13 @@ class Voices:
         Raises:
             RequestError: there is none of that name.
         """
-        if name not in self:
-            known = ", ".join(voice.name for voice in self) or "none yet"
-            raise RequestError(f"there is no voice {name[:100]!r}; there are: {known}")
+        self._check_known(name)
         return _read_voice(self.directory / name)
+
+    def _check_known(self, name: str) -> None:
+        if name not in self:
+            known = ", ".join(self.names) or "none yet"
+            raise RequestError(f"there is no voice {name[:100]!r}; there are: {known}")
 
     def add(
         self,
@@ -199,7 +232,7 @@ class Voices:
         seconds = n_samples / waveform.sample_rate
         record = VoiceRecord(name, transcript, description, seconds, waveform.sample_rate, channels, digest, created)
         self.directory.mkdir(parents=True, exist_ok=True)
-        part = self.directory / f".{secrets.token_hex(8)}.tmp"
+        part = self._unnamed()
         try:
             part.mkdir()
             _write(part, record, waveform)
@@ -211,9 +244,20 @@ class Voices:
         return self[name]
 
     def _move_in(self, part: Path, name: str) -> None:
-        if (self.directory / name).exists():
-            self.remove(name)
-        part.rename(self.directory / name)
+        """Put a voice in its place. What was there stays until the new one can take it."""
+        place, old = self.directory / name, self._unnamed()
+        try:
+            if place.exists():
+                place.rename(old)
+            part.rename(place)
+        except OSError as error:
+            if old.exists() and not place.exists():
+                old.rename(place)
+            raise RequestError(f"voice {name!r} is being changed by somebody else: {error.strerror}") from error
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _unnamed(self) -> Path:
+        return self.directory / f".{secrets.token_hex(8)}.tmp"
 
     def remove(self, name: str) -> None:
         """Forget a voice, and delete its files.
@@ -221,8 +265,12 @@ class Voices:
         Raises:
             RequestError: there is none of that name.
         """
-        gone = self.directory / f".{secrets.token_hex(8)}.tmp"
-        self[name].directory.rename(gone)
+        self._check_known(name)
+        gone = self._unnamed()
+        try:
+            (self.directory / name).rename(gone)
+        except FileNotFoundError as error:
+            raise RequestError(f"voice {name!r} was removed by somebody else") from error
         shutil.rmtree(gone)
 
 
@@ -240,7 +288,7 @@ def spoken_by(given: Mapping[str, Any]) -> dict[str, Any]:
     if others:
         raise RequestError(f"voice brings its own recording, so it cannot go together with {', '.join(others)}")
     spoken = Voices()[name].options(mode=options.get("mode"))
-    return options | spoken | {"ref_audio": [spoken["ref_audio"]]}
+    return options | spoken | {"ref_audio": [spoken["ref_audio"].sample]}
 
 
 def check_name(name: object) -> None:

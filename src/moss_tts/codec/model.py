@@ -20,7 +20,7 @@ from typing import cast
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.checkpoint import read_json, read_weights
+from moss_tts.checkpoint import leaves, read_json, read_weights
 from moss_tts.codec.config import CodecConfig
 from moss_tts.codec.inputs import (
     Array,
@@ -31,9 +31,11 @@ from moss_tts.codec.inputs import (
     check_same_depth,
     pad_rows,
 )
+from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.codec.quantizer import Quantizer
 from moss_tts.codec.transformer import Counts, Network, NetworkState
 from moss_tts.codec.weights import Weights, canonical_weights, network_parameters
+from moss_tts.memory import cache_limit
 from moss_tts.strict import Raw
 
 # 5 s: enough frames for efficient products at the lowest rate, few enough that little of a window is masked.
@@ -85,23 +87,32 @@ class MossAudioTokenizer:
         read: returns all weights of the checkpoint, unevaluated; called again if the encoder is needed later.
         dtype: what encoder and decoder compute in. float32 reproduces upstream's codes; the quantizer always
             computes in float32.
+        decoder: how the decoder is kept instead.
 
     Raises:
         CheckpointError: the weights do not fit the config.
     """
 
-    def __init__(self, config: CodecConfig, read: Callable[[], Weights], dtype: mx.Dtype = mx.float32) -> None:
+    def __init__(
+        self,
+        config: CodecConfig,
+        read: Callable[[], Weights],
+        dtype: mx.Dtype = mx.float32,
+        decoder: DecoderPrecision | None = None,
+    ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be float32, bfloat16 or float16, got {dtype}.")
         self._read, self._dtype = read, dtype
         self.config, weights = canonical_weights(config, read())
         quantizer = {n.removeprefix("quantizer."): w for n, w in weights.items() if n.startswith("quantizer.")}
         self._quantizer = Quantizer.from_weights(self.config.quantizer, quantizer)
-        self._decoder = self._load("decoder.", weights)
+        self._decoder = self._load("decoder.", weights, decoder or DecoderPrecision(dtype))
         self._encoder: Network | None = None
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, dtype: mx.Dtype = mx.float32) -> MossAudioTokenizer:
+    def from_pretrained(
+        cls, directory: str | Path, dtype: mx.Dtype = mx.float32, decoder: DecoderPrecision | None = None
+    ) -> MossAudioTokenizer:
         """A codec from a directory with config.json and model*.safetensors, in shards or not.
 
         Raises:
@@ -110,7 +121,7 @@ class MossAudioTokenizer:
         """
         folder = Path(directory)
         config = CodecConfig.from_dict(read_json(folder / "config.json"))
-        return cls(config, lambda: read_weights(folder), dtype)
+        return cls(config, lambda: read_weights(folder), dtype, decoder)
 
     @classmethod
     def from_weights(cls, raw: Raw, weights: Weights, dtype: mx.Dtype = mx.float32) -> MossAudioTokenizer:
@@ -152,18 +163,24 @@ class MossAudioTokenizer:
         """The encoding network; its weights are read on first use."""
         if self._encoder is None:
             _, weights = canonical_weights(self.config, self._read())
-            self._encoder = self._load("encoder.", weights)
+            self._encoder = self._load("encoder.", weights, DecoderPrecision(self._dtype))
         return self._encoder
 
-    def _load(self, prefix: str, weights: Weights) -> Network:
+    def _load(self, prefix: str, weights: dict[str, mx.array], precision: DecoderPrecision) -> Network:
+        """The network under a prefix, whose weights are taken out of `weights`."""
         down = prefix == "encoder."
         stages = self.config.encoder if down else self.config.decoder
         square = self.config.version == 2
-        network = Network(stages, down=down, dtype=self._dtype, square_projections=square)
-        network.load_weights(network_parameters(weights, prefix, self._dtype), strict=True)
-        # Stage by stage, so that no more than one is in memory in two precisions.
-        for stage in network.stages:
-            mx.eval(stage.parameters())
+        network = Network(stages, down=down, dtype=precision.dtype, square_projections=square)
+        taken = {name: weights.pop(name) for name in list(weights) if name.startswith(prefix)}
+        network.load_weights(network_parameters(taken, prefix, precision.dtype), strict=True)
+        precision.apply(network)
+        # Whoever still holds an array that is read here keeps it in memory beside what is made of it.
+        taken.clear()
+        with cache_limit(0):
+            for stage in network.stages:
+                for leaf in leaves(stage):
+                    mx.eval(leaf.parameters())
         return network
 
     # ------------------------------------------------------------------------------------------- steps
