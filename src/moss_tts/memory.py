@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import mlx.core as mx
+
+from moss_tts.malloc import trim
 
 # Freed buffers that are kept for the next frame. A frame needs a few MB, the prefill of a long prompt some 100 MB
 # once, and without a limit MLX would keep as much as it ever used.
@@ -41,21 +40,6 @@ def cache_limit(most: int = REQUEST_CACHE) -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Return MLX's cached buffers, and what the C library holds back, to the system.
-
-    Buffers on a CPU come from malloc. glibc keeps what was freed between others that are in use: nothing leaks,
-    but over an hour of segments of uneven length a process grows by a fifth.
-    """
+    """Return MLX's cached buffers, and what the C library holds back, to the system."""
     mx.clear_cache()
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    """glibc's; no other C library has it."""
-    if sys.platform != "linux":
-        return None
-    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return trim
+    trim()

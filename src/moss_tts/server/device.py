@@ -6,6 +6,7 @@ became due goes to listeners, which are called on this thread and must not wait 
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import threading
@@ -25,7 +26,8 @@ Listener = Callable[[Voice, Result], None]
 # What work on behalf of a client can raise; MLX raises RuntimeError, and it may run out of memory.
 EXPECTED: Final = (MossTTSError, RuntimeError, ValueError, TypeError, OSError, MemoryError)
 WARM_UP_FRAMES = 8
-# Requests between two returns of free memory to the system, when there is never a pause.
+# Free memory goes back to the system after a pause, by when clients have their answers, or between so many requests.
+PAUSE_SECONDS = 0.5
 REQUESTS_PER_RELEASE = 64
 
 log = logging.getLogger("moss_tts.server")
@@ -139,12 +141,18 @@ class Device:
 
     def _work(self) -> None:
         """All that was handed in; waits for something where there is nothing else to do."""
-        if self._engine.idle and self._inbox.empty():
-            self._release()
-            self._release_encoder()
-            self._do(*self._inbox.get())
+        if self._engine.idle:
+            self._do(*self._next())
         while not self._stopping and not self._inbox.empty():
             self._do(*self._inbox.get())
+
+    def _next(self) -> tuple[Callable[[], Any], Future[Any]]:
+        try:
+            return self._inbox.get(timeout=PAUSE_SECONDS)
+        except queue.Empty:
+            self._release_encoder()
+            self._release()
+            return self._inbox.get()
 
     def _do(self, work: Callable[[], Any], future: Future[Any]) -> None:
         if not future.set_running_or_notify_cancel():
@@ -193,6 +201,8 @@ class Device:
     def _release(self) -> None:
         if self._ended_since_release:
             self._ended_since_release = 0
+            # What is left of connections refers to itself, and to what was sent over them.
+            gc.collect()
             release_memory()
 
     def _fail_all(self, reason: str) -> None:
