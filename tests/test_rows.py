@@ -109,22 +109,25 @@ def test_a_voice_that_speaks_again_is_not_read_again_and_speaks_the_same(name: s
         np.testing.assert_array_equal(alone(architecture, prompt, asked), rows)
         assert len(architecture.prefixes) == voices
         known = prompt is other or (rows is expected[0] and voices == 2)
-        assert read[0] == len(prompt) - 5 * known
+        assert read[:2] == ([len(prompt) - 5, 1] if known else [5, len(prompt) - 5])
 
 
 def test_few_voices_are_kept_and_those_used_last() -> None:
     network, config = load(GOLDEN / "local")
     prefixes = PrefixCache(config.audio_user_slot_token_id, most=2)
-    read: list[int] = []
+    read: list[tuple[int, int]] = []
+    said: dict[int, np.ndarray] = {}
     for voice in (1, 2, 1, 3, 2):
         prompt = np.full((6, 1 + config.n_vq), voice, np.int32)
         prompt[:, 0] = config.audio_user_slot_token_id
         cache = network.backbone.make_cache([0])
 
-        def reading(start: int, prompt=prompt, cache=cache):
-            read.append(start)
-            return network(mx.array(prompt[None, start:]), cache, config.n_vq)
+        def reading(start: int, end: int, prompt=prompt, cache=cache):
+            read.append((start, end))
+            return network(mx.array(prompt[None, start:end]), cache, config.n_vq)
 
-        prefixes.read(prompt, config.n_vq, cache, reading)
-    assert read == [0, 0, 5, 0, 0]
+        hidden = np.array(prefixes.read(prompt, config.n_vq, cache, reading))
+        np.testing.assert_array_equal(said.setdefault(voice, hidden), hidden)  # to the last bit, known or not
+    anew, known = [(0, 5), (5, 6)], [(5, 6)]
+    assert read == [*anew, *anew, *known, *anew, *anew]
     assert len(prefixes) == 2

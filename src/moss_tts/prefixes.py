@@ -38,35 +38,38 @@ class PrefixCache:
         """Forget them all."""
         self._known.clear()
 
-    def read(self, prompt: np.ndarray, n_vq: int, caches: Sequence[Cache], read: Callable[[int], mx.array]) -> mx.array:
+    def read(
+        self, prompt: np.ndarray, n_vq: int, caches: Sequence[Cache], read: Callable[[int, int], mx.array]
+    ) -> mx.array:
         """Read a prompt, but for what is known of it.
+
+        A reference is read by itself whether it is known or not: products of other shapes differ in their last
+        bits, and what a request says must not depend on what was said before it.
 
         Args:
             prompt: rows (T, 1 + Q), without padding.
             n_vq: codebooks that are read of it.
             caches: empty ones, one per layer; they hold the prompt afterwards.
-            read: reads the prompt from a row on; its result is this one's.
+            read: reads the prompt from a row up to another; the result of the last one is this one's.
         """
         end = self._end_of_references(prompt)
         parts = held_parts(caches)
-        if not end or not self._most or parts is None:
-            return read(0)
+        if not end or parts is None:
+            return read(0, len(prompt))
         key = bytes([n_vq]) + prompt[:end].tobytes()
-        known = self._known.get(key)
-        if known is not None:
-            # They are full, so that what follows goes to new room and never into what is shared.
-            for cache, (keys, values) in zip(parts, known, strict=True):
-                cache.keys, cache.values, cache.offset = keys, values, end
-            self._known.move_to_end(key)
-            return read(end)
-        hidden = read(0)
-        # Copies: a view would keep the room that a cache holds for what follows.
-        kept = [(mx.contiguous(c.keys[:, :, :end]), mx.contiguous(c.values[:, :, :end])) for c in parts]
-        mx.eval(hidden, kept)
-        self._known[key] = kept
+        known = self._known.pop(key, None)
+        if known is None:
+            read(0, end)
+            # Copies: a view would keep the room that a cache holds for what follows.
+            known = [(mx.contiguous(c.keys[:, :, :end]), mx.contiguous(c.values[:, :, :end])) for c in parts]
+            mx.eval(known)
+        self._known[key] = known
         if len(self._known) > self._most:
             self._known.popitem(last=False)
-        return hidden
+        # They are full, so that what follows goes to new room and never into what is shared.
+        for cache, (keys, values) in zip(parts, known, strict=True):
+            cache.keys, cache.values, cache.offset = keys, values, end
+        return read(end, len(prompt))
 
     def _end_of_references(self, prompt: np.ndarray) -> int:
         """Rows up to the last one of a reference; something always follows it."""

@@ -155,11 +155,11 @@ def read_prompts(
         prefixes: references that need not be read again, where there is one prompt.
     """
 
-    def read(start: int) -> mx.array:
-        return _in_parts(forward, mx.array(prompts.input_ids[:, start:]))
+    def read(start: int, end: int) -> mx.array:
+        return _in_parts(forward, mx.array(prompts.input_ids[:, start:end]))
 
     if prefixes is None or len(prompts.mask) > 1:
-        return read(0)
+        return read(0, prompts.input_ids.shape[1])
     return prefixes.read(prompts.input_ids[0], n_vq, cache, read)
 
 
