@@ -88,6 +88,15 @@ def test_flags_are_the_options_with_hyphens():
             assert f"--{parameter.name.replace('_', '-')}" in parameter.opts
 
 
+def test_a_narrow_terminal_cuts_no_option_off(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, command in commands().items():
+        help_ = run(*name.split(), "--help").out
+        for parameter in command.params:
+            for flag in (*parameter.opts, *parameter.secondary_opts):
+                assert not flag.startswith("-") or re.search(rf"{flag}[ ,]", help_), (name, flag)
+
+
 def test_help_names_every_preset():
     help_ = next(p.help for p in commands()["generate"].params if p.name == "preset")
     assert set(PRESETS) <= set(re.findall(r"\w+", help_))

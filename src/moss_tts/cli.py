@@ -17,6 +17,7 @@ import typer
 from moss_tts import cli_bench, cli_convert, cli_read, cli_say, cli_serve
 from moss_tts._version import __version__
 from moss_tts.arguments import read_conversation, read_speakers, read_text
+from moss_tts.cli_help import keep_names_whole
 from moss_tts.errors import MossTTSError, RequestError
 from moss_tts.malloc import use_one_heap
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     use_one_heap()
+    keep_names_whole()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(given or ["--help"], prog_name="moss-tts", standalone_mode=False)

@@ -24,6 +24,7 @@ def _panel(title: str) -> Any:
 
 
 MODEL, VOICE, OUTPUT, LONG = _panel("Model"), _panel("Voice"), _panel("Output"), _panel("Segments")
+GUARD = _panel("Runaway speech")
 
 
 def read(
@@ -113,7 +114,7 @@ def read(
         bool | None, LONG("--long-form-trim-silence", help="Shorten long silence between segments.")
     ] = None,
     runaway_guard: Annotated[
-        bool | None, LONG(help="End a segment that goes on far longer than its text, or in silence.")
+        bool | None, GUARD(help="End a segment that goes on far longer than its text, or in silence.")
     ] = None,
 ) -> None:
     """Read a book aloud into files; the same command goes on where an earlier one ended."""
