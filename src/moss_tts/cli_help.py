@@ -22,4 +22,4 @@ class OptionTable(Table):
 
 def keep_names_whole() -> None:
     """Draw help so; typer itself cuts them off, and its settings have nothing for it."""
-    rich_utils.Table = OptionTable  # type: ignore[attr-defined, misc]
+    rich_utils.Table = OptionTable  # type: ignore[attr-defined]
