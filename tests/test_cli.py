@@ -20,16 +20,17 @@ import soundfile
 import typer
 from rich.console import Console
 
-from moss_tts import cli, footprint, inspection, speaking
+from moss_tts import cli, footprint, inspection
 from moss_tts.checkpoint import parameter_shapes, read_weights
+from moss_tts.cli import speaking
+from moss_tts.cli.recording import Recording, record
+from moss_tts.cli.terminal import Terminal
 from moss_tts.demo import write_demo_checkpoint
 from moss_tts.errors import CheckpointError, GenerationError, RequestError
 from moss_tts.model import Model
 from moss_tts.options import OPTIONS
 from moss_tts.presets import PRESETS
-from moss_tts.recording import Recording, record
 from moss_tts.result import GenerationResult
-from moss_tts.terminal import Terminal
 
 
 @dataclass(frozen=True)

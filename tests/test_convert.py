@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import golden_models
-from moss_tts import cli, cli_convert, shards, upload
+from moss_tts import cli, shards, upload
 from moss_tts import load as load_model
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoint import read_json, read_weights
@@ -519,7 +519,7 @@ def test_an_upload_asks_first(run, tmp_path, demos, monkeypatch, answer):
             return True
 
     monkeypatch.setattr(upload, "HfApi", Hub)
-    monkeypatch.setattr(cli_convert.sys, "stdin", Terminal(f"{answer}\n"))
+    monkeypatch.setattr(cli.convert.sys, "stdin", Terminal(f"{answer}\n"))
     copy = tmp_path / "copy"
     code, out, _ = run("convert", "--hf-path", demos["delay"], "--mlx-path", copy, "--upload-repo", "me/copy")
     assert code == 0

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 from moss_tts import live_output
+from moss_tts.cli.live_speaking import STDOUT, is_live, open_sinks
+from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import AudioError, GenerationError, RequestError
 from moss_tts.live_output import GrowingWav, PcmPipe, find_player, pcm_format, send_on, wav_header
-from moss_tts.live_speaking import STDOUT, is_live, open_sinks
 from moss_tts.pcm import as_float, as_pcm
 from moss_tts.result import GenerationResult
-from moss_tts.terminal import Terminal
 
 RATE = 24000
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from moss_tts.cli.recording import interruptible, record
+from moss_tts.cli.speaking import INTERRUPTED, Source, check_output, seconds_asked_for, tell
+from moss_tts.cli.terminal import Terminal
 from moss_tts.live_output import GrowingWav, PcmPipe, Sink, find_player, send_on
-from moss_tts.recording import interruptible, record
 from moss_tts.result import GenerationResult
-from moss_tts.speaking import INTERRUPTED, Source, check_output, seconds_asked_for, tell
-from moss_tts.terminal import Terminal
 
 STDOUT = Path("-")
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import RenderableType
+from rich.style import StyleType
 from rich.table import Table
 from typer import rich_utils
 
@@ -12,12 +11,12 @@ from typer import rich_utils
 class OptionTable(Table):
     """Typer's, in which only the last column, the explanations, gives way."""
 
-    def add_row(self, *cells: RenderableType | None, **how: Any) -> None:
+    def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
         """As of Table."""
         if not self.columns:
             for column in range(1, len(cells) + 1):
                 self.add_column(no_wrap=column < len(cells))
-        super().add_row(*cells, **how)
+        super().add_row(*cells, style=style, end_section=end_section)
 
 
 def keep_names_whole() -> None:

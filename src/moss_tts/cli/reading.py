@@ -24,13 +24,13 @@ from moss_tts.books.reading import (
     plan_book,
     speak_book,
 )
+from moss_tts.cli.recording import interruptible
+from moss_tts.cli.speaking import INTERRUPTED, Source
+from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import RequestError
 from moss_tts.loading import find_checkpoint
 from moss_tts.long_form import TextSegment
 from moss_tts.options import OPTIONS, check_options
-from moss_tts.recording import interruptible
-from moss_tts.speaking import INTERRUPTED, Source
-from moss_tts.terminal import Terminal
 
 # A failed segment should not end a night's reading.
 RETRY_ATTEMPTS = 2

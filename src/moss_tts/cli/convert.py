@@ -1,14 +1,14 @@
-"""The command `moss-tts convert`; cli.py registers it. What is slow to import waits inside."""
+"""The command `moss-tts convert`. What is slow to import waits inside."""
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from moss_tts.cli.options import EXISTING, panel
 from moss_tts.errors import RequestError
 
 EXAMPLES = (
@@ -21,11 +21,7 @@ EXAMPLES = (
 )
 
 
-def _panel(title: str) -> Any:
-    return functools.partial(typer.Option, rich_help_panel=title)
-
-
-WHERE, PRECISION, HUB = _panel("From and to"), _panel("Precision"), _panel("The hub")
+WHERE, PRECISION, HUB = panel("From and to"), panel("Precision"), panel("The hub")
 
 
 def convert(
@@ -57,8 +53,7 @@ def convert(
             metavar="FILE",
             help="Texts, one a line, which the checkpoint first speaks itself: rounding by what its layers hear (GPTQ) "
             "makes 4 bit nearly as good as 5. The whole model has to fit into memory.",
-            exists=True,
-            dir_okay=False,
+            **EXISTING,
         ),
     ] = None,
     dtype: Annotated[
@@ -76,13 +71,13 @@ def convert(
     behind never loads, and the sums of a copy are checked whenever it is loaded.
     """
     from moss_tts.calibration import Calibration, read_requests, spoken
+    from moss_tts.cli.terminal import Terminal
     from moss_tts.conversion import plan
     from moss_tts.convert import codec_to_include
     from moss_tts.convert import convert as write
     from moss_tts.loading import DTYPES, compute_dtype, find_checkpoint, load_config
     from moss_tts.model import load
     from moss_tts.quantisation import asked_recipe
-    from moss_tts.terminal import Terminal
     from moss_tts.upload import check_repo, upload
 
     recipe = asked_recipe(quantize, quant_predicate, q_bits, q_group_size, q_mode, calibrate)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from moss_tts.audio import WRITABLE_FORMATS, write_audio
+from moss_tts.cli.recording import Recording, interruptible, record
+from moss_tts.cli.terminal import Terminal, figures, summary
 from moss_tts.errors import RequestError
 from moss_tts.model import Model, load
 from moss_tts.options import OPTIONS, check_options
-from moss_tts.recording import Recording, interruptible, record
 from moss_tts.request import FRAME_RATE
 from moss_tts.sampling import MAX_SEED
-from moss_tts.terminal import Terminal, figures, summary
 
 INTERRUPTED = 130
 

@@ -1,0 +1,43 @@
+"""The commands `moss-tts inspect` and `moss-tts demo-checkpoint`. What is slow to import waits inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moss_tts.cli.options import Codec
+
+
+def inspect(
+    directory: Annotated[
+        str, typer.Argument(metavar="DIR", help="A checkpoint or a codec; or a hub id that is cached here.")
+    ],
+    codec: Codec = None,
+    codec_dtype: Annotated[str, typer.Option(help="float32, bfloat16 or 8bit, for the codec's decoder.")] = "float32",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a checkpoint is, what it needs and whether it runs here.
+
+    Reads the headers of the weight files only, and downloads nothing. Exit code 1 if it cannot run.
+    """
+    from moss_tts.inspection import inspect_checkpoint
+    from moss_tts.inspection_text import as_json, as_text
+
+    inspection = inspect_checkpoint(directory, codec, codec_dtype)
+    print(as_json(inspection) if json else as_text(inspection))
+    raise typer.Exit(0 if inspection.runs else 1)
+
+
+def demo_checkpoint(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Written anew; must not hold anything yet.")],
+    architecture: Annotated[str, typer.Option(help="delay, local or local_v1_5.")] = "delay",
+    seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
+) -> None:
+    """Write a tiny checkpoint with random weights: complete, quick, and it speaks noise."""
+    from moss_tts.cli.terminal import Terminal
+    from moss_tts.demo import NOTE, write_demo_checkpoint
+
+    write_demo_checkpoint(directory, architecture, seed)
+    Terminal().say(f"{directory}: {NOTE}")
