@@ -10,10 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+# isort: off
+import moss_tts  # before mlx: it brings the fast BLAS
+
+# isort: on
 import mlx.core as mx
 import numpy as np
 
-import moss_tts
 from moss_tts.audio import fit_channels, resample
 from moss_tts.checkpoint import read_json
 from moss_tts.codec import MossAudioTokenizer

@@ -44,3 +44,12 @@ def test_without_a_compiler_pytorch_decides(torch: bool, monkeypatch: pytest.Mon
     said = blas.preload()
     assert (ctypes.RTLD_GLOBAL in modes) is not torch
     assert said.startswith("not used: there is no C compiler" if torch else "in use")
+
+
+@pytest.mark.skipif(blas._library() is None, reason="OpenBLAS is not installed")
+def test_mlx_before_us_is_a_warning():
+    said = "import mlx.core, moss_tts; print(moss_tts.OPENBLAS)"
+    environment = {**os.environ, "PYTHONPATH": str(SRC)}
+    made = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, text=True, timeout=300)
+    assert made.stdout == "not used: mlx was imported before moss_tts\n"
+    assert "UserWarning: OpenBLAS is not used: mlx was imported before moss_tts" in made.stderr

@@ -3,7 +3,7 @@
 The CPU build of mlx links the reference BLAS. A global cblas_sgemm that is there before mlx is first imported has the
 dynamic linker resolve mlx's calls to it instead (60 times faster float32 products on two cores): that of
 thin_products.c, which goes on to OpenBLAS. Where that cannot be compiled, it is OpenBLAS itself.
-The `cpu` extra brings OpenBLAS; without it, or where mlx is already imported, nothing happens.
+The `cpu` extra brings OpenBLAS; without it nothing happens, and where mlx is already imported only a warning.
 
 The wheel has to be one that picks its kernels at run time (DYNAMIC_ARCH), as ngsolve-openblas does: cmeel-openblas
 is compiled for AVX-512 alone and dies of an illegal instruction on other processors.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import warnings
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,11 +32,13 @@ def preload() -> str:
         return "not needed on this platform"
     if _has_cuda_build():
         return "not needed with the CUDA build of mlx"
-    if "mlx.core" in sys.modules:
-        return "not used: mlx was imported before moss_tts"
     library = _library()
     if library is None:
         return "not installed (pip install 'moss-tts-mlx[cpu]')"
+    if "mlx.core" in sys.modules:
+        said = "not used: mlx was imported before moss_tts"
+        warnings.warn(f"OpenBLAS is {said}; the other way round speech is several times as fast.", stacklevel=3)
+        return said
     # Threads without work must not turn on the core that the next frame is prepared on, which costs a fifth.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
