@@ -8,14 +8,29 @@
 #include <omp.h>
 #include <string.h>
 
-enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112, LANES = 8 };
-/* A BLAS is faster with more rows; large weights are turned, and what is gained by not packing them ends sooner. */
+enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112 };
+/* A BLAS is faster with more rows; sooner with a transpose that stays in the cache. */
 enum { MOST_ROWS = 32, MOST_ROWS_TURNED = 16 };
 
 /* Weights above which another thread is worth waking: 4 MB. */
 static const long SHARED_FROM = 1L << 20;
 
+/* As wide as the registers, and as many sums at a time as hide the latency of a multiply-add and find room. */
+#ifdef __AVX512F__
+enum { LANES = 16, SUMS = 16 };
+#else
+enum { LANES = 8, SUMS = 8 };
+#endif
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
+typedef float eight __attribute__((vector_size(32)));
+
+/* Compilers would rather load a value again for each of its uses; loads are what is scarce. */
+#ifdef __AVX__
+#define IN_REGISTER(value) __asm__("" : "+v"(value))
+#else
+#define IN_REGISTER(value)
+#endif
+
 typedef void gemm(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
 
 /* What all functions here work on; a column of `w` is a row of it where the product is with its transpose. */
@@ -36,14 +51,28 @@ static inline lanes load(const float *from) { return *(const lanes *)from; }
 
 /* ------------------------------------------------------------------------------- B is a transpose: dot products */
 
-typedef int order8 __attribute__((vector_size(4 * LANES)));
+typedef int order8 __attribute__((vector_size(32)));
+
+static inline eight halved(lanes x) {
+#ifdef __AVX512F__
+    union {
+        lanes whole;
+        eight half[2];
+    } both = {x};
+    return both.half[0] + both.half[1];
+#else
+    return x;
+#endif
+}
 
 /* The sums of the lanes of eight vectors. */
-static inline lanes totals(const lanes *s) {
-    lanes pairs[4], fours[2];
-    for (int i = 0; i < 4; i++)
-        pairs[i] = __builtin_shuffle(s[2 * i], s[2 * i + 1], (order8){0, 8, 2, 10, 4, 12, 6, 14}) +
-                   __builtin_shuffle(s[2 * i], s[2 * i + 1], (order8){1, 9, 3, 11, 5, 13, 7, 15});
+static inline eight totals(const lanes *s) {
+    eight pairs[4], fours[2];
+    for (int i = 0; i < 4; i++) {
+        eight left = halved(s[2 * i]), right = halved(s[2 * i + 1]);
+        pairs[i] = __builtin_shuffle(left, right, (order8){0, 8, 2, 10, 4, 12, 6, 14}) +
+                   __builtin_shuffle(left, right, (order8){1, 9, 3, 11, 5, 13, 7, 15});
+    }
     for (int i = 0; i < 2; i++)
         fours[i] = __builtin_shuffle(pairs[2 * i], pairs[2 * i + 1], (order8){0, 1, 8, 9, 4, 5, 12, 13}) +
                    __builtin_shuffle(pairs[2 * i], pairs[2 * i + 1], (order8){2, 3, 10, 11, 6, 7, 14, 15});
@@ -54,28 +83,41 @@ static inline lanes totals(const lanes *s) {
 /* Dot products of `rows` rows of x with `columns` rows of w; both are constants where this is inlined. */
 static inline __attribute__((always_inline)) void dots(const int rows, const int columns, const product *p, long row,
                                                        long column) {
-    const float *x = p->x + row * p->x_stride, *w = p->w + column * p->w_stride;
+    const int width = p->width;
+    const long x_stride = p->x_stride, w_stride = p->w_stride;
+    const float *x = p->x + row * x_stride, *w = p->w + column * w_stride;
     float *y = p->y + row * p->y_stride + column;
-    lanes sums[8] = {0};
+    lanes sums[SUMS] = {0};
     int k = 0;
-    for (; k + LANES <= p->width; k += LANES) {
+    for (; k + LANES <= width; k += LANES) {
+        lanes weights[8];
 #pragma GCC unroll 8
         for (int c = 0; c < columns; c++) {
-            lanes weights = load(w + c * p->w_stride + k);
+            weights[c] = load(w + c * w_stride + k);
+            IN_REGISTER(weights[c]);
+        }
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            lanes values = load(x + r * x_stride + k);
+            IN_REGISTER(values);
 #pragma GCC unroll 8
-            for (int r = 0; r < rows; r++) sums[r * columns + c] += weights * load(x + r * p->x_stride + k);
+            for (int c = 0; c < columns; c++) sums[r * columns + c] += weights[c] * values;
         }
     }
-    lanes total = totals(sums);
+    eight total[SUMS / 8];
+#pragma GCC unroll 2
+    for (int i = 0; 8 * i < rows * columns; i++) total[i] = totals(sums + 8 * i);
+#pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
         for (int c = 0; c < columns; c++) {
-            float sum = total[r * columns + c];
-            for (int rest = k; rest < p->width; rest++) sum += x[r * p->x_stride + rest] * w[c * p->w_stride + rest];
+            int at = r * columns + c;
+            float sum = total[at / 8][at % 8];
+            for (int rest = k; rest < width; rest++) sum += x[r * x_stride + rest] * w[c * w_stride + rest];
             y[r * p->y_stride + c] += sum;
         }
 }
 
-/* Eight sums are kept at a time: as many as it takes to hide the latency of a multiply-add. */
 #define ALL_COLUMNS(rows, step)                                                                                    \
     do {                                                                                                           \
         long n = from;                                                                                             \
@@ -87,8 +129,8 @@ static inline __attribute__((always_inline)) void dots(const int rows, const int
 static void by_dots(const product *p, long first, long last) {
     for (long from = first; from < last; from += 8) {
         long to = from + 8 < last ? from + 8 : last, row = 0;
-        for (; row + 4 <= p->rows; row += 4) ALL_COLUMNS(4, 2);
-        for (; row + 2 <= p->rows; row += 2) ALL_COLUMNS(2, 4);
+        for (; row + 4 <= p->rows; row += 4) ALL_COLUMNS(4, SUMS / 4);
+        for (; row + 2 <= p->rows; row += 2) ALL_COLUMNS(2, SUMS / 2);
         for (; row < p->rows; row++) ALL_COLUMNS(1, 8);
     }
 }
@@ -148,7 +190,8 @@ static void by_sums(const product *p, long first, long last) {
 
 void cblas_sgemm(int order, int turn_a, int turn_b, int M, int N, int K, float alpha, const float *a, int lda,
                  const float *b, int ldb, float beta, float *c, int ldc) {
-    int most = turn_b == TRANSPOSE ? MOST_ROWS_TURNED : MOST_ROWS;
+    int large = (long)N * K >= SHARED_FROM;
+    int most = turn_b == TRANSPOSE && !large ? MOST_ROWS_TURNED : MOST_ROWS;
     if (forwards_all || M > most || order != ROW_MAJOR || turn_a != NO_TRANSPOSE || alpha != 1 || (beta != 0 && beta != 1)) {
         forward(order, turn_a, turn_b, M, N, K, alpha, a, lda, b, ldb, beta, c, ldc);
         return;
@@ -157,7 +200,7 @@ void cblas_sgemm(int order, int turn_a, int turn_b, int M, int N, int K, float a
         for (int r = 0; r < M; r++) memset(c + (long)r * ldc, 0, sizeof(float) * N);
     product whole = {M, K, a, b, lda, ldb, c, ldc};
     void (*columns)(const product *, long, long) = turn_b == TRANSPOSE ? by_dots : by_sums;
-    int parts = (long)N * K >= SHARED_FROM ? omp_get_max_threads() : 1;
+    int parts = large ? omp_get_max_threads() : 1;
     if (parts == 1) { /* even a team of one costs a call of the system */
         columns(&whole, 0, N);
         return;
