@@ -17,7 +17,7 @@ import mlx.nn as nn
 
 from moss_tts.codec.config import PatchConfig, StageConfig, TransformerConfig
 from moss_tts.codec.window import StageState, Step, make_rotor, plan_step, rotate
-from moss_tts.kernels import on_cpu
+from moss_tts.kernels import issue, on_cpu
 
 # One state per transformer stage, in order.
 NetworkState: TypeAlias = tuple[StageState, ...]
@@ -171,6 +171,7 @@ class TransformerStage(nn.Module):
         carried = []
         for layer, keys, values in zip(self.transformer.layers, state.keys, state.values, strict=True):
             x, *buffers = layer(x, keys, values, step)
+            issue(x)
             carried.append(buffers)
         all_keys, all_values = zip(*carried, strict=True)
         return self._project("output_proj", x), StageState(all_keys, all_values, used, positions)

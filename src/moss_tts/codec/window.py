@@ -16,6 +16,8 @@ from math import ceil, log
 
 import mlx.core as mx
 
+from moss_tts.kernels import attend
+
 Mask = mx.array | str | None
 
 # Fewer queries per block than this leave the hardware idle.
@@ -102,7 +104,7 @@ class Step:
         """Queries (B, H, T, D) over buffers (B, H, K, D) -> (B, H, T, D)."""
         scale = queries.shape[-1] ** -0.5
         outputs = [
-            mx.fast.scaled_dot_product_attention(
+            attend(
                 queries[:, :, block.first : block.stop],
                 keys[:, :, block.slots],
                 values[:, :, block.slots],
