@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moss_tts.kernels import MANY_SCORES, attend
+from moss_tts.kernels import attend
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float, seen: np.ndarray) -> np.ndarray:
@@ -38,7 +38,7 @@ def test_attention_is_that_of_float64(shape: tuple[int, ...], kind: str | None, 
 
 def test_what_is_hidden_or_far_below_leaves_no_trace() -> None:
     """Scores of thousands, beside keys that are hidden and values that are huge."""
-    rows, slots = 64, MANY_SCORES // 64
+    rows, slots = 4, 64
     q, k = mx.ones((1, 1, rows, 1)), mx.zeros((1, 1, slots, 1))
     k[..., 0, :], k[..., 1, :] = 5000.0, 9000.0
     v = mx.zeros((1, 1, slots, 1))

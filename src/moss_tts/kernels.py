@@ -16,8 +16,6 @@ from mlx_lm.models.base import scaled_dot_product_attention
 
 from moss_tts import thin_products
 
-# Scores from which a softmax of our own pays for its primitives.
-MANY_SCORES = 4096
 # Bits of a float32 below its exponent; adding ROUNDING leaves a whole number in the last of them. Powers of two below
 # the least octave are nothing beside 1, the largest of a softmax. SERIES is half of 2 ** x for |x| <= 1/2.
 EXPONENT, ROUNDING, LEAST_OCTAVE = 23, 1.5 * 2**23, -63.0
@@ -185,14 +183,16 @@ def attend(
     if not on_cpu() or hasattr(cache, "bits"):
         return scaled_dot_product_attention(q, k, v, cache=cache, scale=scale, mask=mask)
     (batch, heads, rows, _), (groups, slots) = q.shape, k.shape[1:3]
-    many = q.dtype == mx.float32 and batch * heads * rows * slots >= MANY_SCORES
+    in_octaves = rows > 1 and q.dtype == mx.float32
     together = (batch, groups, heads // groups * rows, -1)
-    scores = (q * (scale * log2(e) if many else scale)).reshape(together) @ k.swapaxes(-1, -2)
+    scores = (q * (scale * log2(e) if in_octaves else scale)).reshape(together) @ k.swapaxes(-1, -2)
     if isinstance(mask, str):  # one row is causal by itself
         mask = mx.arange(slots) <= mx.arange(slots - rows, slots)[:, None] if rows > 1 else None
     if mask is not None:
-        scores = mx.where(mask, scores.reshape(batch, heads, rows, slots), -mx.inf).reshape(*together[:3], slots)
-    weigh = _weigh_by_octaves if many else _weigh
+        # Not minus infinity: rows of padding see nothing, and must not become NaN, which no mask hides.
+        unseen = mx.finfo(scores.dtype).min
+        scores = mx.where(mask, scores.reshape(batch, heads, rows, slots), unseen).reshape(*together[:3], slots)
+    weigh = _weigh_by_octaves if in_octaves else _weigh
     return weigh(scores, v).reshape(q.shape)
 
 
