@@ -61,7 +61,8 @@ class Run:
 
 
 def timed_run(architecture: Architecture[Any, Any], prompt: np.ndarray, count: int, steps: int, **options: Any) -> Run:
-    """Make `steps` rows of `count` requests."""
+    """Make `steps` rows of `count` requests, whose references nobody has read before."""
+    architecture.prefixes.clear()
     start = time.perf_counter()
     batch = new_batch(architecture, prompt, count, **options)
     mx.eval(batch._hidden)
