@@ -96,8 +96,20 @@ class LayerNorm(nn.LayerNorm):
         if not (on_cpu() and x.dtype == mx.float32):
             return super().__call__(x)
         mean, eps = _norm_constants(x.shape[-1], self.eps)
-        centred = x - x.sum(axis=-1, keepdims=True) * mean
-        return _scaled(centred, centred.square().sum(axis=-1, keepdims=True), self.weight, mean, eps) + self.bias
+        centred, squares = _centred(x, x.sum(axis=-1, keepdims=True), mean)
+        return _moved(centred, squares.sum(axis=-1, keepdims=True), self.weight, self.bias, mean, eps)
+
+
+@partial(mx.compile, shapeless=True)
+def _centred(x: mx.array, total: mx.array, mean: mx.array) -> list[mx.array]:
+    """x without its mean, and the squares of that."""
+    centred = x - total * mean
+    return [centred, centred * centred]
+
+
+@partial(mx.compile, shapeless=True)
+def _moved(x: mx.array, squares: mx.array, weight: mx.array, bias: mx.array, mean: mx.array, eps: mx.array) -> mx.array:
+    return x * mx.rsqrt(squares * mean + eps) * weight + bias
 
 
 class Rotation(NamedTuple):
