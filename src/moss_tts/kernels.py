@@ -6,6 +6,7 @@ twelve for attention, and at the sizes of one frame each primitive costs more th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, partial
 from math import e, factorial, log, log2
 from typing import Any, NamedTuple
@@ -237,10 +238,15 @@ def _powers(octaves: mx.array, doubled: mx.array) -> mx.array:
     """2 ** octaves, given twice the power of the nearest whole number."""
     bounded = mx.maximum(octaves, LEAST_OCTAVE)
     rest = bounded - ((bounded + ROUNDING) - ROUNDING)
-    power = SERIES[-1] * rest + SERIES[-2]
-    for coefficient in SERIES[-3::-1]:
-        power = power * rest + coefficient
-    return power * doubled
+    return polynomial(SERIES, rest) * doubled
+
+
+def polynomial(coefficients: Sequence[float], x: mx.array) -> mx.array:
+    """Of x; the constant comes first."""
+    total = coefficients[-1] * x + coefficients[-2]
+    for coefficient in coefficients[-3::-1]:
+        total = total * x + coefficient
+    return total
 
 
 @partial(mx.compile, shapeless=True)

@@ -17,7 +17,7 @@ import mlx.nn as nn
 
 from moss_tts.codec.config import PatchConfig, StageConfig, TransformerConfig
 from moss_tts.codec.window import StageState, Step, make_rotor, plan_step, rotate
-from moss_tts.kernels import issue, on_cpu
+from moss_tts.kernels import issue, on_cpu, polynomial
 
 # One state per transformer stage, in order.
 NetworkState: TypeAlias = tuple[StageState, ...]
@@ -51,15 +51,8 @@ def gelu_by_ratio(x: mx.array) -> mx.array:
     wide = x.astype(mx.float32)
     bounded = mx.minimum(mx.maximum(wide, -LAST), LAST)
     square = bounded * bounded
-    ratio = _polynomial(NUMERATOR, square) / _polynomial(DENOMINATOR, square)
+    ratio = polynomial(NUMERATOR, square) / polynomial(DENOMINATOR, square)
     return (wide * (0.5 + bounded * ratio)).astype(x.dtype)
-
-
-def _polynomial(coefficients: Sequence[float], x: mx.array) -> mx.array:
-    total = coefficients[-1] * x + coefficients[-2]
-    for coefficient in coefficients[-3::-1]:
-        total = total * x + coefficient
-    return total
 
 
 @partial(mx.compile, shapeless=True)
