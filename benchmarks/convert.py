@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ import common
 # isort: on
 import mlx.core as mx
 import numpy as np
+from resident import peak_resident
 
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoint import Shapes, read_weights
@@ -86,12 +86,6 @@ def in_fresh_process(step: str, arguments: list[str]) -> dict[str, Any]:
         raise SystemExit(finished.stderr)
     measured: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
     return measured
-
-
-def peak_resident() -> int:
-    """Bytes of this process at its largest."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 # ----------------------------------------------------------------------------------------------------- steps

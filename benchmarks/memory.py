@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from resident import peak_resident
 
 MAX_RATIO = 1.10
 # About as many characters a second as people read, for the segments below.
@@ -103,14 +104,9 @@ def measure(checkpoint: Path, minutes: float, parallel: int) -> dict[str, float]
     return {
         "audio_seconds": round(spoken, 1),
         "seconds": round(time.perf_counter() - started, 1),
-        "resident_mb": round(_peak_resident_bytes() / 1e6, 1),
+        "resident_mb": round(peak_resident() / 1e6, 1),
         "mlx_mb": round(mlx_peak / 1e6, 1),
     }
-
-
-def _peak_resident_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":
