@@ -14,7 +14,7 @@ import typer
 
 from moss_tts._version import __version__
 from moss_tts.cli import bench, checkpoints, convert, generate, read, say, serve, voices
-from moss_tts.cli.help import keep_names_whole
+from moss_tts.cli.options import HELP
 from moss_tts.errors import MossTTSError, RequestError
 from moss_tts.malloc import use_one_heap
 
@@ -26,17 +26,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP},
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     use_one_heap()
-    keep_names_whole()
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if not set(HELP).isdisjoint(given):
+        from moss_tts.cli.help import keep_names_whole
+
+        keep_names_whole()
     try:
-        code = app(given or ["--help"], prog_name="moss-tts", standalone_mode=False)
+        code = app(given, prog_name="moss-tts", standalone_mode=False)
     except UsageError as error:
         _fail(f"{error.format_message().rstrip('.')}; see moss-tts --help.", 2)
     except (MossTTSError, OSError) as error:

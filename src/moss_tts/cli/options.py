@@ -13,6 +13,7 @@ def panel(title: str) -> Any:
     return functools.partial(typer.Option, rich_help_panel=title)
 
 
+HELP = ["-h", "--help"]
 EXISTING = {"exists": True, "dir_okay": False}
 VOICES = {"metavar": "DIR", "help": "Of the registered voices; MOSS_TTS_VOICES or the user's own by default."}
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from moss_tts.cli.options import (
+    EXISTING,
     Codec,
     CodecDtype,
     Continuity,
@@ -48,9 +49,7 @@ MODEL, VOICE, OUTPUT = panel("Model"), panel("Voice"), panel("Output")
 
 
 def read(
-    book: Annotated[
-        Path, typer.Argument(metavar="BOOK", exists=True, dir_okay=False, help="A .txt, .md or .epub file.")
-    ],
+    book: Annotated[Path, typer.Argument(metavar="BOOK", **EXISTING, help="A .txt, .md or .epub file.")],
     model: Annotated[
         str | None, MODEL("--model", "-m", metavar="DIR|HUB_ID", help="The checkpoint; not needed for --plan.")
     ] = None,
@@ -65,8 +64,7 @@ def read(
         list[Path] | None,
         VOICE(
             metavar="FILE",
-            exists=True,
-            dir_okay=False,
+            **EXISTING,
             help="Recording of the voice; without one, the voice of the first segment is kept.",
         ),
     ] = None,

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.options import VOICES
+from moss_tts.cli.options import EXISTING, HELP, VOICES
 
 app = typer.Typer(
     help="Voices under a name, for generate, read and serve alike.",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP},
 )
 
 
@@ -20,7 +20,7 @@ def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 64 of a-z, 0-9, - and _.")],
     recording: Annotated[
         Path,
-        typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Some 5 to 30 seconds of the voice alone."),
+        typer.Argument(metavar="FILE", **EXISTING, help="Some 5 to 30 seconds of the voice alone."),
     ],
     text: Annotated[
         str | None, typer.Option(help="What the recording says; dialogues and continuations need it.")
