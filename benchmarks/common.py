@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 # isort: off
-from synthetic import repeated
+import moss_tts  # noqa: F401 - before mlx: it brings the fast BLAS
 
 # isort: on
 import mlx.core as mx
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from moss_tts.architectures import Architecture
-from moss_tts.rows import RowBatch, RowRequest, run
+from moss_tts.rows import Prompts, RowBatch, RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
 
 GREEDY = ChannelSampling(0.0, 1.0, 50)
@@ -37,7 +37,7 @@ def new_batch(
 ) -> RowBatch:
     """A batch of `count` requests that never end, its prompt read."""
     requests = [RowRequest(Sampling(GREEDY, audio), seed, max_frames=10**6) for seed in range(count)]
-    return architecture.batch(repeated(prompt, count), requests, architecture.config.n_vq)
+    return architecture.batch(Prompts.of(prompt, count), requests, architecture.config.n_vq)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec import upstream_shapes as codec_shapes
 from moss_tts.config import DelayConfig, LocalConfig, MossConfig, parse_config
 from moss_tts.loading import load_architecture
-from moss_tts.rows import Prompts
 
 Raw = dict[str, Any]
 Weights = dict[str, mx.array]
@@ -243,11 +242,6 @@ def prompt_rows(config: MossConfig, text_rows: int = 64, frames: int = 40, seed:
     rows[0, 0] = rows[start - 4, 0] = config.im_start_token_id
     rows[start - 1, 0] = config.audio_start_token_id
     return rows
-
-
-def repeated(prompt: np.ndarray, count: int) -> Prompts:
-    """The same prompt (T, 1 + Q) for `count` requests."""
-    return Prompts(np.repeat(prompt[None], count, axis=0), np.ones((count, len(prompt)), dtype=bool))
 
 
 # ------------------------------------------------------------------------------------------------- codec

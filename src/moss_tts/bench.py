@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 import mlx.core as mx
@@ -19,7 +20,7 @@ import numpy as np
 from moss_tts.bandwidth import read_bandwidth
 from moss_tts.errors import GenerationError
 from moss_tts.model import Model
-from moss_tts.rows import Prompts, RowBatch
+from moss_tts.rows import Prompts, RowBatch, endless
 from moss_tts.speech import SpeechJob
 
 TEXT = "The quick brown fox jumps over the lazy dog, and nobody who watches from the window seems to mind at all."
@@ -117,36 +118,21 @@ def bench(load: Callable[[], Model], frames: int, megabytes: int = 512) -> Bench
 
 def warm_up(model: Model, job: SpeechJob) -> None:
     """What is made once, such as kernels: not counted."""
-    for _ in range_of(rows_of(new_batch(model, job)), WARM_UP):
+    for _ in islice(endless(new_batch(model, job)), WARM_UP):
         pass
     time_codec(model, WARM_UP)
 
 
 def new_batch(model: Model, job: SpeechJob) -> RowBatch:
     """A batch of one request that never comes to its budget, its prompt read."""
-    prompt = job.prompt[None]
     request = replace(job.request, max_frames=10**6)
-    return model.architecture.batch(Prompts(prompt, np.ones(prompt.shape[:2], dtype=bool)), [request], job.n_vq)
-
-
-def rows_of(batch: RowBatch) -> Iterator[np.ndarray]:
-    """Rows without end, each issued before the one before it is read; one that says the end is a row like others."""
-    pending = batch.step()
-    while True:
-        following = batch.step()
-        yield np.array(pending)
-        pending = following
-
-
-def range_of(rows: Iterator[np.ndarray], count: int) -> Iterator[np.ndarray]:
-    """The first so many."""
-    return (row for row, _ in zip(rows, range(count), strict=False))
+    return model.architecture.batch(Prompts.of(job.prompt), [request], job.n_vq)
 
 
 def time_rows(model: Model, job: SpeechJob, count: int) -> tuple[float, float]:
     """Seconds until the first row, and of the median row after it."""
     start = time.perf_counter()
-    stamps = [time.perf_counter() for _ in range_of(rows_of(new_batch(model, job)), count)]
+    stamps = [time.perf_counter() for _ in islice(endless(new_batch(model, job)), count)]
     return stamps[0] - start, statistics.median(np.diff(stamps).tolist())
 
 

@@ -48,6 +48,11 @@ class Prompts:
     input_ids: np.ndarray
     mask: np.ndarray
 
+    @classmethod
+    def of(cls, prompt: np.ndarray, count: int = 1) -> Prompts:
+        """The same prompt (T, 1 + Q) for `count` requests, which needs no padding."""
+        return cls(np.repeat(prompt[None], count, axis=0), np.ones((count, len(prompt)), dtype=bool))
+
     @property
     def padding(self) -> list[int]:
         """Rows of padding before each prompt."""
@@ -172,17 +177,24 @@ def _in_parts(forward: Callable[[mx.array], mx.array], input_ids: mx.array) -> m
 
 
 def run(batch: RowBatch) -> Iterator[np.ndarray]:
-    """Rows (B, 1 + Q), one array per step, until every request is over.
+    """Rows (B, 1 + Q), one array per step, until every request is over."""
+    over = np.zeros(len(batch.requests), dtype=bool)
+    for rows in endless(batch):
+        yield rows
+        over |= batch.ended(rows)
+        if over.all():
+            return
+
+
+def endless(batch: RowBatch) -> Iterator[np.ndarray]:
+    """Rows (B, 1 + Q), one array per step; those that say the end are rows like others.
 
     Step t + 1 is issued before row t is read, so the device never waits for the consumer.
     """
-    over = np.zeros(len(batch.requests), dtype=bool)
     pending = batch.step()
-    while not over.all():
+    while True:
         following = batch.step()
-        rows = np.array(pending)
-        yield rows
-        over |= batch.ended(rows)
+        yield np.array(pending)
         pending = following
 
 

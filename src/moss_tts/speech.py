@@ -197,8 +197,7 @@ class SpeechEngine:
             if self._voices and job.n_vq != self._voices[0].job.n_vq:
                 return
             voice = self._waiting.popleft()
-            prompts = Prompts(job.prompt[None], np.ones((1, len(job.prompt)), dtype=bool))
-            batch = self._architecture.batch(prompts, [job.request], job.n_vq)
+            batch = self._architecture.batch(Prompts.of(job.prompt), [job.request], job.n_vq)
             if self._batch is None:
                 self._batch = batch
             else:
@@ -326,6 +325,11 @@ def _next_part(voice: Voice) -> Frames | None:
     return replace(first, codes=np.concatenate(codes))
 
 
+def is_last(result: SpeechChunk | GenerationError) -> bool:
+    """Whether a job is over with it."""
+    return isinstance(result, GenerationError) or result.finish_reason is not None
+
+
 def speak_all(
     engine: Stage, jobs: Sequence[SpeechJob]
 ) -> Generator[tuple[int, SpeechChunk | GenerationError], None, None]:
@@ -338,7 +342,7 @@ def speak_all(
     try:
         while left:
             for voice, chunk in engine.step():
-                left -= isinstance(chunk, GenerationError) or chunk.finish_reason is not None
+                left -= is_last(chunk)
                 yield voices.index(voice), chunk
     finally:
         for voice in voices:

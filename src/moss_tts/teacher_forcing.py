@@ -15,8 +15,7 @@ from moss_tts.rows import Prompts, RowRequest, run
 
 def say(architecture: Architecture[Any, Any], prompt: np.ndarray, request: RowRequest) -> np.ndarray:
     """Rows (N, 1 + Q) after a prompt (T, 1 + Q), until the checkpoint says the end or the budget is spent."""
-    mask = np.ones((1, len(prompt)), dtype=bool)
-    batch = architecture.batch(Prompts(prompt[None], mask), [request], architecture.config.n_vq)
+    batch = architecture.batch(Prompts.of(prompt), [request], architecture.config.n_vq)
     return np.concatenate(list(islice(run(batch), request.max_frames)))
 
 

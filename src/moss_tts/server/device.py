@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.memory import cache_limit, release_memory
 from moss_tts.model import Model
-from moss_tts.speech import SpeechChunk, SpeechEngine, SpeechJob, Voice, speak_one
+from moss_tts.speech import SpeechChunk, SpeechEngine, SpeechJob, Voice, is_last, speak_one
 
 T = TypeVar("T")
 Result = SpeechChunk | GenerationError
@@ -177,11 +177,11 @@ class Device:
             self._deliver(voice, result)
 
     def _deliver(self, voice: Voice, result: Result) -> None:
-        is_last = isinstance(result, GenerationError) or result.finish_reason is not None
-        listener = self._listeners.pop(voice, None) if is_last else self._listeners.get(voice)
+        last = is_last(result)
+        listener = self._listeners.pop(voice, None) if last else self._listeners.get(voice)
         if listener is not None:
             listener(voice, result)
-        self._ended_since_release += is_last
+        self._ended_since_release += last
         if self._ended_since_release >= REQUESTS_PER_RELEASE:
             self._release()
 
