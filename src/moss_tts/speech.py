@@ -10,16 +10,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
 from math import ceil
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import mlx.core as mx
 import numpy as np
 
 from moss_tts.architectures import Architecture
-from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
+from moss_tts.codec import MossAudioTokenizer
+from moss_tts.decoding import Audio, CodecStreams
 from moss_tts.errors import GenerationError
 from moss_tts.frames import FinishReason, FrameReader, Frames
 from moss_tts.rows import Prompts, RowBatch, RowRequest
@@ -80,14 +81,13 @@ class SpeechJob:
 
 @dataclass(eq=False)
 class Voice:
-    """A running job: its reader, and what waits between rows and chunks."""
+    """A job on its way: its reader, frames that wait for the codec, and sound that waits to be a chunk."""
 
     job: SpeechJob
     reader: FrameReader
-    undecoded: deque[Frames] = field(default_factory=deque)
-    audio: list[np.ndarray] = field(default_factory=list)
+    undecoded: list[Frames] = field(default_factory=list)
     frames: list[np.ndarray] = field(default_factory=list)
-    segment: int = 0
+    audio: list[np.ndarray] = field(default_factory=list)
     wanted: int = 0
     spoke: bool = False
     ended: FinishReason | None = None
@@ -95,28 +95,37 @@ class Voice:
     def take(self, frames: Sequence[Frames]) -> None:
         """Frames that a row completed."""
         self.undecoded.extend(frames)
-        for part in frames:
-            if not part.context:
-                self.frames.append(part.codes)
-                self.spoke = True
+        self.spoke = self.spoke or any(not part.context for part in frames)
 
     @property
     def due(self) -> bool:
         """Whether a chunk is wanted now."""
-        return self.ended is not None or sum(map(len, self.frames)) >= self.wanted
+        return self.ended is not None or sum(map(len, self.frames + _heard(self.undecoded))) >= self.wanted
+
+    def hand_over(self) -> list[Frames]:
+        """What waits for the codec, on its way there."""
+        frames, self.undecoded = self.undecoded, []
+        self.frames += _heard(frames)
+        return frames
 
     def chunk(self, silence: np.ndarray) -> SpeechChunk:
-        """Hand over what was decoded."""
+        """All that was decoded."""
         codes = np.concatenate(self.frames) if self.frames else np.zeros((0, self.job.n_vq), np.int32)
         audio = np.concatenate([silence, *self.audio])
         self.frames, self.audio, self.wanted = [], [], self.job.sizes.later
+        reason = None if self.undecoded else self.ended
         until = self.job.gone_silent(audio)
         if until is not None:
             # Chunks are larger for some than for others; where speech ends must not depend on it.
             per_frame = len(audio) // len(codes)
             n_frames = ceil(until / per_frame)
-            audio, codes, self.ended = audio[: n_frames * per_frame], codes[:n_frames], "silence"
-        return SpeechChunk(audio, codes, self.ended, len(self.job.prompt))
+            audio, codes, reason = audio[: n_frames * per_frame], codes[:n_frames], "silence"
+        return SpeechChunk(audio, codes, reason, len(self.job.prompt))
+
+
+def _heard(frames: Sequence[Frames]) -> list[np.ndarray]:
+    """Codes (F, Q) of the frames that are not context."""
+    return [part.codes for part in frames if not part.context]
 
 
 class Stage(Protocol):
@@ -151,11 +160,15 @@ class SpeechEngine:
     ) -> None:
         self._architecture, self._codec, self._max_batch = architecture, codec, max_batch
         self._waiting: deque[Voice] = deque()
+        # Whose rows the batch has, and whose sound is not all there yet.
+        self._speaking: list[Voice] = []
         self._voices: list[Voice] = []
         self._batch: RowBatch | None = None
-        self._decoder = CodecStreams(codec)
+        self._streams = CodecStreams(codec)
         # The row that was issued and not yet read, with whose it is.
         self._pending: tuple[mx.array, list[Voice]] | None = None
+        # What the codec is doing, and who wants a chunk of it.
+        self._call: tuple[Future[Audio], list[Voice]] | None = None
         self._steps_since_call = 0
 
     def submit(self, job: SpeechJob) -> Voice:
@@ -170,7 +183,11 @@ class SpeechEngine:
         if voice in self._waiting:
             self._waiting.remove(voice)
         if voice in self._voices:
-            self._retire([voice])
+            self._voices.remove(voice)
+            self._leave([voice])
+        if self.idle and self._call is not None:
+            wait([self._call[0]])
+            self._call = None
 
     @property
     def idle(self) -> bool:
@@ -180,19 +197,12 @@ class SpeechEngine:
     def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
         """Advance every job by a row; what became due. A job is over with its first finish_reason or error."""
         self._admit()
-        if self._batch is None:
-            return []
-        read, self._pending = self._pending, (self._batch.step(), list(self._voices))
-        if read is None:
-            return []
-        row, voices = read
-        for voice, values in zip(voices, np.array(row), strict=True):
-            if voice.ended is None and voice in self._voices:
-                self._read(voice, values)
+        if self._batch is not None:
+            self._advance()
         return self._deliver()
 
     def _admit(self) -> None:
-        while self._waiting and len(self._voices) < self._max_batch:
+        while self._waiting and len(self._speaking) < self._max_batch:
             job = self._waiting[0].job
             if self._voices and job.n_vq != self._voices[0].job.n_vq:
                 return
@@ -202,9 +212,21 @@ class SpeechEngine:
                 self._batch = batch
             else:
                 self._batch.extend(batch)
+            self._speaking.append(voice)
             self._voices.append(voice)
-            self._decoder.join(voice)
             voice.take(voice.reader.start())
+
+    def _advance(self) -> None:
+        """Issue a row for everybody, and read the one before it."""
+        assert self._batch is not None
+        read, self._pending = self._pending, (self._batch.step(), list(self._speaking))
+        if read is None:
+            return
+        row, voices = read
+        for voice, values in zip(voices, np.array(row), strict=True):
+            if voice in self._speaking:
+                self._read(voice, values)
+        self._leave([voice for voice in self._speaking if voice.ended is not None])
 
     def _read(self, voice: Voice, row: np.ndarray) -> None:
         if voice.job.cancelled():
@@ -213,116 +235,51 @@ class SpeechEngine:
         voice.take(voice.reader.push(row))
         voice.ended = voice.reader.finish_reason
 
-    def _deliver(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
-        due = [voice for voice in self._voices if voice.due]
-        self._steps_since_call += 1
-        wait = min(MOST_STEPS_BETWEEN_CALLS, len(self._voices) // VOICES_PER_STEP)
-        if not due or (len(due) < len(self._voices) and self._steps_since_call < wait):
-            return []
-        self._steps_since_call = 0
-        self._decoder.decode(self._voices)
-        results: list[tuple[Voice, SpeechChunk | GenerationError]] = []
-        for voice in due:
-            if voice.ended == "stop" and not voice.spoke:
-                why = "the model ended before its first frame of audio; try another seed or text."
-                results.append((voice, GenerationError(why)))
-            else:
-                results.append((voice, voice.chunk(self._decoder.silence)))
-        self._retire([voice for voice in due if voice.ended is not None])
-        return results
-
-    def _retire(self, done: list[Voice]) -> None:
-        kept = [row for row, voice in enumerate(self._voices) if voice not in done]
-        if len(kept) == len(self._voices):
+    def _leave(self, done: list[Voice]) -> None:
+        """Have no more rows made for these."""
+        kept = [row for row, voice in enumerate(self._speaking) if voice not in done]
+        if len(kept) == len(self._speaking):
             return
-        self._voices = [self._voices[row] for row in kept]
-        self._decoder.keep(kept)
+        self._speaking = [self._speaking[row] for row in kept]
         if not kept:
             self._batch = self._pending = None
         elif self._batch is not None:
             self._batch.select(kept)
 
+    # ------------------------------------------------------------------------------------------------ sound
 
-@cache
-def _codec_stream() -> mx.ThreadLocalStream:
-    """A device stream beside the networks' own: audio is decoded while the next frame is generated."""
-    return mx.new_thread_local_stream(mx.default_device())
+    def _deliver(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+        """What became due. Many voices go on with their rows meanwhile; a few wait, since somebody waits for them."""
+        self._steps_since_call += 1
+        if self._call is None:
+            self._begin_call()
+        if self._call is None or (len(self._speaking) >= VOICES_PER_STEP and not self._call[0].done()):
+            return []
+        return self._end_call()
 
+    def _begin_call(self) -> None:
+        """Have the codec decode what all voices have waiting, if it is time."""
+        due = [voice for voice in self._voices if voice.due]
+        steps = min(MOST_STEPS_BETWEEN_CALLS, len(self._voices) // VOICES_PER_STEP)
+        if due and (len(due) == len(self._voices) or self._steps_since_call >= steps):
+            self._steps_since_call = 0
+            self._call = self._streams.decode({voice: voice.hand_over() for voice in self._voices}), due
 
-class CodecStreams:
-    """The codec's side of the engine: one stream per voice, all decoded in one call."""
+    def _end_call(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+        assert self._call is not None
+        (future, due), self._call = self._call, None
+        for voice, audio in future.result().items():
+            cast(Voice, voice).audio += audio
+        results = [(voice, self._result(voice)) for voice in due if voice in self._voices]
+        done = [voice for voice, result in results if is_last(result)]
+        self._voices = [voice for voice in self._voices if voice not in done]
+        self._leave(done)
+        return results
 
-    def __init__(self, codec: Callable[[], MossAudioTokenizer]) -> None:
-        self._codec = codec
-        self._decoder: StreamingDecoder | None = None
-
-    @property
-    def silence(self) -> np.ndarray:
-        """No samples, in the codec's shape: (0,) or (0, C)."""
-        channels = self._codec().config.channels
-        return np.zeros((0,) if channels == 1 else (0, channels), dtype=np.float32)
-
-    def join(self, voice: Voice) -> None:  # noqa: ARG002 - streams stand in the order of joining
-        """A new stream, behind the others."""
-        if self._decoder is None:
-            self._decoder = StreamingDecoder(self._codec())
-        else:
-            self._decoder.arrange([*range(self._decoder.batch_size), None])
-
-    def keep(self, rows: list[int]) -> None:
-        """Let go of the other streams."""
-        if self._decoder is not None and rows:
-            self._decoder.arrange(rows)
-        else:
-            self._decoder = None
-
-    def decode(self, voices: list[Voice]) -> None:
-        """Decode all that the voices have waiting, into their audio."""
-        while any(voice.undecoded for voice in voices):
-            self._decode_once([_next_part(voice) for voice in voices], voices)
-
-    def _decode_once(self, parts: list[Frames | None], voices: list[Voice]) -> None:
-        """One call: at most one stretch of frames of each voice, within one audio segment."""
-        assert self._decoder is not None
-        self._start_segments(parts, voices)
-        counts = [0 if part is None else len(part.codes) for part in parts]
-        codes = np.full((voices[0].job.n_vq, len(voices), max(counts)), self._codec().config.codebook_size, np.int32)
-        for row, part in enumerate(parts):
-            if part is not None:
-                codes[:, row, : len(part.codes)] = part.codes.T
-        together = len(set(counts)) == 1
-        with mx.stream(_codec_stream()):
-            audio = np.array(self._decoder.push(mx.array(codes), None if together else counts))
-        per_frame = self._codec().config.downsample_rate
-        for row, (voice, part) in enumerate(zip(voices, parts, strict=True)):
-            if part is not None and not part.context:
-                samples = audio[row, :, : counts[row] * per_frame]
-                voice.audio.append(samples[0] if len(samples) == 1 else samples.T)
-
-    def _start_segments(self, parts: list[Frames | None], voices: list[Voice]) -> None:
-        """A new audio segment begins with a fresh codec state."""
-        assert self._decoder is not None
-        fresh = []
-        for row, (voice, part) in enumerate(zip(voices, parts, strict=True)):
-            if part is not None and part.segment != voice.segment:
-                voice.segment = part.segment
-                fresh.append(row)
-        if fresh:
-            self._decoder.reset(fresh)
-
-
-def _next_part(voice: Voice) -> Frames | None:
-    """Take neighbours of the same kind off a voice's queue as one stretch."""
-    if not voice.undecoded:
-        return None
-    first = voice.undecoded.popleft()
-    codes = [first.codes]
-    while voice.undecoded and (voice.undecoded[0].segment, voice.undecoded[0].context) == (
-        first.segment,
-        first.context,
-    ):
-        codes.append(voice.undecoded.popleft().codes)
-    return replace(first, codes=np.concatenate(codes))
+    def _result(self, voice: Voice) -> SpeechChunk | GenerationError:
+        if voice.ended == "stop" and not voice.spoke:
+            return GenerationError("the model ended before its first frame of audio; try another seed or text.")
+        return voice.chunk(self._streams.silence)
 
 
 def is_last(result: SpeechChunk | GenerationError) -> bool:

@@ -1,0 +1,162 @@
+"""Frames to sound: the codec's streams of all voices, in a thread of their own beside the rows.
+
+MLX hands a CPU about a hundred primitives in advance and has whoever issues more wait for them, so one thread cannot
+keep two streams busy. Here a call is prepared and waited for while another thread goes on with the rows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import cache, partial
+from queue import SimpleQueue
+from typing import TypeAlias
+
+import mlx.core as mx
+import numpy as np
+
+from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
+from moss_tts.frames import Frames
+
+# Whose frames they are.
+Key: TypeAlias = Hashable
+# Of each, in pieces of float32 (S,) mono or (S, C).
+Audio: TypeAlias = dict[Key, list[np.ndarray]]
+
+
+class _CodecThread(threading.Thread):
+    """Does what it is given, in order.
+
+    A daemon, which does not end before the process: MLX aborts processes that exit while one of its threads does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name="codec", daemon=True)
+        self._inbox: SimpleQueue[tuple[Callable[[], Audio], Future[Audio]]] = SimpleQueue()
+
+    def submit(self, work: Callable[[], Audio]) -> Future[Audio]:
+        """Queue it; from any thread."""
+        future: Future[Audio] = Future()
+        self._inbox.put((work, future))
+        return future
+
+    def run(self) -> None:
+        """Until the process ends."""
+        while True:
+            work, future = self._inbox.get()
+            try:
+                result = work()
+            except Exception as error:  # noqa: BLE001 - raised where the result is asked for
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+            del work, future
+
+
+@cache
+def _codec_thread() -> _CodecThread:
+    """One for the process: MLX keeps a stream, and a thread, for each thread that ever had one."""
+    thread = _CodecThread()
+    thread.start()
+    return thread
+
+
+@cache
+def _codec_stream() -> mx.ThreadLocalStream:
+    """A device stream beside the networks' own."""
+    return mx.new_thread_local_stream(mx.default_device())
+
+
+class CodecStreams:
+    """One stream per voice, all decoded in one call.
+
+    Args:
+        codec: asked for with the first call.
+    """
+
+    def __init__(self, codec: Callable[[], MossAudioTokenizer]) -> None:
+        self._codec = codec
+        self._keys: list[Key] = []
+        self._segments: list[int] = []
+        self._decoder: StreamingDecoder | None = None
+
+    @property
+    def silence(self) -> np.ndarray:
+        """No samples, in the codec's shape: (0,) or (0, C)."""
+        channels = self._codec().config.channels
+        return np.zeros((0,) if channels == 1 else (0, channels), dtype=np.float32)
+
+    def decode(self, waiting: Mapping[Key, Sequence[Frames]]) -> Future[Audio]:
+        """Begin to decode what voices have waiting, behind what they had before.
+
+        Voices that are not named, even with nothing, are forgotten.
+
+        Returns:
+            What will be their audio, without that of context.
+        """
+        self._codec()
+        return _codec_thread().submit(partial(self._decode, {key: deque(frames) for key, frames in waiting.items()}))
+
+    # --------------------------------------------------------------------------------- on the codec's thread
+
+    def _decode(self, waiting: dict[Key, deque[Frames]]) -> Audio:
+        audio: Audio = {key: [] for key in waiting}
+        with mx.stream(_codec_stream()):
+            self._arrange(list(waiting))
+            while any(waiting.values()):
+                self._decode_once([_next_part(frames) for frames in waiting.values()], audio)
+        return audio
+
+    def _arrange(self, keys: list[Key]) -> None:
+        """Have the streams of these voices, new ones included, in this order."""
+        places = {key: place for place, key in enumerate(self._keys)}
+        rows = [places.get(key) for key in keys]
+        self._segments = [0 if row is None else self._segments[row] for row in rows]
+        self._keys = keys
+        if self._decoder is None or all(row is None for row in rows):
+            self._decoder = StreamingDecoder(self._codec(), len(keys))
+        elif rows != list(range(self._decoder.batch_size)):
+            self._decoder.arrange(rows)
+
+    def _decode_once(self, parts: list[Frames | None], audio: Audio) -> None:
+        """One call: at most one stretch of frames of each voice, within one audio segment."""
+        assert self._decoder is not None
+        self._start_segments(parts)
+        counts = [0 if part is None else len(part.codes) for part in parts]
+        n_vq = next(part.codes.shape[1] for part in parts if part is not None)
+        codes = np.full((n_vq, len(parts), max(counts)), self._codec().config.codebook_size, np.int32)
+        for row, part in enumerate(parts):
+            if part is not None:
+                codes[:, row, : len(part.codes)] = part.codes.T
+        together = len(set(counts)) == 1
+        decoded = np.array(self._decoder.push(mx.array(codes), None if together else counts))
+        per_frame = self._codec().config.downsample_rate
+        for row, (pieces, part) in enumerate(zip(audio.values(), parts, strict=True)):
+            if part is not None and not part.context:
+                samples = decoded[row, :, : counts[row] * per_frame]
+                pieces.append(samples[0] if len(samples) == 1 else samples.T)
+
+    def _start_segments(self, parts: list[Frames | None]) -> None:
+        """A new audio segment begins with a fresh codec state."""
+        assert self._decoder is not None
+        fresh = []
+        for row, part in enumerate(parts):
+            if part is not None and part.segment != self._segments[row]:
+                self._segments[row] = part.segment
+                fresh.append(row)
+        if fresh:
+            self._decoder.reset(fresh)
+
+
+def _next_part(frames: deque[Frames]) -> Frames | None:
+    """Take neighbours of the same kind off a queue as one stretch."""
+    if not frames:
+        return None
+    first = frames.popleft()
+    codes = [first.codes]
+    while frames and (frames[0].segment, frames[0].context) == (first.segment, first.context):
+        codes.append(frames.popleft().codes)
+    return replace(first, codes=np.concatenate(codes))
