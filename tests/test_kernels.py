@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moss_tts.kernels import attend
+from moss_tts.kernels import attend, gated, swish
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float, seen: np.ndarray) -> np.ndarray:
@@ -45,3 +45,11 @@ def test_what_is_hidden_or_far_below_leaves_no_trace() -> None:
     v[..., 0, :], v[..., 1, :], v[..., 2, :] = 1.0, 1e9, 1e9
     made = attend(q, k, v, scale=1.0, mask=mx.arange(slots) != 1)
     np.testing.assert_array_equal(np.array(made), np.ones((1, 1, rows, 1), np.float32))
+
+
+def test_silu_is_that_of_float64() -> None:
+    x = np.concatenate([np.linspace(-40, 40, 4001), [-1e30, -0.0, 1e30]]).astype(np.float32)
+    exact = x.astype(np.float64) / (1 + np.exp(-np.clip(x.astype(np.float64), -700, 700)))
+    within = 3e-7 * np.maximum(1, np.abs(x))
+    assert (np.abs(np.array(swish(mx.array(x))) - exact) <= within).all()
+    assert (np.abs(np.array(gated(mx.array(x), mx.full(x.shape, 0.5))) - exact / 2) <= within).all()

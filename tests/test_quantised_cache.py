@@ -57,6 +57,19 @@ def test_a_batch_is_its_requests(demos: dict[str, Path], name: str) -> None:
         np.testing.assert_allclose(np.array(results[index].audio), alone, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("bits", [None, 8])
+def test_a_request_in_the_place_of_another_is_as_if_alone(demos: dict[str, Path], name: str, bits: int | None) -> None:
+    """More requests than fit at a time, of so many that a place stays free for the next."""
+    model = load(demos[name], kv_bits=bits)
+    endless = {"text_temperature": 0.0, "runaway_guard": False}
+    requests = [{"text": TEXTS[n % 2], "seed": n, "max_tokens": 3 + 5 * n % 12, **endless} for n in range(15)]
+    results = dict(model.generate_batch(requests, max_batch=10))
+    for index, request in enumerate(requests):
+        (alone,) = samples(list(model.generate(**request)))
+        np.testing.assert_allclose(np.array(results[index].audio), alone, atol=1e-4)
+
+
 def test_a_voice_that_speaks_again_says_the_same(demos: dict[str, Path]) -> None:
     model = load(demos["local"], kv_bits=4)
     first, again = (

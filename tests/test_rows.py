@@ -11,6 +11,7 @@ import pytest
 from golden_models import golden, left_padded, load
 from moss_tts import rows as row_loops
 from moss_tts.architectures import ARCHITECTURES
+from moss_tts.batch_cache import BatchCache
 from moss_tts.prefixes import PrefixCache
 from moss_tts.rows import RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
@@ -59,6 +60,36 @@ def test_requests_join_and_leave_undisturbed(name: str) -> None:
         # A request that has ended goes on in its row; what comes after is nobody's.
         assert len(rows) >= 5
         np.testing.assert_array_equal(rows[: len(expected)], expected[: len(rows)])
+
+
+@pytest.mark.parametrize("room", [2, 256])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
+def test_requests_take_the_places_of_others(name: str, room: int, monkeypatch) -> None:
+    """In turns, the one with the longest prompt last, so that padding grows, becomes needless, and is too little."""
+    monkeypatch.setattr(BatchCache, "step", room)
+    network, config = load(GOLDEN / name)
+    architecture = ARCHITECTURES[type(config)](config, network)
+    wanted = golden(GOLDEN / name)
+    short, long = sorted((wanted[f"{case}.input_ids"][0] for case in ("start", "cont")), key=len)
+    prompts = [short[-4:], short[-3:], short, short[-4:], np.concatenate([long[:-1]] * 3 + [long[-1:]]), short]
+    requests = [request(seed, 1.3 if seed % 3 else 1.0) for seed in range(len(prompts))]
+    expected = [alone(architecture, *pair) for pair in zip(prompts, requests, strict=True)]
+
+    def batch_of(member: int):
+        return architecture.batch(left_padded([prompts[member]], config), [requests[member]], config.n_vq)
+
+    batch = batch_of(0)
+    batch.extend(batch_of(1))
+    members, made = [0, 1], {member: [] for member in range(len(prompts))}
+    for turn, member in enumerate([2, 3, 4, 5]):
+        for _ in range(4 + turn):
+            for speaking, row in zip(members, np.array(batch.step()), strict=True):
+                made[speaking].append(row)
+        batch.replace(turn % 2, batch_of(member))
+        members[turn % 2] = member
+    for member, rows in made.items():
+        np.testing.assert_array_equal(rows[: len(expected[member])], expected[member][: len(rows)])
+    assert [len(made[member]) for member in range(5)] == [4, 9, 11, 13, 7]
 
 
 @pytest.mark.parametrize("rows_per_read", [2, 3, 7])

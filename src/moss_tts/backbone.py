@@ -12,8 +12,9 @@ from typing import Any, cast
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.cache import BatchKVCache, KVCache
+from mlx_lm.models.cache import KVCache
 
+from moss_tts.batch_cache import BatchCache
 from moss_tts.config import BackboneConfig
 from moss_tts.kernels import Linear, RMSNorm, Rotary, Rotation, attend, gated, issue, rms_norm
 from moss_tts.quantised_cache import QuantisedCache, check_kv_bits, group_size_for
@@ -174,7 +175,7 @@ class Qwen3Backbone(nn.Module):
         """Empty caches for a batch whose prompts are left-padded by `padding` rows each."""
 
         def make() -> Cache:
-            return BatchKVCache(list(padding)) if any(padding) or len(padding) > 1 else KVCache()
+            return BatchCache(padding) if any(padding) or len(padding) > 1 else KVCache()
 
         if self._kv_bits is None:
             return [make() for _ in self.layers]
@@ -189,7 +190,7 @@ def batched(caches: Sequence[Cache]) -> list[Cache]:
 def _batched(cache: Cache) -> Cache:
     if isinstance(cache, QuantisedCache):
         return cache.batched(batched)
-    return BatchKVCache.merge([cache]) if isinstance(cache, KVCache) else cache
+    return BatchCache.of(cache) if isinstance(cache, KVCache) else cache
 
 
 def head_rows(head: nn.Module, ids: mx.array | slice) -> mx.array:

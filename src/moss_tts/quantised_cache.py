@@ -59,7 +59,7 @@ class QuantisedCache:
         """The same, its parts in the form that rows can leave and join."""
         return QuantisedCache(self.bits, self.group_size, batch(self.parts))
 
-    def filter(self, rows: mx.array) -> None:
+    def filter(self, rows: Sequence[int]) -> None:
         """Keep these requests."""
         for part in self.parts:
             part.filter(rows)
@@ -68,6 +68,11 @@ class QuantisedCache:
         """Let the requests of another join."""
         for part, joining in zip(self.parts, other.parts, strict=True):
             part.extend(joining)
+
+    def replace(self, row: int, other: QuantisedCache) -> None:
+        """Let the one request of another have the place of one of these."""
+        for part, joining in zip(self.parts, other.parts, strict=True):
+            part.replace(row, joining)
 
 
 def group_size_for(head_dim: int) -> int:

@@ -118,6 +118,7 @@ class Layer(nn.Module):
         """(B, T, D) float32 and this layer's buffers -> (B, T, D) float32 and the buffers to carry on."""
         update, keys, values = self.self_attn(self.norm1(x).astype(self._dtype), keys, values, step)
         x = add_residual(x, update)
+        issue(x, wait=x.shape[0] > 1)
         rise, _, fall = self.ffn
         return add_residual(x, fall(exact_gelu(rise(self.norm2(x).astype(self._dtype))))), keys, values
 
