@@ -15,6 +15,8 @@ import ctypes
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +24,8 @@ from pathlib import Path
 from moss_tts import thin_products
 
 SWITCH = "MOSS_TTS_OPENBLAS"
+
+_loaded: list[ctypes.CDLL] = []
 
 
 def preload() -> str:
@@ -42,7 +46,8 @@ def preload() -> str:
     # Threads without work must not turn on the core that the next frame is prepared on, which costs a fifth.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
-        done = thin_products.take_place_of(ctypes.CDLL(str(library)))
+        _loaded.append(ctypes.CDLL(str(library)))
+        done = thin_products.take_place_of(_loaded[0])
     except thin_products.NoCompiler as error:
         if find_spec("torch") is not None:
             return f"not used: {error}, and with all its symbols global PyTorch crashes, which is installed"
@@ -51,6 +56,19 @@ def preload() -> str:
     except OSError as error:
         return f"could not be loaded: {error} (Debian and Ubuntu: apt install libgfortran5)"
     return f"in use ({library}; {done})"
+
+
+@contextmanager
+def half_the_cores() -> Iterator[None]:
+    """Leave the other half to a thread that computes meanwhile: threads of both on every core get in each other's way."""
+    cores = [blas.openblas_get_num_threads() for blas in _loaded]
+    try:
+        for blas, count in zip(_loaded, cores, strict=True):
+            blas.openblas_set_num_threads(max(1, count // 2))
+        yield
+    finally:
+        for blas, count in zip(_loaded, cores, strict=True):
+            blas.openblas_set_num_threads(count)
 
 
 def _has_cuda_build() -> bool:

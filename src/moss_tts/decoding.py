@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from queue import SimpleQueue
@@ -18,6 +19,7 @@ from typing import TypeAlias
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.blas import half_the_cores
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
 from moss_tts.frames import Frames
 
@@ -104,7 +106,7 @@ class CodecStreams:
 
     def _decode(self, waiting: dict[Key, deque[Frames]]) -> Audio:
         audio: Audio = {key: [] for key in waiting}
-        with mx.stream(_codec_stream()):
+        with mx.stream(_codec_stream()), half_the_cores() if len(waiting) > 1 else nullcontext():
             self._arrange(list(waiting))
             while any(waiting.values()):
                 self._decode_once([_next_part(frames) for frames in waiting.values()], audio)

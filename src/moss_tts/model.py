@@ -339,10 +339,12 @@ class Model:
             CheckpointError: no usable tokenizer or chat template beside the weights.
         """
         lazy_codec = LazyCodec(source, architecture.config, codec, decoder_precision(codec_dtype))
+        processor = MossTTSProcessor(load_tokenizer(source.directory), architecture.config, lazy_codec)
+        architecture.prefixes.heading = processor.text_heading
         generation_config = source.directory / "generation_config.json"
         return cls(
             architecture,
-            MossTTSProcessor(load_tokenizer(source.directory), architecture.config, lazy_codec),
+            processor,
             lazy_codec,
             preset_of(source, architecture.default_preset),
             read_json(generation_config) if generation_config.is_file() else {},

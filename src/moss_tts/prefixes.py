@@ -1,6 +1,6 @@
-"""Voices that speak again: keys and values of a prompt up to the end of its references, kept for the next request.
+"""What many prompts begin with, kept as keys and values: references of voices that speak again, and the template.
 
-References stand at the head of every prompt, before all that differs between two requests in the same voice. A few
+References stand at the head of every prompt, then the fields that say how to speak, then the text. A few beginnings
 are kept, those used last; what a request gets of them is what reading them again would give.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import mlx.core as mx
 import numpy as np
@@ -15,36 +16,45 @@ import numpy as np
 from moss_tts.backbone import Cache
 from moss_tts.quantised_cache import held_parts
 
-# A reference of ten seconds takes 16 to 22 MB in the released models.
+# A reference of ten seconds takes 16 to 22 MB in the released models, the fields a sixth of that.
 MOST_PREFIXES = 4
+
+# Keys and values of a stretch of rows, for each layer.
+Held: TypeAlias = list[tuple[mx.array, mx.array]]
 
 
 class PrefixCache:
-    """Keys and values of references.
+    """Keys and values of beginnings.
 
     Args:
         slot: text id of the rows that carry a reference.
-        most: how many are kept; 0 keeps none.
+        most: how many references are kept, and how many times the fields behind one; 0 keeps none.
+
+    Attributes:
+        heading: text ids that stand before the text of a prompt; none, and nothing but references is kept.
     """
 
     def __init__(self, slot: int, most: int = MOST_PREFIXES) -> None:
         self._slot, self._most = slot, most
-        self._known: OrderedDict[bytes, list[tuple[mx.array, mx.array]]] = OrderedDict()
+        self._references: OrderedDict[bytes, Held] = OrderedDict()
+        self._fields: OrderedDict[bytes, Held] = OrderedDict()
+        self.heading: tuple[int, ...] = ()
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._references)
 
     def clear(self) -> None:
         """Forget them all."""
-        self._known.clear()
+        self._references.clear()
+        self._fields.clear()
 
     def read(
         self, prompt: np.ndarray, n_vq: int, caches: Sequence[Cache], read: Callable[[int, int], mx.array]
     ) -> mx.array:
         """Read a prompt, but for what is known of it.
 
-        A reference is read by itself whether it is known or not: products of other shapes differ in their last
-        bits, and what a request says must not depend on what was said before it.
+        Each part is read by itself whether it is known or not: products of other shapes differ in their last bits,
+        and what a request says must not depend on what was said before it.
 
         Args:
             prompt: rows (T, 1 + Q), without padding.
@@ -52,26 +62,57 @@ class PrefixCache:
             caches: empty ones, one per layer; they hold the prompt afterwards.
             read: reads the prompt from a row up to another; the result of the last one is this one's.
         """
-        end = self._end_of_references(prompt)
-        parts = held_parts(caches)
-        if not end or parts is None:
-            return read(0, len(prompt))
-        key = bytes([n_vq]) + prompt[:end].tobytes()
-        known = self._known.pop(key, None)
-        if known is None:
-            read(0, end)
+        parts, start = held_parts(caches), 0
+        if parts is not None:
+            references = self._end_of_references(prompt)
+            for known, end in ((self._references, references), (self._fields, self._end_of_heading(prompt, references))):
+                if end > start:
+                    key = bytes([n_vq]) + prompt[:end].tobytes()
+                    self._pass(parts, start, end, self._recall(known, key, parts, start, end, read))
+                    start = end
+        return read(start, len(prompt))
+
+    def _recall(
+        self,
+        known: OrderedDict[bytes, Held],
+        key: bytes,
+        parts: Sequence[Any],
+        start: int,
+        end: int,
+        read: Callable[[int, int], mx.array],
+    ) -> Held:
+        """Rows start..end, read now if they are not known."""
+        held = known.pop(key, None)
+        if held is None:
+            read(start, end)
             # Copies: a view would keep the room that a cache holds for what follows.
-            known = [(mx.contiguous(c.keys[:, :, :end]), mx.contiguous(c.values[:, :, :end])) for c in parts]
-            mx.eval(known)
-        self._known[key] = known
-        if len(self._known) > self._most:
-            self._known.popitem(last=False)
-        # They are full, so that what follows goes to new room and never into what is shared.
-        for cache, (keys, values) in zip(parts, known, strict=True):
-            cache.keys, cache.values, cache.offset = keys, values, end
-        return read(end, len(prompt))
+            held = [tuple(mx.contiguous(kept[:, :, start:end]) for kept in (part.keys, part.values)) for part in parts]
+            mx.eval(held)
+        known[key] = held
+        if len(known) > self._most:
+            known.popitem(last=False)
+        return held
+
+    def _pass(self, parts: Sequence[Any], start: int, end: int, held: Held) -> None:
+        """Have the caches hold rows up to `end`.
+
+        They are full then, so that what follows goes to new room and never into what is shared.
+        """
+        for part, (keys, values) in zip(parts, held, strict=True):
+            if start:
+                keys = mx.concatenate([part.keys[:, :, :start], keys], axis=2)
+                values = mx.concatenate([part.values[:, :, :start], values], axis=2)
+            part.keys, part.values, part.offset = keys, values, end
 
     def _end_of_references(self, prompt: np.ndarray) -> int:
         """Rows up to the last one of a reference; something always follows it."""
         slots = np.flatnonzero(prompt[:-1, 0] == self._slot)
         return int(slots[-1]) + 1 if len(slots) else 0
+
+    def _end_of_heading(self, prompt: np.ndarray, start: int) -> int:
+        """Rows up to the first heading behind the references; 0 where there is none, or nothing behind it."""
+        size, text = len(self.heading), prompt[start:-1, 0]
+        if not size or len(text) < size:
+            return 0
+        found = (np.lib.stride_tricks.sliding_window_view(text, size) == self.heading).all(axis=1)
+        return start + int(found.argmax()) + size if found.any() else 0

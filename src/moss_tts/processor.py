@@ -20,6 +20,7 @@ from moss_tts.packing import PACKERS, Rows
 from moss_tts.presets import PLAIN_TEMPLATE, PromptTemplate
 from moss_tts.prompts import (
     FINAL_ROLE,
+    TEXT_HEADING,
     AssistantMessage,
     Audio,
     Joined,
@@ -57,6 +58,11 @@ class MossTTSProcessor:
         self.codec = codec
         self._encode = encode
         self._packer = PACKERS[type(config)](config, PromptEncoder(tokenizer))
+
+    @property
+    def text_heading(self) -> tuple[int, ...]:
+        """Ids that stand before the text in a user message, behind all that says how to speak it."""
+        return tuple(self._packer.encoder.encode(TEXT_HEADING))
 
     def prepare_generation_inputs(
         self,

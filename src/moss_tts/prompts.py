@@ -21,6 +21,7 @@ AUDIO_PLACEHOLDER = "<|audio|>"
 # The mode of a request, and whose message its conversation ends with.
 FINAL_ROLE = {"generation": "user", "continuation": "assistant"}
 USER_HEAD = "<user_inst>\n- Reference(s):\n"
+TEXT_HEADING = "- Text:\n"
 USER_TAIL = "\n</user_inst>"
 
 # A path, a waveform, a code matrix, or a Joined of them; the processor's encoder knows which.
@@ -149,7 +150,7 @@ class UserMessage(Message):
         }
         if template.scene:
             blocks["Scene"] = self.scene
-        return "".join(f"\n- {label}:\n{_shown(value)}" for label, value in blocks.items()) + "\n- Text:\n"
+        return "".join(f"\n- {label}:\n{_shown(value)}" for label, value in blocks.items()) + f"\n{TEXT_HEADING}"
 
 
 @dataclass(frozen=True, eq=False)
