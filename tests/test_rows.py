@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from golden_models import golden, left_padded, load
+from moss_tts import batch_cache
 from moss_tts import rows as row_loops
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.batch_cache import BatchCache
@@ -67,6 +68,7 @@ def test_requests_join_and_leave_undisturbed(name: str) -> None:
 def test_requests_take_the_places_of_others(name: str, room: int, monkeypatch) -> None:
     """In turns, the one with the longest prompt last, so that padding grows, becomes needless, and is too little."""
     monkeypatch.setattr(BatchCache, "step", room)
+    monkeypatch.setattr(batch_cache, "MOST_SURPLUS", room)
     network, config = load(GOLDEN / name)
     architecture = ARCHITECTURES[type(config)](config, network)
     wanted = golden(GOLDEN / name)

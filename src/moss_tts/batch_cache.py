@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import mlx.core as mx
 from mlx_lm.models.cache import BatchKVCache, KVCache
 
+# Slots before everybody's first row that are put up with: each costs every row its part of attention, taking them away
+# copies the batch.
+MOST_SURPLUS = 48
+
 
 class BatchCache(BatchKVCache):
     """mlx-lm's, made for a server: nothing here waits for the device, and who takes a place copies only its own rows.
@@ -56,7 +60,7 @@ class BatchCache(BatchKVCache):
         self.keys[row : row + 1, :, start : self._idx] = other.keys[:, :, :count]
         self.values[row : row + 1, :, start : self._idx] = other.values[:, :, :count]
         self._padding[row] = start
-        if min(self._padding) >= self.step:
+        if min(self._padding) > MOST_SURPLUS:
             surplus = self._surplus()
             self.keys, self.values = self.keys[:, :, surplus:], self.values[:, :, surplus:]
         self._place_rows()
