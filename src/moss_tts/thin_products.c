@@ -148,8 +148,9 @@ static inline __attribute__((always_inline)) void add_scaled(const int depth, co
         lanes left[DEPTH], right[DEPTH];
 #pragma GCC unroll 4
         for (int d = 0; d < depth; d++) {
-            __builtin_prefetch(w + (d + 2 * DEPTH) * p->w_stride + n);
-            left[d] = load(w + d * p->w_stride + n), right[d] = load(w + d * p->w_stride + n + LANES);
+            const float *at = w + d * p->w_stride + n, *ahead = at + 2 * DEPTH * p->w_stride;
+            __builtin_prefetch(ahead), __builtin_prefetch(ahead + LANES);
+            left[d] = load(at), right[d] = load(at + LANES);
         }
         for (int r = 0; r < p->rows; r++) {
             lanes *at = (lanes *)(p->y + r * p->y_stride + n);
