@@ -40,6 +40,7 @@ def test_without_a_compiler_pytorch_decides(torch: bool, monkeypatch: pytest.Mon
     monkeypatch.setattr(thin_products.shutil, "which", lambda _: None)
     found = blas.find_spec
     monkeypatch.setattr(blas, "find_spec", lambda name: torch or None if name == "torch" else found(name))
+    monkeypatch.setattr(blas, "_loaded", [])
     monkeypatch.setattr(ctypes, "CDLL", lambda _, mode=ctypes.RTLD_LOCAL: modes.append(mode))
     said = blas.preload()
     assert (ctypes.RTLD_GLOBAL in modes) is not torch
@@ -53,3 +54,12 @@ def test_mlx_before_us_is_a_warning():
     made = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, text=True, timeout=300)
     assert made.stdout == "not used: mlx was imported before moss_tts\n"
     assert "UserWarning: OpenBLAS is not used: mlx was imported before moss_tts" in made.stderr
+
+
+@pytest.mark.skipif(not blas._loaded, reason="OpenBLAS is not in use")
+def test_half_of_the_cores_are_given_back():
+    (library,) = blas._loaded
+    cores = library.openblas_get_num_threads()
+    with blas.half_the_cores():
+        assert library.openblas_get_num_threads() == max(1, cores // 2)
+    assert library.openblas_get_num_threads() == cores

@@ -145,6 +145,41 @@ def test_a_voice_that_speaks_again_is_not_read_again_and_speaks_the_same(name: s
         assert read[:2] == ([len(prompt) - 5, 1] if known else [5, len(prompt) - 5])
 
 
+@pytest.mark.parametrize("referenced", [False, True])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
+def test_the_template_before_a_text_is_not_read_again(name: str, referenced: bool) -> None:
+    """Behind a reference or without one; another field, and the reference is still known."""
+    network, config = load(GOLDEN / name)
+    architecture = ARCHITECTURES[type(config)](config, network)
+    first = golden(GOLDEN / name)["start.input_ids"][0].copy()
+    assert len(first) > 8
+    first[1:3, 0] = config.audio_user_slot_token_id if referenced else 1
+    first[3:6, 0], first[6:, 0] = (7, 8, 9), np.arange(11, 11 + len(first) - 6)
+    other, field = first.copy(), first.copy()
+    other[-1, 0], field[3, 0] = 8, 10
+    asked = request(1, 1.3)
+    architecture.prefixes.heading = (8, 9)
+    expected = []
+    for prompt in (first, other, field):
+        architecture.prefixes.clear()
+        expected.append(alone(architecture, prompt, asked))
+    architecture.prefixes.clear()
+    read = []
+    forward = type(network.backbone).__call__
+
+    class Counting(type(network.backbone)):
+        def __call__(self, x, cache):
+            read.append(x.shape[1])
+            return forward(self, x, cache)
+
+    network.backbone.__class__ = Counting
+    text, parts = len(first) - 6, [3, 3] if referenced else [6]
+    for prompt, rows, new in zip((first, other, field), expected, (parts, [], parts[-1:]), strict=True):
+        read.clear()
+        np.testing.assert_array_equal(alone(architecture, prompt, asked), rows)
+        assert read[: len(new) + 2] == [*new, text, 1]
+
+
 def test_few_voices_are_kept_and_those_used_last() -> None:
     network, config = load(GOLDEN / "local")
     prefixes = PrefixCache(config.audio_user_slot_token_id, most=2)

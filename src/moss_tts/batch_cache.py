@@ -21,6 +21,10 @@ class BatchCache(BatchKVCache):
         padding: slots before the first row of each request.
     """
 
+    keys: mx.array
+    values: mx.array
+    _idx: int
+
     def __init__(self, padding: Sequence[int]) -> None:
         super().__init__(list(padding))
         self._padding = list(padding)

@@ -46,8 +46,8 @@ def preload() -> str:
     # Threads without work must not turn on the core that the next frame is prepared on, which costs a fifth.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
-        _loaded.append(ctypes.CDLL(str(library)))
-        done = thin_products.take_place_of(_loaded[0])
+        blas = ctypes.CDLL(str(library))
+        done = thin_products.take_place_of(blas)
     except thin_products.NoCompiler as error:
         if find_spec("torch") is not None:
             return f"not used: {error}, and with all its symbols global PyTorch crashes, which is installed"
@@ -55,12 +55,13 @@ def preload() -> str:
         done = f"no thin products: {error}"
     except OSError as error:
         return f"could not be loaded: {error} (Debian and Ubuntu: apt install libgfortran5)"
+    _loaded.append(blas)
     return f"in use ({library}; {done})"
 
 
 @contextmanager
 def half_the_cores() -> Iterator[None]:
-    """Leave the other half to a thread that computes meanwhile: threads of both on every core get in each other's way."""
+    """Leave the other half to a thread that computes meanwhile, so that neither waits for a core."""
     cores = [blas.openblas_get_num_threads() for blas in _loaded]
     try:
         for blas, count in zip(_loaded, cores, strict=True):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import mlx.core as mx
 import numpy as np
+from mlx_lm.models.cache import KVCache
 
 from moss_tts.backbone import Cache
 from moss_tts.quantised_cache import held_parts
@@ -63,46 +64,23 @@ class PrefixCache:
             read: reads the prompt from a row up to another; the result of the last one is this one's.
         """
         parts, start = held_parts(caches), 0
-        if parts is not None:
-            references = self._end_of_references(prompt)
-            for known, end in ((self._references, references), (self._fields, self._end_of_heading(prompt, references))):
-                if end > start:
-                    key = bytes([n_vq]) + prompt[:end].tobytes()
-                    self._pass(parts, start, end, self._recall(known, key, parts, start, end, read))
-                    start = end
+        if parts is None:
+            return read(0, len(prompt))
+        references = self._end_of_references(prompt)
+        ends = references, self._end_of_heading(prompt, references)
+        for known, end in zip((self._references, self._fields), ends, strict=True):
+            if end > start:
+                key = bytes([n_vq]) + prompt[:end].tobytes()
+                held = known.pop(key, None) or _read_part(parts, start, end, read)
+                self._keep(known, key, held)
+                _pass_part(parts, start, end, held)
+                start = end
         return read(start, len(prompt))
 
-    def _recall(
-        self,
-        known: OrderedDict[bytes, Held],
-        key: bytes,
-        parts: Sequence[Any],
-        start: int,
-        end: int,
-        read: Callable[[int, int], mx.array],
-    ) -> Held:
-        """Rows start..end, read now if they are not known."""
-        held = known.pop(key, None)
-        if held is None:
-            read(start, end)
-            # Copies: a view would keep the room that a cache holds for what follows.
-            held = [tuple(mx.contiguous(kept[:, :, start:end]) for kept in (part.keys, part.values)) for part in parts]
-            mx.eval(held)
+    def _keep(self, known: OrderedDict[bytes, Held], key: bytes, held: Held) -> None:
         known[key] = held
         if len(known) > self._most:
             known.popitem(last=False)
-        return held
-
-    def _pass(self, parts: Sequence[Any], start: int, end: int, held: Held) -> None:
-        """Have the caches hold rows up to `end`.
-
-        They are full then, so that what follows goes to new room and never into what is shared.
-        """
-        for part, (keys, values) in zip(parts, held, strict=True):
-            if start:
-                keys = mx.concatenate([part.keys[:, :, :start], keys], axis=2)
-                values = mx.concatenate([part.values[:, :, :start], values], axis=2)
-            part.keys, part.values, part.offset = keys, values, end
 
     def _end_of_references(self, prompt: np.ndarray) -> int:
         """Rows up to the last one of a reference; something always follows it."""
@@ -116,3 +94,21 @@ class PrefixCache:
             return 0
         found = (np.lib.stride_tricks.sliding_window_view(text, size) == self.heading).all(axis=1)
         return start + int(found.argmax()) + size if found.any() else 0
+
+
+def _read_part(parts: Sequence[KVCache], start: int, end: int, read: Callable[[int, int], mx.array]) -> Held:
+    """Read rows start..end, and take what the caches have of them."""
+    read(start, end)
+    # Copies: a view would keep the room that a cache holds for what follows.
+    held = [(mx.contiguous(part.keys[:, :, start:end]), mx.contiguous(part.values[:, :, start:end])) for part in parts]
+    mx.eval(held)
+    return held
+
+
+def _pass_part(parts: Sequence[KVCache], start: int, end: int, held: Held) -> None:
+    """Have the caches hold rows up to `end`; they are full then, so that nothing goes into what is shared."""
+    for part, (keys, values) in zip(parts, held, strict=True):
+        if start:
+            keys = mx.concatenate([part.keys[:, :, :start], keys], axis=2)
+            values = mx.concatenate([part.values[:, :, :start], values], axis=2)
+        part.keys, part.values, part.offset = keys, values, end
