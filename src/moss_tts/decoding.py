@@ -50,11 +50,13 @@ class _CodecThread(threading.Thread):
         while True:
             work, future = self._inbox.get()
             try:
-                result = work()
-            except Exception as error:  # noqa: BLE001 - raised where the result is asked for
+                future.set_result(work())
+            except BaseException as error:
+                # Raised where the result is asked for.
                 future.set_exception(error)
-            else:
-                future.set_result(result)
+                if not isinstance(error, Exception):
+                    raise
+            # What they hold would stay until the next call.
             del work, future
 
 
