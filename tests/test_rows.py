@@ -111,6 +111,30 @@ def test_prompts_read_in_parts_give_the_same_rows(name: str, rows_per_read: int,
     np.testing.assert_array_equal(made(), whole)
 
 
+def all_unknown(architecture, prompts, asked: RowRequest) -> list[list[np.ndarray]]:
+    """Rows of each prompt where nothing was read before."""
+    made = []
+    for prompt in prompts:
+        architecture.prefixes.clear()
+        made.append(alone(architecture, prompt, asked))
+    architecture.prefixes.clear()
+    return made
+
+
+def rows_read(network) -> list[int]:
+    """How many rows the backbone will have read in each call from now on."""
+    read = []
+    forward = type(network.backbone).__call__
+
+    class Counting(type(network.backbone)):
+        def __call__(self, x, cache):
+            read.append(x.shape[1])
+            return forward(self, x, cache)
+
+    network.backbone.__class__ = Counting
+    return read
+
+
 @pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
 def test_a_voice_that_speaks_again_is_not_read_again_and_speaks_the_same(name: str) -> None:
     network, config = load(GOLDEN / name)
@@ -123,20 +147,8 @@ def test_a_voice_that_speaks_again_is_not_read_again_and_speaks_the_same(name: s
     unlike = first.copy()
     unlike[2, 1] += 1  # another voice
     asked = request(1, 1.3)
-    expected = []
-    for prompt in (first, other, unlike):
-        architecture.prefixes.clear()
-        expected.append(alone(architecture, prompt, asked))
-    architecture.prefixes.clear()
-    read = []
-    forward = type(network.backbone).__call__
-
-    class Counting(type(network.backbone)):
-        def __call__(self, x, cache):
-            read.append(x.shape[1])
-            return forward(self, x, cache)
-
-    network.backbone.__class__ = Counting
+    expected = all_unknown(architecture, (first, other, unlike), asked)
+    read = rows_read(network)
     for prompt, rows, voices in zip((first, other, unlike, first), [*expected, expected[0]], (1, 1, 2, 2), strict=True):
         read.clear()
         np.testing.assert_array_equal(alone(architecture, prompt, asked), rows)
@@ -159,20 +171,8 @@ def test_the_template_before_a_text_is_not_read_again(name: str, referenced: boo
     other[-1, 0], field[3, 0] = 8, 10
     asked = request(1, 1.3)
     architecture.prefixes.heading = (8, 9)
-    expected = []
-    for prompt in (first, other, field):
-        architecture.prefixes.clear()
-        expected.append(alone(architecture, prompt, asked))
-    architecture.prefixes.clear()
-    read = []
-    forward = type(network.backbone).__call__
-
-    class Counting(type(network.backbone)):
-        def __call__(self, x, cache):
-            read.append(x.shape[1])
-            return forward(self, x, cache)
-
-    network.backbone.__class__ = Counting
+    expected = all_unknown(architecture, (first, other, field), asked)
+    read = rows_read(network)
     text, parts = len(first) - 6, [3, 3] if referenced else [6]
     for prompt, rows, new in zip((first, other, field), expected, (parts, [], parts[-1:]), strict=True):
         read.clear()
