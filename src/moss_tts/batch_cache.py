@@ -40,9 +40,9 @@ class BatchCache(BatchKVCache):
     def filter(self, rows: Sequence[int]) -> None:
         """Keep these requests, in this order, and no padding that all of them have."""
         self._padding = [self._padding[row] for row in rows]
-        surplus = self._surplus()
+        self._drop_surplus()
         kept = mx.array(list(rows))
-        self.keys, self.values = self.keys[:, :, surplus:][kept], self.values[:, :, surplus:][kept]
+        self.keys, self.values = self.keys[kept], self.values[kept]
         self._place_rows()
 
     def extend(self, other: BatchCache) -> None:
@@ -65,21 +65,22 @@ class BatchCache(BatchKVCache):
         self.values[row : row + 1, :, start : self._idx] = other.values[:, :, :count]
         self._padding[row] = start
         if min(self._padding) > MOST_SURPLUS:
-            surplus = self._surplus()
-            self.keys, self.values = self.keys[:, :, surplus:], self.values[:, :, surplus:]
+            self._drop_surplus()
         self._place_rows()
 
-    def _surplus(self) -> int:
-        """Padding that all requests have, from now on without it."""
+    def _drop_surplus(self) -> None:
+        """Take away the padding that all requests have."""
         surplus = min(self._padding)
+        self.keys, self.values = self.keys[:, :, surplus:], self.values[:, :, surplus:]
         self._padding = [count - surplus for count in self._padding]
         self._idx -= surplus
-        return surplus
 
     def _pad(self, end: int, size: int) -> None:
         """Move all rows so that the last one lies before slot `end`, of at least `size`."""
         left = end - self._idx
         right = max(size, end) - self.keys.shape[2] - left
+        if left == right == 0:
+            return
         held = slice(None) if right >= 0 else slice(None, right)
         widths = [(0, 0), (0, 0), (left, max(right, 0)), (0, 0)]
         self.keys, self.values = mx.pad(self.keys[:, :, held], widths), mx.pad(self.values[:, :, held], widths)

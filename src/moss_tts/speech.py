@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from math import ceil
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
@@ -162,7 +162,7 @@ class SpeechEngine:
     ) -> None:
         self._architecture, self._codec, self._max_batch = architecture, codec, max_batch
         self._waiting: deque[Voice] = deque()
-        # Whose the rows of the batch are, rows that are nobody's since when, and whose sound is not all there yet.
+        # Whose the rows of the batch are, which are nobody's (longest so first), and whose sound is not all there yet.
         self._rows: list[Voice | None] = []
         self._free: deque[int] = deque()
         self._voices: list[Voice] = []
@@ -289,8 +289,9 @@ class SpeechEngine:
     def _end_call(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
         assert self._call is not None
         (future, due), self._call = self._call, None
-        for voice, audio in future.result().items():
-            cast(Voice, voice).audio += audio
+        audio = future.result()
+        for voice in self._voices:
+            voice.audio += audio.get(voice, [])
         results = [(voice, self._result(voice)) for voice in due if voice in self._voices]
         done = [voice for voice, result in results if is_last(result)]
         self._voices = [voice for voice in self._voices if voice not in done]
