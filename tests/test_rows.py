@@ -67,8 +67,7 @@ def test_requests_join_and_leave_undisturbed(name: str) -> None:
 @pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
 def test_requests_take_the_places_of_others(name: str, room: int, monkeypatch) -> None:
     """In turns, the one with the longest prompt last, so that padding grows, becomes needless, and is too little."""
-    monkeypatch.setattr(BatchCache, "step", room)
-    monkeypatch.setattr(batch_cache, "MOST_SURPLUS", room)
+    monkeypatch.setattr(batch_cache, "SLOTS", room)
     network, config = load(GOLDEN / name)
     architecture = ARCHITECTURES[type(config)](config, network)
     wanted = golden(GOLDEN / name)
@@ -83,15 +82,47 @@ def test_requests_take_the_places_of_others(name: str, room: int, monkeypatch) -
     batch = batch_of(0)
     batch.extend(batch_of(1))
     members, made = [0, 1], {member: [] for member in range(len(prompts))}
-    for turn, member in enumerate([2, 3, 4, 5]):
-        for _ in range(4 + turn):
+    for steps, member in enumerate([2, 3, 4, 5], start=4):
+        for _ in range(steps):
             for speaking, row in zip(members, np.array(batch.step()), strict=True):
                 made[speaking].append(row)
-        batch.replace(turn % 2, batch_of(member))
-        members[turn % 2] = member
+        batch.select([1])
+        batch.extend(batch_of(member))
+        members = [members[1], member]
     for member, rows in made.items():
         np.testing.assert_array_equal(rows[: len(expected[member])], expected[member][: len(rows)])
     assert [len(made[member]) for member in range(5)] == [4, 9, 11, 13, 7]
+
+
+def test_who_stays_is_not_moved_and_room_is_given_back() -> None:
+    rng = np.random.default_rng(0)
+    contexts = [mx.array(rng.standard_normal((1, 2, count, 3), np.float32)) for count in (5, 3, 9, 4, 7, 2)]
+
+    def batch_of(context: mx.array) -> BatchCache:
+        batch = BatchCache([0])
+        batch.update_and_fetch(context, -context)
+        return batch
+
+    batch = batch_of(contexts[0])
+    for context in contexts[1:]:
+        batch.extend(batch_of(context))
+    members, places = list(range(6)), len(batch._buffers[0])
+    for kept in ([0, 5, 2, 3, 4], [4, 1, 2, 3], [1, 3, 0], [0], [0]):
+        batch.keep(kept, batch.moving(kept))
+        members = [members[row] for row in kept]
+        row = mx.array(rng.standard_normal((len(kept), 2, 1, 3), np.float32))
+        contexts = [
+            mx.concatenate([context, row[members.index(n)][None]], axis=2) if n in members else context
+            for n, context in enumerate(contexts)
+        ]
+        keys, values = batch.update_and_fetch(row, -row)
+        assert keys.shape[2] == max(contexts[n].shape[2] for n in members)
+        assert batch.offset.tolist() == [contexts[n].shape[2] for n in members]
+        for place, n in enumerate(members):
+            held = contexts[n].shape[2]
+            np.testing.assert_array_equal(keys[place : place + 1, :, -held:], contexts[n])
+            np.testing.assert_array_equal(values[place : place + 1, :, -held:], -contexts[n])
+    assert (places, len(batch._buffers[0])) == (7, 1)
 
 
 @pytest.mark.parametrize("rows_per_read", [2, 3, 7])

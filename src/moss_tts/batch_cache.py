@@ -1,92 +1,123 @@
-"""Keys and values of a batch whose requests leave and join while it runs."""
+"""Keys and values of a batch whose requests come and go while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import mlx.core as mx
-from mlx_lm.models.cache import BatchKVCache, KVCache
+from mlx_lm.models.base import create_causal_mask
+from mlx_lm.models.cache import KVCache
 
-# Slots before everybody's first row that are put up with: each costs every row its part of attention, taking them away
-# copies the batch.
-MOST_SURPLUS = 48
+# Slots that there is room for when room is made.
+SLOTS = 256
+
+# Keys and values of one request, each (1, G, N, d).
+Context: TypeAlias = list[mx.array]
 
 
-class BatchCache(BatchKVCache):
-    """mlx-lm's, made for a server: nothing here waits for the device, and who takes a place copies only its own rows.
+class BatchCache:
+    """A cache of mlx-lm's interface, in which only those that come, or change their place, are copied.
 
-    mlx-lm asks the device for the padding whenever a request leaves, once a layer, which lets it run dry.
+    mlx-lm's copies the whole batch whenever a request joins or leaves, and asks the device for the padding first, once
+    a layer, which lets it run dry. Here there is room for a few more requests than there are, and for more rows, and
+    slots that are before the first row of everybody are not looked at.
 
     Args:
         padding: slots before the first row of each request.
     """
 
-    keys: mx.array
-    values: mx.array
-    _idx: int
-
     def __init__(self, padding: Sequence[int]) -> None:
-        super().__init__(list(padding))
-        self._padding = list(padding)
+        # The rows of a request are in the slots from its start up to the end that all have; before `first` is nothing.
+        self._starts = list(padding)
+        self._first = self._end = 0
+        # Keys and values (places, G, slots, d); none before the first rows.
+        self._buffers: list[mx.array] = []
 
     @classmethod
     def of(cls, cache: KVCache) -> BatchCache:
         """A batch of the one request of another cache."""
         batch = cls([0])
-        batch.keys, batch.values, batch._idx = cache.keys, cache.values, cache.offset
-        batch._place_rows()
+        batch._buffers, batch._end = [cache.keys, cache.values], cache.offset
         return batch
 
-    def filter(self, rows: Sequence[int]) -> None:
-        """Keep these requests, in this order, and no padding that all of them have."""
-        self._padding = [self._padding[row] for row in rows]
-        self._drop_surplus()
-        kept = mx.array(list(rows))
-        self.keys, self.values = self.keys[kept], self.values[kept]
-        self._place_rows()
+    @property
+    def offset(self) -> mx.array:
+        """Position of the next row of each request."""
+        return mx.array([self._end - start for start in self._starts])
+
+    def make_mask(self, count: int, **_: Any) -> mx.array:
+        """What the next rows see: bool (B, 1, count, N)."""
+        padding = mx.array([start - self._first for start in self._starts])
+        return create_causal_mask(count, offset=self._end - self._first, left_padding=padding)
+
+    def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
+        """Take rows (B, G, T, d) of keys and of values; all rows of both, (B, G, N, d)."""
+        if not self._buffers:
+            self._buffers = [keys[:, :, :0], values[:, :, :0]]
+        requests, _, count, _ = keys.shape
+        self._make_room(requests, 0, count)
+        end = self._end + count
+        for buffer, rows in zip(self._buffers, (keys, values), strict=True):
+            buffer[:requests, :, self._end : end] = rows
+        self._end = end
+        held_keys, held_values = (buffer[:requests, :, self._first : end] for buffer in self._buffers)
+        return held_keys, held_values
+
+    def moving(self, rows: Sequence[int]) -> list[Context]:
+        """Copies of those that change their place when `rows` are kept.
+
+        Once they are there, the cache alone holds its buffers, and can be written in place.
+        """
+        return [[mx.contiguous(part) for part in self._context(row)] for _, row in moves(rows)]
+
+    def keep(self, rows: Sequence[int], moving: Sequence[Context]) -> None:
+        """Keep these requests, in this order."""
+        self._starts = [self._starts[row] for row in rows]
+        for (place, _), context in zip(moves(rows), moving, strict=True):
+            self._put(place, context)
+        self._first = min(self._starts)
+        if len(self._buffers[0]) > 2 * with_spare(len(rows)):
+            self._move(with_spare(len(rows)), 0, SLOTS)
 
     def extend(self, other: BatchCache) -> None:
         """Let the requests of another batch join."""
-        end, size = max(self._idx, other._idx), max(self.keys.shape[2], other.keys.shape[2])
-        self._pad(end, size)
-        other._pad(end, size)
-        self.keys = mx.concatenate([self.keys, other.keys])
-        self.values = mx.concatenate([self.values, other.values])
-        self._padding += other._padding
-        self._place_rows()
+        for row, start in enumerate(other._starts):
+            count, place = other._end - start, len(self._starts)
+            self._make_room(place + 1, count, 0)
+            self._starts.append(self._end - count)
+            self._put(place, other._context(row))
+        self._first = min(self._starts)
 
-    def replace(self, row: int, other: BatchCache) -> None:
-        """Let the one request of another batch have the place of one of these."""
-        count = other._idx
-        if count > self._idx:
-            self._pad(count, self.keys.shape[2])
-        start = self._idx - count
-        self.keys[row : row + 1, :, start : self._idx] = other.keys[:, :, :count]
-        self.values[row : row + 1, :, start : self._idx] = other.values[:, :, :count]
-        self._padding[row] = start
-        if min(self._padding) > MOST_SURPLUS:
-            self._drop_surplus()
-        self._place_rows()
+    def _context(self, row: int) -> Context:
+        return [buffer[row : row + 1, :, self._starts[row] : self._end] for buffer in self._buffers]
 
-    def _drop_surplus(self) -> None:
-        """Take away the padding that all requests have."""
-        surplus = min(self._padding)
-        self.keys, self.values = self.keys[:, :, surplus:], self.values[:, :, surplus:]
-        self._padding = [count - surplus for count in self._padding]
-        self._idx -= surplus
+    def _put(self, place: int, context: Context) -> None:
+        for buffer, part in zip(self._buffers, context, strict=True):
+            buffer[place : place + 1, :, self._starts[place] : self._end] = part
 
-    def _pad(self, end: int, size: int) -> None:
-        """Move all rows so that the last one lies before slot `end`, of at least `size`."""
-        left = end - self._idx
-        right = max(size, end) - self.keys.shape[2] - left
-        if left == right == 0:
-            return
-        held = slice(None) if right >= 0 else slice(None, right)
-        widths = [(0, 0), (0, 0), (left, max(right, 0)), (0, 0)]
-        self.keys, self.values = mx.pad(self.keys[:, :, held], widths), mx.pad(self.values[:, :, held], widths)
-        self._padding = [count + left for count in self._padding]
-        self._idx = end
+    def _make_room(self, places: int, before: int, behind: int) -> None:
+        """Have so many places, and slots before the end and behind it."""
+        had, _, slots, _ = self._buffers[0].shape
+        if places > had or before > self._end or self._end + behind > slots:
+            before = max(0, before - (self._end - self._first))
+            self._move(had if places <= had else with_spare(places), before, max(SLOTS, behind))
 
-    def _place_rows(self) -> None:
-        self.left_padding = mx.array(self._padding)
-        self.offset = mx.array([self._idx - count for count in self._padding])
+    def _move(self, places: int, before: int, behind: int) -> None:
+        """Have buffers of so many places, and so many slots before and behind those in use."""
+        requests = len(self._starts)
+        widths = [(0, places - requests), (0, 0), (before, behind), (0, 0)]
+        self._buffers = [mx.pad(buffer[:requests, :, self._first : self._end], widths) for buffer in self._buffers]
+        moved = before - self._first
+        self._starts = [start + moved for start in self._starts]
+        self._first, self._end = before, self._end + moved
+
+
+def with_spare(requests: int) -> int:
+    """Places for so many requests: one in four more, so that few of those who join move all others."""
+    return requests + requests // 4
+
+
+def moves(rows: Sequence[int]) -> list[tuple[int, int]]:
+    """(place, request) of those that change their place when `rows` are kept."""
+    return [(place, row) for place, row in enumerate(rows) if place != row]

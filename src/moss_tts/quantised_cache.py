@@ -59,20 +59,19 @@ class QuantisedCache:
         """The same, its parts in the form that rows can leave and join."""
         return QuantisedCache(self.bits, self.group_size, batch(self.parts))
 
-    def filter(self, rows: Sequence[int]) -> None:
-        """Keep these requests."""
-        for part in self.parts:
-            part.filter(rows)
+    def moving(self, rows: Sequence[int]) -> list[Any]:
+        """Copies of those that change their place when `rows` are kept."""
+        return [part.moving(rows) for part in self.parts]
+
+    def keep(self, rows: Sequence[int], moving: Sequence[Any]) -> None:
+        """Keep these requests, in this order."""
+        for part, contexts in zip(self.parts, moving, strict=True):
+            part.keep(rows, contexts)
 
     def extend(self, other: QuantisedCache) -> None:
         """Let the requests of another join."""
         for part, joining in zip(self.parts, other.parts, strict=True):
             part.extend(joining)
-
-    def replace(self, row: int, other: QuantisedCache) -> None:
-        """Let the one request of another have the place of one of these."""
-        for part, joining in zip(self.parts, other.parts, strict=True):
-            part.replace(row, joining)
 
 
 def group_size_for(head_dim: int) -> int:

@@ -108,18 +108,20 @@ class RowBatch(ABC):
         """Which requests of a step's rows (B, 1 + Q) are over: bool (B,)."""
 
     def select(self, rows: Sequence[int]) -> None:
-        """Keep these requests, in this order."""
+        """Keep these requests, in this order; those that keep their places are not copied."""
+        self._cache = batched(self._cache)
+        moving = [cache.moving(rows) for cache in self._cache]
+        issue(*moving, wait=True)
+        for cache, contexts in zip(self._cache, moving, strict=True):
+            cache.keep(rows, contexts)
         kept = mx.array(list(rows))
         self.requests = [self.requests[row] for row in rows]
-        self._cache = batched(self._cache)
-        for cache in self._cache:
-            cache.filter(rows)
         self._hidden, self._steps = self._hidden[kept], self._steps[kept]
         self._seen = None if self._seen is None else self._seen[kept]
         self._settle_sampling()
 
     def extend(self, other: Any) -> None:
-        """Let the requests of another batch of the same kind join."""
+        """Let the requests of another batch of the same kind join, behind those that are there."""
         self._cache = batched(self._cache)
         for cache, joining in zip(self._cache, batched(other._cache), strict=True):
             cache.extend(joining)
@@ -128,23 +130,6 @@ class RowBatch(ABC):
         self._hidden = mx.concatenate([self._hidden, other._hidden])
         self._steps = mx.concatenate([self._steps, other._steps])
         self._settle_sampling()
-
-    def replace(self, row: int, other: Any) -> None:
-        """Let the one request of another batch of the same kind have a row of this one."""
-        self._cache = batched(self._cache)
-        for cache, joining in zip(self._cache, batched(other._cache), strict=True):
-            cache.replace(row, joining)
-        seen = _joined_seen(self, other)
-        self._seen = None if seen is None else replaced(seen[:-1], row, seen[-1:])
-        self.requests[row] = other.requests[0]
-        self._hidden = replaced(self._hidden, row, other._hidden)
-        self._steps = replaced(self._steps, row, other._steps)
-        self._settle_sampling()
-
-
-def replaced(values: mx.array, row: int, new: mx.array) -> mx.array:
-    """Values (B, ...) with one row from new (1, ...)."""
-    return mx.concatenate([values[:row], new, values[row + 1 :]])
 
 
 def _joined_seen(batch: RowBatch, other: RowBatch) -> mx.array | None:
@@ -267,12 +252,6 @@ class DelayBatch(RowBatch):
         self._state = _joined_states(self._state, other._state)
         self._known = _joined_states(self._known, other._known)
 
-    def replace(self, row: int, other: DelayBatch) -> None:
-        """Let another one have a row."""
-        super().replace(row, other)
-        self._state = _replaced_state(self._state, row, other._state)
-        self._known = _replaced_state(self._known, row, other._known)
-
     def _text_candidates(self) -> mx.array | None:
         """The text ids that this step can sample; None is the whole vocabulary.
 
@@ -304,10 +283,6 @@ class DelayBatch(RowBatch):
 
 def _joined_states(state: DelaySchedulerState, other: DelaySchedulerState) -> DelaySchedulerState:
     return DelaySchedulerState(*(mx.concatenate(list(pair)) for pair in zip(state, other, strict=True)))
-
-
-def _replaced_state(state: DelaySchedulerState, row: int, other: DelaySchedulerState) -> DelaySchedulerState:
-    return DelaySchedulerState(*(replaced(value, row, new) for value, new in zip(state, other, strict=True)))
 
 
 def _pooled_seen(codes: mx.array, config: DelayConfig) -> mx.array:

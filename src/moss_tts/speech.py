@@ -31,8 +31,6 @@ WHOLE_CHUNK = 50
 # of each as for several, and voices that began at different steps would call it at every one.
 MOST_STEPS_BETWEEN_CALLS = 4
 VOICES_PER_STEP = 4
-# Taking rows out copies the context of all others; a row that is nobody's is computed in vain.
-ROWS_PER_FREE_ROW = 8
 
 
 @dataclass(frozen=True)
@@ -162,14 +160,13 @@ class SpeechEngine:
     ) -> None:
         self._architecture, self._codec, self._max_batch = architecture, codec, max_batch
         self._waiting: deque[Voice] = deque()
-        # Whose the rows of the batch are, which are nobody's (longest so first), and whose sound is not all there yet.
-        self._rows: list[Voice | None] = []
-        self._free: deque[int] = deque()
+        # Whose the rows of the batch are, and whose sound is not all there yet.
+        self._rows: list[Voice] = []
         self._voices: list[Voice] = []
         self._batch: RowBatch | None = None
         self._streams = CodecStreams(codec)
         # The row that was issued and not yet read, with whose it is.
-        self._pending: tuple[mx.array, list[Voice | None]] | None = None
+        self._pending: tuple[mx.array, list[Voice]] | None = None
         # What the codec is doing, and who wants a chunk of it.
         self._call: tuple[Future[Audio], list[Voice]] | None = None
         self._steps_since_call = 0
@@ -204,33 +201,20 @@ class SpeechEngine:
             self._advance()
         return self._deliver()
 
-    @property
-    def _speaking(self) -> int:
-        """Voices that rows are made for."""
-        return len(self._rows) - len(self._free)
-
     def _admit(self) -> None:
-        while self._waiting and self._speaking < self._max_batch:
+        while self._waiting and len(self._rows) < self._max_batch:
             job = self._waiting[0].job
             if self._voices and job.n_vq != self._voices[0].job.n_vq:
                 return
             voice = self._waiting.popleft()
-            self._join(voice, self._architecture.batch(Prompts.of(job.prompt), [job.request], job.n_vq))
+            batch = self._architecture.batch(Prompts.of(job.prompt), [job.request], job.n_vq)
+            if self._batch is None:
+                self._batch = batch
+            else:
+                self._batch.extend(batch)
+            self._rows.append(voice)
             self._voices.append(voice)
             voice.take(voice.reader.start())
-
-    def _join(self, voice: Voice, batch: RowBatch) -> None:
-        """Have rows made for a voice as well: in a place that is free, if there is one."""
-        if self._batch is not None and self._free:
-            row = self._free.popleft()
-            self._batch.replace(row, batch)
-            self._rows[row] = voice
-            return
-        if self._batch is None:
-            self._batch = batch
-        else:
-            self._batch.extend(batch)
-        self._rows.append(voice)
 
     def _advance(self) -> None:
         """Issue a row for everybody, and read the one before it."""
@@ -240,9 +224,9 @@ class SpeechEngine:
             return
         values, voices = read
         for voice, row in zip(voices, np.array(values), strict=True):
-            if voice is not None and voice in self._rows:
+            if voice in self._rows:
                 self._read(voice, row)
-        self._leave([voice for voice in self._rows if voice is not None and voice.ended is not None])
+        self._leave([voice for voice in self._rows if voice.ended is not None])
 
     def _read(self, voice: Voice, row: np.ndarray) -> None:
         if voice.job.cancelled():
@@ -252,16 +236,15 @@ class SpeechEngine:
         voice.ended = voice.reader.finish_reason
 
     def _leave(self, done: list[Voice]) -> None:
-        """Have no more rows made for these. A few rows of a large batch stay, for who comes next."""
-        for row, voice in enumerate(self._rows):
-            if voice in done:
-                self._rows[row] = None
-                self._free.append(row)
-        if len(self._free) <= len(self._rows) // ROWS_PER_FREE_ROW:
+        """Have no more rows made for these. The last ones take their places: few have to move."""
+        kept = list(range(len(self._rows)))
+        for row in reversed(range(len(kept))):
+            if self._rows[row] in done:
+                kept[row] = kept[-1]
+                kept.pop()
+        if len(kept) == len(self._rows):
             return
-        kept = [row for row, voice in enumerate(self._rows) if voice is not None]
         self._rows = [self._rows[row] for row in kept]
-        self._free.clear()
         if not kept:
             self._batch = self._pending = None
         elif self._batch is not None:
@@ -274,7 +257,7 @@ class SpeechEngine:
         self._steps_since_call += 1
         if self._call is None:
             self._begin_call()
-        if self._call is None or (self._speaking >= VOICES_PER_STEP and not self._call[0].done()):
+        if self._call is None or (len(self._rows) >= VOICES_PER_STEP and not self._call[0].done()):
             return []
         return self._end_call()
 
