@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import mlx.core as mx
 from mlx_lm.models.base import create_causal_mask
@@ -46,10 +46,11 @@ class BatchCache:
         """Position of the next row of each request."""
         return mx.array([self._end - start for start in self._starts])
 
-    def make_mask(self, count: int, **_: Any) -> mx.array:
-        """What the next rows see: bool (B, 1, count, N)."""
+    def make_mask(self, count: int, return_array: bool, window_size: int | None) -> mx.array:  # noqa: ARG002
+        """What the next rows see: bool (B, 1, count, N), an array whether one is asked for or not."""
         padding = mx.array([start - self._first for start in self._starts])
-        return create_causal_mask(count, offset=self._end - self._first, left_padding=padding)
+        behind = self._end - self._first
+        return create_causal_mask(count, offset=behind, window_size=window_size, left_padding=padding)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """Take rows (B, G, T, d) of keys and of values; all rows of both, (B, G, N, d)."""
