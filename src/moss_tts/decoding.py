@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from queue import SimpleQueue
@@ -22,6 +22,7 @@ import numpy as np
 from moss_tts.blas import half_the_cores
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
 from moss_tts.frames import Frames
+from moss_tts.kernels import beside_others
 
 # Whose frames they are.
 Key: TypeAlias = Hashable
@@ -74,6 +75,12 @@ def _codec_stream() -> mx.ThreadLocalStream:
     return mx.new_thread_local_stream(mx.default_device())
 
 
+@contextmanager
+def _leaving_room() -> Iterator[None]:
+    with half_the_cores(), beside_others():
+        yield
+
+
 class CodecStreams:
     """One stream per voice, all decoded in one call.
 
@@ -93,22 +100,27 @@ class CodecStreams:
         channels = self._codec().config.channels
         return np.zeros((0,) if channels == 1 else (0, channels), dtype=np.float32)
 
-    def decode(self, waiting: Mapping[Key, Sequence[Frames]]) -> Future[Audio]:
+    def decode(self, waiting: Mapping[Key, Sequence[Frames]], beside_rows: bool = False) -> Future[Audio]:
         """Begin to decode what voices have waiting, behind what they had before.
 
         Voices that are not named, even with nothing, are forgotten.
+
+        Args:
+            waiting: frames of each.
+            beside_rows: leave room for a thread that computes meanwhile.
 
         Returns:
             What will be their audio, without that of context.
         """
         self._codec()
-        return _codec_thread().submit(partial(self._decode, {key: deque(frames) for key, frames in waiting.items()}))
+        queues = {key: deque(frames) for key, frames in waiting.items()}
+        return _codec_thread().submit(partial(self._decode, queues, beside_rows))
 
     # --------------------------------------------------------------------------------- on the codec's thread
 
-    def _decode(self, waiting: dict[Key, deque[Frames]]) -> Audio:
+    def _decode(self, waiting: dict[Key, deque[Frames]], beside_rows: bool) -> Audio:
         audio: Audio = {key: [] for key in waiting}
-        with mx.stream(_codec_stream()), half_the_cores() if len(waiting) > 1 else nullcontext():
+        with mx.stream(_codec_stream()), _leaving_room() if beside_rows else nullcontext():
             self._arrange(list(waiting))
             while any(waiting.values()):
                 self._decode_once([_next_part(frames) for frames in waiting.values()], audio)

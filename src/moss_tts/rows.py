@@ -26,7 +26,7 @@ from moss_tts.inference_utils import (
     initial_delay_state,
     update_delay_scheduler_state,
 )
-from moss_tts.kernels import issue
+from moss_tts.kernels import issue, on_cpu
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
 from moss_tts.prefixes import PrefixCache
@@ -111,7 +111,9 @@ class RowBatch(ABC):
         """Keep these requests, in this order; those that keep their places are not copied."""
         self._cache = batched(self._cache)
         moving = [cache.moving(rows) for cache in self._cache]
-        issue(*moving, wait=True)
+        if on_cpu():
+            # Else its keys and values are not the cache's alone when they are written. A GPU copies them then.
+            mx.eval(moving)
         for cache, contexts in zip(self._cache, moving, strict=True):
             cache.keep(rows, contexts)
         kept = mx.array(list(rows))

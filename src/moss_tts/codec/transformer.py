@@ -120,7 +120,7 @@ class Layer(nn.Module):
         """(B, T, D) float32 and this layer's buffers -> (B, T, D) float32 and the buffers to carry on."""
         update, keys, values = self.self_attn(self.norm1(x).astype(self._dtype), keys, values, step)
         x = add_residual(x, update)
-        issue(x, wait=x.shape[0] > 1)
+        issue(x)
         rise, _, fall = self.ffn
         return add_residual(x, fall(exact_gelu(rise(self.norm2(x).astype(self._dtype))))), keys, values
 
@@ -165,7 +165,7 @@ class TransformerStage(nn.Module):
         carried = []
         for layer, keys, values in zip(self.transformer.layers, state.keys, state.values, strict=True):
             x, *buffers = layer(x, keys, values, step)
-            issue(x, wait=x.shape[0] > 1)
+            issue(x)
             carried.append(buffers)
         all_keys, all_values = zip(*carried, strict=True)
         return self._project("output_proj", x), StageState(all_keys, all_values, used, positions)
