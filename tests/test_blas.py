@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,7 +42,8 @@ def test_without_a_compiler_pytorch_decides(torch: bool, monkeypatch: pytest.Mon
     found = blas.find_spec
     monkeypatch.setattr(blas, "find_spec", lambda name: torch or None if name == "torch" else found(name))
     monkeypatch.setattr(blas, "_loaded", [])
-    monkeypatch.setattr(ctypes, "CDLL", lambda _, mode=ctypes.RTLD_LOCAL: modes.append(mode))
+    library = SimpleNamespace(openblas_get_num_threads=lambda: 2)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _, mode=ctypes.RTLD_LOCAL: modes.append(mode) or library)
     said = blas.preload()
     assert (ctypes.RTLD_GLOBAL in modes) is not torch
     assert said.startswith("not used: there is no C compiler" if torch else "in use")
@@ -58,8 +60,8 @@ def test_mlx_before_us_is_a_warning():
 
 @pytest.mark.skipif(not blas._loaded, reason="OpenBLAS is not in use")
 def test_half_of_the_cores_are_given_back():
-    (library,) = blas._loaded
-    cores = library.openblas_get_num_threads()
-    with blas.half_the_cores():
-        assert library.openblas_get_num_threads() == max(1, cores // 2)
+    ((library, cores),) = blas._loaded
+    blas.share_cores(True)
+    assert library.openblas_get_num_threads() == max(1, cores // 2)
+    blas.share_cores(False)
     assert library.openblas_get_num_threads() == cores

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from moss_tts import decoding, kernels, load
+from moss_tts import kernels, load, speech
 from moss_tts.decoding import CodecStreams
 from moss_tts.demo import write_demo_checkpoint
 from moss_tts.frames import Frames
@@ -67,28 +66,23 @@ def test_many_voices_go_on_while_the_codec_works(model: Model, held: threading.E
 
 @pytest.mark.parametrize(("count", "beside"), [(2, False), (5, True)])
 def test_room_is_left_for_rows_that_go_on(model: Model, count: int, beside: bool, monkeypatch) -> None:
-    """The codec waits for what it issues only beside rows, and with half of the cores."""
-    waited, halved = [], []
+    """Beside rows the codec waits for what it issues, and each has half of the cores."""
+    waited, shared = [], [False]
     decode_once = CodecStreams._decode_once
-
-    @contextmanager
-    def noted():
-        halved.append(True)
-        yield
 
     def noting(self, *given):
         waited.append(kernels._beside_others.get())
         decode_once(self, *given)
 
     monkeypatch.setattr(CodecStreams, "_decode_once", noting)
-    monkeypatch.setattr(decoding, "half_the_cores", noted)
+    monkeypatch.setattr(speech, "share_cores", shared.append)
     engine = SpeechEngine(model.architecture, model.codec)
     for job in jobs(model, count):
         engine.submit(job)
     finished(engine, count)
     assert waited[0] is beside
-    assert bool(halved) is beside
-    assert not kernels._beside_others.get()
+    assert (True in shared) is beside
+    assert shared[-1] is False
 
 
 def test_who_is_dropped_while_the_codec_works_is_forgotten(model: Model, held: threading.Event) -> None:

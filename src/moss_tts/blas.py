@@ -15,8 +15,6 @@ import ctypes
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +23,8 @@ from moss_tts import thin_products
 
 SWITCH = "MOSS_TTS_OPENBLAS"
 
-_loaded: list[ctypes.CDLL] = []
+# With the cores that it uses by itself.
+_loaded: list[tuple[ctypes.CDLL, int]] = []
 
 
 def preload() -> str:
@@ -55,21 +54,14 @@ def preload() -> str:
         done = f"no thin products: {error}"
     except OSError as error:
         return f"could not be loaded: {error} (Debian and Ubuntu: apt install libgfortran5)"
-    _loaded.append(blas)
+    _loaded.append((blas, blas.openblas_get_num_threads()))
     return f"in use ({library}; {done})"
 
 
-@contextmanager
-def half_the_cores() -> Iterator[None]:
-    """Leave the other half to a thread that computes meanwhile, so that neither waits for a core."""
-    cores = [blas.openblas_get_num_threads() for blas in _loaded]
-    try:
-        for blas, count in zip(_loaded, cores, strict=True):
-            blas.openblas_set_num_threads(max(1, count // 2))
-        yield
-    finally:
-        for blas, count in zip(_loaded, cores, strict=True):
-            blas.openblas_set_num_threads(count)
+def share_cores(shared: bool) -> None:
+    """Leave half of the cores to a thread that computes meanwhile, so that neither waits for one; or use all again."""
+    for blas, cores in _loaded:
+        blas.openblas_set_num_threads(max(1, cores // 2) if shared else cores)
 
 
 def _has_cuda_build() -> bool:

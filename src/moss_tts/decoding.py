@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from queue import SimpleQueue
@@ -19,7 +19,6 @@ from typing import TypeAlias
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.blas import half_the_cores
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
 from moss_tts.frames import Frames
 from moss_tts.kernels import beside_others
@@ -75,12 +74,6 @@ def _codec_stream() -> mx.ThreadLocalStream:
     return mx.new_thread_local_stream(mx.default_device())
 
 
-@contextmanager
-def _leaving_room() -> Iterator[None]:
-    with half_the_cores(), beside_others():
-        yield
-
-
 class CodecStreams:
     """One stream per voice, all decoded in one call.
 
@@ -120,7 +113,7 @@ class CodecStreams:
 
     def _decode(self, waiting: dict[Key, deque[Frames]], beside_rows: bool) -> Audio:
         audio: Audio = {key: [] for key in waiting}
-        with mx.stream(_codec_stream()), _leaving_room() if beside_rows else nullcontext():
+        with mx.stream(_codec_stream()), beside_others() if beside_rows else nullcontext():
             self._arrange(list(waiting))
             while any(waiting.values()):
                 self._decode_once([_next_part(frames) for frames in waiting.values()], audio)

@@ -19,6 +19,7 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.architectures import Architecture
+from moss_tts.blas import share_cores
 from moss_tts.codec import MossAudioTokenizer
 from moss_tts.decoding import Audio, CodecStreams
 from moss_tts.errors import GenerationError
@@ -201,6 +202,11 @@ class SpeechEngine:
             self._advance()
         return self._deliver()
 
+    @property
+    def _many(self) -> bool:
+        """Whether rows go on while the codec works."""
+        return len(self._rows) >= VOICES_PER_STEP
+
     def _admit(self) -> None:
         while self._waiting and len(self._rows) < self._max_batch:
             job = self._waiting[0].job
@@ -215,6 +221,7 @@ class SpeechEngine:
             self._rows.append(voice)
             self._voices.append(voice)
             voice.take(voice.reader.start())
+            share_cores(self._many)
 
     def _advance(self) -> None:
         """Issue a row for everybody, and read the one before it."""
@@ -245,6 +252,7 @@ class SpeechEngine:
         if len(kept) == len(self._rows):
             return
         self._rows = [self._rows[row] for row in kept]
+        share_cores(self._many)
         if not kept:
             self._batch = self._pending = None
         elif self._batch is not None:
@@ -257,7 +265,7 @@ class SpeechEngine:
         self._steps_since_call += 1
         if self._call is None:
             self._begin_call()
-        if self._call is None or (len(self._rows) >= VOICES_PER_STEP and not self._call[0].done()):
+        if self._call is None or (self._many and not self._call[0].done()):
             return []
         return self._end_call()
 
@@ -267,8 +275,7 @@ class SpeechEngine:
         steps = min(MOST_STEPS_BETWEEN_CALLS, len(self._voices) // VOICES_PER_STEP)
         if due and (len(due) == len(self._voices) or self._steps_since_call >= steps):
             self._steps_since_call = 0
-            beside_rows = len(self._rows) >= VOICES_PER_STEP
-            self._call = self._streams.decode({voice: voice.hand_over() for voice in self._voices}, beside_rows), due
+            self._call = self._streams.decode({voice: voice.hand_over() for voice in self._voices}, self._many), due
 
     def _end_call(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
         assert self._call is not None
