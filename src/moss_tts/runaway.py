@@ -137,7 +137,8 @@ def _hear_window(state: QuietState, level: float, width: int) -> QuietState:
     loudest = max(state.loudest, level)
     is_quiet = level < max(QUIET_LEVEL, QUIET_BELOW_LOUDEST * loudest)
     counts = is_quiet and loudest >= SPEECH_LEVEL
-    return replace(state, loudest=loudest, quiet_samples=state.quiet_samples + width if counts else 0)
+    # Not dataclasses.replace, which takes four times as long: fifty windows a second, of every voice.
+    return QuietState(loudest, state.quiet_samples + width if counts else 0, state.rest)
 
 
 class QuietWatch:
