@@ -112,7 +112,7 @@ class RowBatch(ABC):
         self._cache = batched(self._cache)
         moving = [cache.moving(rows) for cache in self._cache]
         if on_cpu():
-            # Else its keys and values are not the cache's alone when they are written. A GPU copies them then.
+            # Until they are made, others hold the buffers, and writing copies them whole. A GPU does not wait for that.
             mx.eval(moving)
         for cache, contexts in zip(self._cache, moving, strict=True):
             cache.keep(rows, contexts)
