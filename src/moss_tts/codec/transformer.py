@@ -16,8 +16,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from moss_tts.codec.config import PatchConfig, StageConfig, TransformerConfig
-from moss_tts.codec.window import StageState, Step, make_rotor, plan_step, rotate
-from moss_tts.kernels import issue, on_cpu, polynomial
+from moss_tts.codec.window import StageState, Step, make_rotor, plan_step
+from moss_tts.kernels import issue, on_cpu, polynomial, turn_neighbours
 
 # One state per transformer stage, in order.
 NetworkState: TypeAlias = tuple[StageState, ...]
@@ -89,13 +89,13 @@ class Attention(nn.Module):
     ) -> tuple[mx.array, mx.array, mx.array]:
         """(N, D) and this layer's buffers -> (N, D) and the buffers to carry on."""
         mixed = step.by_rows(self.in_proj(x))
-        batch, steps, width = mixed.shape
+        batch, steps, _ = mixed.shape
         mixed = mixed.reshape(batch, steps, 3, self._heads, self._head_dim)
-        turned = rotate(mixed[:, :, :2], step.rotor)
+        turned = turn_neighbours(mixed[:, :, :2], *step.rotor)
         queries, new_keys = (turned[:, :, index].transpose(0, 2, 1, 3) for index in (0, 1))
         keys = step.append(keys, new_keys)
         values = step.append(values, mixed[:, :, 2].transpose(0, 2, 1, 3))
-        out = step.attend(queries, keys, values).transpose(0, 2, 1, 3).reshape(batch, steps, width // 3)
+        out = step.attend(queries, keys, values).transpose(0, 2, 1, 3).reshape(batch, steps, -1)
         return self.out_proj(step.flat(out)), step.settle(keys), step.settle(values)
 
 

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from math import ceil, log
 from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.kernels import attend
+from moss_tts.kernels import attend, for_both
 
 Mask = mx.array | str | None
 
@@ -238,12 +237,7 @@ def _mask(
 
 
 class Rotor(NamedTuple):
-    """What turns pairs of entries: (B, T, 1, 1, D), or (1, T, 1, 1, D) if all rows stand at one position.
-
-    Attributes:
-        cos: for both entries of a pair.
-        sin: for both, negative for the first.
-    """
+    """Angles for both neighbours: (B, T, 1, 1, D), or (1, T, 1, 1, D) if all rows stand at one position."""
 
     cos: mx.array
     sin: mx.array
@@ -259,21 +253,5 @@ def make_rotor(positions: Sequence[int], steps: int, head_dim: int, max_period: 
     rates = mx.exp(mx.arange(half, dtype=mx.float32) * (-2 * log(max_period) / head_dim))
     steps_of_rows = mx.array(list(starts))[:, None] + mx.arange(steps)
     angles = steps_of_rows.astype(mx.float32)[..., None] * rates
-    cos, sin = mx.cos(angles), mx.sin(angles)
-    shape = (len(starts), steps, 1, 1, head_dim)
-    return Rotor(mx.stack([cos, cos], axis=-1).reshape(shape), mx.stack([-sin, sin], axis=-1).reshape(shape))
-
-
-def rotate(x: mx.array, rotor: Rotor) -> mx.array:
-    """Turn x (B, T, 2, H, D) by its rotor, in float32.
-
-    Products of complex numbers would say it in fewer words, and take four times as long on a CPU.
-    """
-    wide = x.astype(mx.float32)
-    pairs = wide.reshape(*x.shape[:-1], -1, 2)
-    return _turned(wide, pairs[..., ::-1].reshape(x.shape), *rotor).astype(x.dtype)
-
-
-@partial(mx.compile, shapeless=True)
-def _turned(x: mx.array, other: mx.array, cos: mx.array, sin: mx.array) -> mx.array:
-    return x * cos + other * sin
+    rotor = for_both(mx.cos(angles), mx.sin(angles))
+    return Rotor(*(part[:, :, None, None] for part in rotor))
