@@ -60,7 +60,7 @@ def test_a_batch_is_its_requests(demos: dict[str, Path], name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bits", [None, 8])
 def test_a_request_in_the_place_of_another_is_as_if_alone(demos: dict[str, Path], name: str, bits: int | None) -> None:
-    """More requests than fit at a time, of so many that a place stays free for the next."""
+    """More requests than fit at a time: who ends leaves its place to the last one, and who joins comes behind."""
     model = load(demos[name], kv_bits=bits)
     endless = {"text_temperature": 0.0, "runaway_guard": False}
     requests = [{"text": TEXTS[n % 2], "seed": n, "max_tokens": 3 + 5 * n % 12, **endless} for n in range(15)]

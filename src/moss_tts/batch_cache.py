@@ -70,16 +70,16 @@ class BatchCache:
 
         Once they are there, the cache alone holds its buffers, and can be written in place.
         """
-        return [[mx.contiguous(part) for part in self._context(row)] for _, row in moves(rows)]
+        return [[mx.contiguous(part) for part in self._context(row)] for _, row in _moves(rows)]
 
     def keep(self, rows: Sequence[int], moving: Sequence[Context]) -> None:
         """Keep these requests, in this order."""
         self._starts = [self._starts[row] for row in rows]
-        for (place, _), context in zip(moves(rows), moving, strict=True):
+        for (place, _), context in zip(_moves(rows), moving, strict=True):
             self._put(place, context)
         self._first = min(self._starts)
-        if len(self._buffers[0]) > 2 * with_spare(len(rows)):
-            self._move(with_spare(len(rows)), 0, SLOTS)
+        if len(self._buffers[0]) > 2 * _with_spare(len(rows)):
+            self._move(_with_spare(len(rows)), 0, SLOTS)
 
     def extend(self, other: BatchCache) -> None:
         """Let the requests of another batch join."""
@@ -102,7 +102,7 @@ class BatchCache:
         had, _, slots, _ = self._buffers[0].shape
         if places > had or before > self._end or self._end + behind > slots:
             before = max(0, before - (self._end - self._first))
-            self._move(had if places <= had else with_spare(places), before, max(SLOTS, behind))
+            self._move(had if places <= had else _with_spare(places), before, max(SLOTS, behind))
 
     def _move(self, places: int, before: int, behind: int) -> None:
         """Have buffers of so many places, and so many slots before and behind those in use."""
@@ -114,11 +114,11 @@ class BatchCache:
         self._first, self._end = before, self._end + moved
 
 
-def with_spare(requests: int) -> int:
+def _with_spare(requests: int) -> int:
     """Places for so many requests: one in four more, so that few of those who join move all others."""
     return requests + requests // 4
 
 
-def moves(rows: Sequence[int]) -> list[tuple[int, int]]:
+def _moves(rows: Sequence[int]) -> list[tuple[int, int]]:
     """(place, request) of those that change their place when `rows` are kept."""
     return [(place, row) for place, row in enumerate(rows) if place != row]
