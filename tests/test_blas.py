@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from moss_tts import blas, thin_products
+from moss_tts import blas, compiled
 
 SRC = Path(__file__).parents[1] / "src"
 BATCHED = """
@@ -28,7 +28,7 @@ print(moss_tts.OPENBLAS)
 @pytest.mark.parametrize("thin", ["0", "1"])
 def test_pytorch_keeps_its_own_products(thin: str):
     """With all symbols of OpenBLAS global, its batched products end in a segmentation fault."""
-    environment = {**os.environ, "PYTHONPATH": str(SRC), thin_products.SWITCH: thin}
+    environment = {**os.environ, "PYTHONPATH": str(SRC), compiled.SWITCH: thin}
     made = subprocess.run([sys.executable, "-c", BATCHED], env=environment, capture_output=True, text=True, timeout=300)
     assert made.returncode == 0, made.stderr
 
@@ -38,7 +38,7 @@ def test_pytorch_keeps_its_own_products(thin: str):
 def test_without_a_compiler_pytorch_decides(torch: bool, monkeypatch: pytest.MonkeyPatch):
     modes = []
     monkeypatch.delitem(sys.modules, "mlx.core")
-    monkeypatch.setattr(thin_products.shutil, "which", lambda _: None)
+    monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
     found = blas.find_spec
     monkeypatch.setattr(blas, "find_spec", lambda name: torch or None if name == "torch" else found(name))
     monkeypatch.setattr(blas, "_loaded", [])

@@ -19,7 +19,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from moss_tts import thin_products
+from moss_tts import compiled
 
 SWITCH = "MOSS_TTS_OPENBLAS"
 
@@ -46,12 +46,12 @@ def preload() -> str:
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
         blas = ctypes.CDLL(str(library))
-        done = thin_products.take_place_of(blas)
-    except thin_products.NoCompiler as error:
+        done = compiled.take_place_of(blas)
+    except compiled.NoCompiler as error:
         if find_spec("torch") is not None:
             return f"not used: {error}, and with all its symbols global PyTorch crashes, which is installed"
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-        done = f"no thin products: {error}"
+        done = f"no C of our own: {error}"
     except OSError as error:
         return f"could not be loaded: {error} (Debian and Ubuntu: apt install libgfortran5)"
     _loaded.append((blas, blas.openblas_get_num_threads()))
@@ -62,6 +62,11 @@ def share_cores(shared: bool) -> None:
     """Leave half of the cores to a thread that computes meanwhile, so that neither waits for one; or use all again."""
     for blas, cores in _loaded:
         blas.openblas_set_num_threads(max(1, cores // 2) if shared else cores)
+
+
+def cores_in_use() -> int:
+    """Cores that products may use now; 1 where there is no OpenBLAS."""
+    return max((blas.openblas_get_num_threads() for blas, _ in _loaded), default=1)
 
 
 def _has_cuda_build() -> bool:

@@ -17,7 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.base import scaled_dot_product_attention
 
-from moss_tts import thin_products
+from moss_tts import compiled
 
 # Bits of a float32 below its exponent; adding ROUNDING leaves a whole number in the last of them. Powers of two below
 # the least octave are nothing beside 1, the largest of a softmax. SERIES is half of 2 ** x for |x| <= 1/2.
@@ -72,7 +72,7 @@ class Linear(nn.Linear):
 
     def turn(self) -> None:
         """Lay the weight out for a CPU; `weight` becomes a view of it."""
-        if on_cpu() and (self.weight.nbytes < LARGEST_TURNED or not thin_products.in_use()):
+        if on_cpu() and (self.weight.nbytes < LARGEST_TURNED or compiled.library() is None):
             self._turned = mx.contiguous(self.weight.T)
             self.weight = self._turned.T
             mx.eval(self._turned, self.weight)

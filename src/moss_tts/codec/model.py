@@ -181,6 +181,7 @@ class MossAudioTokenizer:
             for stage in network.stages:
                 for leaf in leaves(stage):
                     mx.eval(leaf.parameters())
+        network.compile()
         return network
 
     # ------------------------------------------------------------------------------------------- steps

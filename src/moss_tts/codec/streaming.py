@@ -68,7 +68,7 @@ class StreamingDecoder:
         for start in range(0, batch.shape[2], CHUNK_FRAMES):
             _, self._state = self._codec.decode_step(batch[:, :, start : start + CHUNK_FRAMES], self._state)
             # Only what is carried is asked for, not the audio.
-            mx.eval([(stage.keys, stage.values) for stage in self._state])
+            mx.eval([stage.arrays for stage in self._state])
 
     def fork(self) -> StreamingDecoder:
         """A second decoder that goes on from here; neither disturbs the other."""

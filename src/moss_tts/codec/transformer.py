@@ -14,13 +14,15 @@ from typing import TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
+from moss_tts.codec.compiled_network import CompiledNetwork, CompiledState, compiled_network
 from moss_tts.codec.config import PatchConfig, StageConfig, TransformerConfig
 from moss_tts.codec.window import StageState, Step, make_rotor, plan_step
 from moss_tts.kernels import issue, on_cpu, polynomial, turn_neighbours
 
-# One state per transformer stage, in order.
-NetworkState: TypeAlias = tuple[StageState, ...]
+# One state per transformer stage, in order; all of one kind.
+NetworkState: TypeAlias = tuple[StageState, ...] | tuple[CompiledState, ...]
 # How many of the T steps of a call belong to each row; None: all of them.
 Counts: TypeAlias = Sequence[int] | None
 
@@ -202,6 +204,8 @@ class Network(nn.Module):
 
     def __init__(self, stages: Sequence[StageConfig], *, down: bool, dtype: mx.Dtype, square_projections: bool) -> None:
         super().__init__()
+        self._configs, self._down = stages, down
+        self._compiled: CompiledNetwork | None = None
         self.stages = [
             Patch(stage.size, down)
             if isinstance(stage, PatchConfig)
@@ -209,8 +213,15 @@ class Network(nn.Module):
             for stage in stages
         ]
 
+    def compile(self) -> None:
+        """Compute in C from now on where that is possible. The weights have to be there, and stay."""
+        weights = [dict(tree_flatten(stage.parameters())) for stage in self.stages]
+        self._compiled = compiled_network(self._configs, weights, down=self._down)
+
     def empty_state(self, batch: int) -> NetworkState:
         """The state of `batch` rows at the start of their streams."""
+        if self._compiled is not None:
+            return self._compiled.empty_state(batch)
         return tuple(stage.empty_state(batch) for stage in self.stages if isinstance(stage, TransformerStage))
 
     def __call__(self, x: mx.array, state: NetworkState, counts: Counts = None) -> tuple[mx.array, NetworkState]:
@@ -220,6 +231,8 @@ class Network(nn.Module):
             counts: steps of x that belong to each row; what lies behind them leaves no trace in the state,
                 and gives outputs without meaning.
         """
+        if self._compiled is not None:
+            return self._compiled(x, state, counts)
         following, left = [], iter(state)
         x = x.astype(mx.float32)
         for stage in self.stages:

@@ -42,6 +42,11 @@ class StageState:
     used: int
     positions: tuple[int, ...]
 
+    @property
+    def arrays(self) -> list[mx.array]:
+        """All of them, which may not be computed yet."""
+        return [*self.keys, *self.values]
+
     def rows(self, rows: Sequence[int | None]) -> StageState:
         """The state with these rows in this order; None is a row at the start of its stream."""
         positions = tuple(0 if row is None else self.positions[row] for row in rows)

@@ -1,9 +1,11 @@
-"""Products of a few rows with a matrix, faster than a BLAS: C that stands in for its cblas_sgemm on Linux CPUs.
+"""C of our own for Linux CPUs, where it makes most of the difference: one library, beside OpenBLAS.
 
-One frame of a few requests is nothing but such products. A BLAS packs the matrix first, which takes two to four
-times as long as reading it once. The C is compiled for this processor when it is first needed, with the compiler
-that mlx itself calls for compiled functions on CPUs, and kept in the user's cache directory. `moss-tts inspect` says
-whether it is in use.
+thin_products.c: products of a few rows with a matrix, in the place of a BLAS's cblas_sgemm. One frame of a few
+requests is nothing but such products, and a BLAS packs the matrix first, which takes two to four times as long as
+reading it once. codec/stage.c: the codec's transformer stages, without MLX's primitives.
+
+It is compiled for this processor when it is first needed, with the compiler that mlx itself calls for compiled
+functions on CPUs, and kept in the user's cache directory. `moss-tts inspect` says whether it is in use.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import subprocess
 from pathlib import Path
 
 SWITCH = "MOSS_TTS_THIN_PRODUCTS"
-SOURCE = Path(__file__).with_suffix(".c")
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
+SOURCES = [Path(__file__).parent / name for name in ("thin_products.c", "codec/stage.c")]
+# Nobody looks at errno or floating-point traps, which would keep loops with conditions from becoming vectors.
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 
 _loaded: list[ctypes.CDLL] = []
 
@@ -27,9 +30,9 @@ class NoCompiler(Exception):
     """There is none, or it fails; the text says which."""
 
 
-def in_use() -> bool:
-    """Whether mlx's products of a few rows are computed here."""
-    return bool(_loaded) and not _switched_off()
+def library() -> ctypes.CDLL | None:
+    """The library, where it is in use."""
+    return None if _switched_off() or not _loaded else _loaded[0]
 
 
 def take_place_of(blas: ctypes.CDLL) -> str:
@@ -45,15 +48,15 @@ def take_place_of(blas: ctypes.CDLL) -> str:
     if compiler is None:
         raise NoCompiler("there is no C compiler")
     try:
-        library = _compiled(compiler)
+        path = _compiled(compiler)
         # Threads that wait must not take the core that the next frame is prepared on.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        loaded = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        loaded = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     except (OSError, subprocess.SubprocessError) as error:
         raise NoCompiler(str(error)) from error
     loaded.moss_tts_forward_to(ctypes.cast(blas.cblas_sgemm, ctypes.c_void_p), _switched_off())
     _loaded.append(loaded)
-    return f"thin products switched off by {SWITCH}=0" if _switched_off() else "thin products in use"
+    return f"C of our own switched off by {SWITCH}=0" if _switched_off() else "C of our own in use"
 
 
 def _switched_off() -> bool:
@@ -61,15 +64,16 @@ def _switched_off() -> bool:
 
 
 def _compiled(compiler: str) -> Path:
-    """The library for this source and processor, from the cache or the compiler."""
-    key = hashlib.sha256(SOURCE.read_bytes() + _processor().encode() + " ".join(FLAGS).encode()).hexdigest()[:16]
+    """The library for these sources and this processor, from the cache or the compiler."""
+    sources = b"".join(source.read_bytes() for source in SOURCES)
+    key = hashlib.sha256(sources + _processor().encode() + " ".join(FLAGS).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moss_tts"
-    library = cache / f"thin_products-{key}.so"
+    library = cache / f"compiled-{key}.so"
     if not library.exists():
         cache.mkdir(parents=True, exist_ok=True)
         # Under a name of its own first: another process may be doing the same.
         unfinished = library.with_suffix(f".{os.getpid()}")
-        command = [compiler, *FLAGS, "-o", str(unfinished), str(SOURCE)]
+        command = [compiler, *FLAGS, "-o", str(unfinished), *map(str, SOURCES), "-lm"]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         unfinished.replace(library)
     return library

@@ -6,12 +6,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moss_tts import thin_products
+from moss_tts import compiled
 
 SIZES = [(1, 1), (7, 9), (32, 65), (100, 257), (256, 1024), (1030, 1100)]
 
 
-@pytest.mark.skipif(not thin_products.in_use(), reason="no OpenBLAS or no C compiler here")
+@pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 8, 16, 17, 32, 33])
 @pytest.mark.parametrize(("width", "columns"), SIZES)
 @pytest.mark.parametrize("turned", [False, True])
@@ -23,7 +23,7 @@ def test_products_are_those_of_numpy(rows: int, width: int, columns: int, turned
     np.testing.assert_allclose(made, x.astype(np.float64) @ w.astype(np.float64), atol=2e-3 if width > 1000 else 1e-4)
 
 
-@pytest.mark.skipif(not thin_products.in_use(), reason="no OpenBLAS or no C compiler here")
+@pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize(("width", "columns"), SIZES)
 def test_a_row_is_the_same_to_the_last_bit_beside_others(width: int, columns: int, turned: bool) -> None:

@@ -1,0 +1,238 @@
+"""The codec's networks in C (stage.c), on Linux CPUs: what transformer.py and window.py say in MLX.
+
+A call for many streams is two thousand primitives of MLX, which takes a hundred in advance for all threads of a
+process: rows that are computed meanwhile would wait for the codec's. C waits for nobody. Steps of all streams lie one
+after the other and every stream has a past of its own, so nothing is padded, and nothing moves when others leave.
+
+Letters: N steps of all streams, D width of a stage.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import TypeAlias
+
+import mlx.core as mx
+import numpy as np
+
+from moss_tts import compiled
+from moss_tts.blas import cores_in_use
+from moss_tts.codec.config import PatchConfig, StageConfig, TransformerConfig
+from moss_tts.kernels import on_cpu
+
+# Of a stage, by their names in it.
+StageWeights: TypeAlias = Mapping[str, mx.array]
+
+_LAYER_WEIGHTS = (
+    *("norm1.weight", "norm1.bias", "self_attn.in_proj.weight", "self_attn.out_proj.weight"),
+    *("norm2.weight", "norm2.bias", "ffn.0.weight", "ffn.2.weight"),
+)
+_PROJECTIONS = ("input_proj.weight", "output_proj.weight")
+_SIZES = ("num_layers", "input_dimension", "d_model", "output_dimension", "num_heads", "dim_feedforward", "window")
+
+
+class _Layer(ctypes.Structure):
+    """stage.c: layer."""
+
+    _fields_ = tuple((name, ctypes.c_void_p) for name in _LAYER_WEIGHTS)
+
+
+class _Stage(ctypes.Structure):
+    """stage.c: stage."""
+
+    _fields_ = (
+        ("layers", ctypes.POINTER(_Layer)),
+        *((name, ctypes.c_void_p) for name in _PROJECTIONS),
+        *((name, ctypes.c_int) for name in _SIZES),
+    )
+
+
+class Past:
+    """Keys and values of a stream in a stage; who goes on from what was written last appends to it.
+
+    Args:
+        layers: of the stage.
+        slots: steps that there is room for.
+        width: D.
+    """
+
+    def __init__(self, layers: int, slots: int, width: int) -> None:
+        # Keys and values of a step in one slot: (layers, 2, slots, D).
+        self.steps = np.empty((layers, 2, slots, width), np.float32)
+        self.address = self.steps.ctypes.data
+        self.written = 0
+
+    @property
+    def slots(self) -> int:
+        """Steps that there is room for."""
+        return self.steps.shape[2]
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """What a stage needs of the past of one stream. A value: calls return a new one.
+
+    Attributes:
+        past: shared with older and later states of the stream.
+        used: slots of it that are this state's.
+        position: steps that the stream has seen.
+    """
+
+    past: Past
+    used: int = 0
+    position: int = 0
+
+
+@dataclass(frozen=True)
+class CompiledState:
+    """What a stage needs of the past of its streams, as StageState for MLX."""
+
+    streams: tuple[StreamState, ...]
+    arrays: tuple[()] = ()  # nothing is computed later
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Steps that each stream has seen."""
+        return tuple(stream.position for stream in self.streams)
+
+    def rows(self, rows: Sequence[int | None]) -> CompiledState:
+        """The state with these streams in this order; None is a stream at its start."""
+        layers, _, _, width = self.streams[0].past.steps.shape
+        new = StreamState(Past(layers, 0, width))
+        return CompiledState(tuple(new if row is None else self.streams[row] for row in rows))
+
+
+class CompiledStage:
+    """A transformer stage: projection in, layers, projection out."""
+
+    def __init__(self, config: TransformerConfig, weights: StageWeights, library: ctypes.CDLL) -> None:
+        self._config, self._run = config, library.moss_tts_codec_stage
+        # C reads them where MLX holds them.
+        self._weights = {name: np.ascontiguousarray(np.array(weight, copy=False)) for name, weight in weights.items()}
+        layers = (
+            _Layer(*(self._address(f"transformer.layers.{index}.{name}") for name in _LAYER_WEIGHTS))
+            for index in range(config.num_layers)
+        )
+        self._stage = _Stage(
+            (_Layer * config.num_layers)(*layers),
+            *map(self._address, _PROJECTIONS),
+            *(getattr(config, name) for name in _SIZES),
+        )
+        pairs = np.arange(config.head_dim // 2, dtype=np.float32)
+        self._rates = np.exp(pairs * np.float32(-2 * log(config.max_period) / config.head_dim))
+
+    def _address(self, name: str) -> int | None:
+        return self._weights[name].ctypes.data if name in self._weights else None
+
+    def empty_state(self, batch: int) -> CompiledState:
+        """The state of `batch` streams at their start."""
+        return CompiledState((StreamState(Past(self._config.num_layers, 0, self._config.d_model)),) * batch)
+
+    def __call__(
+        self, x: np.ndarray, state: CompiledState, counts: Sequence[int]
+    ) -> tuple[np.ndarray, CompiledState]:
+        """Steps of all streams (N, D in), so many of each, -> (N, D out), and the state behind them."""
+        following, table, first = [], [], 0
+        for stream, count in zip(state.streams, counts, strict=True):
+            if count:
+                carried = min(stream.position, self._config.window - 1)
+                past, used = self._with_room(stream, carried, count)
+                table.append((past.address, past.slots, used, carried, first, count))
+                past.written = used + count
+                stream = StreamState(past, used + count, stream.position + count)
+                first += count
+            following.append(stream)
+        out = np.empty((len(x), self._config.output_dimension), np.float32)
+        self._compute(np.array(table, np.int64), self._angles(state.positions, counts), x, out)
+        return out, CompiledState(tuple(following))
+
+    def _with_room(self, stream: StreamState, carried: int, count: int) -> tuple[Past, int]:
+        """Where `count` further steps find room behind the carried ones: there, or in a new past."""
+        past, used = stream.past, stream.used
+        if past.written == used and used + count <= past.slots:
+            return past, used
+        # A first call may be the only one; a stream then moves once in a quarter of a window.
+        spare = self._config.window // 4 if stream.position else 0
+        larger = Past(self._config.num_layers, carried + count + spare, self._config.d_model)
+        larger.steps[:, :, :carried] = past.steps[:, :, used - carried : used]
+        return larger, carried
+
+    def _angles(self, positions: Sequence[int], counts: Sequence[int]) -> np.ndarray:
+        """(N, d / 2), in float32 as upstream."""
+        steps = [np.arange(start, start + count) for start, count in zip(positions, counts, strict=True)]
+        return np.concatenate(steps).astype(np.float32)[:, None] * self._rates
+
+    def _compute(self, streams: np.ndarray, angles: np.ndarray, x: np.ndarray, out: np.ndarray) -> None:
+        arrays = (np.cos(angles), np.sin(angles), x, out)
+        given = [ctypes.c_void_p(array.ctypes.data) for array in (streams, *arrays)]
+        done = self._run(ctypes.byref(self._stage), len(streams), *given, cores_in_use())
+        if not done:
+            raise MemoryError(f"no memory for {len(x)} steps of the codec.")
+
+
+class CompiledNetwork:
+    """Encoder (down) or decoder of a codec, as Network.
+
+    Args:
+        stages: what it consists of.
+        weights: of each stage.
+        down: whether it is an encoder.
+        library: with stage.c.
+    """
+
+    def __init__(
+        self, stages: Sequence[StageConfig], weights: Sequence[StageWeights], *, down: bool, library: ctypes.CDLL
+    ) -> None:
+        self._down = down
+        self._parts = [
+            part.size if isinstance(part, PatchConfig) else CompiledStage(part, held, library)
+            for part, held in zip(stages, weights, strict=True)
+        ]
+
+    def empty_state(self, batch: int) -> tuple[CompiledState, ...]:
+        """The state of `batch` streams at their start."""
+        return tuple(part.empty_state(batch) for part in self._parts if isinstance(part, CompiledStage))
+
+    def __call__(
+        self, x: mx.array, state: Sequence[CompiledState], counts: Sequence[int] | None
+    ) -> tuple[mx.array, tuple[CompiledState, ...]]:
+        """T further steps of B streams, (B, T, D) -> (B, T', D') float32, and the state behind them."""
+        batch, steps, _ = x.shape
+        counts = [steps] * batch if counts is None else counts
+        rows = np.array(x.astype(mx.float32))
+        flat = np.concatenate([row[:count] for row, count in zip(rows, counts, strict=True)])
+        following, left = [], iter(state)
+        for part in self._parts:
+            if isinstance(part, CompiledStage):
+                flat, stage_state = part(flat, next(left), counts)
+                following.append(stage_state)
+            else:
+                flat = _patched(flat, part, self._down)
+                counts = [count // part if self._down else count * part for count in counts]
+                steps = steps // part if self._down else steps * part
+        out = np.zeros((batch, steps, flat.shape[1]), np.float32)
+        for row, steps_of_row in zip(out, np.split(flat, np.cumsum(counts)[:-1]), strict=True):
+            row[: len(steps_of_row)] = steps_of_row
+        return mx.array(out), tuple(following)
+
+
+def compiled_network(
+    stages: Sequence[StageConfig], weights: Sequence[StageWeights], *, down: bool
+) -> CompiledNetwork | None:
+    """The network in C; None where there is no library, or where MLX computes otherwise: on a GPU, in other types."""
+    library = compiled.library()
+    plain = all(weight.dtype == mx.float32 for held in weights for weight in held.values())
+    if library is None or not on_cpu() or not plain:
+        return None
+    return CompiledNetwork(stages, weights, down=down, library=library)
+
+
+def _patched(x: np.ndarray, size: int, down: bool) -> np.ndarray:
+    """patch_down or patch_up of steps (N, D)."""
+    steps, width = x.shape
+    by_patches = x.reshape(steps // size, size, width) if down else x.reshape(steps, width // size, size)
+    turned = np.ascontiguousarray(by_patches.transpose(0, 2, 1))
+    return turned.reshape(steps // size, width * size) if down else turned.reshape(steps * size, width // size)
