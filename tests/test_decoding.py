@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from moss_tts import kernels, load, speech
+from moss_tts import load, speech
 from moss_tts.decoding import CodecStreams
 from moss_tts.demo import write_demo_checkpoint
 from moss_tts.frames import Frames
@@ -64,24 +64,15 @@ def test_many_voices_go_on_while_the_codec_works(model: Model, held: threading.E
     assert finished(engine, 5) >= 5
 
 
-@pytest.mark.parametrize(("count", "beside"), [(2, False), (5, True)])
-def test_room_is_left_for_rows_that_go_on(model: Model, count: int, beside: bool, monkeypatch) -> None:
-    """Beside rows the codec waits for what it issues, and each has half of the cores."""
-    waited, shared = [], [False]
-    decode_once = CodecStreams._decode_once
-
-    def noting(self, *given):
-        waited.append(kernels._beside_others.get())
-        decode_once(self, *given)
-
-    monkeypatch.setattr(CodecStreams, "_decode_once", noting)
+@pytest.mark.parametrize(("count", "many"), [(2, False), (5, True)])
+def test_rows_that_go_on_beside_the_codec_share_the_cores(model: Model, count: int, many: bool, monkeypatch) -> None:
+    shared = [False]
     monkeypatch.setattr(speech, "share_cores", shared.append)
     engine = SpeechEngine(model.architecture, model.codec)
     for job in jobs(model, count):
         engine.submit(job)
     finished(engine, count)
-    assert waited[0] is beside
-    assert (True in shared) is beside
+    assert (True in shared) is many
     assert shared[-1] is False
 
 

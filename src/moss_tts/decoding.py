@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from queue import SimpleQueue
@@ -21,7 +20,6 @@ import numpy as np
 
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
 from moss_tts.frames import Frames
-from moss_tts.kernels import beside_others
 
 # Whose frames they are.
 Key: TypeAlias = Hashable
@@ -93,27 +91,26 @@ class CodecStreams:
         channels = self._codec().config.channels
         return np.zeros((0,) if channels == 1 else (0, channels), dtype=np.float32)
 
-    def decode(self, waiting: Mapping[Key, Sequence[Frames]], beside_rows: bool = False) -> Future[Audio]:
+    def decode(self, waiting: Mapping[Key, Sequence[Frames]]) -> Future[Audio]:
         """Begin to decode what voices have waiting, behind what they had before.
 
         Voices that are not named, even with nothing, are forgotten.
 
         Args:
             waiting: frames of each.
-            beside_rows: leave room for a thread that computes meanwhile.
 
         Returns:
             What will be their audio, without that of context.
         """
         self._codec()
         queues = {key: deque(frames) for key, frames in waiting.items()}
-        return _codec_thread().submit(partial(self._decode, queues, beside_rows))
+        return _codec_thread().submit(partial(self._decode, queues))
 
     # --------------------------------------------------------------------------------- on the codec's thread
 
-    def _decode(self, waiting: dict[Key, deque[Frames]], beside_rows: bool) -> Audio:
+    def _decode(self, waiting: dict[Key, deque[Frames]]) -> Audio:
         audio: Audio = {key: [] for key in waiting}
-        with mx.stream(_codec_stream()), beside_others() if beside_rows else nullcontext():
+        with mx.stream(_codec_stream()):
             self._arrange(list(waiting))
             while any(waiting.values()):
                 self._decode_once([_next_part(frames) for frames in waiting.values()], audio)

@@ -6,9 +6,7 @@ twelve for attention, and at the sizes of one frame each primitive costs more th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from functools import cache, partial
 from math import e, factorial, log, log2
 from typing import Any, NamedTuple
@@ -26,8 +24,6 @@ SERIES = [log(2) ** n / factorial(n) / 2 for n in range(8)]
 # Bytes of a weight that stays in a cache from frame to frame.
 LARGEST_TURNED = 4 * 2**20
 
-_beside_others: ContextVar[bool] = ContextVar("beside_others", default=False)
-
 
 def on_cpu() -> bool:
     """Whether new work goes to a CPU."""
@@ -44,21 +40,7 @@ def issue(*arrays: mx.array) -> None:
         arrays: wanted next.
     """
     if on_cpu():
-        (mx.eval if _beside_others.get() else mx.async_eval)(*arrays)
-
-
-@contextmanager
-def beside_others() -> Iterator[None]:
-    """Have `issue` wait for what it is given, in this thread.
-
-    Those hundred are counted over all threads: who issues large primitives in advance leaves no room for the small
-    ones of others.
-    """
-    token = _beside_others.set(True)
-    try:
-        yield
-    finally:
-        _beside_others.reset(token)
+        mx.async_eval(*arrays)
 
 
 class Linear(nn.Linear):

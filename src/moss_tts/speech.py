@@ -275,7 +275,7 @@ class SpeechEngine:
         steps = min(MOST_STEPS_BETWEEN_CALLS, len(self._voices) // VOICES_PER_STEP)
         if due and (len(due) == len(self._voices) or self._steps_since_call >= steps):
             self._steps_since_call = 0
-            self._call = self._streams.decode({voice: voice.hand_over() for voice in self._voices}, self._many), due
+            self._call = self._streams.decode({voice: voice.hand_over() for voice in self._voices}), due
 
     def _end_call(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
         assert self._call is not None

@@ -131,9 +131,7 @@ class CompiledStage:
         """The state of `batch` streams at their start."""
         return CompiledState((StreamState(Past(self._config.num_layers, 0, self._config.d_model)),) * batch)
 
-    def __call__(
-        self, x: np.ndarray, state: CompiledState, counts: Sequence[int]
-    ) -> tuple[np.ndarray, CompiledState]:
+    def __call__(self, x: np.ndarray, state: CompiledState, counts: Sequence[int]) -> tuple[np.ndarray, CompiledState]:
         """Steps of all streams (N, D in), so many of each, -> (N, D out), and the state behind them."""
         following, table, first = [], [], 0
         for stream, count in zip(state.streams, counts, strict=True):

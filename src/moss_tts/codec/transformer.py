@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from math import sqrt
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -22,7 +22,7 @@ from moss_tts.codec.window import StageState, Step, make_rotor, plan_step
 from moss_tts.kernels import issue, on_cpu, polynomial, turn_neighbours
 
 # One state per transformer stage, in order; all of one kind.
-NetworkState: TypeAlias = tuple[StageState, ...] | tuple[CompiledState, ...]
+NetworkState: TypeAlias = tuple[StageState | CompiledState, ...]
 # How many of the T steps of a call belong to each row; None: all of them.
 Counts: TypeAlias = Sequence[int] | None
 
@@ -89,16 +89,15 @@ class Attention(nn.Module):
     def __call__(
         self, x: mx.array, keys: mx.array, values: mx.array, step: Step
     ) -> tuple[mx.array, mx.array, mx.array]:
-        """(N, D) and this layer's buffers -> (N, D) and the buffers to carry on."""
-        mixed = step.by_rows(self.in_proj(x))
-        batch, steps, _ = mixed.shape
-        mixed = mixed.reshape(batch, steps, 3, self._heads, self._head_dim)
+        """(B, T, D) and this layer's buffers -> (B, T, D) and the buffers to carry on."""
+        batch, steps, width = x.shape
+        mixed = self.in_proj(x).reshape(batch, steps, 3, self._heads, self._head_dim)
         turned = turn_neighbours(mixed[:, :, :2], *step.rotor)
         queries, new_keys = (turned[:, :, index].transpose(0, 2, 1, 3) for index in (0, 1))
         keys = step.append(keys, new_keys)
         values = step.append(values, mixed[:, :, 2].transpose(0, 2, 1, 3))
-        out = step.attend(queries, keys, values).transpose(0, 2, 1, 3).reshape(batch, steps, -1)
-        return self.out_proj(step.flat(out)), step.settle(keys), step.settle(values)
+        out = step.attend(queries, keys, values).transpose(0, 2, 1, 3).reshape(batch, steps, width)
+        return self.out_proj(out), step.settle(keys), step.settle(values)
 
 
 class Layer(nn.Module):
@@ -120,7 +119,7 @@ class Layer(nn.Module):
     def __call__(
         self, x: mx.array, keys: mx.array, values: mx.array, step: Step
     ) -> tuple[mx.array, mx.array, mx.array]:
-        """(N, D) float32 and this layer's buffers -> (N, D) float32 and the buffers to carry on."""
+        """(B, T, D) float32 and this layer's buffers -> (B, T, D) float32 and the buffers to carry on."""
         update, keys, values = self.self_attn(self.norm1(x).astype(self._dtype), keys, values, step)
         x = add_residual(x, update)
         issue(x)
@@ -164,14 +163,14 @@ class TransformerStage(nn.Module):
         config, steps = self._config, x.shape[1]
         rotor = make_rotor(state.positions, steps, config.head_dim, config.max_period)
         step, used, positions = plan_step(state, steps, counts, config.window, rotor)
-        x = self._project("input_proj", step.flat(x))
+        x = self._project("input_proj", x)
         carried = []
         for layer, keys, values in zip(self.transformer.layers, state.keys, state.values, strict=True):
             x, *buffers = layer(x, keys, values, step)
             issue(x)
             carried.append(buffers)
         all_keys, all_values = zip(*carried, strict=True)
-        return step.by_rows(self._project("output_proj", x)), StageState(all_keys, all_values, used, positions)
+        return self._project("output_proj", x), StageState(all_keys, all_values, used, positions)
 
     def _project(self, name: str, x: mx.array) -> mx.array:
         return self[name](x.astype(self._dtype)).astype(mx.float32) if name in self else x
@@ -232,8 +231,8 @@ class Network(nn.Module):
                 and gives outputs without meaning.
         """
         if self._compiled is not None:
-            return self._compiled(x, state, counts)
-        following, left = [], iter(state)
+            return self._compiled(x, cast(Sequence[CompiledState], state), counts)
+        following, left = [], iter(cast(Sequence[StageState], state))
         x = x.astype(mx.float32)
         for stage in self.stages:
             if isinstance(stage, Patch):

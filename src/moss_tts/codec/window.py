@@ -16,7 +16,6 @@ from math import ceil, log
 from typing import NamedTuple
 
 import mlx.core as mx
-import numpy as np
 
 from moss_tts.kernels import attend, for_both
 
@@ -71,30 +70,9 @@ class Block:
     mask: Mask
 
 
-class Uneven(NamedTuple):
-    """Where the steps lie of rows that do not all bring T of them.
-
-    Attributes:
-        real: of all (B * T), those that are somebody's, (N,).
-        places: which of the N each of (B, T) is; any where it is nobody's.
-    """
-
-    real: mx.array
-    places: mx.array
-
-    @classmethod
-    def of(cls, counts: Sequence[int], steps: int) -> Uneven:
-        """Of rows that bring so many of T steps each."""
-        step = np.arange(steps)
-        real = step < np.array(counts)[:, None]
-        return cls(mx.array(np.flatnonzero(real)), mx.array((np.cumsum(real) - 1).clip(0).reshape(real.shape)))
-
-
 @dataclass(frozen=True)
 class Step:
     """Everything the layers of a stage share in one call.
-
-    Between attentions the steps of all rows lie one after the other, (N, D): who brings fewer costs less.
 
     Attributes:
         rotor: turns queries and keys to their positions.
@@ -105,7 +83,6 @@ class Step:
         room: free slots of that new buffer.
         blocks: how queries are grouped.
         kept: slots (B, K) that remain per row if rows advanced by different amounts, else None.
-        uneven: where the steps lie if rows bring different numbers, else None.
     """
 
     rotor: Rotor
@@ -116,16 +93,6 @@ class Step:
     room: int
     blocks: tuple[Block, ...]
     kept: mx.array | None
-    uneven: Uneven | None
-
-    def flat(self, x: mx.array) -> mx.array:
-        """(B, T, D) -> (N, D)."""
-        x = x.reshape(-1, x.shape[-1])
-        return x if self.uneven is None else x[self.uneven.real]
-
-    def by_rows(self, x: mx.array) -> mx.array:
-        """(N, D) -> (B, T, D), with anything where nobody brings a step."""
-        return x.reshape(-1, self.steps, x.shape[-1]) if self.uneven is None else x[self.uneven.places]
 
     def append(self, buffer: mx.array, new: mx.array) -> mx.array:
         """Put T steps (B, H, T, D) behind the carried ones.
@@ -183,14 +150,13 @@ def plan_step(
     positions = tuple(
         position + (steps if counts is None else counts[row]) for row, position in enumerate(state.positions)
     )
-    kept = uneven = None
+    kept = None
     if counts is not None and any(count != steps for count in counts):
-        uneven = Uneven.of(counts, steps) if any(counts) else None
         kept = _kept_slots(base_after + carried, counts, min(window - 1, max(positions)))
         end = kept.shape[1]
     empty = [max(0, carried - position) for position in state.positions]
     blocks = tuple(_blocks(base_after, carried, steps, window, empty))
-    return Step(rotor, base, carried, steps, moves, room, blocks, kept, uneven), end, positions
+    return Step(rotor, base, carried, steps, moves, room, blocks, kept), end, positions
 
 
 def _kept_slots(end: int, counts: Sequence[int], keep: int) -> mx.array:
