@@ -167,7 +167,8 @@ def test_streams_join_leave_and_advance_on_their_own(data: st.DataObject, kind: 
             heard[row] += count
     for row in rows:
         joined = np.concatenate(audio[row], axis=1)
-        same(joined, whole[row, :, : joined.shape[1]])
+        # Of values up to ten, whose last bits depend on how many steps a product has.
+        same(joined, whole[row, :, : joined.shape[1]], tolerance=3e-5)
 
 
 def test_a_batch_is_its_singles(codec: MossAudioTokenizer) -> None:
