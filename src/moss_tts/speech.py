@@ -263,11 +263,14 @@ class SpeechEngine:
     def _deliver(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
         """What became due. Many voices go on with their rows meanwhile; a few wait, since somebody waits for them."""
         self._steps_since_call += 1
+        results = []
+        if self._call is not None and self._call[0].done():
+            results = self._end_call()
         if self._call is None:
             self._begin_call()
-        if self._call is None or (self._many and not self._call[0].done()):
-            return []
-        return self._end_call()
+        if self._call is not None and not self._many:
+            results += self._end_call()
+        return results
 
     def _begin_call(self) -> None:
         """Have the codec decode what all voices have waiting, if it is time."""
