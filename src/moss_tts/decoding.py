@@ -23,8 +23,8 @@ import numpy as np
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
 from moss_tts.frames import Frames
 
-# Enough for rows to come first; with twice as much, voices that have ended wait for their last sound.
-NICENESS = 5
+# Enough for rows to come first; with more, voices that have ended wait for their last sound.
+NICENESS = 8
 
 # Whose frames they are.
 Key: TypeAlias = Hashable
