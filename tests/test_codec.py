@@ -24,9 +24,10 @@ from codec_tiny import (
     reference_latents,
     stereo,
 )
+from moss_tts import compiled
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder, StreamingEncoder
 from moss_tts.codec.config import PatchConfig, TransformerConfig
-from moss_tts.codec.transformer import TransformerStage, gelu_by_erf, gelu_by_ratio
+from moss_tts.codec.transformer import Network, TransformerStage, gelu_by_erf, gelu_by_ratio
 from moss_tts.errors import AudioError, RequestError
 
 # Each as this machine computes it, in C where there is a compiler, and as others do.
@@ -103,6 +104,24 @@ def test_blocks_of_a_long_call_are_short_calls(window: int) -> None:
         y, state = stage(x[:, first : first + 9], state, None)
         steps.append(y)
     same(whole, mx.concatenate(steps, axis=1))
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")
+def test_large_calls_in_c_are_those_in_mlx() -> None:
+    """Large enough for several cores, and uneven."""
+    config = TransformerConfig(128, 96, 128, num_heads=2, num_layers=2, dim_feedforward=256, window=100)
+    network = Network([config], down=False, dtype=mx.float32, square_projections=True)
+    mx.eval(network.parameters())
+    in_mlx, in_c = network.empty_state(2), None
+    for steps, counts in ((600, [600, 350]), (700, [1, 700]), (90, None)):
+        x = mx.random.normal((2, steps, 128), key=mx.random.key(steps))
+        network._compiled = None
+        wanted, in_mlx = network(x, in_mlx, counts)
+        network.compile()
+        made, in_c = network(x, in_c or network.empty_state(2), counts)
+        assert network._compiled is not None
+        for row, count in enumerate(counts or [steps, steps]):
+            same(made[row, :count], wanted[row, :count], tolerance=2e-5)
 
 
 # ------------------------------------------------------------------------------------------------- laws

@@ -13,7 +13,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from codec_tiny import config_json, patch, random_audio, random_codes, random_weights, transformer
-from moss_tts import load
+from moss_tts import compiled, load
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec.precision import DECODERS, decoder_precision
 from moss_tts.demo import write_demo_checkpoint
@@ -69,6 +69,12 @@ def test_chunks_of_any_size_make_the_same_audio(folder, name):
     whole, pieces = (np.array(codec.decode(codes, chunk_frames=size).audio) for size in (30, 7))
     noise = np.sqrt(((pieces - whole) ** 2).mean() / (whole**2).mean())
     assert noise < (0.01 if name == "bfloat16" else 1e-5)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_only_float32_is_computed_in_c(folder, name):
+    here = compiled.library() is not None
+    assert (codec_of(folder, name).decoder._compiled is not None) is (here and name == "float32")
 
 
 @pytest.mark.parametrize("name", DECODERS)

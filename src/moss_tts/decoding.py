@@ -1,7 +1,7 @@
 """Frames to sound: the codec's streams of all voices, in a thread of their own beside the rows.
 
-MLX hands a CPU about a hundred primitives in advance and has whoever issues more wait for them, so one thread cannot
-keep two streams busy. Here a call is prepared and waited for while another thread goes on with the rows.
+A call takes as long as several rows, so another thread goes on with them meanwhile. One thread cannot do both: on CPUs
+whoever asks for more than about a hundred of MLX's primitives waits for them, and C returns when it is done.
 """
 
 from __future__ import annotations
