@@ -24,7 +24,7 @@ LAYERS = {
     "ground": "errors strict config codes audio sampling text",
     "networks": "memory quantisation gptq compiled blas kernels checkpoint batch_cache quantised_cache backbone "
     "delay_model local_model local_v1_5_model codec codec.compiled_network codec.config codec.inputs codec.model "
-    "codec.precision codec.quantizer codec.streaming codec.transformer codec.weights codec.window",
+    "codec.patch codec.precision codec.quantizer codec.streaming codec.transformer codec.weights codec.window",
     "rows": "inference_utils prefixes rows frames architectures teacher_forcing decoding speech result",
     "requests": "presets prompts dialogue voices options request references packing processor",
     "model": "shards loading tokenizer conversion model_card convert upload footprint long_form narration model demo "

@@ -13,14 +13,16 @@ import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import mlx.core as mx
 import numpy as np
+from mlx.utils import tree_flatten
 
 from moss_tts import compiled
 from moss_tts.blas import cores_in_use
-from moss_tts.codec.config import PatchConfig, StageConfig, TransformerConfig
+from moss_tts.codec.config import StageConfig, TransformerConfig
+from moss_tts.codec.patch import Patch
 from moss_tts.kernels import on_cpu
 
 # Of a stage, by their names in it.
@@ -175,24 +177,15 @@ class CompiledNetwork:
     """Encoder (down) or decoder of a codec, as Network.
 
     Args:
-        stages: what it consists of.
-        weights: of each stage.
-        down: whether it is an encoder.
-        library: with stage.c.
+        parts: its stages in order, each a Patch or a CompiledStage.
     """
 
-    def __init__(
-        self, stages: Sequence[StageConfig], weights: Sequence[StageWeights], *, down: bool, library: ctypes.CDLL
-    ) -> None:
-        self._down = down
-        self._parts = [
-            part.size if isinstance(part, PatchConfig) else CompiledStage(part, held, library)
-            for part, held in zip(stages, weights, strict=True)
-        ]
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self._parts = parts
 
     def empty_state(self, batch: int) -> tuple[CompiledState, ...]:
         """The state of `batch` streams at their start."""
-        return tuple(part.empty_state(batch) for part in self._parts if isinstance(part, CompiledStage))
+        return tuple(part.empty_state(batch) for part in self._parts if not isinstance(part, Patch))
 
     def __call__(
         self, x: mx.array, state: Sequence[CompiledState], counts: Sequence[int] | None
@@ -204,33 +197,29 @@ class CompiledNetwork:
         flat = np.concatenate([row[:count] for row, count in zip(rows, counts, strict=True)])
         following, left = [], iter(state)
         for part in self._parts:
-            if isinstance(part, CompiledStage):
+            if isinstance(part, Patch):
+                # C reads row after row; of a single step, NumPy would turn no more than the strides.
+                flat = np.ascontiguousarray(part(flat[None])[0])
+                steps, *counts = (part.count(count) for count in (steps, *counts))
+            else:
                 flat, stage_state = part(flat, next(left), counts)
                 following.append(stage_state)
-            else:
-                flat = _patched(flat, part, self._down)
-                counts = [count // part if self._down else count * part for count in counts]
-                steps = steps // part if self._down else steps * part
         out = np.zeros((batch, steps, flat.shape[1]), np.float32)
         for row, steps_of_row in zip(out, np.split(flat, np.cumsum(counts)[:-1]), strict=True):
             row[: len(steps_of_row)] = steps_of_row
         return mx.array(out), tuple(following)
 
 
-def compiled_network(
-    stages: Sequence[StageConfig], weights: Sequence[StageWeights], *, down: bool
-) -> CompiledNetwork | None:
-    """The network in C; None where there is no library, or where MLX computes otherwise: on a GPU, in other types."""
+def compiled_network(configs: Sequence[StageConfig], stages: Sequence[Any]) -> CompiledNetwork | None:
+    """The network of these stages in C; None where there is no library, or MLX computes on a GPU or in other types."""
     library = compiled.library()
+    weights = [dict(tree_flatten(stage.parameters())) for stage in stages]
     plain = all(weight.dtype == mx.float32 for held in weights for weight in held.values())
     if library is None or not on_cpu() or not plain:
         return None
-    return CompiledNetwork(stages, weights, down=down, library=library)
-
-
-def _patched(x: np.ndarray, size: int, down: bool) -> np.ndarray:
-    """patch_down or patch_up of steps (N, D)."""
-    steps, width = x.shape
-    by_patches = x.reshape(steps // size, size, width) if down else x.reshape(steps, width // size, size)
-    turned = np.ascontiguousarray(by_patches.transpose(0, 2, 1))
-    return turned.reshape(steps // size, width * size) if down else turned.reshape(steps * size, width // size)
+    return CompiledNetwork(
+        [
+            CompiledStage(config, held, library) if isinstance(config, TransformerConfig) else stage
+            for config, stage, held in zip(configs, stages, weights, strict=True)
+        ]
+    )

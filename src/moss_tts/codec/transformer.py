@@ -14,10 +14,10 @@ from typing import TypeAlias, cast
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 from moss_tts.codec.compiled_network import CompiledNetwork, CompiledState, compiled_network
 from moss_tts.codec.config import PatchConfig, StageConfig, TransformerConfig
+from moss_tts.codec.patch import Patch
 from moss_tts.codec.window import StageState, Step, make_rotor, plan_step
 from moss_tts.kernels import issue, on_cpu, polynomial, turn_neighbours
 
@@ -61,20 +61,6 @@ def gelu_by_ratio(x: mx.array) -> mx.array:
 def add_residual(x: mx.array, update: mx.array) -> mx.array:
     """The residual stream stays float32 whatever the branch computes in."""
     return x + update.astype(mx.float32)
-
-
-def patch_down(x: mx.array, size: int) -> mx.array:
-    """(B, T, D) -> (B, T / size, D * size); within a step the patch index runs fastest."""
-    batch, steps, width = x.shape
-    patches = x.reshape(batch, steps // size, size, width).transpose(0, 1, 3, 2)
-    return patches.reshape(batch, steps // size, width * size)
-
-
-def patch_up(x: mx.array, size: int) -> mx.array:
-    """Inverse of patch_down: (B, T, D * size) -> (B, T * size, D)."""
-    batch, steps, width = x.shape
-    patches = x.reshape(batch, steps, width // size, size).transpose(0, 1, 3, 2)
-    return patches.reshape(batch, steps * size, width // size)
 
 
 class Attention(nn.Module):
@@ -122,7 +108,6 @@ class Layer(nn.Module):
         """(B, T, D) float32 and this layer's buffers -> (B, T, D) float32 and the buffers to carry on."""
         update, keys, values = self.self_attn(self.norm1(x).astype(self._dtype), keys, values, step)
         x = add_residual(x, update)
-        issue(x)
         rise, _, fall = self.ffn
         return add_residual(x, fall(exact_gelu(rise(self.norm2(x).astype(self._dtype))))), keys, values
 
@@ -176,24 +161,6 @@ class TransformerStage(nn.Module):
         return self[name](x.astype(self._dtype)).astype(mx.float32) if name in self else x
 
 
-class Patch(nn.Module):
-    """A change of step rate; it has no weights and carries nothing."""
-
-    def __init__(self, size: int, down: bool) -> None:
-        super().__init__()
-        self._size, self._down = size, down
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(B, T, D) -> (B, T / size, D * size) going down, the inverse going up."""
-        return patch_down(x, self._size) if self._down else patch_up(x, self._size)
-
-    def counts(self, counts: Counts) -> Counts:
-        """The counts of rows after this patch."""
-        if counts is None:
-            return None
-        return [count // self._size if self._down else count * self._size for count in counts]
-
-
 class Network(nn.Module):
     """Encoder (down) or decoder of a codec: its stages in order.
 
@@ -203,7 +170,7 @@ class Network(nn.Module):
 
     def __init__(self, stages: Sequence[StageConfig], *, down: bool, dtype: mx.Dtype, square_projections: bool) -> None:
         super().__init__()
-        self._configs, self._down = stages, down
+        self._configs = stages
         self._compiled: CompiledNetwork | None = None
         self.stages = [
             Patch(stage.size, down)
@@ -214,8 +181,7 @@ class Network(nn.Module):
 
     def compile(self) -> None:
         """Compute in C from now on where that is possible. The weights have to be there, and stay."""
-        weights = [dict(tree_flatten(stage.parameters())) for stage in self.stages]
-        self._compiled = compiled_network(self._configs, weights, down=self._down)
+        self._compiled = compiled_network(self._configs, self.stages)
 
     def empty_state(self, batch: int) -> NetworkState:
         """The state of `batch` rows at the start of their streams."""
@@ -236,7 +202,8 @@ class Network(nn.Module):
         x = x.astype(mx.float32)
         for stage in self.stages:
             if isinstance(stage, Patch):
-                x, counts = stage(x), stage.counts(counts)
+                x = stage(x)
+                counts = counts and [stage.count(count) for count in counts]
             else:
                 x, stage_state = stage(x, next(left), counts)
                 following.append(stage_state)

@@ -78,7 +78,6 @@ class Step:
         rotor: turns queries and keys to their positions.
         base: slot of the buffer handed in where the carried steps begin.
         carried: P.
-        steps: T.
         moves: whether the buffer is full, so that carried steps move to the front of a new one.
         room: free slots of that new buffer.
         blocks: how queries are grouped.
@@ -88,7 +87,6 @@ class Step:
     rotor: Rotor
     base: int
     carried: int
-    steps: int
     moves: bool
     room: int
     blocks: tuple[Block, ...]
@@ -156,7 +154,7 @@ def plan_step(
         end = kept.shape[1]
     empty = [max(0, carried - position) for position in state.positions]
     blocks = tuple(_blocks(base_after, carried, steps, window, empty))
-    return Step(rotor, base, carried, steps, moves, room, blocks, kept), end, positions
+    return Step(rotor, base, carried, moves, room, blocks, kept), end, positions
 
 
 def _kept_slots(end: int, counts: Sequence[int], keep: int) -> mx.array:
