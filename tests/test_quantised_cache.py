@@ -47,6 +47,20 @@ def test_hidden_states_are_close(demos: dict[str, Path], name: str, bits: int, m
         assert 0 < error.item() < most
 
 
+@pytest.mark.parametrize("bits", [None, 8])
+@pytest.mark.parametrize("padding", [[0], [0, 5]])
+def test_the_last_row_alone_is_as_among_all(demos: dict[str, Path], bits: int | None, padding: list[int]) -> None:
+    """In two passes and by a single row behind them, for which the caches have to hold the same."""
+    backbone = load(demos["delay"], kv_bits=bits).architecture.network.backbone
+    x = mx.random.normal((len(padding), 13, backbone.norm.weight.shape[0]), key=mx.random.key(0))
+    all_rows, last_rows = backbone.make_cache(padding), backbone.make_cache(padding)
+    for stretch in (x[:, :7], x[:, 7:12], x[:, 12:]):
+        wanted = backbone(stretch, all_rows)[:, -1:]
+        last = backbone(stretch, last_rows, last_only=True)
+        assert last.shape == wanted.shape
+        assert mx.abs(last - wanted).max().item() < 1e-5
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_is_its_requests(demos: dict[str, Path], name: str) -> None:
     model = load(demos[name], kv_bits=8)

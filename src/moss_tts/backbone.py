@@ -7,7 +7,7 @@ run live in the caches that the caller passes (mlx-lm's), never on a module.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import mlx.core as mx
@@ -43,6 +43,14 @@ class RowShape:
         rotation = Rotation(cache.offset) if rope is None else rope.at(cache.offset, count)
         return cls(batch, count, mask, rope, rotation)
 
+    def last(self) -> RowShape:
+        """Of the last row of each request alone, which sees all others but padding."""
+        return replace(self, count=1, mask=self.mask[..., -1:, :] if isinstance(self.mask, mx.array) else None)
+
+    def last_of(self, x: mx.array) -> mx.array:
+        """(B * T, D) -> (B, D), the last row of each request."""
+        return x.reshape(self.batch, self.count, -1)[:, -1]
+
     def by_head(self, x: mx.array, heads: int) -> mx.array:
         """(B * T, heads * d) -> (B, heads, T, d); single rows need no transposing."""
         if self.count == 1:
@@ -72,8 +80,8 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(head, eps=config.rms_norm_eps)
         self.k_norm = RMSNorm(head, eps=config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, rows: RowShape, cache: Cache) -> mx.array:
-        """(B * T, D) -> (B * T, D)."""
+    def __call__(self, x: mx.array, rows: RowShape, cache: Cache, last_only: bool = False) -> mx.array:
+        """(B * T, D) -> (B * T, D), or (B, D) of the last rows; the cache takes all."""
         heads = rows.by_head(joined_call(self, ("q_proj", "k_proj", "v_proj"), x), self._heads + 2 * self._kv_heads)
         # Queries and keys are normed and rotated together: half the calls.
         qk, v = mx.split(heads, [self._heads + self._kv_heads], axis=1)
@@ -82,6 +90,8 @@ class Attention(nn.Module):
             qk = rows.rope.rotate(qk, rows.rotation)
         q, k = mx.split(qk, [self._heads], axis=1)
         k, v = cache.update_and_fetch(k, v)
+        if last_only:
+            q, rows = q[:, :, -1:], rows.last()
         out = attend(q, k, v, scale=self._scale, mask=rows.mask, cache=cache)
         return self.o_proj(rows.flat(out))
 
@@ -123,9 +133,10 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(width, eps=config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(width, eps=config.rms_norm_eps)
 
-    def __call__(self, x: mx.array, rows: RowShape, cache: Cache) -> mx.array:
-        """(B * T, D) -> (B * T, D)."""
-        x = x + self.self_attn(self.input_layernorm(x), rows, cache)
+    def __call__(self, x: mx.array, rows: RowShape, cache: Cache, last_only: bool = False) -> mx.array:
+        """(B * T, D) -> (B * T, D), or (B, D) of the last rows; the cache takes all."""
+        attended = self.self_attn(self.input_layernorm(x), rows, cache, last_only)
+        x = (rows.last_of(x) if last_only else x) + attended
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -145,20 +156,21 @@ class Qwen3Backbone(nn.Module):
         self._head_dim = config.head_dim
         self._kv_bits: int | None = None
 
-    def __call__(self, x: mx.array, cache: Sequence[Cache]) -> mx.array:
+    def __call__(self, x: mx.array, cache: Sequence[Cache], last_only: bool = False) -> mx.array:
         """Hidden states (B, T, D) of T further rows, after the final norm.
 
         Args:
             x: embeddings (B, T, D).
             cache: one cache per layer; it grows by T rows.
+            last_only: only the last row's, (B, 1, D): all that the last layer computes but for keys and values.
         """
         batch, count, width = x.shape
         rows = RowShape.of(batch, count, cache[0], self._rope)
         flat = x.reshape(-1, width)
         for layer, layer_cache in zip(self.layers, cache, strict=True):
-            flat = layer(flat, rows, layer_cache)
+            flat = layer(flat, rows, layer_cache, last_only and layer is self.layers[-1])
             issue(flat)
-        return cast(mx.array, self.norm(flat)).reshape(batch, count, width)
+        return cast(mx.array, self.norm(flat)).reshape(batch, -1, width)
 
     def keep_context_in(self, bits: int | None) -> None:
         """Quantise keys and values to 8 or 4 bit; None keeps them as computed.

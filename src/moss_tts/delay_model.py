@@ -55,13 +55,13 @@ class MossTTSDelayModel(nn.Module):
         self.text_head = Linear(width, config.vocab_size, bias=False)
         self.audio_head = Linear(width, config.n_vq * self._codebook, bias=False)
 
-    def __call__(self, rows: mx.array, cache: Sequence[Cache]) -> mx.array:
-        """Hidden states (B, T, D) of T further rows (B, T, 1 + Q).
+    def __call__(self, rows: mx.array, cache: Sequence[Cache], last_only: bool = False) -> mx.array:
+        """Hidden states (B, T or 1, D) of T further rows (B, T, 1 + Q).
 
         The embedding is the sum over all channels, pad codes included: they are learned.
         """
         audio = self.audio_embedding(rows[..., 1:] + self._offsets).sum(axis=-2)
-        return self.backbone(self.text_embedding(rows[..., 0]) + audio, cache)
+        return self.backbone(self.text_embedding(rows[..., 0]) + audio, cache, last_only)
 
     def text_logits(self, hidden: mx.array, ids: mx.array | None = None) -> mx.array:
         """(..., D) -> (..., V) float32, or (..., K) for the K text ids asked for."""

@@ -48,10 +48,10 @@ class MossTTSLocalModel(nn.Module):
             Linear(width, self._codebook, bias=False) for _ in range(config.n_vq)
         ]
 
-    def __call__(self, rows: mx.array, cache: Sequence[Cache], n_vq: int) -> mx.array:
-        """Hidden states (B, T, D) of T further rows (B, T, 1 + Q), of which n_vq codebooks are read."""
+    def __call__(self, rows: mx.array, cache: Sequence[Cache], n_vq: int, last_only: bool = False) -> mx.array:
+        """Hidden states (B, T or 1, D) of T further rows (B, T, 1 + Q), of which n_vq codebooks are read."""
         audio = self.audio_embedding(rows[..., 1 : 1 + n_vq] + self._offsets[:n_vq]).sum(axis=-2)
-        return self.backbone(self.text_embedding(rows[..., 0]) + audio, cache)
+        return self.backbone(self.text_embedding(rows[..., 0]) + audio, cache, last_only)
 
     def seen_in_prompt(self, rows: mx.array) -> mx.array:
         """What the penalty knows of prompt rows (B, T, 1 + Q): each codebook's own column, pad codes included."""

@@ -119,12 +119,12 @@ class MossTTSLocalV15Model(nn.Module):
         if config.binary_text_head:
             self.local_text_lm_head = nn.Linear(width, 2, bias=False)
 
-    def __call__(self, rows: mx.array, cache: Sequence[Cache], n_vq: int) -> mx.array:
-        """Hidden states (B, T, D) of T further rows (B, T, 1 + Q); a pad code adds nothing."""
+    def __call__(self, rows: mx.array, cache: Sequence[Cache], n_vq: int, last_only: bool = False) -> mx.array:
+        """Hidden states (B, T or 1, D) of T further rows (B, T, 1 + Q); a pad code adds nothing."""
         codes = rows[..., 1 : 1 + n_vq]
         voiced = codes < self._codebook
         audio = self.audio_embedding(mx.where(voiced, codes, 0) + self._offsets[:n_vq]) * voiced[..., None]
-        return self.backbone(self.text_embedding(rows[..., 0]) + audio.sum(axis=-2), cache)
+        return self.backbone(self.text_embedding(rows[..., 0]) + audio.sum(axis=-2), cache, last_only)
 
     def seen_in_prompt(self, rows: mx.array) -> mx.array:
         """The penalty looks at generated frames only: nothing of the prompt rows (B, T, 1 + Q) is seen."""

@@ -157,7 +157,7 @@ def read_prompts(
     """The hidden state (B, D) behind prompts.
 
     Args:
-        forward: rows to hidden states (B, T, D); what it has seen is in the cache.
+        forward: rows to the hidden state (B, 1, D) of the last; what it has seen is in the cache.
         prompts: the prompts.
         n_vq: codebooks that are read of them.
         cache: empty caches of the layers.
@@ -177,7 +177,7 @@ def _in_parts(forward: Callable[[mx.array], mx.array], input_ids: mx.array) -> m
     for start in range(0, input_ids.shape[1] - ROWS_PER_READ, ROWS_PER_READ):
         mx.eval(forward(input_ids[:, start : start + ROWS_PER_READ]))
     last = (input_ids.shape[1] - 1) // ROWS_PER_READ * ROWS_PER_READ
-    return forward(input_ids[:, last:])[:, -1]
+    return forward(input_ids[:, last:])[:, 0]
 
 
 def run(batch: RowBatch) -> Iterator[np.ndarray]:
@@ -218,7 +218,7 @@ class DelayBatch(RowBatch):
         input_ids = mx.array(prompts.input_ids)
         penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
         seen = _pooled_seen(input_ids[..., 1:], config) if penalised else None
-        hidden = read_prompts(lambda rows: model(rows, cache), prompts, config.n_vq, cache, prefixes)
+        hidden = read_prompts(lambda rows: model(rows, cache, last_only=True), prompts, config.n_vq, cache, prefixes)
         super().__init__(requests, cache, hidden, seen)
         budgets = [request.max_frames for request in requests]
         self._state = initial_delay_state(prompts.input_ids, config, budgets)
@@ -329,7 +329,7 @@ class LocalBatch(RowBatch):
         input_ids = mx.array(prompts.input_ids)
         penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
         seen = model.seen_in_prompt(input_ids) if penalised else None
-        hidden = read_prompts(lambda rows: model(rows, cache, n_vq), prompts, n_vq, cache, prefixes)
+        hidden = read_prompts(lambda rows: model(rows, cache, n_vq, last_only=True), prompts, n_vq, cache, prefixes)
         super().__init__(requests, cache, hidden, seen)
 
     def step(self) -> mx.array:
