@@ -47,7 +47,7 @@ def main() -> None:
 
 def demo_checkpoints(root: Path) -> dict[str, Path]:
     """One tiny checkpoint of each architecture."""
-    from moss_tts.demo import write_demo_checkpoint
+    from moss_tts.checkpoints.demo import write_demo_checkpoint
 
     return {kind: write_demo_checkpoint(root / kind, kind) for kind in ("delay", "local")}
 

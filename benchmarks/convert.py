@@ -30,15 +30,15 @@ import numpy as np
 from resident import peak_resident
 
 from moss_tts.architectures import ARCHITECTURES
-from moss_tts.checkpoint import Shapes, read_weights
+from moss_tts.checkpoints.convert import convert
+from moss_tts.checkpoints.footprint import WAYS, model_footprint, smaller
+from moss_tts.checkpoints.loading import CheckpointSource, load_architecture, load_config
+from moss_tts.checkpoints.plan import plan
 from moss_tts.config import LocalConfig, parse_config
-from moss_tts.conversion import plan
-from moss_tts.convert import convert
-from moss_tts.footprint import WAYS, model_footprint, smaller
-from moss_tts.loading import CheckpointSource, load_architecture, load_config
-from moss_tts.quantisation import recipe_of
 from moss_tts.rows import run
-from moss_tts.shards import check_sums
+from moss_tts.weights.layout import Shapes, read_weights
+from moss_tts.weights.quantisation import recipe_of
+from moss_tts.weights.shards import check_sums
 
 SHARD_VALUES = 5 * 10**8
 RELEASED = {"delay_8b": "delay", "voice_generator": "delay", "local_1_7b": "local", "local_4b": "local_v1_5"}

@@ -49,7 +49,7 @@ def main() -> int:
 
 def compare(minutes: int, parallel: int) -> int:
     """Print the peaks of one minute and of many; 1 if they are too far apart."""
-    from moss_tts.demo import write_demo_checkpoint
+    from moss_tts.checkpoints.demo import write_demo_checkpoint
 
     with tempfile.TemporaryDirectory() as root:
         checkpoint = write_demo_checkpoint(Path(root) / "demo")

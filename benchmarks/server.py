@@ -34,9 +34,9 @@ from urllib.request import urlopen
 import numpy as np
 
 import moss_tts
-from moss_tts.demo import write_demo_checkpoint
-from moss_tts.packaged import packaged_voice
-from moss_tts.pcm import as_pcm
+from moss_tts.audio.pcm import as_pcm
+from moss_tts.checkpoints.demo import write_demo_checkpoint
+from moss_tts.checkpoints.packaged import packaged_voice
 
 Body = dict[str, Any]
 # What of ten requests becomes of them, in any order.

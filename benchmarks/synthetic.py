@@ -18,11 +18,11 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.architectures import ARCHITECTURES, Architecture
-from moss_tts.checkpoint import Shapes
+from moss_tts.checkpoints.loading import load_architecture
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec import upstream_shapes as codec_shapes
 from moss_tts.config import DelayConfig, LocalConfig, MossConfig, parse_config
-from moss_tts.loading import load_architecture
+from moss_tts.weights.layout import Shapes
 
 Raw = dict[str, Any]
 Weights = dict[str, mx.array]

@@ -30,17 +30,23 @@ from rich.console import Console
 from rich.table import Table
 
 from moss_tts.architectures import Architecture
-from moss_tts.calibration import Calibration, read_requests, spoken
-from moss_tts.checkpoint import read_weights
+from moss_tts.checkpoints.calibration import Calibration, read_requests, spoken
+from moss_tts.checkpoints.convert import convert
+from moss_tts.checkpoints.loading import (
+    CODEC_DIRECTORIES,
+    CheckpointSource,
+    find_checkpoint,
+    load_architecture,
+    load_config,
+)
+from moss_tts.checkpoints.packaged import packaged_voice
+from moss_tts.checkpoints.plan import Plan, plan
 from moss_tts.codec.precision import DECODERS
-from moss_tts.conversion import Plan, plan
-from moss_tts.convert import convert
-from moss_tts.loading import CODEC_DIRECTORIES, CheckpointSource, find_checkpoint, load_architecture, load_config
-from moss_tts.packaged import packaged_voice
-from moss_tts.quantisation import MIXED, MODES, Recipe, recipe_of
 from moss_tts.rows import RowRequest
 from moss_tts.sampling import ChannelSampling, Sampling
 from moss_tts.teacher_forcing import logits, say
+from moss_tts.weights.layout import read_weights
+from moss_tts.weights.quantisation import MIXED, MODES, Recipe, recipe_of
 
 HELD_OUT = Path(__file__).parents[1] / "recipes" / "tiny_voice" / "held_out.txt"
 TEXTS = Path(__file__).with_name("calibration.txt")

@@ -98,7 +98,7 @@ def read_sentences(path: Path, limit: int | None) -> list[str]:
 def checkpoints(given: argparse.Namespace) -> dict[str, Path | str]:
     """What to judge, by the names that results carry."""
     if not given.model:
-        from moss_tts.packaged import packaged_voice
+        from moss_tts.checkpoints.packaged import packaged_voice
 
         return {"packaged voice": packaged_voice()}
     names = [Path(model).name for model in given.model]

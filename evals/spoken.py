@@ -17,11 +17,11 @@ import moss_tts  # before mlx: it brings the fast BLAS
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.audio import fit_channels, resample
-from moss_tts.checkpoint import read_json
+from moss_tts.audio.files import fit_channels, resample
+from moss_tts.checkpoints.loading import LazyCodec, find_checkpoint, load_config
 from moss_tts.codec import MossAudioTokenizer
 from moss_tts.codec.config import MODEL_TYPES
-from moss_tts.loading import LazyCodec, find_checkpoint, load_config
+from moss_tts.weights.layout import read_json
 
 TEACHER_RATE = 24_000
 TEACHER_MISSING = "the codec alone is judged on a teacher's recordings: pip install hibari-tts==0.2.1"

@@ -24,10 +24,10 @@ import mlx.core as mx
 import pytest
 from hypothesis import settings
 
-from codec_tiny import random_weights, stereo
-from moss_tts.checkpoint import read_weights
+from moss_tts.checkpoints.demo import write_demo_checkpoint, write_tokenizer
 from moss_tts.config import parse_config
-from moss_tts.demo import write_demo_checkpoint, write_tokenizer
+from moss_tts.weights.layout import read_weights
+from support.codec_tiny import random_weights, stereo
 
 settings.register_profile("default", deadline=None)
 settings.load_profile("default")

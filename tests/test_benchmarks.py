@@ -12,14 +12,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-import codec as codec_benchmark
 import common
 import convert as convert_benchmark
 import decode
 import synthetic
 
-from moss_tts.footprint import model_footprint, smaller
-from moss_tts.loading import load_config
+import codec as codec_benchmark
+from moss_tts.checkpoints.footprint import model_footprint, smaller
+from moss_tts.checkpoints.loading import load_config
 
 
 @pytest.fixture(scope="module", params=synthetic.ARCHITECTURE_NAMES)

@@ -19,7 +19,7 @@ from moss_tts.config import (
 )
 from moss_tts.errors import ConfigError
 from moss_tts.strict import HARMLESS_KEYS
-from small_configs import GEN, raw_config
+from support.small_configs import GEN, raw_config
 
 GOLDEN = Path(__file__).parent / "golden"
 KINDS = {"delay": DelayConfig, "local": LocalConfig, "local_v1_5": LocalV15Config}

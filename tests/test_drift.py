@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
 
 import drift
 
-from golden_models import golden
+from support.golden_models import golden
 
 GOLDEN = Path(__file__).parent / "golden"
 

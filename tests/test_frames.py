@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moss_tts.codes import apply_delay_pattern
+from moss_tts.audio.codes import apply_delay_pattern
 from moss_tts.frames import MAX_IDLE_ROWS, DelayFrameReader, Frames, LocalFrameReader
-from small_configs import (
+from support.small_configs import (
     AUDIO_END,
     AUDIO_START,
     CODEBOOK,

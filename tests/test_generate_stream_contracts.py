@@ -14,7 +14,7 @@ import pytest
 from moss_tts.errors import GenerationError
 from moss_tts.model import FIRST_CHUNK_FRAMES, Model
 from moss_tts.result import GenerationResult, clock
-from runtime_laws import TEXT, TOLERANCE, reference, speak, talkative
+from support.runtime_laws import TEXT, TOLERANCE, reference, speak, talkative
 
 FRAMES = 16
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from codec_golden import check_codec_golden
-from golden_models import check_batch, check_greedy, check_prompt_logits, check_uncached
+from support.codec_golden import check_codec_golden
+from support.golden_models import check_batch, check_greedy, check_prompt_logits, check_uncached
 
 ROOT = Path(os.environ.get("MOSS_TTS_GOLDEN") or Path(__file__).parent / "golden")
 FOLDERS = sorted(path.parent for path in ROOT.glob("*/config.json"))

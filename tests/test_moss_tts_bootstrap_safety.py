@@ -16,9 +16,9 @@ import mlx.core as mx
 import pytest
 
 import moss_tts
-from moss_tts import loading
+from moss_tts.checkpoints import loading
 from moss_tts.errors import CheckpointError, CodecNotFoundError, ConfigError, MossTTSError, RequestError
-from runtime_laws import TEXT, speak
+from support.runtime_laws import TEXT, speak
 
 SOURCE = Path(moss_tts.__file__).parent.parent
 

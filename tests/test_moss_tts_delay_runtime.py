@@ -18,17 +18,17 @@ from mlx.utils import tree_flatten
 
 import moss_tts
 from moss_tts import frames as frame_readers
-from moss_tts import loading
+from moss_tts.checkpoints import loading
+from moss_tts.checkpoints.loading import CheckpointSource, LazyCodec
 from moss_tts.config import ID_DEFAULTS, DelayConfig
 from moss_tts.errors import CheckpointError, CodecNotFoundError, ConfigError, RequestError
-from moss_tts.loading import CheckpointSource, LazyCodec
 from moss_tts.model import Model
 from moss_tts.processor import build_user_message
 from moss_tts.result import clock
 from moss_tts.rows import Prompts, RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
-from runtime_laws import LAWS, TEXT, close, reference, slow_audio, slow_frames, speak, talkative
-from tokenizer import write_tokenizer as write_real_tokenizer
+from support.runtime_laws import LAWS, TEXT, close, reference, slow_audio, slow_frames, speak, talkative
+from support.tokenizer import write_tokenizer as write_real_tokenizer
 
 Weights = dict[str, mx.array]
 

@@ -14,7 +14,7 @@ from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.processor import build_user_message
 from moss_tts.rows import Prompts, RowRequest
 from moss_tts.sampling import ChannelSampling, Sampling
-from runtime_laws import LAWS, TEXT, close, reference, slow_audio, slow_frames, speak, talkative
+from support.runtime_laws import LAWS, TEXT, close, reference, slow_audio, slow_frames, speak, talkative
 
 BOTH = pytest.mark.parametrize("name", ["local", "local_v1_5"])
 

@@ -9,7 +9,7 @@ import regex
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from moss_tts.boundaries import BoundaryKind, find_boundaries
+from moss_tts.audio.seams import SegmentAudio
 from moss_tts.errors import RequestError
 from moss_tts.long_form import (
     ContinuityState,
@@ -22,7 +22,7 @@ from moss_tts.long_form import (
     plan_text_segments,
     retry_seed,
 )
-from moss_tts.seams import SegmentAudio
+from moss_tts.text.boundaries import BoundaryKind, find_boundaries
 
 MARKUP = re.compile(r"\[pause [\d.]+s\]|\[S\d\]|/[^/\s]+(?: [^/\s]+)*/")
 SPACES = [" ", "  ", "\n", "\r\n", "\n\n", "\n \n", "\u00a0", ""]

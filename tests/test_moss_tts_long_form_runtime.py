@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 import moss_tts.model as model_module
 from moss_tts.errors import GenerationError, RequestError
 from moss_tts.frames import Frames
-from moss_tts.generate_options import GenerateOptions
 from moss_tts.long_form import (
     SegmentMetrics,
     evaluate_segment_boundary,
     plan_text_segments,
     retry_seed,
 )
-from moss_tts.options import LONG_FORM, OPTIONS
-from moss_tts.runaway import longest_plausible_seconds
+from moss_tts.prompts.generate_options import GenerateOptions
+from moss_tts.prompts.options import LONG_FORM, OPTIONS
+from moss_tts.speaking.runaway import longest_plausible_seconds
 
 TEXT = (
     "It was a bright cold day in April. The clocks were striking thirteen, and nobody cared. "

@@ -12,14 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moss_tts.architectures import ARCHITECTURES
-from moss_tts.codes import apply_delay_pattern, orient_codes
+from moss_tts.audio.codes import apply_delay_pattern, orient_codes
+from moss_tts.checkpoints.demo import CONTROL_TOKENS, write_tokenizer
 from moss_tts.config import ID_DEFAULTS, parse_config
-from moss_tts.demo import CONTROL_TOKENS, write_tokenizer
 from moss_tts.errors import ConfigError, RequestError
-from moss_tts.packing import PACKERS
 from moss_tts.presets import TTSD_TEMPLATE
 from moss_tts.processor import MossTTSProcessor
-from moss_tts.prompts import (
+from moss_tts.prompts.messages import (
     AUDIO_PLACEHOLDER,
     AssistantMessage,
     Joined,
@@ -28,7 +27,8 @@ from moss_tts.prompts import (
     as_message,
     build_user_message,
 )
-from tokenizer import load_tokenizer, qwen_tokenizer  # noqa: F401  # a fixture
+from moss_tts.prompts.packing import PACKERS
+from support.tokenizer import load_tokenizer, qwen_tokenizer  # noqa: F401  # a fixture
 
 HERE = Path(__file__).parent
 # Computed by upstream's own processors (torch) with the tokenizer of tokenizer.py, n_vq 4.

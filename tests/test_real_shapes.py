@@ -12,8 +12,8 @@ import mlx.core as mx
 import pytest
 
 from moss_tts.architectures import ARCHITECTURES
-from moss_tts.checkpoint import Shapes, parameter_shapes
 from moss_tts.config import parse_config
+from moss_tts.weights.layout import Shapes, parameter_shapes
 
 Raw = dict[str, Any]
 CODEBOOK = 1024

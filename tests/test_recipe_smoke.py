@@ -148,7 +148,7 @@ def test_prompts_are_the_runtimes(settings) -> None:
 
     from moss_tts.config import parse_config
     from moss_tts.processor import MossTTSProcessor
-    from moss_tts.prompts import UserMessage
+    from moss_tts.prompts.messages import UserMessage
 
     folder = settings.state / "checkpoint"
     config = json.loads((folder / "config.json").read_text())
@@ -168,9 +168,9 @@ def test_prompts_are_the_runtimes(settings) -> None:
 
 def test_the_runtime_speaks_with_the_export(settings) -> None:
     mx = pytest.importorskip("mlx.core")
-    from moss_tts.checkpoint import read_weights
+    from moss_tts.checkpoints.loading import load_architecture, load_config
     from moss_tts.codec.model import MossAudioTokenizer
-    from moss_tts.loading import load_architecture, load_config
+    from moss_tts.weights.layout import read_weights
 
     folder = settings.state / "checkpoint"
     network = load_architecture(folder, load_config(folder), read_weights(folder), "float32").network

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moss_tts.dialogue import MAX_SPEAKERS, DialogueSpeaker, join_transcript
 from moss_tts.errors import ConfigError, RequestError, UnknownOptionError
 from moss_tts.long_form_options import LongFormOptions
-from moss_tts.options import LONG_FORM, OPTIONS
 from moss_tts.presets import PRESETS
-from moss_tts.prompts import AssistantMessage, Joined, UserMessage, build_user_message
+from moss_tts.prompts.dialogue import MAX_SPEAKERS, DialogueSpeaker, join_transcript
+from moss_tts.prompts.messages import AssistantMessage, Joined, UserMessage, build_user_message
+from moss_tts.prompts.options import LONG_FORM, OPTIONS
 from moss_tts.request import reject_unknown_options, resolve_generation_request
 
 CODES = np.zeros((5, 16), dtype=np.int32)

@@ -8,14 +8,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from golden_models import golden, left_padded, load
-from moss_tts import batch_cache
 from moss_tts import rows as row_loops
 from moss_tts.architectures import ARCHITECTURES
-from moss_tts.batch_cache import BatchCache
-from moss_tts.prefixes import PrefixCache
+from moss_tts.context import batch_cache
+from moss_tts.context.batch_cache import BatchCache
+from moss_tts.context.prefixes import PrefixCache
 from moss_tts.rows import RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
+from support.golden_models import golden, left_padded, load
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 12

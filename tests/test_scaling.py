@@ -26,8 +26,8 @@ pytest.importorskip("fastapi", reason="the extra server is not installed")
 
 from moss_tts.errors import ConfigError
 from moss_tts.tensor_parallel import load_part
-from serving import assert_same_speech, wait_until
-from tensor_parallel_frames import frames
+from support.serving import assert_same_speech, wait_until
+from support.tensor_parallel_frames import frames
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src"), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
@@ -113,7 +113,7 @@ def test_two_processes_draw_the_rows_of_one(checkpoints, models, tmp_path):
     names = ("delay", "local", "local_v1_5")
     launch = [sys.executable, "-c", "from mlx._distributed_utils.launch import main; main()", "-n", "2"]
     options = ["--backend", "ring", "--python", sys.executable, "--env", f"PYTHONPATH={ENVIRONMENT['PYTHONPATH']}"]
-    script = [ROOT / "tests" / "tensor_parallel_frames.py", tmp_path / "frames.npz"]
+    script = [ROOT / "tests" / "support" / "tensor_parallel_frames.py", tmp_path / "frames.npz"]
     command = [*launch, *options, *script, *(checkpoints[name] for name in names)]
     ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr

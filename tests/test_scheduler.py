@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moss_tts.codes import apply_delay_pattern, undelay
+from moss_tts.audio.codes import apply_delay_pattern, undelay
 from moss_tts.inference_utils import (
     SAMPLE,
     UNLIMITED,
@@ -26,7 +26,7 @@ from moss_tts.inference_utils import (
     initial_delay_state,
     update_delay_scheduler_state,
 )
-from small_configs import (
+from support.small_configs import (
     AUDIO_END,
     AUDIO_START,
     DELAY,

@@ -21,7 +21,7 @@ from ray import serve
 
 import moss_tts
 from moss_tts.server.app import create_app
-from moss_tts.server.device import Device
+from moss_tts.server.device_thread import Device
 from moss_tts.server.settings import Settings
 from moss_tts.voices import default_directory
 

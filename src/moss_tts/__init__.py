@@ -10,8 +10,8 @@ for result in model.generate("Hello there.", seed=1):
 import os
 from typing import TYPE_CHECKING, Any
 
-from moss_tts import blas
 from moss_tts._version import __version__
+from moss_tts.device import blas
 
 # Has to happen before anything imports mlx.
 OPENBLAS = blas.preload()
@@ -19,13 +19,13 @@ OPENBLAS = blas.preload()
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 if TYPE_CHECKING:
-    from moss_tts.audio import write_audio
+    from moss_tts.audio.files import write_audio
     from moss_tts.model import Model, load
     from moss_tts.result import GenerationResult
 
 __all__ = ["GenerationResult", "Model", "__version__", "load", "write_audio"]
 
-_HOMES = {"GenerationResult": "result", "Model": "model", "load": "model", "write_audio": "audio"}
+_HOMES = {"GenerationResult": "result", "Model": "model", "load": "model", "write_audio": "audio.files"}
 
 
 def __getattr__(name: str) -> Any:

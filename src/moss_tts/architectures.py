@@ -13,15 +13,15 @@ import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from moss_tts.checkpoint import Layout
 from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig
+from moss_tts.context.prefixes import PrefixCache
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.errors import RequestError
 from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
-from moss_tts.prefixes import PrefixCache
 from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowBatch, RowRequest
+from moss_tts.weights.layout import Layout
 
 C = TypeVar("C", bound=MossConfig)
 N = TypeVar("N", bound=nn.Module)

@@ -17,11 +17,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.bandwidth import read_bandwidth
+from moss_tts.device.bandwidth import read_bandwidth
 from moss_tts.errors import GenerationError
 from moss_tts.model import Model
 from moss_tts.rows import Prompts, RowBatch, endless
-from moss_tts.speech import SpeechJob
+from moss_tts.speaking.engine import SpeechJob
 
 TEXT = "The quick brown fox jumps over the lazy dog, and nobody who watches from the window seems to mind at all."
 SEED = 1

@@ -14,9 +14,9 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from moss_tts.backbone import Cache, Qwen3Backbone, head_rows
-from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import DelayConfig
-from moss_tts.kernels import Linear
+from moss_tts.device.kernels import Linear
+from moss_tts.weights.layout import Layout, Stack
 
 
 class MossTTSDelayModel(nn.Module):

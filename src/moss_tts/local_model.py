@@ -14,10 +14,10 @@ import mlx.nn as nn
 from mlx_lm.models.cache import ConcatenateKVCache
 
 from moss_tts.backbone import Cache, Qwen3Backbone, SwiGLU, head_rows
-from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import LocalConfig
-from moss_tts.kernels import Linear, RMSNorm, issue
+from moss_tts.device.kernels import Linear, RMSNorm, issue
 from moss_tts.sampling import RowSampling, sample, seen_in
+from moss_tts.weights.layout import Layout, Stack
 
 
 class MossTTSLocalModel(nn.Module):

@@ -14,10 +14,10 @@ import mlx.nn as nn
 from mlx_lm.models.cache import ConcatenateKVCache
 
 from moss_tts.backbone import Cache, Qwen3Backbone, RowShape, head_rows
-from moss_tts.checkpoint import Layout, Stack
 from moss_tts.config import DepthDecoderConfig, LocalV15Config
-from moss_tts.kernels import LayerNorm, Rotary, attend, issue, swish
+from moss_tts.device.kernels import LayerNorm, Rotary, attend, issue, swish
 from moss_tts.sampling import RowSampling, sample
+from moss_tts.weights.layout import Layout, Stack
 
 
 class DepthAttention(nn.Module):

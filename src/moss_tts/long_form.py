@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from moss_tts.boundaries import (
+from moss_tts.audio.codes import CodeMatrix
+from moss_tts.audio.seams import BoundaryMetrics, BoundaryNote, evaluate_segment_boundary, join_segments
+from moss_tts.long_form_options import LongFormOptions, check_char_budgets
+from moss_tts.prompts.dialogue import SPEAKER_TAG
+from moss_tts.text.boundaries import (
     Boundaries,
     BoundaryKind,
     find_boundaries,
     joins_characters,
 )
-from moss_tts.codes import CodeMatrix
-from moss_tts.dialogue import SPEAKER_TAG
-from moss_tts.long_form_options import LongFormOptions, check_char_budgets
-from moss_tts.seams import BoundaryMetrics, BoundaryNote, evaluate_segment_boundary, join_segments
 
 __all__ = [
     "BoundaryKind",

@@ -1,7 +1,7 @@
 """A loaded checkpoint and its `generate`: request in, audio out.
 
 This file ties the parts together and decides nothing that has a file of its own: options are settled in
-request.py, prompts in processor.py, rows in rows.py, frames in frames.py, sound in speech.py.
+request.py, prompts in processor.py, rows in rows.py, frames in frames.py, sound in engine.py.
 """
 
 from __future__ import annotations
@@ -20,12 +20,8 @@ import mlx.nn as nn
 import numpy as np
 
 from moss_tts.architectures import Architecture
-from moss_tts.checkpoint import read_json, read_weights
-from moss_tts.codec.precision import decoder_precision
-from moss_tts.errors import GenerationError, RequestError
-from moss_tts.footprint import limit_memory
-from moss_tts.generate_options import GenerateOptions
-from moss_tts.loading import (
+from moss_tts.checkpoints.footprint import limit_memory
+from moss_tts.checkpoints.loading import (
     CheckpointSource,
     LazyCodec,
     find_checkpoint,
@@ -34,20 +30,24 @@ from moss_tts.loading import (
     preset_of,
     quantizable,
 )
+from moss_tts.checkpoints.packaged import packaged_voice
+from moss_tts.checkpoints.tokenizer import load_tokenizer
+from moss_tts.codec.precision import decoder_precision
+from moss_tts.context.quantised_cache import check_kv_bits
+from moss_tts.device.memory import cache_limit
+from moss_tts.errors import GenerationError, RequestError
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
-from moss_tts.memory import cache_limit
-from moss_tts.narration import Narrator, OnSegment, Studio
-from moss_tts.packaged import packaged_voice
 from moss_tts.presets import Preset
 from moss_tts.processor import MossTTSProcessor
-from moss_tts.quantised_cache import check_kv_bits
+from moss_tts.prompts.generate_options import GenerateOptions
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult
 from moss_tts.rows import RowRequest
-from moss_tts.runaway import QuietWatch, longest_plausible_seconds
-from moss_tts.shards import check_sums
-from moss_tts.speech import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, merged, speak_all, speak_one
-from moss_tts.tokenizer import load_tokenizer
+from moss_tts.speaking.engine import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, merged, speak_all, speak_one
+from moss_tts.speaking.narration import Narrator, OnSegment, Studio
+from moss_tts.speaking.runaway import QuietWatch, longest_plausible_seconds
+from moss_tts.weights.layout import read_json, read_weights
+from moss_tts.weights.shards import check_sums
 
 FIRST_CHUNK_FRAMES = 4
 

@@ -12,13 +12,12 @@ from typing import Any, TypeAlias
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.audio import check_readable
-from moss_tts.codes import CodeMatrix, check_code_range, holds_codes
+from moss_tts.audio.codes import CodeMatrix, check_code_range, holds_codes
+from moss_tts.audio.files import check_readable
 from moss_tts.config import MossConfig
 from moss_tts.errors import RequestError
-from moss_tts.packing import PACKERS, Rows
 from moss_tts.presets import PLAIN_TEMPLATE, PromptTemplate
-from moss_tts.prompts import (
+from moss_tts.prompts.messages import (
     FINAL_ROLE,
     TEXT_HEADING,
     AssistantMessage,
@@ -31,7 +30,8 @@ from moss_tts.prompts import (
     as_message,
     build_user_message,
 )
-from moss_tts.references import encode_references, load_waveform
+from moss_tts.prompts.packing import PACKERS, Rows
+from moss_tts.prompts.references import encode_references, load_waveform
 
 __all__ = ["AssistantMessage", "Message", "MossTTSProcessor", "UserMessage", "build_user_message"]
 

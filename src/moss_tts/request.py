@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from moss_tts.dialogue import SPEAKER_TAG, cloned_voices, join_transcript
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.long_form_options import LongFormOptions
-from moss_tts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
 from moss_tts.presets import Preset, resolve_preset
-from moss_tts.prompts import FINAL_ROLE, AssistantMessage, Message, Reference, UserMessage
+from moss_tts.prompts.dialogue import SPEAKER_TAG, cloned_voices, join_transcript
+from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, Reference, UserMessage
+from moss_tts.prompts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
 from moss_tts.sampling import Sampling
-from moss_tts.text import normalize_text
+from moss_tts.text.cleanup import normalize_text
 
 __all__ = [
     "MossNormalizedRequest",

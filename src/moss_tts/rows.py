@@ -17,7 +17,9 @@ import numpy as np
 
 from moss_tts.backbone import Cache, batched
 from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config
+from moss_tts.context.prefixes import PrefixCache
 from moss_tts.delay_model import MossTTSDelayModel
+from moss_tts.device.kernels import issue, on_cpu
 from moss_tts.inference_utils import (
     DelaySchedulerState,
     build_delay_forced_text_tokens,
@@ -26,10 +28,8 @@ from moss_tts.inference_utils import (
     initial_delay_state,
     update_delay_scheduler_state,
 )
-from moss_tts.kernels import issue, on_cpu
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
-from moss_tts.prefixes import PrefixCache
 from moss_tts.sampling import RowSampling, Sampling, mark_seen, sample, seen_in, step_uniforms
 
 # Rows of a prompt that are read at a time.

@@ -16,11 +16,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from moss_tts.backbone import Attention, Qwen3Backbone, SwiGLU
-from moss_tts.checkpoint import read_weights
+from moss_tts.checkpoints.loading import find_checkpoint, load_architecture, load_config
 from moss_tts.config import BackboneConfig
 from moss_tts.errors import ConfigError
-from moss_tts.loading import find_checkpoint, load_architecture, load_config
 from moss_tts.model import Model
+from moss_tts.weights.layout import read_weights
 
 Group = Any  # mx.distributed.Group
 

@@ -28,12 +28,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from moss_tts.audio import Waveform, as_waveform, check_audible, errors_name, fit_channels, read_audio
-from moss_tts.codes import CodeMatrix
+from moss_tts.audio.codes import CodeMatrix
+from moss_tts.audio.files import Waveform, as_waveform, check_audible, errors_name, fit_channels, read_audio
+from moss_tts.audio.live_output import wav_header
+from moss_tts.audio.pcm import as_pcm
 from moss_tts.errors import CheckpointError, RequestError
-from moss_tts.live_output import wav_header
-from moss_tts.pcm import as_pcm
-from moss_tts.prompts import check_text
+from moss_tts.prompts.messages import check_text
 
 # Lower case only: some file systems do not tell cases apart. No dots, so no name leads out of the directory.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)

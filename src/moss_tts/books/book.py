@@ -1,6 +1,6 @@
 """Book files to chapters of plain text: .txt and .md here, .epub in epub.py.
 
-Layout is undone (wrapped lines, Markdown), words are not touched: clean-up for speech is text.py's.
+Layout is undone (wrapped lines, Markdown), words are not touched: clean-up for speech is cleanup.py's.
 """
 
 from __future__ import annotations

@@ -14,17 +14,17 @@ from typing import Any
 
 import soundfile
 
-from moss_tts.audio import WRITABLE_FORMATS
+from moss_tts.audio.files import WRITABLE_FORMATS
+from moss_tts.audio.pcm import Pcm, as_float, as_pcm
+from moss_tts.audio.seams import SegmentAudio, join_segments
 from moss_tts.books.chapters import Book
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.m4b import ChapterMark, Tags, write_m4b
 from moss_tts.books.ogg import fix_serial
+from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.errors import AudioError
 from moss_tts.long_form import TextSegment
 from moss_tts.long_form_options import LongFormOptions
-from moss_tts.pcm import Pcm, as_float, as_pcm
-from moss_tts.report.envelope import Envelope, EnvelopeBuilder
-from moss_tts.seams import SegmentAudio, join_segments
 
 MAX_NAME = 60
 TIMES = "segments.json"

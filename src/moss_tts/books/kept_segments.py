@@ -17,12 +17,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from moss_tts.audio.pcm import Pcm, as_pcm
+from moss_tts.audio.seams import SEAM_SECONDS
 from moss_tts.books.manifest import Manifest
 from moss_tts.errors import RequestError
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
-from moss_tts.narration import SpokenSegment
-from moss_tts.pcm import Pcm, as_pcm
-from moss_tts.seams import SEAM_SECONDS
+from moss_tts.speaking.narration import SpokenSegment
 
 MANIFEST = "manifest.json"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from moss_tts.audio.pcm import Pcm
 from moss_tts.errors import AudioError
-from moss_tts.pcm import Pcm
 
 # Speech in one channel is transparent at this rate.
 BITS_PER_CHANNEL = 64_000

@@ -18,14 +18,14 @@ from moss_tts.books.chapter_files import TIMES, SpokenBook, chapter_file_name, w
 from moss_tts.books.chapters import Book
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, option_fingerprints, text_fingerprint
-from moss_tts.dialogue import SPEAKER_TAG
+from moss_tts.books.report.page import ReportedSegment, write_report
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.long_form import MAX_SEED, TextSegment, plan_text_segments
 from moss_tts.long_form_options import LongFormOptions
 from moss_tts.model import Model
-from moss_tts.narration import SpokenSegment
-from moss_tts.options import LONG_FORM, check_options
-from moss_tts.report.page import ReportedSegment, write_report
+from moss_tts.prompts.dialogue import SPEAKER_TAG
+from moss_tts.prompts.options import LONG_FORM, check_options
+from moss_tts.speaking.narration import SpokenSegment
 
 # Options that say whose voice it is; without any, it is that of the book's first segment.
 VOICE_OPTIONS = ("ref_audio", "reference", "dialogue_speakers", "mode")

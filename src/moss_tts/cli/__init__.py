@@ -15,8 +15,8 @@ import typer
 from moss_tts._version import __version__
 from moss_tts.cli import bench, checkpoints, convert, generate, read, say, serve, voices
 from moss_tts.cli.options import HELP
+from moss_tts.device.malloc import use_one_heap
 from moss_tts.errors import MossTTSError, RequestError
-from moss_tts.malloc import use_one_heap
 
 # click's base of usage errors, wherever this release of typer keeps its click.
 UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])

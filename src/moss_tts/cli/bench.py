@@ -29,9 +29,9 @@ def bench(
     Close other programs first: what they do can only slow this down.
     """
     from moss_tts import bench as measure
-    from moss_tts.cli.speaking import Source
+    from moss_tts.checkpoints.packaged import packaged_voice
+    from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
-    from moss_tts.packaged import packaged_voice
 
     source = Source(model or str(packaged_voice()), codec, dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)
     with Terminal().loading(f"{source.model} and timing it"):

@@ -22,8 +22,8 @@ def inspect(
 
     Reads the headers of the weight files only, and downloads nothing. Exit code 1 if it cannot run.
     """
-    from moss_tts.inspection import inspect_checkpoint
-    from moss_tts.inspection_text import as_json, as_text
+    from moss_tts.checkpoints.inspection import inspect_checkpoint
+    from moss_tts.cli.inspection_text import as_json, as_text
 
     inspection = inspect_checkpoint(directory, codec, codec_dtype)
     print(as_json(inspection) if json else as_text(inspection))
@@ -36,8 +36,8 @@ def demo_checkpoint(
     seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
 ) -> None:
     """Write a tiny checkpoint with random weights: complete, quick, and it speaks noise."""
+    from moss_tts.checkpoints.demo import NOTE, write_demo_checkpoint
     from moss_tts.cli.terminal import Terminal
-    from moss_tts.demo import NOTE, write_demo_checkpoint
 
     write_demo_checkpoint(directory, architecture, seed)
     Terminal().say(f"{directory}: {NOTE}")

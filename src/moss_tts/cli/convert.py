@@ -70,15 +70,15 @@ def convert(
     Needs little memory, whatever the size of the checkpoint, unless it calibrates. What an interrupted run leaves
     behind never loads, and the sums of a copy are checked whenever it is loaded.
     """
-    from moss_tts.calibration import Calibration, read_requests, spoken
+    from moss_tts.checkpoints.calibration import Calibration, read_requests, spoken
+    from moss_tts.checkpoints.convert import codec_to_include
+    from moss_tts.checkpoints.convert import convert as write
+    from moss_tts.checkpoints.loading import DTYPES, compute_dtype, find_checkpoint, load_config
+    from moss_tts.checkpoints.plan import plan
+    from moss_tts.checkpoints.upload import check_repo, upload
     from moss_tts.cli.terminal import Terminal
-    from moss_tts.conversion import plan
-    from moss_tts.convert import codec_to_include
-    from moss_tts.convert import convert as write
-    from moss_tts.loading import DTYPES, compute_dtype, find_checkpoint, load_config
     from moss_tts.model import load
-    from moss_tts.quantisation import asked_recipe
-    from moss_tts.upload import check_repo, upload
+    from moss_tts.weights.quantisation import asked_recipe
 
     recipe = asked_recipe(quantize, quant_predicate, q_bits, q_group_size, q_mode, calibrate)
     stored = None if dtype is None else compute_dtype(dtype, DTYPES["float32"])

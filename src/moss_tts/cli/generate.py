@@ -168,10 +168,10 @@ def generate(
 ) -> None:
     """Speak a text, or make a sound, into an audio file."""
     given = dict(locals())
-    from moss_tts.cli.live_speaking import is_live, speak_live
-    from moss_tts.cli.speaking import Source, request_options, speak_to_file
+    from moss_tts.checkpoints.packaged import packaged_voice
+    from moss_tts.cli.speak_live import is_live, speak_live
+    from moss_tts.cli.speak_text import Source, request_options, speak_to_file
     from moss_tts.cli.terminal import Terminal
-    from moss_tts.packaged import packaged_voice
 
     given["text"] = read_text(text, file, piped=conversation is None and ambient_sound is None)
     given["conversation"] = read_conversation(conversation)

@@ -38,10 +38,10 @@ def say(
 
     It is small and clear rather than beautiful; for other voices and languages, see moss-tts generate.
     """
-    from moss_tts.cli.live_speaking import is_live, speak_live
-    from moss_tts.cli.speaking import Source, request_options, speak_to_file
+    from moss_tts.checkpoints.packaged import packaged_voice, segmented
+    from moss_tts.cli.speak_live import is_live, speak_live
+    from moss_tts.cli.speak_text import Source, request_options, speak_to_file
     from moss_tts.cli.terminal import Terminal
-    from moss_tts.packaged import packaged_voice, segmented
 
     source = Source(str(packaged_voice()))
     given = read_text(text, file, piped=True)

@@ -64,14 +64,14 @@ def serve(
     max_voices: Annotated[int, LIMITS(min=0, metavar="N", help="That may be registered over HTTP.")] = 1000,
 ) -> None:
     """Serve speech over HTTP: OpenAI's API, voices, and a page for people at /."""
-    from moss_tts.cli.speaking import Source
+    from moss_tts.checkpoints.packaged import packaged_voice
+    from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
-    from moss_tts.packaged import packaged_voice
     from moss_tts.voices import Voices, default_directory
 
     try:
-        from moss_tts.server.serve import bound
-        from moss_tts.server.serve import serve as listen
+        from moss_tts.server.lifecycle import bound
+        from moss_tts.server.lifecycle import serve as listen
         from moss_tts.server.settings import MiB, Settings
     except ModuleNotFoundError as error:
         raise MossTTSError(f"serving needs {error.name}: pip install 'moss-tts-mlx[server]'") from error

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from moss_tts.cli.recording import Recording
+from moss_tts.cli.output_files import Recording
 
 BYTES = (BarColumn(20), DownloadColumn())
 

@@ -19,11 +19,11 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from moss_tts import compiled
-from moss_tts.blas import cores_in_use
 from moss_tts.codec.config import StageConfig, TransformerConfig
 from moss_tts.codec.patch import Patch
-from moss_tts.kernels import on_cpu
+from moss_tts.device import compiled
+from moss_tts.device.blas import cores_in_use
+from moss_tts.device.kernels import on_cpu
 
 # Of a stage, by their names in it.
 StageWeights: TypeAlias = Mapping[str, mx.array]

@@ -20,7 +20,6 @@ from typing import cast
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.checkpoint import leaves, read_json, read_weights
 from moss_tts.codec.config import CodecConfig
 from moss_tts.codec.inputs import (
     Array,
@@ -35,8 +34,9 @@ from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.codec.quantizer import Quantizer
 from moss_tts.codec.transformer import Counts, Network, NetworkState
 from moss_tts.codec.weights import Weights, canonical_weights, network_parameters
-from moss_tts.memory import cache_limit
+from moss_tts.device.memory import cache_limit
 from moss_tts.strict import Raw
+from moss_tts.weights.layout import leaves, read_json, read_weights
 
 # 5 s: enough frames for efficient products at the lowest rate, few enough that little of a window is masked.
 CHUNK_FRAMES = 64

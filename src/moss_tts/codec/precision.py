@@ -9,7 +9,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from moss_tts.errors import RequestError
-from moss_tts.quantisation import Precision
+from moss_tts.weights.quantisation import Precision
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from moss_tts.codec.compiled_network import CompiledNetwork, CompiledState, comp
 from moss_tts.codec.config import PatchConfig, StageConfig, TransformerConfig
 from moss_tts.codec.patch import Patch
 from moss_tts.codec.window import StageState, Step, make_rotor, plan_step
-from moss_tts.kernels import issue, on_cpu, polynomial, turn_neighbours
+from moss_tts.device.kernels import issue, on_cpu, polynomial, turn_neighbours
 
 # One state per transformer stage, in order; all of one kind.
 NetworkState: TypeAlias = tuple[StageState | CompiledState, ...]

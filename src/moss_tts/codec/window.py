@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from moss_tts.kernels import attend, for_both
+from moss_tts.device.kernels import attend, for_both
 
 Mask = mx.array | str | None
 

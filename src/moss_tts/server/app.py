@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 from moss_tts._version import __version__
 from moss_tts.errors import MossTTSError
 from moss_tts.model import Model
-from moss_tts.server.device import Device
+from moss_tts.server.device_thread import Device
 from moss_tts.server.errors import ApiError, refused
 from moss_tts.server.gate import Gate
 from moss_tts.server.responses import EXPOSED_HEADERS

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from moss_tts.server.encoders import FORMATS, Encoder, new_encoder
 from moss_tts.server.errors import ApiError
+from moss_tts.server.formats import FORMATS, Encoder, new_encoder
 from moss_tts.server.schema import SpeechBody
 from moss_tts.server.service import ClientGone, Utterance, outcome_of
-from moss_tts.speech import SpeechChunk
+from moss_tts.speaking.engine import SpeechChunk
 
 T = TypeVar("T")
 EXPOSED_HEADERS = ("X-Sample-Rate", "X-Channels", "X-Sample-Format", "X-Seed", "X-Finish-Reason", "Retry-After")

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel
 
-from moss_tts.server.encoders import FORMATS
 from moss_tts.server.errors import ApiError
+from moss_tts.server.formats import FORMATS
 from moss_tts.server.responses import answer
 from moss_tts.server.schema import SpeechBody, VoiceBody
 from moss_tts.server.service import Service

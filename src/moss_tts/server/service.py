@@ -13,20 +13,20 @@ import anyio
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
-from moss_tts.audio import Waveform
+from moss_tts.audio.files import Waveform
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.admission import Admission
 from moss_tts.server.bodies import Received, receive
-from moss_tts.server.device import Device, DeviceFailure
+from moss_tts.server.chunk_stream import Hearing, hear_job, hear_narration
+from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.server.errors import ApiError, refused
-from moss_tts.server.hearing import Hearing, hear_job, hear_narration
 from moss_tts.server.metrics import Metrics
-from moss_tts.server.recordings import KnownVoice, Recordings, voices_named
 from moss_tts.server.schema import RECORDINGS, SpeechBody, VoiceBody, as_options, text_size
 from moss_tts.server.settings import Settings
-from moss_tts.speech import SpeechChunk
+from moss_tts.server.uploads import KnownVoice, Recordings, voices_named
+from moss_tts.speaking.engine import SpeechChunk
 from moss_tts.voices import Voice, Voices
 
 T = TypeVar("T")

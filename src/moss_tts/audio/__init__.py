@@ -1,0 +1,1 @@
+"""Audio: files, samples as bytes, live output, seams, and matrices of codes."""

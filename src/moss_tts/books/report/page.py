@@ -1,0 +1,162 @@
+"""A reading on one page: waveform, segments, seams, speed. One HTML file, without scripts and without network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import accumulate
+from pathlib import Path
+
+from moss_tts.books.report.charts import Span, speed_chart, timestamp, waveform_rows
+from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
+from moss_tts.books.report.style import STYLE
+from moss_tts.long_form import BoundaryMetrics, SegmentMetrics, TextSegment
+
+__all__ = ["Envelope", "EnvelopeBuilder", "ReportedSegment", "reported_segments", "write_report"]
+
+
+@dataclass(frozen=True)
+class ReportedSegment:
+    """A segment that was spoken.
+
+    Attributes:
+        text: as spoken.
+        metrics: what it took.
+        seam: to the segment before it; None where there is none.
+        chapter: the chapter it belongs to, "" outside books.
+    """
+
+    text: str
+    metrics: SegmentMetrics
+    seam: BoundaryMetrics | None = None
+    chapter: str = ""
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether its seam is a discontinuity."""
+        return self.metrics.boundary_note == "discontinuity-flagged"
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of audio per second of work."""
+        return self.metrics.emitted_seconds / max(self.metrics.segment_latency_seconds, 1e-9)
+
+
+def reported_segments(
+    plan: Sequence[TextSegment],
+    metrics: Sequence[SegmentMetrics],
+    seams: Sequence[BoundaryMetrics],
+    chapter: str = "",
+) -> list[ReportedSegment]:
+    """Plan, metrics and seams of one text, put together. A reading that ended early has fewer metrics."""
+    return [
+        ReportedSegment(plan[spoken.segment_idx].text, spoken, seam, chapter)
+        for spoken, seam in zip(metrics, [None, *seams], strict=False)
+    ]
+
+
+def write_report(path: str | Path, title: str, segments: Sequence[ReportedSegment], envelope: Envelope) -> None:
+    """Write the page.
+
+    Args:
+        path: of the HTML file.
+        title: what was read.
+        segments: in the order spoken.
+        envelope: of their audio, joined.
+    """
+    Path(path).write_text("\n".join(_page(title, segments, envelope)) + "\n", encoding="utf-8")
+
+
+def _page(title: str, segments: Sequence[ReportedSegment], envelope: Envelope) -> Iterator[str]:
+    spans = _spans(segments)
+    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
+    yield "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\"/>"
+    yield f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>"
+    yield f'<h1 dir="auto">{escape(title)}</h1>'
+    yield from _totals(segments, envelope)
+    yield "<h2>Waveform</h2>"
+    yield f'<p class="legend">{_LEGEND}</p>'
+    yield from waveform_rows(envelope, spans)
+    yield "<h2>Real-time factor</h2>"
+    yield "<p>Seconds of audio per second of work; above the line is faster than speech.</p>"
+    yield speed_chart([segment.real_time_factor for segment in segments], spans)
+    yield "<h2>Segments</h2>"
+    yield from _table(segments, spans)
+    yield "</main>\n</body>\n</html>"
+
+
+_LEGEND = (
+    '<span class="key band"></span> segment (point at it for its text, follow it to its row) '
+    '<span class="key seam"></span> seam <span class="key flag">▼</span> seam with a discontinuity'
+)
+
+
+def _spans(segments: Sequence[ReportedSegment]) -> list[Span]:
+    """Where each segment lies in the audio."""
+    ends = list(accumulate(segment.metrics.emitted_samples for segment in segments))
+    starts = [0, *ends][: len(ends)]
+    return [
+        Span(number, start, end, segment.text, segment.is_flagged)
+        for number, (start, end, segment) in enumerate(zip(starts, ends, segments, strict=True), start=1)
+    ]
+
+
+def _totals(segments: Sequence[ReportedSegment], envelope: Envelope) -> Iterator[str]:
+    metrics = [segment.metrics for segment in segments]
+    work = sum(spoken.segment_latency_seconds for spoken in metrics)
+    audio = sum(spoken.emitted_seconds for spoken in metrics)
+    figures = {
+        "Audio": timestamp(envelope.seconds),
+        "Work": timestamp(work),
+        "Real-time factor": f"{audio / work:.2f}" if work else "–",
+        "Segments": str(len(segments)),
+        "Characters": f"{sum(spoken.segment_chars for spoken in metrics):,}",
+        "Flagged seams": str(sum(segment.is_flagged for segment in segments)),
+        "Retries": str(sum(spoken.retry_count for spoken in metrics)),
+        "Peak memory": f"{max((spoken.total_peak_memory_gb for spoken in metrics), default=0):.2f} GB",
+    }
+    yield '<dl class="totals">'
+    yield from (f"<div><dt>{name}</dt><dd>{figure}</dd></div>" for name, figure in figures.items())
+    yield "</dl>"
+
+
+def _table(segments: Sequence[ReportedSegment], spans: Sequence[Span]) -> Iterator[str]:
+    fastest = max((segment.real_time_factor for segment in segments), default=1.0) or 1.0
+    yield '<table>\n<thead><tr><th scope="col">No.</th><th scope="col">Start</th><th scope="col">Length</th>'
+    yield '<th scope="col">Real-time factor</th><th scope="col">Seam</th><th scope="col">Text</th></tr></thead>'
+    yield "<tbody>"
+    chapter = ""
+    start = 0.0
+    for segment, span in zip(segments, spans, strict=True):
+        if segment.chapter != chapter:
+            chapter = segment.chapter
+            yield f'<tr><th scope="rowgroup" colspan="6" dir="auto">{escape(chapter)}</th></tr>'
+        yield _row(segment, span, start, fastest)
+        start += segment.metrics.emitted_seconds
+    yield "</tbody>\n</table>"
+
+
+def _row(segment: ReportedSegment, span: Span, start: float, fastest: float) -> str:
+    factor = segment.real_time_factor
+    retries = segment.metrics.retry_count
+    notes = f"{retries} {'retry' if retries == 1 else 'retries'}, " if retries else ""
+    bar = f'<span class="bar" style="width:{100 * factor / fastest:.0f}%"></span>'
+    return (
+        f'<tr id="segment-{span.number}"><th scope="row">{span.number}</th><td>{timestamp(start)}</td>'
+        f"<td>{segment.metrics.emitted_seconds:.1f} s</td>"
+        f'<td class="speed">{factor:.2f}{bar}</td><td>{notes}{_seam(segment)}</td>'
+        f'<td dir="auto">{escape(segment.text)}</td></tr>'
+    )
+
+
+def _seam(segment: ReportedSegment) -> str:
+    """The seam before a segment, in words."""
+    seam = segment.seam
+    if seam is None:
+        return {"segment-start": "start", "seam-clean": "clean"}.get(segment.metrics.boundary_note, "▼ flagged")
+    if seam.is_pause:
+        return "pause"
+    figures = f"jump {seam.normalized_jump:.2f}, level ×{seam.energy_ratio:.1f}"
+    return f'<strong class="flag">▼ {figures}</strong>' if segment.is_flagged else figures

@@ -1,0 +1,1 @@
+"""Checkpoints: loading, converting, inspecting and publishing them."""

@@ -1,0 +1,126 @@
+"""What the layers of a checkpoint hear while it speaks, for gptq.py to round by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from moss_tts.architectures import Architecture
+from moss_tts.checkpoints.gptq import Moments
+from moss_tts.checkpoints.loading import JOINED
+from moss_tts.errors import RequestError
+from moss_tts.model import Model
+from moss_tts.teacher_forcing import logits, say
+
+# Frames of each text: enough of them say enough, and a pass stays short.
+MOST_FRAMES = 150
+SEED = 0
+
+
+class Calibration:
+    """A network reads again what it said, for each block of layers that is asked for.
+
+    So no more is in memory than the network and the moments of one block.
+
+    Args:
+        architecture: with its network, not quantised.
+        said: prompts (T, 1 + Q), and the rows (N, 1 + Q) that followed them.
+    """
+
+    def __init__(self, architecture: Architecture[Any, Any], said: Sequence[tuple[np.ndarray, np.ndarray]]) -> None:
+        self._architecture, self._said = architecture, said
+        self._block, self._moments = "", dict[str, Moments]()
+
+    def factor(self, path: str) -> np.ndarray:
+        """Of the inputs of the linear layer at `path` (our names), as gptq.quantize takes it."""
+        block = path.rsplit(".", 2)[0]
+        if block != self._block:
+            self._block, self._moments = block, self._listen(block)
+        return self._moments[path].factor
+
+    def _listen(self, block: str) -> dict[str, Moments]:
+        """Moments of the inputs of a block's layers, under the names that they had before they were joined."""
+        listeners = {path: Listener(module) for path, module in linear_layers(self._architecture.network, block)}
+        for path, listener in listeners.items():
+            put(self._architecture.network, path, listener)
+        try:
+            for prompt, rows in self._said:
+                logits(self._architecture, prompt, rows)
+        finally:
+            for path, listener in listeners.items():
+                put(self._architecture.network, path, listener.layer)
+        return {name: listener.moments for path, listener in listeners.items() for name in unjoined(path)}
+
+
+class Listener(nn.Module):
+    """Stands before a layer and remembers what it hears."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.moments = Moments(layer["weight"].shape[1])
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(..., in) -> (..., out)."""
+        self.moments.add(np.array(x.astype(mx.float32)).reshape(-1, x.shape[-1]).astype(np.float64))
+        return self.layer(x)
+
+
+def linear_layers(network: nn.Module, block: str) -> list[tuple[str, nn.Module]]:
+    """The linear layers at or below a path."""
+    return [
+        (path, module)
+        for path, module in network.named_modules()
+        if isinstance(module, nn.Linear) and (path == block or path.startswith(f"{block}."))
+    ]
+
+
+def put(network: nn.Module, path: str, module: nn.Module) -> None:
+    """Put a module into the place of another."""
+    parent: Any = network
+    *way, name = path.split(".")
+    for step in way:
+        parent = parent[int(step)] if isinstance(parent, list) else parent[step]
+    parent[name] = module
+
+
+def unjoined(path: str) -> list[str]:
+    """Paths of the layers that became the one at `path`."""
+    parent, _, last = path.rpartition(".")
+    parts = next((names for names in JOINED if "_".join(names) == last), (last,))
+    return [f"{parent}.{name}" if parent else name for name in parts]
+
+
+def spoken(model: Model, requests: Sequence[Mapping[str, Any]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What a model says to requests: fields of Model.generate each.
+
+    Raises:
+        RequestError: a request that the model does not take.
+    """
+    jobs = [model.job(model.request({"max_tokens": MOST_FRAMES, **request}), SEED) for request in requests]
+    return [(job.prompt, say(model.architecture, job.prompt, job.request)) for job in jobs]
+
+
+def read_requests(file: Path) -> list[dict[str, Any]]:
+    """Texts of a file, one a line; a line may also be a JSON object with fields of Model.generate.
+
+    Raises:
+        RequestError: no text, or a line that is no JSON object although it begins like one.
+    """
+    found = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not (text := line.strip()):
+            continue
+        try:
+            found.append(json.loads(text) if text.startswith("{") else {"text": text})
+        except json.JSONDecodeError as error:
+            raise RequestError(f"{file}, line {number} begins like a JSON object and is none: {error}.") from error
+    if not found:
+        raise RequestError(f"{file} has no text: one a line is needed, 16 or more are better.")
+    return found

@@ -1,0 +1,163 @@
+"""A checkpoint copied at another precision: weights by rows, and all that lies beside them.
+
+What becomes of each tensor is planned in plan.py. The copy is made under another name and renamed once it is
+complete and its sums are known; config.json, without which nothing loads, is written last. So an interruption leaves
+nothing that could be taken for a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from moss_tts.checkpoints.loading import (
+    CHECKPOINT_FILES,
+    CODEC_DIRECTORIES,
+    DTYPES,
+    CheckpointSource,
+    LazyCodec,
+    check_codec_fits,
+)
+from moss_tts.checkpoints.model_card import model_card
+from moss_tts.checkpoints.plan import Plan
+from moss_tts.codec import CodecConfig
+from moss_tts.config import MossConfig
+from moss_tts.errors import CheckpointError, RequestError
+from moss_tts.weights.layout import INDEX_FILE, read_json, weight_files
+from moss_tts.weights.shards import write_shards, write_sums
+
+CARD = "README.md"
+NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
+# What a checkpoint may do without, and what is missing then.
+OPTIONAL = {
+    "tokenizer.json": "no tokenizer",
+    "tokenizer_config.json": "no settings of a tokenizer",
+    "generation_config.json": "no sampling of its own, so the variant's holds",
+}
+
+
+def convert(
+    source: CheckpointSource,
+    target: Path,
+    planned: Plan,
+    *,
+    codec: Path | None = None,
+    base_model: str | None = None,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> tuple[str, ...]:
+    """Write the copy.
+
+    Args:
+        source: the checkpoint that was planned for.
+        target: directory to make; must not exist.
+        planned: by `plan`.
+        codec: directory of the codec that is to lie inside the copy.
+        base_model: hub id for the model card; by default the source's, if that is one.
+        on_bytes: told of bytes as they are written.
+
+    Returns:
+        What the source lacks, and so the copy, in words.
+
+    Raises:
+        CheckpointError: the target exists, the disk is too small, or a file cannot be read or written.
+    """
+    extra = 0 if codec is None else sum(path.stat().st_size for path in weight_files(codec))
+    check_room(target, planned.nbytes + extra)
+    with staged(target) as directory:
+        write_shards(directory, planned.outputs, on_bytes)
+        copy_beside(source.directory, directory)
+        if codec is not None:
+            copy_codec(codec, directory / CODEC_DIRECTORIES[0])
+        origin = base_model or (source.name if source.from_hub else None)
+        (directory / CARD).write_text(model_card(target.name, origin, planned, source.directory), encoding="utf-8")
+        absent = lacking(source.directory, directory)
+        write_config(source, directory, planned)
+    return absent
+
+
+def codec_to_include(source: CheckpointSource, config: MossConfig, given: str | None) -> Path:
+    """Directory of the codec that a copy is to hold; the one the checkpoint speaks with, or the given one.
+
+    Raises:
+        RequestError: the codec is fused with the weights, and so in the copy anyway.
+        CodecNotFoundError: it cannot be had.
+        CheckpointError: it does not fit the model.
+    """
+    if given is None and config.codec_config is not None:
+        raise RequestError(f"{source.directory} is fused with its codec, and so is the copy; leave out --with-codec.")
+    directory = LazyCodec(source, config, given).directory()
+    check_codec_fits(CodecConfig.from_dict(read_json(directory / "config.json")), config)
+    return directory
+
+
+def check_room(target: Path, nbytes: int) -> None:
+    """Refuse a target that exists, or a disk without room for so many bytes.
+
+    Raises:
+        CheckpointError: says which.
+    """
+    if target.exists():
+        raise CheckpointError(f"{target} is there already; name a directory that is not, or remove it.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(target.parent).free) < nbytes:
+        raise CheckpointError(f"{target} needs {nbytes / 1e9:.1f} GB on a disk with {free / 1e9:.1f} GB left.")
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """A directory beside the target that takes its name when all went well, and is gone otherwise."""
+    directory = target.with_name(f".{target.name}.{os.getpid()}.incomplete")
+    directory.mkdir()
+    try:
+        yield directory
+        directory.rename(target)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def copy_beside(source: Path, target: Path) -> None:
+    """Copy what lies beside weights: tokenizer, chat template, sampling, licence."""
+    patterns = [pattern for pattern in CHECKPOINT_FILES if pattern != "*.safetensors"] + ["LICENSE*"]
+    for path in sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()}):
+        if path.name not in ("config.json", INDEX_FILE):
+            shutil.copyfile(path, target / path.name)
+
+
+def copy_codec(source: Path, target: Path) -> None:
+    """Copy a codec as it is, with sums of its weights."""
+    target.mkdir()
+    files = weight_files(source)
+    for path in files:
+        shutil.copyfile(path, target / path.name)
+    copy_beside(source, target)
+    if (source / INDEX_FILE).is_file():
+        shutil.copyfile(source / INDEX_FILE, target / INDEX_FILE)
+    write_sums(target, [path.name for path in files])
+    shutil.copyfile(source / "config.json", target / "config.json")
+
+
+def write_config(source: CheckpointSource, directory: Path, planned: Plan) -> None:
+    """The source's config.json, with what changed."""
+    raw = read_json(source.directory / "config.json")
+    # A variant is told from the name of its checkpoint, and the copy may have any.
+    raw["_name_or_path"] = source.name if source.from_hub else Path(source.name).resolve().name
+    if planned.dtype is not None:
+        raw["dtype"] = NAMES_OF_DTYPES[planned.dtype]
+        raw.pop("torch_dtype", None)
+    if planned.block is not None:
+        # mlx-lm reads the first, the hub shows the second.
+        raw |= {"quantization": planned.block, "quantization_config": planned.block}
+    (directory / "config.json").write_text(json.dumps(raw, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def lacking(source: Path, copy: Path) -> tuple[str, ...]:
+    """What a complete checkpoint has and this copy has not, in words."""
+    found = [f"{name} ({means})" for name, means in OPTIONAL.items() if not (copy / name).is_file()]
+    fused = "codec_config" in read_json(source / "config.json")
+    if not fused and not any((copy / name).is_dir() for name in CODEC_DIRECTORIES):
+        found.append("the codec (--with-codec puts it inside; without, it is looked for when speech is made)")
+    return tuple(found)

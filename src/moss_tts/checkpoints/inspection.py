@@ -1,0 +1,262 @@
+"""What a checkpoint is, what it needs and whether it runs on this machine.
+
+Only config files and headers of weight files are read; networks are built without being evaluated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mlx.core as mx
+
+from moss_tts import OPENBLAS
+from moss_tts.architectures import ARCHITECTURES
+from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
+from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config, preset_of
+from moss_tts.codec import CodecConfig
+from moss_tts.codec.config import MODEL_TYPES
+from moss_tts.codec.precision import decoder_precision
+from moss_tts.codec.weights import canonical_weights
+from moss_tts.config import MossConfig
+from moss_tts.errors import MossTTSError
+from moss_tts.presets import Preset
+from moss_tts.request import resolve_sampling
+from moss_tts.weights.layout import check_safetensors, read_json, read_weights, weight_files
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A speech model, from its config."""
+
+    architecture: str
+    variant: str
+    layers: int
+    width: int
+    text_vocabulary: int
+    codebooks: int
+    codebook_size: int
+    sampling_rate: int
+    quantization: dict[str, Any] | None
+    sampling: dict[str, dict[str, float]] | None
+
+
+@dataclass(frozen=True)
+class CodecFacts:
+    """A codec, from its config. `where` is its directory, or what holds it."""
+
+    where: str
+    generation: int
+    sampling_rate: int
+    channels: int
+    frame_rate: float
+    codebooks: int
+    codebook_size: int
+
+
+@dataclass(frozen=True)
+class WeightFacts:
+    """Weight files, from their headers. `note` is what their maker wrote into them."""
+
+    files: int
+    tensors: int
+    parameters: int
+    bytes: int
+    dtypes: dict[str, int]
+    note: str | None
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """What computes."""
+
+    device: str
+    mlx: str
+    openblas: str
+
+
+@dataclass(frozen=True)
+class TokenizerFacts:
+    """Files beside the weights."""
+
+    tokenizer: bool
+    chat_template: bool
+
+
+@dataclass
+class Inspection:
+    """Everything found; a part is None where it does not apply or could not be read.
+
+    Attributes:
+        problems: sentences; with any of them the checkpoint does not run.
+    """
+
+    directory: str
+    kind: str
+    machine: MachineFacts
+    model: ModelFacts | None = None
+    weights: WeightFacts | None = None
+    codec: CodecFacts | None = None
+    tokenizer: TokenizerFacts | None = None
+    memory: MemoryFacts | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def runs(self) -> bool:
+        """Whether nothing stands in the way."""
+        return not self.problems
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """What the action returns; where it fails on purpose, the reason becomes a problem."""
+        try:
+            return action()
+        except MossTTSError as error:
+            self.problems.append(str(error))
+            return None
+
+
+def inspect_checkpoint(name: str | Path, codec: str | Path | None = None, codec_dtype: str = "float32") -> Inspection:
+    """Look at a speech model or a codec.
+
+    Args:
+        name: its directory, or a hub id that is in the local cache.
+        codec: the codec, if it is not beside the weights.
+        codec_dtype: what its decoder is to be kept in.
+
+    Raises:
+        CheckpointError: there is no checkpoint of that name.
+        RequestError: no such codec_dtype.
+    """
+    decoder_precision(codec_dtype)
+    found = find_checkpoint(name, cached_only=True)
+    # Nothing is fetched here, whatever the name was.
+    source = CheckpointSource(found.name, found.directory, from_hub=False)
+    raw = read_json(source.directory / "config.json")
+    is_codec = raw.get("model_type") in MODEL_TYPES
+    inspection = Inspection(str(source.directory), "codec" if is_codec else "speech model", machine())
+    inspection.weights = inspection.attempt(lambda: weight_facts(source.directory))
+    if is_codec:
+        _inspect_codec(inspection, source.directory)
+    else:
+        config = inspection.attempt(lambda: load_config(source.directory))
+        if config is not None:
+            _inspect_model(inspection, source, config, codec, codec_dtype)
+    return inspection
+
+
+def machine() -> MachineFacts:
+    """The device mlx uses by default."""
+    name = mx.device_info().get("device_name", "unknown")
+    return MachineFacts(f"{mx.default_device().type.name} ({name})", version("mlx"), OPENBLAS)
+
+
+def weight_facts(directory: Path) -> WeightFacts:
+    """Counts from the headers of a directory's safetensors files."""
+    files = weight_files(directory)
+    headers = [check_safetensors(path) for path in files]
+    tensors = [entry for header in headers for name, entry in header.items() if name != "__metadata__"]
+    dtypes: dict[str, int] = {}
+    for entry in tensors:
+        dtypes[entry["dtype"]] = dtypes.get(entry["dtype"], 0) + math.prod(entry["shape"])
+    return WeightFacts(
+        files=len(files),
+        tensors=len(tensors),
+        parameters=sum(dtypes.values()),
+        bytes=sum(path.stat().st_size for path in files),
+        dtypes=dtypes,
+        note=(headers[0].get("__metadata__") or {}).get("note"),
+    )
+
+
+# ----------------------------------------------------------------------------------------------- speech model
+
+
+def _inspect_model(
+    inspection: Inspection, source: CheckpointSource, config: MossConfig, codec: str | Path | None, codec_dtype: str
+) -> None:
+    preset = preset_of(source, ARCHITECTURES[type(config)].default_preset)
+    inspection.model = _model_facts(inspection, source.directory, config, preset)
+    inspection.tokenizer = _tokenizer_facts(inspection, source.directory)
+    loaded = inspection.attempt(lambda: model_footprint(source.directory, config))
+    codec_sizes = inspection.attempt(lambda: _codec_of(inspection, source, config, codec))
+    if loaded is None or codec_sizes is None:
+        return
+    inspection.memory = memory_facts(source.directory, config, *loaded, codec_sizes, codec_dtype)
+    if problem := inspection.memory.too_much_for(inspection.memory.machine_bytes):
+        inspection.problems.append(problem)
+
+
+def _model_facts(inspection: Inspection, directory: Path, config: MossConfig, preset: Preset) -> ModelFacts:
+    path = directory / "generation_config.json"
+    generation_config = (inspection.attempt(lambda: read_json(path)) if path.is_file() else None) or {}
+    sampling = inspection.attempt(lambda: asdict(resolve_sampling({}, preset, generation_config)))
+    return ModelFacts(
+        architecture=ARCHITECTURES[type(config)].name,
+        variant=preset.name,
+        layers=config.backbone.num_hidden_layers,
+        width=config.hidden_size,
+        text_vocabulary=config.vocab_size,
+        codebooks=config.n_vq,
+        codebook_size=config.audio_vocab_size,
+        sampling_rate=config.sampling_rate,
+        quantization=None if config.quantization is None else dict(config.quantization),
+        sampling=sampling,
+    )
+
+
+def _tokenizer_facts(inspection: Inspection, directory: Path) -> TokenizerFacts:
+    config = directory / "tokenizer_config.json"
+    settings = (inspection.attempt(lambda: read_json(config)) if config.is_file() else None) or {}
+    facts = TokenizerFacts(
+        tokenizer=(directory / "tokenizer.json").is_file(),
+        chat_template=bool(settings.get("chat_template")) or (directory / "chat_template.jinja").is_file(),
+    )
+    if not facts.tokenizer:
+        inspection.problems.append(f"{directory} holds no tokenizer.json.")
+    elif not facts.chat_template:
+        inspection.problems.append(
+            f"{directory} holds no chat template, neither in tokenizer_config.json nor as chat_template.jinja."
+        )
+    return facts
+
+
+# ------------------------------------------------------------------------------------------------------ codec
+
+
+def _inspect_codec(inspection: Inspection, directory: Path) -> None:
+    raw = read_json(directory / "config.json")
+    config = inspection.attempt(lambda: CodecConfig.from_dict(raw))
+    if config is None:
+        return
+    inspection.codec = _codec_facts(config, str(directory))
+    if inspection.weights is not None:
+        inspection.attempt(lambda: canonical_weights(config, read_weights(directory)))
+
+
+def _codec_of(
+    inspection: Inspection, source: CheckpointSource, config: MossConfig, given: str | Path | None
+) -> CodecBytes:
+    """Bytes of the two halves of a speech model's codec, after the checks that it is there and fits."""
+    codec, where, weights = codec_weights(source, config, given)
+    inspection.codec = _codec_facts(codec, where)
+    sizes = CodecBytes.of(codec, weights)
+    check_codec_fits(codec, config)
+    return sizes
+
+
+def _codec_facts(config: CodecConfig, where: str) -> CodecFacts:
+    return CodecFacts(
+        where=where,
+        generation=config.version,
+        sampling_rate=config.sampling_rate,
+        channels=config.channels,
+        frame_rate=config.frame_rate,
+        codebooks=config.num_quantizers,
+        codebook_size=config.codebook_size,
+    )

@@ -1,0 +1,373 @@
+"""From a directory or a hub id to a network in memory.
+
+Finding files, choosing the compute type, applying quantisation. Nothing is fetched unless the caller named a
+hub id; huggingface_hub's own environment (HF_HUB_OFFLINE, HF_HOME, HF_TOKEN) decides how.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+from moss_tts.architectures import ARCHITECTURES, Architecture
+from moss_tts.codec import CodecConfig, MossAudioTokenizer
+from moss_tts.codec.precision import DecoderPrecision
+from moss_tts.config import MossConfig, parse_config
+from moss_tts.device.kernels import Linear
+from moss_tts.device.memory import cache_limit
+from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
+from moss_tts.presets import Preset, variant_of
+from moss_tts.weights.layout import Layout, leaves, listing, load_strict, read_json, read_weights
+from moss_tts.weights.shards import check_sums
+
+CODEC_DIRECTORIES = ("audio_tokenizer", "moss_audio_tokenizer", "codec")
+CODEC_PREFIX = "codec_model."
+# Layers that share their input become one product.
+JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+CHECKPOINT_FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
+# As the hub has them: anything else is a path, and is not asked for.
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*(?<![.-])/\w[\w.-]*(?<![.-])", re.ASCII)
+# Of the `quantization` block, with mlx-lm's defaults; all other keys name layers.
+SETTINGS: Mapping[str, Any] = {"group_size": 64, "bits": 4, "mode": "affine"}
+DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16}
+
+
+@dataclass(frozen=True)
+class CheckpointSource:
+    """Where a checkpoint is, and whether the caller asked for a hub id, so that fetching is wanted."""
+
+    name: str
+    directory: Path
+    from_hub: bool
+
+
+def find_checkpoint(
+    name: str | Path, *, revision: str | None = None, token: str | None = None, cached_only: bool = False
+) -> CheckpointSource:
+    """The directory of a checkpoint.
+
+    Args:
+        name: a directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if need be.
+        revision: branch, tag or commit on the hub.
+        token: hub token, if not the one that is logged in.
+        cached_only: look in the local hub cache, fetch nothing.
+
+    Raises:
+        CheckpointError: no such directory, or the hub does not give it.
+    """
+    path = Path(name).expanduser()
+    # Path("") is the current directory, which nobody means by it.
+    if str(name) and path.is_dir():
+        if revision is not None:
+            raise CheckpointError(f"{path} is a directory; revision {revision!r} applies to hub ids only.")
+        return CheckpointSource(str(name), path, from_hub=False)
+    if path.exists() or not HUB_ID.fullmatch(str(name)):
+        raise CheckpointError(f"{str(name)!r} is neither a directory nor a hub id such as 'OpenMOSS-Team/MOSS-TTS'.")
+    try:
+        directory = snapshot_download(
+            str(name),
+            revision=revision,
+            token=token,
+            allow_patterns=list(CHECKPOINT_FILES),
+            local_files_only=cached_only,
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{name} is no directory here and could not be had from the hub: {reason}") from error
+    return CheckpointSource(str(name), Path(directory), from_hub=True)
+
+
+def preset_of(source: CheckpointSource, default: str) -> Preset:
+    """The variant of a checkpoint: told by its name, else by the name of what it was converted from."""
+    origin = read_json(source.directory / "config.json").get("_name_or_path")
+    usual = variant_of(origin, default).name if isinstance(origin, str) else default
+    return variant_of(source.name, usual)
+
+
+def compute_dtype(asked: str | None, stored: mx.Dtype) -> mx.Dtype:
+    """The type to compute in.
+
+    As asked; else float32 on a CPU, where half precision has no fast path; else as stored, but never float16,
+    which overflows in the backbone.
+
+    Raises:
+        RequestError: asked for a type that cannot be computed in.
+    """
+    if asked is not None:
+        if asked not in DTYPES:
+            why = " (it overflows in the backbone)" if asked == "float16" else ""
+            raise RequestError(f"dtype must be one of {', '.join(DTYPES)}, got {asked!r}{why}.")
+        return DTYPES[asked]
+    if mx.default_device() == mx.cpu:
+        return mx.float32
+    return mx.bfloat16 if stored == mx.float16 else stored
+
+
+def load_config(directory: Path) -> MossConfig:
+    """The parsed config.json of a checkpoint directory."""
+    return parse_config(read_json(directory / "config.json"))
+
+
+def load_architecture(
+    directory: Path,
+    config: MossConfig,
+    weights: Mapping[str, mx.array],
+    dtype: str | None = None,
+    divide: Callable[[nn.Module], None] = lambda _: None,
+) -> Architecture[Any, Any]:
+    """The network of a checkpoint, in memory.
+
+    Args:
+        directory: for messages only.
+        config: of the checkpoint.
+        weights: all its tensors, lazily read.
+        dtype: "float32", "bfloat16" or None to choose.
+        divide: takes away what other processes hold, before anything is read.
+
+    Raises:
+        CheckpointError: weights that do not fit the config.
+    """
+    try:
+        network, _ = unread_network(config, weights, dtype)
+    except CheckpointError as error:
+        raise CheckpointError(f"{directory}: {error}") from error
+    # Whoever still holds an array that is read here keeps it in memory beside what is made of it.
+    del weights
+    with cache_limit(0):
+        divide(network)
+        _settle_layers(network)
+        for module in leaves(network):
+            mx.eval(module.parameters())
+    network.eval()
+    return ARCHITECTURES[type(config)](config, network)
+
+
+def unread_network(
+    config: MossConfig, weights: Mapping[str, mx.array], dtype: str | None = None
+) -> tuple[nn.Module, mx.Dtype]:
+    """The network of a checkpoint before anything of its weights is read, and the type it computes in.
+
+    Raises:
+        CheckpointError: weights that do not fit the config.
+    """
+    kind = ARCHITECTURES[type(config)]
+    chosen = compute_dtype(dtype, stored_dtype(kind.layout.sanitize(weights, config.n_vq)))
+    # Tables are cast before they are stacked, so that no stack is in memory in two types.
+    named = kind.layout.sanitize({name: _cast(weight, chosen) for name, weight in weights.items()}, config.n_vq)
+    network = kind.network_class(config)
+    if config.quantization is not None:
+        _quantize_as_stored(network, config.quantization, kind.layout, named)
+    load_strict(network, named, kind.layout)
+    return network, chosen
+
+
+def _settle_layers(network: nn.Module) -> None:
+    """Make a loaded network ready to run.
+
+    Layers that share their input become one product, unless they are quantised differently; weights are laid out
+    for the device.
+    """
+    # Not over named_modules() itself: a list that holds every layer would keep what is joined alive.
+    for parent, names in [
+        (module, names)
+        for _, module in network.named_modules()
+        for names in JOINED
+        if all(name in module for name in names)
+    ]:
+        _join(parent, names)
+    for _, module in network.named_modules():
+        if isinstance(module, Linear):
+            module.turn()
+
+
+def _join(module: nn.Module, names: tuple[str, ...]) -> None:
+    layers = [module[name] for name in names]
+    kinds = {(type(layer), *(getattr(layer, key, None) for key in ("bits", "group_size", "mode"))) for layer in layers}
+    if len(kinds) > 1:
+        return
+    first = layers[0]
+    for key in ("weight", "scales", "biases"):
+        if first.get(key) is not None:
+            first[key] = mx.concatenate([layer[key] for layer in layers])
+    for name in names:
+        module.pop(name)
+    module["_".join(names)] = first
+    del layers
+    # At once: then no more than one layer's weights are in memory twice.
+    mx.eval(first.parameters())
+
+
+def stored_dtype(weights: Mapping[str, mx.array]) -> mx.Dtype:
+    """The type of most floating-point values."""
+    sizes: dict[mx.Dtype, int] = {}
+    for weight in weights.values():
+        if mx.issubdtype(weight.dtype, mx.floating):
+            sizes[weight.dtype] = sizes.get(weight.dtype, 0) + weight.size
+    return max(sizes, key=lambda dtype: sizes[dtype], default=mx.float32)
+
+
+def _cast(weight: mx.array, dtype: mx.Dtype) -> mx.array:
+    return weight.astype(dtype) if mx.issubdtype(weight.dtype, mx.floating) else weight
+
+
+# ------------------------------------------------------------------------------------------------ quantising
+
+
+def quantizable(path: str, module: nn.Module, protected: tuple[str, ...]) -> bool:
+    """Whether a module may be quantised: any linear layer but an architecture's protected parts.
+
+    Embeddings and norms are no linear layers; the codec is another model.
+    """
+    return isinstance(module, nn.Linear) and not path.startswith(protected)
+
+
+def quantizable_modules(network: nn.Module, protected: tuple[str, ...]) -> set[str]:
+    """Paths of the modules that may be quantised."""
+    return {path for path, module in network.named_modules() if quantizable(path, module, protected)}
+
+
+def _quantize_as_stored(
+    network: nn.Module, block: Mapping[str, Any], layout: Layout, named: Mapping[str, mx.array]
+) -> None:
+    """Quantise what has scales in the file; overrides may name modules as the file names its tensors."""
+    modules = {path for path, _ in network.named_modules()}
+    ours = {key if key in SETTINGS else layout.our_path(key): value for key, value in block.items()}
+    if lost := [key for key in block if key not in SETTINGS and layout.our_path(key) not in modules]:
+        raise CheckpointError(
+            f"the quantization block of config.json has settings for {listing(lost)}, which this network does not have."
+        )
+    quantize(network, ours, lambda path, _: f"{path}.scales" in named)
+
+
+def quantize(network: nn.Module, block: Mapping[str, Any], wanted: Callable[[str, nn.Module], bool]) -> None:
+    """Replace modules by quantised ones as config.json's `quantization` block says.
+
+    Args:
+        network: changed in place.
+        block: group_size, bits, mode, and per-layer overrides: {path: {"bits": ...}} or {path: false}.
+        wanted: which modules, where the block says nothing of one.
+
+    Raises:
+        CheckpointError: the block asks for what cannot be done.
+    """
+
+    def choose(path: str, module: nn.Module) -> bool | dict[str, Any]:
+        override = block.get(path)
+        if isinstance(override, Mapping):
+            return dict(override)
+        return hasattr(module, "to_quantized") and override is not False and wanted(path, module)
+
+    settings = {key: block.get(key, default) for key, default in SETTINGS.items()}
+    try:
+        nn.quantize(network, **settings, class_predicate=choose)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"the quantization block of config.json cannot be followed: {settings}: {error}"
+        ) from error
+
+
+# ----------------------------------------------------------------------------------------------------- codec
+
+
+class LazyCodec:
+    """The codec of a checkpoint, found and loaded when it is first called.
+
+    Args:
+        source: the checkpoint.
+        config: of the checkpoint.
+        given: a directory or hub id from the caller; None looks beside the weights, then where config.json
+            says, then for OpenMOSS-Team/MOSS-Audio-Tokenizer. The last two are fetched only if the checkpoint
+            itself was named by its hub id; else the local hub cache has to have them.
+        precision: how its decoder is kept.
+    """
+
+    def __init__(
+        self,
+        source: CheckpointSource,
+        config: MossConfig,
+        given: str | Path | None = None,
+        precision: DecoderPrecision | None = None,
+    ) -> None:
+        self._source = source
+        self._config = config
+        self._given = given
+        self._precision = precision
+        self._codec: MossAudioTokenizer | None = None
+
+    def __call__(self) -> MossAudioTokenizer:
+        """The codec.
+
+        Raises:
+            CodecNotFoundError: it cannot be had; says where it was looked for.
+            CheckpointError: it is broken, or the codec of another model.
+        """
+        if self._codec is None:
+            codec = self._load()
+            check_codec_fits(codec.config, self._config)
+            self._codec = codec
+        return self._codec
+
+    def _load(self) -> MossAudioTokenizer:
+        if self._given is None and self._config.codec_config is not None:
+            codec = CodecConfig.from_dict(self._config.codec_config)
+            return MossAudioTokenizer(codec, lambda: fused_codec(self._source.directory), decoder=self._precision)
+        check_sums(directory := self.directory())
+        return MossAudioTokenizer.from_pretrained(directory, decoder=self._precision)
+
+    def release_encoder(self) -> None:
+        """Free what only encoding needs; it is read again when something is encoded again."""
+        if self._codec is not None and self._codec.encoder_loaded:
+            self._codec.release_encoder()
+
+    def directory(self) -> Path:
+        """The codec's directory.
+
+        Raises:
+            CodecNotFoundError: it cannot be had.
+        """
+        if self._given is not None:
+            return _codec_directory(self._given, cached_only=False)
+        for name in CODEC_DIRECTORIES:
+            if (beside := self._source.directory / name).is_dir():
+                return beside
+        named = self._config.audio_tokenizer_name_or_path or self._config.default_codec
+        try:
+            return _codec_directory(named, cached_only=not self._source.from_hub)
+        except CodecNotFoundError as error:
+            beside_names = ", ".join(CODEC_DIRECTORIES)
+            raise CodecNotFoundError(
+                f"no codec: looked in {self._source.directory} for {beside_names}, then for {named}. Put the codec's "
+                f"files into one of these directories, or name its directory or hub id (codec=, --codec)."
+            ) from error
+
+
+def fused_codec(directory: Path) -> dict[str, mx.array]:
+    """The codec's weights, unread, of a checkpoint that is fused with it."""
+    everything = read_weights(directory)
+    return {name: weight for name, weight in everything.items() if name.startswith(CODEC_PREFIX)}
+
+
+def check_codec_fits(codec: CodecConfig, config: MossConfig) -> None:
+    """Refuse a codec that reads the model's codes otherwise than the model was trained with."""
+    wanted = (config.sampling_rate, config.audio_vocab_size)
+    if (codec.sampling_rate, codec.codebook_size) != wanted or codec.num_quantizers < config.n_vq:
+        raise CheckpointError(
+            f"the codec does not fit the model: it has {codec.num_quantizers} codebooks of {codec.codebook_size} codes "
+            f"at {codec.sampling_rate} Hz; the model needs at least {config.n_vq} of {config.audio_vocab_size} at "
+            f"{config.sampling_rate} Hz."
+        )
+
+
+def _codec_directory(name: str | Path, cached_only: bool) -> Path:
+    try:
+        return find_checkpoint(name, cached_only=cached_only).directory
+    except CheckpointError as error:
+        raise CodecNotFoundError(f"no codec: {error}") from error

@@ -1,0 +1,142 @@
+"""What becomes of each tensor of a checkpoint at another precision, from headers alone.
+
+Names stay the source's; convert.py writes what is planned here, and inspection.py tells what it would need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from moss_tts.architectures import ARCHITECTURES
+from moss_tts.checkpoints import gptq
+from moss_tts.checkpoints.loading import CODEC_PREFIX, quantizable_modules, unread_network
+from moss_tts.config import MossConfig
+from moss_tts.errors import RequestError
+from moss_tts.weights.layout import SUFFIXES, read_weights
+from moss_tts.weights.quantisation import Precision, Recipe
+from moss_tts.weights.shards import Output, Slot, StoredTensor, stored_tensors
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be written.
+
+    Attributes:
+        outputs: of the weights, in the order of the source's files.
+        recipe: of what is quantised, if anything is.
+        dtype: of what is not quantised; None: as stored.
+        precisions: file's name of each module that is quantised -> how.
+        calibrated: whether they are rounded by what they hear.
+    """
+
+    outputs: tuple[Output, ...]
+    recipe: Recipe | None
+    dtype: mx.Dtype | None
+    precisions: Mapping[str, Precision]
+    calibrated: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Of all tensors."""
+        return sum(output.nbytes for output in self.outputs)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits in the file per value of the source, scales included."""
+        return 8 * self.nbytes / sum(prod(output.source.shape) for output in self.outputs)
+
+    @property
+    def block(self) -> dict[str, Any] | None:
+        """The `quantization` block of config.json: what most layers have, and by name those that differ."""
+        if self.recipe is None:
+            return None
+        usual = self.recipe.low
+        return usual.block | {name: one.block for name, one in self.precisions.items() if one != usual}
+
+
+# Path of a layer (our names) -> the factor of its inputs that gptq.quantize rounds by.
+Factors = Callable[[str], np.ndarray]
+
+
+def plan(
+    directory: Path,
+    config: MossConfig,
+    recipe: Recipe | None = None,
+    dtype: mx.Dtype | None = None,
+    factors: Factors | None = None,
+) -> Plan:
+    """What becomes of each tensor of a checkpoint; nothing but headers is read.
+
+    Args:
+        directory: of the source.
+        config: its config.
+        recipe: how to quantise; None: not at all.
+        dtype: of what is not quantised, and of scales; None: as stored. A codec fused with the model keeps its own.
+        factors: of a calibration, asked for when a layer is written; None: each weight is rounded by itself.
+
+    Raises:
+        CheckpointError: broken files, or weights that do not fit the config.
+        RequestError: the source is quantised already.
+    """
+    if recipe is not None and config.quantization is not None:
+        raise RequestError(f"{directory} is quantised already; convert the checkpoint it was made from.")
+    kind = ARCHITECTURES[type(config)]
+    network, _ = unread_network(config, read_weights(directory))
+    may = set() if recipe is None else quantizable_modules(network, kind.protected)
+    outputs, precisions = [], {}
+    for name, tensor in stored_tensors(directory).items():
+        module = name.removesuffix(".weight")
+        path = kind.layout.our_path(module)
+        if name.startswith(CODEC_PREFIX):
+            outputs.append(_cast(name, tensor, None))
+        elif module != name and path in may and (precision := _precision(path, tensor, recipe, config)):
+            precisions[module] = precision
+            factor = None if factors is None else partial(factors, path)
+            outputs.append(_quantised(module, tensor, precision, dtype, factor))
+        elif not kind.layout.drops(name):
+            outputs.append(_cast(name, tensor, dtype))
+    if recipe is not None and not precisions:
+        raise RequestError(f"no layer of {directory} divides into groups of {recipe.low.group_size}; try fewer.")
+    return Plan(tuple(outputs), recipe, dtype, precisions, factors is not None)
+
+
+def _precision(path: str, tensor: StoredTensor, recipe: Recipe | None, config: MossConfig) -> Precision | None:
+    """Of a module that may be quantised; None where it does not divide into groups."""
+    if recipe is None:
+        return None
+    precision = recipe.precision(path, config.backbone.num_hidden_layers)
+    return precision if precision.fits(tensor.shape) else None
+
+
+def _cast(name: str, tensor: StoredTensor, dtype: mx.Dtype | None) -> Output:
+    kept = dtype is None or not mx.issubdtype(tensor.dtype, mx.floating)
+    slot = Slot(name, tensor.dtype if kept else dtype, tensor.shape)  # type: ignore[arg-type]
+    return Output(tensor, (slot,), lambda rows: [rows.astype(slot.dtype)])
+
+
+def _quantised(
+    module: str,
+    tensor: StoredTensor,
+    precision: Precision,
+    dtype: mx.Dtype | None,
+    factor: Callable[[], np.ndarray] | None,
+) -> Output:
+    stored = dtype or tensor.dtype
+    # mlx knows the shapes; a row is enough to ask.
+    parts = precision.quantize(mx.zeros((1, tensor.shape[1]), stored))
+    names = [f"{module}.{suffix}" for suffix in SUFFIXES[: len(parts)]]
+    slots = [Slot(name, part.dtype, (tensor.shape[0], part.shape[1])) for name, part in zip(names, parts, strict=True)]
+
+    def make(rows: mx.array) -> tuple[mx.array, ...]:
+        rows = rows.astype(stored)
+        return precision.quantize(rows) if factor is None else gptq.quantize(rows, factor(), precision)
+
+    return Output(tensor, tuple(slots), make)

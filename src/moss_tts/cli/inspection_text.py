@@ -1,0 +1,103 @@
+"""An inspection for people and for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+from moss_tts.checkpoints.footprint import MemoryFacts
+from moss_tts.checkpoints.inspection import CodecFacts, Inspection, ModelFacts, TokenizerFacts, WeightFacts
+
+Lines = Iterator[tuple[str, str]]
+
+
+def as_json(inspection: Inspection) -> str:
+    """All facts, the verdict (`runs`) and the bytes of memory it takes to speak (`needed_bytes`)."""
+    needed = None if inspection.memory is None else inspection.memory.needed
+    return json.dumps(asdict(inspection) | {"runs": inspection.runs, "needed_bytes": needed}, indent=2)
+
+
+def as_text(inspection: Inspection) -> str:
+    """A heading, a line per fact, the verdict."""
+    lines = [f"{inspection.kind} {inspection.directory}"]
+    lines += [f"  {label:<15} {value}" for label, value in _facts(inspection)]
+    if inspection.runs:
+        return "\n".join([*lines, "It runs here."])
+    return "\n".join([*lines, "It does not run here:", *(f"  - {problem}" for problem in inspection.problems)])
+
+
+def _facts(inspection: Inspection) -> Lines:
+    if inspection.model is not None:
+        yield from _model(inspection.model)
+    if inspection.weights is not None:
+        yield from _weights(inspection.weights)
+    if inspection.codec is not None:
+        yield "codec", _codec(inspection.codec, inspection.kind == "codec")
+    if inspection.tokenizer is not None:
+        yield "tokenizer", _tokenizer(inspection.tokenizer)
+    if inspection.memory is not None:
+        yield from _memory(inspection.memory)
+    yield "device", f"{inspection.machine.device}, mlx {inspection.machine.mlx}"
+    yield "OpenBLAS", inspection.machine.openblas
+
+
+def _model(model: ModelFacts) -> Lines:
+    yield "architecture", f"{model.architecture}, variant {model.variant}"
+    yield "backbone", f"{model.layers} layers of width {model.width}, text vocabulary {model.text_vocabulary}"
+    yield "audio", f"{model.codebooks} codebooks of {model.codebook_size}, {model.sampling_rate} Hz"
+    if model.quantization is not None:
+        yield "quantised", _settings({k: v for k, v in model.quantization.items() if not isinstance(v, Mapping)})
+    for channel, settings in (model.sampling or {}).items():
+        yield f"{channel} sampling", _settings(settings)
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def _weights(weights: WeightFacts) -> Lines:
+    types = ", ".join(weights.dtypes)
+    files = "1 file" if weights.files == 1 else f"{weights.files} files"
+    yield (
+        "weights",
+        f"{weights.parameters:,} values in {weights.tensors} tensors, {files}, {size(weights.bytes)}, {types}",
+    )
+    if weights.note is not None:
+        yield "note", weights.note
+
+
+def _codec(codec: CodecFacts, alone: bool) -> str:
+    where = "" if alone else f"{codec.where}: "
+    channels = {1: "mono", 2: "stereo"}.get(codec.channels, f"{codec.channels} channels")
+    return (
+        f"{where}generation {codec.generation}, {codec.sampling_rate} Hz {channels}, {codec.frame_rate:g} frames per "
+        f"second, {codec.codebooks} codebooks of {codec.codebook_size}"
+    )
+
+
+def _tokenizer(tokenizer: TokenizerFacts) -> str:
+    return f"{_found(tokenizer.tokenizer)}, chat template {_found(tokenizer.chat_template)}"
+
+
+def _found(there: bool) -> str:
+    return "found" if there else "missing"
+
+
+def _memory(memory: MemoryFacts) -> Lines:
+    yield "computes in", memory.compute_dtype
+    yield (
+        "memory",
+        f"{size(memory.needed)} needed: model {size(memory.model_bytes)}, codec {size(memory.codec_decoder_bytes)}, "
+        f"context {size(memory.cache_bytes_per_minute)} per minute; here {size(memory.machine_bytes)}",
+    )
+    yield "", f"a reference needs {size(memory.codec_encoder_bytes)} more while it is encoded"
+    ways = [(f"if converted with {way}", memory.needed_with(way)) for way in memory.smaller]
+    ways += [(f"with --codec-dtype {name}", memory.needed_with(codec=name)) for name in memory.codec_smaller]
+    for words, need in ways:
+        yield "", f"{size(need)} {words}: {'fits' if need <= memory.machine_bytes else 'does not fit'}"
+
+
+def size(count: int) -> str:
+    """Bytes for people: GB, or MB where that says more."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"

@@ -1,0 +1,207 @@
+"""The work of `moss-tts read`: plan, speak what is missing, write files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from moss_tts.audio.files import WRITABLE_FORMATS
+from moss_tts.books.chapter_files import SpokenBook, write_chapter
+from moss_tts.books.chapters import Book
+from moss_tts.books.kept_segments import KeptSegments
+from moss_tts.books.m4b import require_av
+from moss_tts.books.manifest import checkpoint_fingerprint
+from moss_tts.books.reading import (
+    begin_reading,
+    chapter_paths,
+    finish_book,
+    long_form_options,
+    plan_book,
+    speak_book,
+)
+from moss_tts.checkpoints.loading import find_checkpoint
+from moss_tts.cli.output_files import interruptible
+from moss_tts.cli.speak_text import INTERRUPTED, Source
+from moss_tts.cli.terminal import Terminal
+from moss_tts.errors import RequestError
+from moss_tts.long_form import TextSegment
+from moss_tts.prompts.options import OPTIONS, check_options
+
+# A failed segment should not end a night's reading.
+RETRY_ATTEMPTS = 2
+# Seconds of the past that the time left is judged by.
+SPEED_MEMORY = 1800.0
+PREVIEW_CHARS = 60
+
+
+def given_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of generate among the command's arguments, each checked alone.
+
+    Raises:
+        RequestError: a value of the wrong type or out of range.
+    """
+    options = {name: value for name, value in given.items() if name in OPTIONS and value not in (None, [])}
+    check_options(options)
+    return options
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a book goes.
+
+    Attributes:
+        output: an .m4b, or a directory for one file per chapter.
+        suffix: of the files in it.
+        report: HTML page to write, if any.
+        force: drop what is kept of another reading.
+    """
+
+    output: Path
+    suffix: str = ".mp3"
+    report: Path | None = None
+    force: bool = False
+
+    @property
+    def is_one_file(self) -> bool:
+        """Whether the book is one .m4b."""
+        return self.output.suffix.lower() == ".m4b"
+
+    @property
+    def work(self) -> Path:
+        """Where finished segments are kept."""
+        return self.output.with_name(f"{self.output.name}.work")
+
+    def check(self) -> None:
+        """Refuse what could not be written, before anything is loaded.
+
+        Raises:
+            RequestError: another format, or a place that does not exist.
+            AudioError: an .m4b without PyAV.
+        """
+        if self.is_one_file:
+            require_av()
+        elif self.output.suffix.lower() in WRITABLE_FORMATS:
+            raise RequestError(f"--output {self.output}: one file for a book is an .m4b; otherwise name a directory.")
+        elif self.suffix not in WRITABLE_FORMATS:
+            known = ", ".join(suffix.removeprefix(".") for suffix in WRITABLE_FORMATS)
+            raise RequestError(f"--format must be one of {known}, got {self.suffix.removeprefix('.')!r}.")
+        elif self.output.exists() and not self.output.is_dir():
+            raise RequestError(f"--output {self.output} is a file; name a directory, or an .m4b.")
+        for path in filter(None, (self.output, self.report)):
+            if not path.absolute().parent.is_dir():
+                raise RequestError(f"there is no directory {path.parent} for {path.name}.")
+
+
+def show_plan(book: Book, options: Mapping[str, Any], terminal: Terminal) -> None:
+    """Print the segments of each chapter: number, place in the text, length, what ends it, how it begins."""
+    plans = plan_book(book, options)
+    for number, (chapter, plan) in enumerate(zip(book.chapters, plans, strict=True), start=1):
+        terminal.say(f"chapter {number}: {chapter.title} ({_count(plan)})")
+        for position, segment in enumerate(plan, start=1):
+            terminal.say(
+                f"  {number}.{position}  {segment.start_offset}-{segment.end_offset}  {len(segment.text)} characters, "
+                f"ends at {segment.boundary.name.lower()}: {_preview(segment.text)}"
+            )
+    everything = [segment for plan in plans for segment in plan]
+    terminal.say(f"{book.title}: {len(plans)} chapters, {_count(everything)}")
+
+
+def _count(plan: Sequence[TextSegment]) -> str:
+    segments = "1 segment" if len(plan) == 1 else f"{len(plan)} segments"
+    return f"{segments}, {sum(len(segment.text) for segment in plan)} characters"
+
+
+def _preview(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= PREVIEW_CHARS else f"{line[: PREVIEW_CHARS - 1]}…"
+
+
+def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: Source, terminal: Terminal) -> int:
+    """Read a book into files; goes on where an earlier reading ended.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        MossTTSError: what went wrong. Finished segments are kept.
+    """
+    to.check()
+    options = {"long_form_retry_attempts": RETRY_ATTEMPTS, **options}
+    plans = plan_book(book, options)
+    with terminal.loading(source.model):
+        kept, seed = begin_reading(to.work, book, options, fingerprint_of(source), force=to.force)
+        model = source.load()
+    spoken = SpokenBook(book, plans, kept, long_form_options(options))
+    paths = chapter_paths(book, to.output, to.suffix)
+    if not to.is_one_file:
+        to.output.mkdir(exist_ok=True)
+
+    def write_finished(chapter: int) -> None:
+        if not to.is_one_file:
+            write_chapter(spoken, chapter, paths[chapter])
+
+    with interruptible() as cancel, _progress(plans, kept, terminal) as advance:
+        finished = speak_book(
+            model,
+            book,
+            kept,
+            options,
+            seed,
+            cancel=cancel,
+            on_spoken=lambda chapter, segment: advance(chapter, segment.metrics.segment_chars),
+            on_chapter=write_finished,
+        )
+    if not finished:
+        terminal.warn(f"interrupted; what was spoken is in {to.work}, and the same command goes on from there")
+        return INTERRUPTED
+    finish_book(spoken, paths, to.report)
+    terminal.say(f"{to.output}: {len(plans)} chapters, seed {seed}; {to.work} is no longer needed")
+    return 0
+
+
+def fingerprint_of(source: Source) -> str:
+    """What tells this checkpoint, codec and type from others."""
+    directories = [find_checkpoint(source.model, revision=source.revision).directory]
+    if source.codec is not None:
+        directories.append(find_checkpoint(source.codec).directory)
+    context = None if source.kv_bits is None else f"context {source.kv_bits}"
+    precision = " ".join(filter(None, (source.dtype, source.codec_dtype, context)))
+    return checkpoint_fingerprint(directories, precision or None)
+
+
+@contextmanager
+def _progress(
+    plans: Sequence[Sequence[TextSegment]], kept: KeptSegments, terminal: Terminal
+) -> Iterator[Callable[[int, int], None]]:
+    """A bar over characters; what was kept before counts as done, but not as speed."""
+    total = sum(len(segment.text) for plan in plans for segment in plan)
+    before = sum(
+        len(segment.text)
+        for chapter, plan in enumerate(plans)
+        for number, segment in enumerate(plan)
+        if kept.holds(chapter, number)
+    )
+    shown = terminal.stderr.is_terminal and not terminal.quiet
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=terminal.stderr,
+        transient=True,
+        disable=not shown,
+        speed_estimate_period=SPEED_MEMORY,
+    ) as bar:
+        task = bar.add_task("reading", total=total, completed=before)
+
+        def advance(chapter: int, characters: int) -> None:
+            bar.update(task, advance=characters, description=f"chapter {chapter + 1} of {len(plans)}")
+
+        yield advance

@@ -1,0 +1,128 @@
+"""Dialogue in cloned voices: speakers with recordings and transcripts, and text that goes on from them."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moss_tts.errors import RequestError
+from moss_tts.prompts.messages import Joined, Reference, is_rated
+
+SPEAKER_TAG = re.compile(r"\[S\d+\]")
+# Far above what any checkpoint was trained on (5); it bounds what a number in a request can allocate.
+MAX_SPEAKERS = 99
+
+
+@dataclass(frozen=True, eq=False)
+class DialogueSpeaker:
+    """One cloned voice: a recording (path, waveform or code matrix) and what is said in it."""
+
+    reference: Reference
+    transcript: str
+
+
+Speakers = tuple[DialogueSpeaker | None, ...]
+
+
+def parse_speakers(name: str, value: object) -> Speakers:
+    """Speakers in order; the first is [S1], and None is a speaker whose voice the model chooses.
+
+    Args:
+        name: the option, for messages.
+        value: a list with one entry per speaker, or a mapping from the speaker ("S1", "1" or 1) to the
+            entry. An entry is None, a DialogueSpeaker, or a mapping with `ref_audio` (or `reference`) and
+            `ref_text`.
+
+    Raises:
+        RequestError: another shape, or a speaker with one half only.
+    """
+    if isinstance(value, Mapping):
+        value = _in_order(name, value)
+    if not isinstance(value, Sequence) or isinstance(value, str) or not 0 < len(value) <= MAX_SPEAKERS:
+        raise RequestError(f"{name} must be a list or mapping of 1 to {MAX_SPEAKERS} speakers, got {value!r}")
+    return tuple(_speaker(name, number, entry) for number, entry in enumerate(value, start=1))
+
+
+def _in_order(name: str, speakers: Mapping[object, object]) -> list[object]:
+    numbered = {_number(name, key): entry for key, entry in speakers.items()}
+    if len(numbered) < len(speakers):
+        raise RequestError(f"{name} names a speaker twice: {', '.join(map(repr, speakers))}")
+    return [numbered.get(number) for number in range(1, max(numbered, default=0) + 1)]
+
+
+def _number(name: str, key: object) -> int:
+    match = re.fullmatch(r"S?([1-9]\d?)", str(key))
+    if match is None:
+        raise RequestError(f"{name} has the key {key!r}; speakers are 'S1' to 'S{MAX_SPEAKERS}'")
+    return int(match[1])
+
+
+def _speaker(name: str, number: int, entry: object) -> DialogueSpeaker | None:
+    where = f"{name}, S{number}"
+    if isinstance(entry, Mapping):
+        entry = _from_mapping(where, entry)
+    if entry is None:
+        return None
+    if not isinstance(entry, DialogueSpeaker):
+        raise RequestError(f"{where}: expected ref_audio and ref_text or None, got {entry!r}")
+    is_list = isinstance(entry.reference, list | tuple) and not is_rated(entry.reference)
+    if entry.reference is None or is_list:
+        raise RequestError(f"{where} needs ref_audio, one recording beside its ref_text")
+    if not isinstance(entry.transcript, str) or not entry.transcript.strip():
+        raise RequestError(f"{where} needs ref_text, what its ref_audio says; got {entry.transcript!r}")
+    others = set(SPEAKER_TAG.findall(entry.transcript)) - {f"[S{number}]"}
+    if others:
+        raise RequestError(f"{where}: its ref_text speaks as {', '.join(sorted(others))}")
+    return entry
+
+
+def _from_mapping(where: str, entry: Mapping[str, Any]) -> DialogueSpeaker:
+    unknown = sorted(set(entry) - {"ref_audio", "reference", "ref_text"})
+    if unknown:
+        raise RequestError(f"{where} has no field {unknown[0]!r}; allowed: ref_audio (or reference), ref_text")
+    audio, alias = entry.get("ref_audio"), entry.get("reference")
+    if audio is not None and alias is not None:
+        raise RequestError(f"{where}: ref_audio and reference are two names of the same field; give one")
+    return DialogueSpeaker(alias if audio is None else audio, entry.get("ref_text") or "")
+
+
+def cloned_voices(speakers: Speakers) -> tuple[Joined, str] | None:
+    """The prompt a cloned dialogue goes on from: recordings heard as one, tagged transcripts in order.
+
+    None where no speaker has a recording.
+    """
+    cloned = [(number, speaker) for number, speaker in enumerate(speakers, start=1) if speaker is not None]
+    if not cloned:
+        return None
+    transcripts = (_tagged(number, speaker.transcript) for number, speaker in cloned)
+    recordings = tuple(speaker.reference for _, speaker in cloned)
+    return Joined(recordings), functools.reduce(join_transcript, transcripts)
+
+
+def _tagged(number: int, transcript: str) -> str:
+    tag = f"[S{number}]"
+    spoken = transcript.strip()
+    return spoken if spoken.startswith(tag) else f"{tag} {spoken}"
+
+
+def join_transcript(transcript: str, text: str) -> str:
+    """A transcript and the text that goes on from it, with a blank between unless the script has none.
+
+    A speaker who goes on keeps the turn: the tag is not repeated.
+    """
+    tags = SPEAKER_TAG.findall(transcript)
+    if tags and text.lstrip().startswith(tags[-1]):
+        text = text.lstrip().removeprefix(tags[-1]).lstrip()
+    return transcript + _seam(transcript[-1:], text[:1]) + text
+
+
+def _seam(left: str, right: str) -> str:
+    """A blank between Western characters; none beside white space or between wide ones."""
+    touching = [character for character in (left, right) if character]
+    if len(touching) < 2 or any(character.isspace() for character in touching):
+        return ""
+    return "" if all(unicodedata.east_asian_width(c) in "WF" for c in touching) else " "

@@ -1,0 +1,184 @@
+"""The options of a request, one by one: names, types, ranges. What they mean together is request.py's.
+
+A check takes an option's name and its value, and returns the value as the request keeps it. Blank text counts
+as absent and comes back as None.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+from moss_tts.errors import RequestError, UnknownOptionError
+from moss_tts.long_form_options import CONTINUITIES
+from moss_tts.prompts.dialogue import parse_speakers
+from moss_tts.prompts.messages import FINAL_ROLE, Message, Reference, as_message, check_text, is_array, is_rated
+from moss_tts.sampling import MAX_SEED
+from moss_tts.voices import Voice, Voices
+
+Check = Callable[[str, Any], Any]
+
+
+def reject_unknown_options(given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse options that do not exist, and name the nearest that does.
+
+    Raises:
+        UnknownOptionError: for the first such option.
+    """
+    names = list(known)
+    for option in given:
+        if option not in names:
+            near = difflib.get_close_matches(option, names, n=1, cutoff=0.0)
+            raise UnknownOptionError(f"unknown option {option!r}; did you mean {near[0]!r}?")
+
+
+def text(name: str, value: Any) -> str | None:
+    """Text; blank is absent."""
+    return given if (given := check_text(name, value)).strip() else None
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool):
+        raise RequestError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def integer(least: int, most: int | None = None) -> Check:
+    """Integers in least..most."""
+    allowed = f"of at least {least}" if most is None else f"in {least}..{most}"
+
+    def check(name: str, value: Any) -> int:
+        is_integer = isinstance(value, Integral) and not isinstance(value, bool)
+        if not is_integer or value < least or (most is not None and value > most):
+            raise RequestError(f"{name} must be an integer {allowed}, got {value!r}")
+        return int(value)
+
+    return check
+
+
+def number(allowed: str, fits: Callable[[float], bool]) -> Check:
+    """Finite numbers for which `fits` holds."""
+
+    def check(name: str, value: Any) -> float:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or not fits(value):
+            raise RequestError(f"{name} must be a number {allowed}, got {value!r}")
+        return float(value)
+
+    return check
+
+
+def choice(allowed: Iterable[str]) -> Check:
+    """One of a few words."""
+    words = tuple(allowed)
+
+    def check(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise RequestError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
+        return value
+
+    return check
+
+
+def references(name: str, value: object) -> tuple[Reference | None, ...] | None:
+    """A reference or a list of them; a single one becomes one entry, None entries keep their place."""
+    entries = tuple(value) if isinstance(value, list | tuple) and not is_rated(value) else (value,)
+    for entry in entries:
+        if entry is not None and not (is_array(entry) or is_rated(entry) or isinstance(entry, str | os.PathLike)):
+            raise RequestError(
+                f"{name} must hold paths, waveforms, pairs (waveform, its rate) or code matrices, "
+                f"got a {type(entry).__name__}"
+            )
+    present = tuple(None if isinstance(entry, str) and not entry.strip() else entry for entry in entries)
+    return present if any(entry is not None for entry in present) else None
+
+
+def voice(name: str, value: object) -> Voice:
+    """A registered voice, or the name of one."""
+    if not isinstance(value, str | Voice):
+        raise RequestError(f"{name} must be the name of a registered voice, got {value!r}")
+    return Voices()[value] if isinstance(value, str) else value
+
+
+def conversation(name: str, value: Any) -> tuple[Message, ...]:
+    """Messages, from objects or dicts."""
+    messages = [value] if isinstance(value, Message | Mapping) else value
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        raise RequestError(f"{name} must be a list of messages, got {value!r}")
+    return tuple(as_message(message) for message in messages)
+
+
+POSITIVE = number("above 0", lambda value: value > 0)
+NOT_NEGATIVE = number("of at least 0", lambda value: value >= 0)
+SAMPLING: Mapping[str, Check] = {
+    "temperature": NOT_NEGATIVE,
+    "top_p": number("above 0 and up to 1", lambda value: 0 < value <= 1),
+    "top_k": integer(0),
+    "repetition_penalty": POSITIVE,
+}
+CHANNELS = ("audio", "text")
+
+LONG_FORM: Mapping[str, Check] = {
+    "long_form_min_chars": integer(1),
+    "long_form_target_chars": integer(1),
+    "long_form_max_chars": integer(1),
+    "long_form_prefix_audio_seconds": NOT_NEGATIVE,
+    "long_form_prefix_audio_max_tokens": integer(0),
+    "long_form_prefix_text_chars": integer(0),
+    "long_form_retry_attempts": integer(0),
+    "long_form_continuity": choice(CONTINUITIES),
+    "long_form_crossfade_ms": NOT_NEGATIVE,
+    "long_form_trim_silence": flag,
+    "long_form_parallel": integer(1),
+}
+
+OPTIONS: Mapping[str, Check] = {
+    "text": text,
+    "voice": voice,
+    "ref_audio": references,
+    "reference": references,
+    "ref_text": text,
+    "instruct": text,
+    "instruction": text,
+    "language": text,
+    "tokens": integer(1),
+    "duration_s": POSITIVE,
+    "seconds": POSITIVE,
+    "quality": text,
+    "sound_event": text,
+    "ambient_sound": text,
+    "scene": text,
+    "preset": text,
+    "mode": choice(FINAL_ROLE),
+    "conversation": conversation,
+    "dialogue_speakers": parse_speakers,
+    "normalize_text": flag,
+    "n_vq_for_inference": integer(1),
+    **SAMPLING,
+    **{f"{channel}_{name}": check for channel in CHANNELS for name, check in SAMPLING.items()},
+    "seed": integer(0, MAX_SEED),
+    "max_tokens": integer(1),
+    "stream": flag,
+    "streaming_interval": POSITIVE,
+    "long_form": flag,
+    **LONG_FORM,
+    "runaway_guard": flag,
+    "verbose": flag,
+}
+
+
+def check_options(given: Mapping[str, object]) -> dict[str, Any]:
+    """The options that carry a value, each checked alone; None and blank text are left out.
+
+    Raises:
+        UnknownOptionError: a name that is not in OPTIONS.
+        RequestError: a value of the wrong type or out of range.
+    """
+    reject_unknown_options(given, OPTIONS)
+    checked = {name: OPTIONS[name](name, value) for name, value in given.items() if value is not None}
+    return {name: value for name, value in checked.items() if value is not None}

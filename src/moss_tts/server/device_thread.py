@@ -1,0 +1,229 @@
+"""The thread that owns the device: it loads the model and speaks all requests side by side.
+
+Whatever computes runs here, between two rows of the batch. Other threads hand in work and drop it again; what
+became due goes to listeners, which are called on this thread and must not wait for anything.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+from moss_tts.device.memory import cache_limit, release_memory
+from moss_tts.errors import GenerationError, MossTTSError
+from moss_tts.model import Model
+from moss_tts.speaking.engine import SpeechChunk, SpeechEngine, SpeechJob, Voice, is_last, speak_one
+
+T = TypeVar("T")
+Result = SpeechChunk | GenerationError
+Listener = Callable[[Voice, Result], None]
+
+# What work on behalf of a client can raise; MLX raises RuntimeError, and it may run out of memory.
+EXPECTED: Final = (MossTTSError, RuntimeError, ValueError, TypeError, OSError, MemoryError)
+WARM_UP_FRAMES = 8
+# Free memory goes back to the system after a pause, by when clients have their answers, or between so many requests.
+PAUSE_SECONDS = 0.5
+REQUESTS_PER_RELEASE = 64
+
+log = logging.getLogger("moss_tts.server")
+
+
+class DeviceFailure(GenerationError):
+    """What is computed together fails together; the requests were not at fault."""
+
+
+class Device:
+    """Owns a model from loading it to the end of the process.
+
+    Args:
+        load: gives the model; called on the device's thread.
+        max_batch: requests spoken side by side.
+
+    Attributes:
+        failed: whether its thread ended without being told to.
+        on_end: called when its thread ends.
+    """
+
+    def __init__(self, load: Callable[[], Model], max_batch: int) -> None:
+        self._load, self._max_batch = load, max_batch
+        self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._ready: Future[Model] = Future()
+        self._listeners: dict[Voice, Listener] = {}
+        self._stopping = False
+        self.failed = False
+        self.on_end: Callable[[], None] = lambda: None
+        self._ended_since_release = 0
+        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+
+    # --------------------------------------------------------------------------------- from any thread
+
+    def start(self) -> Model:
+        """Load the model and speak a few frames, so that the first client does not wait for what is made once.
+
+        The model's configs and checks are for everybody; what computes must be called through `call`.
+
+        Raises:
+            MossTTSError: the model cannot be loaded.
+        """
+        self._thread.start()
+        return self._ready.result()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes work."""
+        return self._thread.is_alive() and not self._stopping
+
+    @property
+    def running(self) -> int:
+        """Requests that it is speaking or about to."""
+        return len(self._listeners)
+
+    def call(self, work: Callable[[], T]) -> Future[T]:
+        """Have something done between two rows."""
+        future: Future[T] = Future()
+        self._inbox.put((work, future))
+        if not self._thread.is_alive():
+            self._refuse_inbox()
+        return future
+
+    def submit(self, job: Callable[[], SpeechJob], listener: Listener) -> Future[Voice]:
+        """Make a job and speak it; its listener hears of every chunk, and of the error that ends it."""
+        return self.call(lambda: self._submit(job(), listener))
+
+    def drop(self, voice: Future[Voice]) -> None:
+        """Forget a job, whatever its state, before the next row; its listener hears no more."""
+        if not voice.cancel():
+            self.call(lambda: self._drop(voice))
+
+    def stop(self) -> None:
+        """Fail what is still being spoken, and end the thread."""
+        self.call(self._stop)
+        self._thread.join()
+
+    # ----------------------------------------------------------------------------- on the device's thread
+
+    def _run(self) -> None:
+        try:
+            with cache_limit():
+                self._speak_until_stopped(self._loaded())
+        except EXPECTED as error:
+            if self._ready.done():
+                log.exception("the device's thread ends")
+            else:
+                self._ready.set_exception(error)
+        finally:
+            self.failed, self._stopping = not self._stopping, True
+            if not self._ready.done():
+                self._ready.set_exception(DeviceFailure("loading ended without a result"))
+            self._fail_all("the server is stopping")
+            self._refuse_inbox()
+            self.on_end()
+
+    def _loaded(self) -> Model:
+        model = self._load()
+        warm_up(model)
+        return model
+
+    def _speak_until_stopped(self, model: Model) -> None:
+        self._release_encoder = model.codec.release_encoder
+        self._new_engine = lambda: SpeechEngine(model.architecture, model.codec, self._max_batch)
+        self._engine = self._new_engine()
+        self._ready.set_result(model)
+        while not self._stopping:
+            self._work()
+            if not self._stopping and not self._engine.idle:
+                self._step()
+
+    def _work(self) -> None:
+        """All that was handed in; waits for something where there is nothing else to do."""
+        if self._engine.idle:
+            self._do(*self._next())
+        while not self._stopping and not self._inbox.empty():
+            self._do(*self._inbox.get())
+
+    def _next(self) -> tuple[Callable[[], Any], Future[Any]]:
+        try:
+            return self._inbox.get(timeout=PAUSE_SECONDS)
+        except queue.Empty:
+            self._release_encoder()
+            self._release()
+            return self._inbox.get()
+
+    def _do(self, work: Callable[[], Any], future: Future[Any]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = work()
+        except EXPECTED as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    def _step(self) -> None:
+        try:
+            results = self._engine.step()
+        except EXPECTED as error:
+            log.exception("a step of the batch failed")
+            # Nothing is known of a batch that failed, so all of it ends.
+            self._fail_all(f"the device failed: {error}")
+            self._engine = self._new_engine()
+            return
+        for voice, result in results:
+            self._deliver(voice, result)
+
+    def _deliver(self, voice: Voice, result: Result) -> None:
+        last = is_last(result)
+        listener = self._listeners.pop(voice, None) if last else self._listeners.get(voice)
+        if listener is not None:
+            listener(voice, result)
+        self._ended_since_release += last
+        if self._ended_since_release >= REQUESTS_PER_RELEASE:
+            self._release()
+
+    def _submit(self, job: SpeechJob, listener: Listener) -> Voice:
+        voice = self._engine.submit(job)
+        self._listeners[voice] = listener
+        return voice
+
+    def _drop(self, voice: Future[Voice]) -> None:
+        if voice.exception() is None and self._listeners.pop(voice.result(), None) is not None:
+            self._engine.drop(voice.result())
+            self._ended_since_release += 1
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _release(self) -> None:
+        if self._ended_since_release:
+            self._ended_since_release = 0
+            # What is left of connections refers to itself, and to what was sent over them.
+            gc.collect()
+            release_memory()
+
+    def _fail_all(self, reason: str) -> None:
+        failed, self._listeners = self._listeners, {}
+        for voice, listener in failed.items():
+            listener(voice, DeviceFailure(reason))
+
+    def _refuse_inbox(self) -> None:
+        while not self._inbox.empty():
+            _, future = self._inbox.get()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(DeviceFailure("the server is stopping"))
+
+
+def warm_up(model: Model) -> None:
+    """Load the codec and make what is made once; the encoder waits for the first reference."""
+    options = {model.preset.prompt_field: "Hello.", "max_tokens": WARM_UP_FRAMES, "stream": True}
+    engine = SpeechEngine(model.architecture, model.codec)
+    try:
+        for _ in speak_one(engine, model.job(model.request(options), seed=0)):
+            pass
+    except GenerationError as error:
+        log.warning("nothing was heard of the warm-up: %s", error)
+    release_memory()

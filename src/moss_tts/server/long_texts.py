@@ -1,0 +1,111 @@
+"""Long texts on the device that everybody shares: a thread of its own waits for each, and computes nothing.
+
+The narrator of narration.py decides what is spoken next; its segments join the batch like anybody's requests.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
+from dataclasses import replace
+from typing import Any
+
+from moss_tts.model import Model
+from moss_tts.server.device_thread import Device, Result
+from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Voice
+from moss_tts.speaking.narration import Narrator, Studio
+
+Heard = tuple[Voice, Result]
+
+
+class SharedStage:
+    """A place among others in the device's batch, for one thread that waits.
+
+    Args:
+        device: speaks.
+        gone: set when nobody waits for the text any more.
+    """
+
+    def __init__(self, device: Device, gone: threading.Event) -> None:
+        self._device, self._gone = device, gone
+        self._heard: queue.SimpleQueue[Heard | None] = queue.SimpleQueue()
+        self._submitted: dict[Voice, Future[Voice]] = {}
+
+    def submit(self, job: SpeechJob) -> Voice:
+        """Queue a job."""
+        future = self._device.submit(lambda: job, lambda voice, result: self._heard.put((voice, result)))
+        voice = future.result()
+        self._submitted[voice] = future
+        return voice
+
+    def step(self) -> list[Heard]:
+        """Wait until something is due.
+
+        Raises:
+            CancelledError: nobody waits for it any more. Narrators try again after any other error.
+        """
+        heard = self._heard.get()
+        if heard is None or self._gone.is_set():
+            raise CancelledError
+        return [heard]
+
+    def drop(self, voice: Voice) -> None:
+        """Forget a job."""
+        if voice in self._submitted:
+            self._device.drop(self._submitted.pop(voice))
+
+    def wake(self) -> None:
+        """Let `step` look at whether anybody still waits."""
+        self._heard.put(None)
+
+
+class Narration:
+    """A long text being spoken, for the thread that waits for it.
+
+    Args:
+        device: speaks.
+        model: the device's.
+        options: of `generate`.
+        seed: of the text.
+    """
+
+    def __init__(self, device: Device, model: Model, options: Mapping[str, Any], seed: int) -> None:
+        self._device, self._model, self._options, self._seed = device, model, options, seed
+        self._gone = threading.Event()
+        self._stages: list[SharedStage] = []
+
+    def chunks(self) -> Iterator[SpeechChunk]:
+        """The text's audio as it is made.
+
+        Raises:
+            CancelledError: `cancel` was called.
+            MossTTSError: a reference that cannot be used, or a segment that failed.
+        """
+        narrator = self._on_device(self._narrator)
+        for _, chunk in narrator.run():
+            yield chunk
+
+    def cancel(self) -> None:
+        """End it within a frame; from any thread."""
+        self._gone.set()
+        for stage in list(self._stages):
+            stage.wake()
+
+    def _narrator(self) -> Narrator:
+        return self._model.narrator(self._options, seed=self._seed, cancel=self._gone, refit=self._refit)
+
+    def _refit(self, studio: Studio) -> Studio:
+        make = studio.job
+        return replace(studio, job=lambda *given: self._on_device(lambda: make(*given)), engine=self._stage)
+
+    def _stage(self, _at_once: int) -> SharedStage:
+        # Each attempt at a segment has a stage; those before it hear nothing more.
+        self._stages = [SharedStage(self._device, self._gone)]
+        return self._stages[0]
+
+    def _on_device(self, work: Callable[[], Any]) -> Any:
+        if self._gone.is_set():
+            raise CancelledError
+        return self._device.call(work).result()

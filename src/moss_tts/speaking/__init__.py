@@ -1,0 +1,1 @@
+"""Speaking: rows become frames, frames become audio, and long texts become segments."""

@@ -1,0 +1,195 @@
+"""Attempts at segments: one segment after the other, or several side by side, each until it succeeds.
+
+An attempt is followed by another, with another seed, when it raised, when it gave no sound, and when it was cut
+short by a budget or for silence. The last attempt counts even if it was cut short.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import mlx.core as mx
+
+from moss_tts.device.memory import release_memory
+from moss_tts.errors import GenerationError, MossTTSError
+from moss_tts.frames import FinishReason
+from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Stage, Voice, speak_one
+
+# What can go wrong with one segment and right with the next seed; MLX raises RuntimeError.
+RETRYABLE: Final = (MossTTSError, RuntimeError)
+# Ends that are not the end of the text.
+CUT_SHORT: Final[tuple[FinishReason, ...]] = ("length", "silence")
+
+# Makes the job of a segment's attempt; both count from 0.
+MakeJob = Callable[[int, int], SpeechJob]
+# Makes an engine for so many jobs at a time.
+MakeEngine = Callable[[int], Stage]
+
+
+@dataclass(eq=False)
+class Take:
+    """A segment as it is spoken.
+
+    Attributes:
+        index: of the segment.
+        chunks: of the attempt that counts, perhaps as they are made.
+        retries: attempts before that one; known with its first chunk.
+        started: perf_counter at the first attempt.
+    """
+
+    index: int
+    chunks: Iterable[SpeechChunk] = ()
+    retries: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+
+def failure(take: Take, cause: Exception) -> GenerationError:
+    """What a request ends with when a segment has failed all its attempts."""
+    tries = "its only attempt" if take.retries == 0 else f"all {take.retries + 1} attempts"
+    return GenerationError(f"segment {take.index} failed {tries}: {cause}")
+
+
+# ------------------------------------------------------------------------------------------ one after the other
+
+
+def one_by_one(engine: MakeEngine, job: MakeJob, retries: int, segments: Iterable[int]) -> Iterator[Take]:
+    """Takes of segments in order; each has to be consumed before the next is asked for."""
+    for index in segments:
+        mx.reset_peak_memory()
+        take = Take(index)
+        take.chunks = _attempts(take, engine, job, retries)
+        yield take
+
+
+def _attempts(take: Take, engine: MakeEngine, job: MakeJob, retries: int) -> Iterator[SpeechChunk]:
+    """Chunks of the attempt that succeeds, held until it has; those of the last one as they are made."""
+    while take.retries < retries:
+        chunks = _try(_attempt(take, engine, job))
+        if chunks is not None:
+            yield from chunks
+            return
+        take.retries += 1
+    try:
+        yield from _attempt(take, engine, job)
+    except RETRYABLE as error:
+        raise failure(take, error) from error
+
+
+def _attempt(take: Take, engine: MakeEngine, job: MakeJob) -> Generator[SpeechChunk, None, None]:
+    try:
+        yield from speak_one(engine(1), job(take.index, take.retries))
+    finally:
+        release_memory()
+
+
+def _try(attempt: Generator[SpeechChunk, None, None]) -> list[SpeechChunk] | None:
+    """All chunks of an attempt; None where another one is due."""
+    try:
+        chunks = list(attempt)
+    except RETRYABLE:
+        return None
+    return None if chunks[-1].finish_reason in CUT_SHORT else chunks
+
+
+# ------------------------------------------------------------------------------------------------- side by side
+
+
+def side_by_side(
+    engine: MakeEngine, job: MakeJob, retries: int, segments: Sequence[int], at_once: int
+) -> Iterator[Take]:
+    """Takes of segments that do not depend on each other, in order, whole, each as it is when spoken alone."""
+    mx.reset_peak_memory()
+    stage = _Stage(engine, job, retries, segments, at_once)
+    try:
+        for index in segments:
+            yield stage.take(index)
+            release_memory()
+    finally:
+        stage.clear()
+
+
+class _Stage:
+    """Segments being spoken side by side, and those that wait for an earlier one."""
+
+    def __init__(self, engine: MakeEngine, job: MakeJob, retries: int, segments: Iterable[int], at_once: int) -> None:
+        self._make_engine, self._job, self._retries, self._at_once = engine, job, retries, at_once
+        self._engine = engine(at_once)
+        self._to_start = deque(segments)
+        self._running: dict[Voice, tuple[Take, list[SpeechChunk]]] = {}
+        self._done: dict[int, Take | Exception] = {}
+
+    def take(self, index: int) -> Take:
+        """A segment's take, once it is done.
+
+        Raises:
+            GenerationError: all its attempts have failed.
+        """
+        while index not in self._done:
+            self._start()
+            self._step()
+        done = self._done.pop(index)
+        if isinstance(done, Exception):
+            raise done from done.__cause__
+        return done
+
+    def clear(self) -> None:
+        """Drop what is being spoken."""
+        for voice in self._running:
+            self._engine.drop(voice)
+        self._running.clear()
+
+    def _start(self) -> None:
+        """Fill the free places. As many takes may wait as there are places, so that memory stays bounded."""
+        while self._to_start and len(self._running) < self._at_once and len(self._done) <= self._at_once:
+            self._submit(Take(self._to_start.popleft()))
+
+    def _submit(self, take: Take) -> None:
+        try:
+            voice = self._engine.submit(self._job(take.index, take.retries))
+        except RETRYABLE as error:
+            self._failed(take, error)
+        else:
+            self._running[voice] = take, []
+
+    def _step(self) -> None:
+        try:
+            results = self._engine.step()
+        except RETRYABLE as error:
+            # What has been computed together fails together.
+            failed, self._running, self._engine = self._running, {}, self._make_engine(self._at_once)
+            for take, _ in failed.values():
+                self._failed(take, error)
+            return
+        for voice, result in results:
+            take, chunks = self._running[voice]
+            if isinstance(result, GenerationError):
+                del self._running[voice]
+                self._failed(take, result)
+                continue
+            chunks.append(result)
+            if result.finish_reason is not None:
+                del self._running[voice]
+                self._ended(take, chunks)
+
+    def _ended(self, take: Take, chunks: list[SpeechChunk]) -> None:
+        if chunks[-1].finish_reason in CUT_SHORT and take.retries < self._retries:
+            self._again(take)
+        else:
+            take.chunks = chunks
+            self._done[take.index] = take
+
+    def _failed(self, take: Take, error: Exception) -> None:
+        if take.retries < self._retries:
+            self._again(take)
+        else:
+            final = failure(take, error)
+            final.__cause__ = error
+            self._done[take.index] = final
+
+    def _again(self, take: Take) -> None:
+        take.retries += 1
+        self._submit(take)

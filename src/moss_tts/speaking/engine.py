@@ -1,0 +1,341 @@
+"""Requests spoken side by side: rows as they are made, frames as they complete, audio as it is wanted.
+
+The engine holds one batch of rows and one batch of codec streams. A step admits waiting requests, issues a row
+for everybody, reads the row before it, decodes where somebody is waiting for audio, and lets go of those who are
+done. One request alone is the same engine with one row. The codec carries its state, so whole and streamed audio
+are one computation with other chunk sizes, and nothing is decoded twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any, Protocol
+
+import mlx.core as mx
+import numpy as np
+
+from moss_tts.architectures import Architecture
+from moss_tts.codec import MossAudioTokenizer
+from moss_tts.device.blas import share_cores
+from moss_tts.errors import GenerationError
+from moss_tts.frames import FinishReason, FrameReader, Frames
+from moss_tts.rows import Prompts, RowBatch, RowRequest
+from moss_tts.speaking.decoding import Audio, CodecStreams
+
+# Frames per codec call when nobody is waiting for audio: enough to be bound by arithmetic, little memory.
+WHOLE_CHUNK = 50
+# Steps that many voices wait for each other before the codec is called: a call costs nearly the same for one frame
+# of each as for several, and voices that began at different steps would call it at every one.
+MOST_STEPS_BETWEEN_CALLS = 4
+VOICES_PER_STEP = 4
+
+
+@dataclass(frozen=True)
+class ChunkSizes:
+    """Frames per chunk: the first one, and those after it."""
+
+    first: int = WHOLE_CHUNK
+    later: int = WHOLE_CHUNK
+
+
+@dataclass(frozen=True)
+class SpeechChunk:
+    """Consecutive audio of one request.
+
+    Attributes:
+        audio: float32 (S,) mono or (S, C).
+        frames: codes (F, Q) it was decoded from.
+        finish_reason: on the last chunk, which may be empty; None before it.
+        prompt_rows: rows of the prompt it answers.
+    """
+
+    audio: np.ndarray
+    frames: np.ndarray
+    finish_reason: FinishReason | None = None
+    prompt_rows: int = 0
+
+
+@dataclass(frozen=True)
+class SpeechJob:
+    """One request, ready to be spoken.
+
+    Attributes:
+        prompt: rows (T, 1 + Q) without padding.
+        request: sampling, seed, budget.
+        n_vq: codebooks to generate.
+        sizes: of the chunks wanted.
+        cancelled: looked at once per row; once true, what is complete is decoded and that is all.
+        gone_silent: told of each chunk's audio; the samples of it after which the request ends for silence, or None.
+    """
+
+    prompt: np.ndarray
+    request: RowRequest
+    n_vq: int
+    sizes: ChunkSizes = ChunkSizes()
+    cancelled: Callable[[], bool] = lambda: False
+    gone_silent: Callable[[np.ndarray], int | None] = lambda _: None
+
+
+@dataclass(eq=False)
+class Voice:
+    """A job on its way: its reader, frames that wait for the codec, and sound that waits to be a chunk."""
+
+    job: SpeechJob
+    reader: FrameReader
+    undecoded: list[Frames] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
+    audio: list[np.ndarray] = field(default_factory=list)
+    wanted: int = 0
+    spoke: bool = False
+    ended: FinishReason | None = None
+
+    def take(self, frames: Sequence[Frames]) -> None:
+        """Frames that a row completed."""
+        self.undecoded.extend(frames)
+        self.spoke = self.spoke or any(not part.context for part in frames)
+
+    @property
+    def due(self) -> bool:
+        """Whether a chunk is wanted now."""
+        return self.ended is not None or sum(map(len, self.frames + _heard(self.undecoded))) >= self.wanted
+
+    def hand_over(self) -> list[Frames]:
+        """What waits for the codec, on its way there."""
+        frames, self.undecoded = self.undecoded, []
+        self.frames += _heard(frames)
+        return frames
+
+    def chunk(self, silence: np.ndarray) -> SpeechChunk:
+        """All that was decoded."""
+        codes = np.concatenate(self.frames) if self.frames else np.zeros((0, self.job.n_vq), np.int32)
+        audio = np.concatenate([silence, *self.audio])
+        self.frames, self.audio, self.wanted = [], [], self.job.sizes.later
+        reason = None if self.undecoded else self.ended
+        until = self.job.gone_silent(audio)
+        if until is not None:
+            # Chunks are larger for some than for others; where speech ends must not depend on it.
+            per_frame = len(audio) // len(codes)
+            n_frames = ceil(until / per_frame)
+            audio, codes, reason = audio[: n_frames * per_frame], codes[:n_frames], "silence"
+        return SpeechChunk(audio, codes, reason, len(self.job.prompt))
+
+
+def _heard(frames: Sequence[Frames]) -> list[np.ndarray]:
+    """Codes (F, Q) of the frames that are not context."""
+    return [part.codes for part in frames if not part.context]
+
+
+class Stage(Protocol):
+    """What speaks jobs: an engine of one's own, or a place in one that others use as well."""
+
+    def submit(self, job: SpeechJob) -> Voice:
+        """Queue a job."""
+        ...
+
+    def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+        """What became due."""
+        ...
+
+    def drop(self, voice: Voice) -> None:
+        """Forget a job, whatever its state."""
+        ...
+
+
+class SpeechEngine:
+    """Speaks jobs side by side.
+
+    Not for use from several threads. Jobs of another `n_vq` than the running ones wait until those are done.
+
+    Args:
+        architecture: the network.
+        codec: asked for with the first job.
+        max_batch: jobs that run at the same time.
+    """
+
+    def __init__(
+        self, architecture: Architecture[Any, Any], codec: Callable[[], MossAudioTokenizer], max_batch: int = 16
+    ) -> None:
+        self._architecture, self._codec, self._max_batch = architecture, codec, max_batch
+        self._waiting: deque[Voice] = deque()
+        # Whose the rows of the batch are, and whose sound is not all there yet.
+        self._rows: list[Voice] = []
+        self._voices: list[Voice] = []
+        self._batch: RowBatch | None = None
+        self._streams = CodecStreams(codec)
+        # The row that was issued and not yet read, with whose it is.
+        self._pending: tuple[mx.array, list[Voice]] | None = None
+        # What the codec is doing, and who wants a chunk of it.
+        self._call: tuple[Future[Audio], list[Voice]] | None = None
+        self._steps_since_call = 0
+
+    def submit(self, job: SpeechJob) -> Voice:
+        """Queue a job; the voice names it in what `step` returns."""
+        reader = self._architecture.reader(job.prompt, job.request.max_frames, job.n_vq)
+        voice = Voice(job, reader, wanted=job.sizes.first)
+        self._waiting.append(voice)
+        return voice
+
+    def drop(self, voice: Voice) -> None:
+        """Forget a job, whatever its state."""
+        if voice in self._waiting:
+            self._waiting.remove(voice)
+        if voice in self._voices:
+            self._voices.remove(voice)
+            self._leave([voice])
+        if self.idle and self._call is not None:
+            wait([self._call[0]])
+            self._call = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._waiting and not self._voices
+
+    def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+        """Advance every job by a row; what became due. A job is over with its first finish_reason or error."""
+        self._admit()
+        if self._batch is not None:
+            self._advance()
+        return self._deliver()
+
+    @property
+    def _many(self) -> bool:
+        """Whether rows go on while the codec works."""
+        return len(self._rows) >= VOICES_PER_STEP
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._rows) < self._max_batch:
+            job = self._waiting[0].job
+            if self._voices and job.n_vq != self._voices[0].job.n_vq:
+                return
+            voice = self._waiting.popleft()
+            batch = self._architecture.batch(Prompts.of(job.prompt), [job.request], job.n_vq)
+            if self._batch is None:
+                self._batch = batch
+            else:
+                self._batch.extend(batch)
+            self._rows.append(voice)
+            self._voices.append(voice)
+            voice.take(voice.reader.start())
+            share_cores(self._many)
+
+    def _advance(self) -> None:
+        """Issue a row for everybody, and read the one before it."""
+        assert self._batch is not None
+        read, self._pending = self._pending, (self._batch.step(), list(self._rows))
+        if read is None:
+            return
+        values, voices = read
+        for voice, row in zip(voices, np.array(values), strict=True):
+            if voice in self._rows:
+                self._read(voice, row)
+        self._leave([voice for voice in self._rows if voice.ended is not None])
+
+    def _read(self, voice: Voice, row: np.ndarray) -> None:
+        if voice.job.cancelled():
+            voice.ended = "cancelled"
+            return
+        voice.take(voice.reader.push(row))
+        voice.ended = voice.reader.finish_reason
+
+    def _leave(self, done: list[Voice]) -> None:
+        """Have no more rows made for these. The last ones take their places: few have to move."""
+        kept = list(range(len(self._rows)))
+        for row in reversed(range(len(kept))):
+            if self._rows[row] in done:
+                kept[row] = kept[-1]
+                kept.pop()
+        if len(kept) == len(self._rows):
+            return
+        self._rows = [self._rows[row] for row in kept]
+        share_cores(self._many)
+        if not kept:
+            self._batch = self._pending = None
+        elif self._batch is not None:
+            self._batch.select(kept)
+
+    # ------------------------------------------------------------------------------------------------ sound
+
+    def _deliver(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+        """What became due. Many voices go on with their rows meanwhile; a few wait, since somebody waits for them."""
+        self._steps_since_call += 1
+        results = []
+        if self._call is not None and self._call[0].done():
+            results = self._end_call()
+        if self._call is None:
+            self._begin_call()
+        if self._call is not None and not self._many:
+            results += self._end_call()
+        return results
+
+    def _begin_call(self) -> None:
+        """Have the codec decode what all voices have waiting, if it is time."""
+        due = [voice for voice in self._voices if voice.due]
+        steps = min(MOST_STEPS_BETWEEN_CALLS, len(self._voices) // VOICES_PER_STEP)
+        if due and (len(due) == len(self._voices) or self._steps_since_call >= steps):
+            self._steps_since_call = 0
+            self._call = self._streams.decode({voice: voice.hand_over() for voice in self._voices}), due
+
+    def _end_call(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+        assert self._call is not None
+        (future, due), self._call = self._call, None
+        audio = future.result()
+        for voice in self._voices:
+            voice.audio += audio.get(voice, [])
+        results = [(voice, self._result(voice)) for voice in due if voice in self._voices]
+        done = [voice for voice, result in results if is_last(result)]
+        self._voices = [voice for voice in self._voices if voice not in done]
+        self._leave(done)
+        return results
+
+    def _result(self, voice: Voice) -> SpeechChunk | GenerationError:
+        if voice.ended == "stop" and not voice.spoke:
+            return GenerationError("the model ended before its first frame of audio; try another seed or text.")
+        return voice.chunk(self._streams.silence)
+
+
+def is_last(result: SpeechChunk | GenerationError) -> bool:
+    """Whether a job is over with it."""
+    return isinstance(result, GenerationError) or result.finish_reason is not None
+
+
+def speak_all(
+    engine: Stage, jobs: Sequence[SpeechJob]
+) -> Generator[tuple[int, SpeechChunk | GenerationError], None, None]:
+    """(job, chunk) of all jobs as they become due, or (job, error) where one failed.
+
+    Each job ends with its first finish_reason or error. Closing the generator drops what is left.
+    """
+    voices = [engine.submit(job) for job in jobs]
+    left = len(voices)
+    try:
+        while left:
+            for voice, chunk in engine.step():
+                left -= is_last(chunk)
+                yield voices.index(voice), chunk
+    finally:
+        for voice in voices:
+            engine.drop(voice)
+
+
+def speak_one(engine: Stage, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
+    """Chunks of one job.
+
+    Raises:
+        GenerationError: it failed.
+    """
+    for _, chunk in speak_all(engine, [job]):
+        if isinstance(chunk, GenerationError):
+            raise chunk
+        yield chunk
+
+
+def merged(chunks: list[SpeechChunk]) -> SpeechChunk:
+    """Consecutive chunks as one."""
+    frames = [chunk.frames for chunk in chunks if len(chunk.frames)] or [chunks[0].frames]
+    audio = np.concatenate([chunk.audio for chunk in chunks])
+    return SpeechChunk(audio, np.concatenate(frames), chunks[-1].finish_reason, chunks[-1].prompt_rows)

@@ -1,0 +1,318 @@
+"""Long texts spoken segment by segment in one voice: continuity, seams, metrics.
+
+The plan, what a segment hands to the next and the figures are long_form.py's; attempts at a segment are attempts.py's.
+Continuity carries codes: nothing that was made is encoded again, and what conditions a segment is in its prompt,
+never in its text.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import mlx.core as mx
+import numpy as np
+
+from moss_tts.audio.codes import CodeMatrix
+from moss_tts.audio.seams import SEAM_SECONDS, BoundaryNote, SegmentAudio, join_segments
+from moss_tts.frames import FinishReason
+from moss_tts.long_form import (
+    BoundaryMetrics,
+    ContinuityState,
+    SegmentMetrics,
+    TextSegment,
+    advance_continuity_state,
+    evaluate_segment_boundary,
+    plan_text_segments,
+    retry_seed,
+)
+from moss_tts.prompts.dialogue import SPEAKER_TAG
+from moss_tts.request import MossNormalizedRequest
+from moss_tts.speaking.attempts import CUT_SHORT, Take, one_by_one, side_by_side
+from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Stage, merged
+
+OnSegment = Callable[[SegmentMetrics], None]
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What a narrator speaks with.
+
+    Attributes:
+        job: makes a request with a seed ready to be spoken.
+        engine: gives an engine for so many jobs at a time.
+        sample_rate: of the audio, in Hz.
+        frame_rate: frames a second.
+        n_vq: codebooks that a prompt holds.
+    """
+
+    job: Callable[[MossNormalizedRequest, int], SpeechJob]
+    engine: Callable[[int], Stage]
+    sample_rate: int
+    frame_rate: float
+    n_vq: int
+
+
+@dataclass(frozen=True, eq=False)
+class SpokenSegment:
+    """A segment that is finished: all that is needed to go on behind it.
+
+    Attributes:
+        codes: its frames (F, Q), as a prompt holds them.
+        audio: float32 (S,) or (S, C); of one that was restored, its end.
+        finish_reason: why it ended.
+        metrics: what it took.
+        seam: to the segment before it; None for the first.
+    """
+
+    codes: CodeMatrix
+    audio: np.ndarray
+    finish_reason: FinishReason
+    metrics: SegmentMetrics
+    seam: BoundaryMetrics | None
+
+
+@dataclass(frozen=True, eq=False)
+class NarrationState:
+    """What the segments spoken so far leave to those that follow.
+
+    Attributes:
+        done: segments spoken.
+        continuity: what conditions the next one.
+        tail: the end of the last one's audio, for the seam; None before the first.
+        cut_short: why a segment was cut short, if any was.
+    """
+
+    done: int = 0
+    continuity: ContinuityState = field(default_factory=ContinuityState)
+    tail: np.ndarray | None = None
+    cut_short: FinishReason | None = None
+
+
+class Narrator:
+    """Speaks one request's text in segments.
+
+    Args:
+        request: a request with long_form options, its references encoded.
+        seed: of the request.
+        studio: speaks its segments.
+        on_segment: told of each finished segment.
+    """
+
+    def __init__(
+        self, request: MossNormalizedRequest, seed: int, studio: Studio, on_segment: OnSegment | None = None
+    ) -> None:
+        assert request.long_form is not None
+        assert request.text is not None
+        self._request, self._options = request, request.long_form
+        self._seed, self._studio, self._on_segment = seed, studio, on_segment
+        options = self._options
+        self.plan = plan_text_segments(request.text, options.min_chars, options.target_chars, options.max_chars)
+        self.segment_metrics: list[SegmentMetrics] = []
+        self.boundary_metrics: list[BoundaryMetrics] = []
+        self._state = NarrationState()
+
+    def restore(self, spoken: SpokenSegment) -> None:
+        """Take a segment as spoken that an earlier narrator of the same request spoke; in the plan's order."""
+        assert spoken.metrics.segment_idx == self._state.done, "segments are restored in order"
+        self._advance(spoken)
+
+    def segments(self) -> Iterator[SpokenSegment]:
+        """The segments that are left, whole, in order; seams are not treated.
+
+        A cancelled segment is not finished, so it is not among them.
+
+        Raises:
+            GenerationError: a segment failed all its attempts.
+        """
+        for take in self._takes():
+            whole = merged(list(take.chunks))
+            if whole.finish_reason == "cancelled":
+                return
+            yield self._finish(take, whole)
+
+    def run(self) -> Iterator[tuple[int, SpeechChunk]]:
+        """(segment, chunk) in order; the last chunk has the reason why it is the last.
+
+        Chunks come as they are made. Where further attempts are left, a segment is held until it has succeeded;
+        where seams are treated, until the next segment is there.
+
+        Raises:
+            GenerationError: a segment failed all its attempts.
+        """
+        if self._options.crossfade_ms or self._options.trim_silence:
+            yield from self._with_treated_seams()
+            return
+        for take in self._takes():
+            chunks: list[SpeechChunk] = []
+            for chunk in take.chunks:
+                chunks.append(chunk)
+                if chunk.finish_reason is None:
+                    yield take.index, chunk
+            whole = merged(chunks)
+            if whole.finish_reason != "cancelled":
+                self._finish(take, whole)
+            yield take.index, self._as_part(take.index, chunks[-1])
+            if whole.finish_reason == "cancelled":
+                return
+
+    def _as_part(self, index: int, chunk: SpeechChunk) -> SpeechChunk:
+        """A segment's last chunk is the request's last only in the last segment, or when cancelled."""
+        if chunk.finish_reason == "cancelled":
+            return chunk
+        is_last = index == len(self.plan) - 1
+        return replace(chunk, finish_reason=(self._state.cut_short or chunk.finish_reason) if is_last else None)
+
+    def _with_treated_seams(self) -> Iterator[tuple[int, SpeechChunk]]:
+        """Whole segments, their seams crossfaded or trimmed; one is held back."""
+        parts: list[tuple[int, SpeechChunk]] = []
+
+        def segments() -> Iterator[SegmentAudio]:
+            for take in self._takes():
+                whole = merged(list(take.chunks))
+                if whole.finish_reason != "cancelled":
+                    self._finish(take, whole)
+                # Not a slice: that would keep all the audio alive.
+                parts.append((take.index, replace(self._as_part(take.index, whole), audio=np.zeros(0, np.float32))))
+                segment = self.plan[take.index]
+                yield SegmentAudio(whole.audio, segment.speaker, segment.last_speaker)
+                if whole.finish_reason == "cancelled":
+                    return
+
+        for audio in join_segments(
+            segments(),
+            self._studio.sample_rate,
+            crossfade_ms=self._options.crossfade_ms,
+            trim_silence=self._options.trim_silence,
+        ):
+            index, part = parts.pop(0)
+            yield index, replace(part, audio=np.asarray(audio, dtype=np.float32))
+
+    # -------------------------------------------------------------------------------------- segments
+
+    def _takes(self) -> Iterator[Take]:
+        """The segments that are left, being spoken."""
+        studio, retries, at_once = self._studio, self._options.retry_attempts, self._options.parallel
+        # Side by side, all segments have the same voice: the user's, or the first segment's.
+        has_voice = bool(self._request.reference) or self._request.prompt_audio is not None
+        alone = len(self.plan) if at_once == 1 else 0 if has_voice else 1
+        yield from one_by_one(studio.engine, self._job, retries, range(self._state.done, alone))
+        rest = range(max(alone, self._state.done), len(self.plan))
+        yield from side_by_side(studio.engine, self._job, retries, rest, at_once)
+
+    def _job(self, index: int, attempt: int) -> SpeechJob:
+        return self._studio.job(self._conditioned(self.plan[index]), retry_seed(self._seed, index, attempt))
+
+    def _finish(self, take: Take, whole: SpeechChunk) -> SpokenSegment:
+        """Measure a segment, keep what it hands to the next, and tell of it."""
+        seconds = time.perf_counter() - take.started
+        seam = self._seam(whole.audio)
+        metrics = self._metrics(take, whole, seconds, "segment-start" if seam is None else seam.note)
+        assert whole.finish_reason is not None
+        spoken = SpokenSegment(
+            _widened(whole.frames, self._studio.n_vq), whole.audio, whole.finish_reason, metrics, seam
+        )
+        self._advance(spoken)
+        if self._on_segment is not None:
+            self._on_segment(metrics)
+        return spoken
+
+    def _advance(self, spoken: SpokenSegment) -> None:
+        self.segment_metrics.append(spoken.metrics)
+        if spoken.seam is not None:
+            self.boundary_metrics.append(spoken.seam)
+        state, segment = self._state, self.plan[spoken.metrics.segment_idx]
+        continuity = state.continuity
+        if len(spoken.codes):
+            rate = self._studio.frame_rate
+            continuity = advance_continuity_state(continuity, segment, spoken.codes, self._options, rate)
+        self._state = NarrationState(
+            state.done + 1,
+            continuity,
+            spoken.audio[-self._seam_width :].copy(),
+            spoken.finish_reason if spoken.finish_reason in CUT_SHORT else state.cut_short,
+        )
+
+    # -------------------------------------------------------------------------------------- continuity
+
+    def _conditioned(self, segment: TextSegment) -> MossNormalizedRequest:
+        """The request for one segment, conditioned on what was spoken."""
+        request = replace(self._request, text=segment.spoken_text, tokens=self._share_of_tokens(segment))
+        state = self._state.continuity
+        if state.previous is None:
+            return request
+        if self._options.continuity == "continue":
+            assert state.previous_codes is not None
+            return _continuing(request, state.previous, state.previous_codes)
+        return self._in_voice(request, segment)
+
+    def _in_voice(self, request: MossNormalizedRequest, segment: TextSegment) -> MossNormalizedRequest:
+        """The voice as reference: the user's, else the first segment's; behind it the last frames spoken."""
+        state = self._state.continuity
+        if request.prompt_audio is not None:
+            return request
+        if not request.reference and SPEAKER_TAG.search(segment.spoken_text):
+            # Speakers cannot be told apart in one recording: go on from the first segment instead.
+            assert state.voice is not None
+            return _continuing(request, self.plan[0], state.voice)
+        voice = request.reference or (state.voice,)
+        # The first segment, as the voice of the second, ends with those frames already.
+        repeats = not request.reference and state.previous is self.plan[0]
+        if len(voice) == 1 and state.prefix_codes is not None and not repeats:
+            voice = (np.concatenate([voice[0], state.prefix_codes]),)
+        instruction = request.instruction
+        if state.prefix_text:
+            line = f"Previous text: {state.prefix_text}"
+            instruction = line if instruction is None else f"{instruction}\n{line}"
+        return replace(request, reference=voice, instruction=instruction)
+
+    def _share_of_tokens(self, segment: TextSegment) -> int | None:
+        """A length asked for is shared out by characters."""
+        if self._request.tokens is None:
+            return None
+        total = sum(len(part.text) for part in self.plan)
+        return max(1, math.ceil(self._request.tokens * len(segment.text) / total))
+
+    # -------------------------------------------------------------------------------------- metrics
+
+    def _metrics(self, take: Take, whole: SpeechChunk, seconds: float, note: BoundaryNote) -> SegmentMetrics:
+        segment, state, studio = self.plan[take.index], self._state.continuity, self._studio
+        peak = mx.get_peak_memory() / 1e9
+        prefix = 0 if state.prefix_codes is None else len(state.prefix_codes)
+        return SegmentMetrics(
+            segment_idx=take.index,
+            segment_chars=len(segment.text),
+            start_offset=segment.start_offset,
+            end_offset=segment.end_offset,
+            retry_count=take.retries,
+            prompt_tokens_generated=len(whole.frames),
+            emitted_samples=len(whole.audio),
+            emitted_seconds=len(whole.audio) / studio.sample_rate,
+            segment_latency_seconds=seconds,
+            segment_peak_memory_gb=peak,
+            total_peak_memory_gb=max([peak, *(past.total_peak_memory_gb for past in self.segment_metrics[-1:])]),
+            prefix_audio_samples=round(prefix / studio.frame_rate * studio.sample_rate),
+            prefix_text_chars=len(state.prefix_text),
+            boundary_note=note,
+        )
+
+    @property
+    def _seam_width(self) -> int:
+        return round(SEAM_SECONDS * self._studio.sample_rate)
+
+    def _seam(self, audio: np.ndarray) -> BoundaryMetrics | None:
+        """The seam to the segment before."""
+        left = self._state.tail
+        return None if left is None else evaluate_segment_boundary(left, audio, self._studio.sample_rate)
+
+
+def _continuing(request: MossNormalizedRequest, spoken: TextSegment, codes: np.ndarray) -> MossNormalizedRequest:
+    """Go on from a segment: its whole text and its whole codes, so that neither runs ahead of the other."""
+    return replace(request, prompt_audio=codes, prompt_transcript=spoken.spoken_text)
+
+
+def _widened(codes: CodeMatrix, n_vq: int) -> CodeMatrix:
+    """Codes (F, Q) of a model that used fewer codebooks, with 0 for the others, as it feeds them back."""
+    return np.pad(codes, ((0, 0), (0, n_vq - codes.shape[1])))

@@ -1,0 +1,1 @@
+"""Weight files: names, layouts, rows, and precision."""

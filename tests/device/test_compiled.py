@@ -1,0 +1,38 @@
+"""Products of a few rows are the products of a BLAS, whatever the sizes and the layout."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from moss_tts.device import compiled
+
+SIZES = [(1, 1), (7, 9), (32, 65), (100, 257), (256, 1024), (1030, 1100)]
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 7, 8, 16, 17, 32, 33])
+@pytest.mark.parametrize(("width", "columns"), SIZES)
+@pytest.mark.parametrize("turned", [False, True])
+def test_products_are_those_of_numpy(rows: int, width: int, columns: int, turned: bool) -> None:
+    rng = np.random.default_rng(rows * width)
+    x, w = rng.standard_normal((rows, width), np.float32), rng.standard_normal((width, columns), np.float32)
+    weight = mx.array(np.ascontiguousarray(w.T)).T if turned else mx.array(w)
+    made = np.array(mx.array(x) @ weight)
+    np.testing.assert_allclose(made, x.astype(np.float64) @ w.astype(np.float64), atol=2e-3 if width > 1000 else 1e-4)
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("width", "columns"), SIZES)
+def test_a_row_is_the_same_to_the_last_bit_beside_others(width: int, columns: int, turned: bool) -> None:
+    rng = np.random.default_rng(width)
+    x = mx.array(rng.standard_normal((32, width), np.float32))
+    w = rng.standard_normal((width, columns), np.float32)
+    weight = mx.array(np.ascontiguousarray(w.T)).T if turned else mx.array(w)
+    # The last columns of a transpose are summed one by one, and compilers choose whether with fused multiply-adds.
+    same = columns - columns % 8 if turned else columns
+    alone = np.concatenate([np.array(x[row : row + 1] @ weight) for row in range(32)])
+    for rows in (2, 3, 5, 8, 16) if turned else (2, 3, 5, 8, 16, 20, 32):
+        np.testing.assert_array_equal(np.array(x[:rows] @ weight)[:, :same], alone[:rows, :same])

@@ -1,0 +1,125 @@
+"""The codec beside the rows: many voices do not wait for it, few do, and its failures are everybody's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from moss_tts import load
+from moss_tts.checkpoints.demo import write_demo_checkpoint
+from moss_tts.frames import Frames
+from moss_tts.model import Model
+from moss_tts.speaking import engine as speech
+from moss_tts.speaking.decoding import CodecStreams
+from moss_tts.speaking.engine import SpeechChunk, SpeechEngine, SpeechJob, is_last
+
+ENDLESS = {"text_temperature": 0.0, "runaway_guard": False}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return load(write_demo_checkpoint(tmp_path_factory.mktemp("demo") / "local", "local"))
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The codec waits until this is set."""
+    may_go, decode = threading.Event(), CodecStreams._decode
+
+    def held_decode(self, *given):
+        assert may_go.wait(30)
+        return decode(self, *given)
+
+    monkeypatch.setattr(CodecStreams, "_decode", held_decode)
+    yield may_go
+    may_go.set()
+
+
+def jobs(model: Model, count: int) -> list[SpeechJob]:
+    bodies = [{"text": f"Number {n}.", "max_tokens": 12, "stream": True, **ENDLESS} for n in range(count)]
+    return [model.job(model.request(body), seed) for seed, body in enumerate(bodies)]
+
+
+def finished(engine: SpeechEngine, count: int) -> int:
+    """Chunks until so many jobs are over."""
+    chunks = 0
+    while count:
+        for _, chunk in engine.step():
+            assert isinstance(chunk, SpeechChunk)
+            chunks += 1
+            count -= is_last(chunk)
+    return chunks
+
+
+def test_many_voices_go_on_while_the_codec_works(model: Model, held: threading.Event) -> None:
+    engine = SpeechEngine(model.architecture, model.codec)
+    voices = [engine.submit(job) for job in jobs(model, 5)]
+    for _ in range(9):  # the codec is called at the fifth
+        assert engine.step() == []
+    frames = {sum(len(part.codes) for part in voice.undecoded) for voice in voices}
+    assert frames == {4}
+    held.set()
+    assert finished(engine, 5) >= 5
+
+
+@pytest.mark.parametrize(("count", "many"), [(2, False), (5, True)])
+def test_rows_that_go_on_beside_the_codec_share_the_cores(model: Model, count: int, many: bool, monkeypatch) -> None:
+    shared = [False]
+    monkeypatch.setattr(speech, "share_cores", shared.append)
+    engine = SpeechEngine(model.architecture, model.codec)
+    for job in jobs(model, count):
+        engine.submit(job)
+    finished(engine, count)
+    assert (True in shared) is many
+    assert shared[-1] is False
+
+
+def test_who_is_dropped_while_the_codec_works_is_forgotten(model: Model, held: threading.Event) -> None:
+    engine = SpeechEngine(model.architecture, model.codec)
+    voices = [engine.submit(job) for job in jobs(model, 5)]
+    for _ in range(9):
+        engine.step()
+    threading.Timer(0.2, held.set).start()
+    for voice in voices:
+        engine.drop(voice)
+    assert held.is_set()
+    assert engine.idle
+    assert engine.step() == []
+    engine.submit(jobs(model, 1)[0])
+    assert finished(engine, 1) >= 1
+
+
+def test_what_fails_on_the_codecs_thread_is_raised(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(CodecStreams, "_decode_once", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(model.generate("Hello.", seed=1, max_tokens=5, **ENDLESS))
+    monkeypatch.undo()
+    assert len(list(model.generate("Hello.", seed=1, max_tokens=5, **ENDLESS))) == 1
+
+
+def test_streams_go_on_beside_others_who_come_and_go(model: Model) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 16, (3, 12, model.config.n_vq)).astype(np.int32)
+    alone = []
+    for voice in codes:
+        streams = CodecStreams(model.codec)
+        alone.append(np.concatenate(streams.decode({0: [Frames(voice)]}).result()[0]))
+    together, heard = CodecStreams(model.codec), {name: [] for name in range(3)}
+    for waiting in (
+        {0: slice(0, 3), 1: slice(0, 1)},
+        {0: slice(3, 3), 2: slice(0, 6), 1: slice(1, 9)},
+        {2: slice(6, 12), 0: slice(3, 12)},
+    ):
+        parts = {name: [Frames(codes[name, part])] if part.stop > part.start else [] for name, part in waiting.items()}
+        for name, audio in together.decode(parts).result().items():
+            heard[name] += audio
+    for name, audio in heard.items():
+        spoken = np.concatenate(audio)
+        np.testing.assert_allclose(spoken, alone[name][: len(spoken)], atol=1e-5)
+    assert [sum(map(len, audio)) for audio in heard.values()] == [len(alone[0]), len(alone[1]) * 9 // 12, len(alone[2])]

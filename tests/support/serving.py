@@ -1,0 +1,127 @@
+"""A server on this machine for tests: the real one, on a free port."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+
+import moss_tts
+from moss_tts.audio.pcm import as_pcm
+from moss_tts.model import Model
+from moss_tts.server.app import create_app
+from moss_tts.server.device_thread import Device
+from moss_tts.server.lifecycle import bound, new_server
+from moss_tts.server.settings import Settings
+
+# What ends no test: hours of speech.
+ENDLESS_FRAMES = 10**6
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Ask again and again; not before `seconds` are over is it an error that nothing came of it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.02)
+
+
+@dataclass
+class Serving:
+    """A running server."""
+
+    url: str
+    device: Device
+    model: Model
+    server: Any
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def post(self, path: str = "/v1/audio/speech", **options: Any) -> requests.Response:
+        return requests.post(self.url + path, headers=self.headers, timeout=60, **options)
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.url + path, headers=self.headers, timeout=60)
+
+    def pcm(self, body: dict[str, Any]) -> np.ndarray:
+        """What a request speaks, as 16-bit samples."""
+        response = self.post(json=body | {"response_format": "pcm"})
+        assert response.status_code == 200, response.text
+        samples = np.frombuffer(response.content, "<i2")
+        channels = int(response.headers["x-channels"])
+        return samples if channels == 1 else samples.reshape(-1, channels)
+
+    def counter(self, name: str) -> float:
+        """A value of /metrics."""
+        lines = self.get("/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith(f"{name} ")).rpartition(" ")[2])
+
+    def outcome(self, name: str) -> float:
+        return self.counter(f'moss_tts_requests_total{{outcome="{name}"}}')
+
+    def wait_until_idle(self) -> None:
+        wait_until(lambda: not (self.counter('moss_tts_requests{state="running"}') or self.device.running))
+
+    @contextmanager
+    def open(self, body: dict[str, Any]) -> Iterator[http.client.HTTPConnection]:
+        """A connection with a request sent; leaving the block is leaving the server."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"Content-Type": "application/json", **self.headers}
+        connection.request("POST", "/v1/audio/speech", json.dumps(body), headers)
+        # A response that closes the connection takes the socket over.
+        sock = connection.sock
+        try:
+            yield connection
+        finally:
+            sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+            connection.close()
+
+
+@contextmanager
+def serving(checkpoint: Path, voices: Path, **settings: Any) -> Iterator[Serving]:
+    """A server of a checkpoint, stopped at the end."""
+    chosen = Settings(model_id="demo", voices=voices, **{"max_frames": ENDLESS_FRAMES} | settings)
+    device = Device(lambda: moss_tts.load(checkpoint), chosen.max_batch)
+    model = device.start()
+    app = create_app(chosen, device, model)
+    server, place = new_server(app, chosen), bound("127.0.0.1", 0)
+    port = place.getsockname()[1]
+    thread = threading.Thread(target=server.run, args=([place],), daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    headers = {} if chosen.api_key is None else {"Authorization": f"Bearer {chosen.api_key}"}
+    try:
+        yield Serving(f"http://127.0.0.1:{port}", device, model, server, headers)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+        assert not device.alive
+
+
+def assert_same_speech(heard: np.ndarray, audio: np.ndarray) -> None:
+    """Equal to what a single run speaks.
+
+    Products of one row and of many differ in their last bits, so a sample may fall on the other side of a rounding
+    boundary of 16 bits; another voice, seed or frame would differ everywhere.
+    """
+    expected = as_pcm(audio)
+    assert heard.shape == expected.shape
+    assert np.abs(heard.astype(int) - expected).max(initial=0) <= 1
+    assert np.mean(heard != expected) < 0.01
