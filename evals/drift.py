@@ -145,7 +145,7 @@ def sayings(directory: Path, architecture: Architecture[Any, Any], given: argpar
         return
     model = moss_tts.load(directory)
     for sentence in sentences(given):
-        job = model.job(model.request({"text": sentence, "max_tokens": given.frames}), given.seed)
+        job = model.job(model.request({"text": sentence, "max_tokens": given.frames, "seed": given.seed}))
         yield job.prompt, say(architecture, job.prompt, job.request)
 
 

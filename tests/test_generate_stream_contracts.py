@@ -79,6 +79,22 @@ def test_figures_are_of_the_chunk(model):
         assert chunk.segment_idx == 0
 
 
+def test_every_result_names_the_seed_that_makes_it_again(model):
+    options = {"max_tokens": FRAMES, "text_temperature": 0.0}
+    (drawn,) = model.generate(TEXT, **options)
+    chunks = stream(model, seed=drawn.seed, **options)
+    assert {chunk.seed for chunk in chunks} == {drawn.seed}
+    joined = np.concatenate([chunk.audio for chunk in chunks])
+    np.testing.assert_allclose(joined, drawn.audio, atol=TOLERANCE, rtol=0)
+
+
+def test_verbose_reports_each_result_on_standard_error(model, capsys):
+    chunks = stream(model, seed=talkative(model), verbose=True)
+    assert capsys.readouterr().err.splitlines() == [chunk.figures for chunk in chunks]
+    stream(model, seed=talkative(model))
+    assert capsys.readouterr().err == ""
+
+
 def test_streams_of_references_and_continuations(model):
     for options in (
         {"reference": reference(model, 5)},

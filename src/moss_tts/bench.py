@@ -94,7 +94,7 @@ def bench(load: Callable[[], Model], frames: int, megabytes: int = 512) -> Bench
     model.codec()
     loaded = time.perf_counter() - start
     weights, while_loading = mx.get_active_memory() - before, mx.get_peak_memory()
-    job = model.job(model.request({model.preset.prompt_field: TEXT, "max_tokens": frames}), SEED)
+    job = model.job(model.request({model.preset.prompt_field: TEXT, "max_tokens": frames, "seed": SEED}))
     warm_up(model, job)
     prefill, row = time_rows(model, job, frames)
     first, spoken, took = time_speech(model, frames)

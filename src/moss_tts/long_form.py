@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
 
 from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.seams import BoundaryMetrics, BoundaryNote, evaluate_segment_boundary, join_segments
 from moss_tts.long_form_options import LongFormOptions, check_char_budgets
 from moss_tts.prompts.dialogue import SPEAKER_TAG
+from moss_tts.sampling import MAX_SEED
 from moss_tts.text.boundaries import (
     Boundaries,
     BoundaryKind,
@@ -36,7 +36,6 @@ __all__ = [
     "retry_seed",
 ]
 
-MAX_SEED: Final = 2**32 - 1
 # Kinds a cut is looked for, best first; a hard cut comes after them.
 _SOFT_KINDS = (
     BoundaryKind.TURN,

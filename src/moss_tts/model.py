@@ -7,7 +7,7 @@ request.py, prompts in processor.py, rows in rows.py, frames in frames.py, sound
 from __future__ import annotations
 
 import math
-import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -117,19 +117,14 @@ class Model:
             CodecNotFoundError: the checkpoint's codec cannot be had.
             GenerationError: the model ended without audio, or a segment failed all its attempts.
         """
-        request = self._resolve_generation_request({"text": text, **options})
-        n_vq = self.architecture.resolve_n_vq(request.n_vq_for_inference)
-        seed = _seed_of(request)
-        cancelled = cancel.is_set if cancel is not None else _never
+        request = self.request({"text": text, **options})
         self._last_long_form_segment_metrics = []
         self._last_long_form_boundary_metrics = []
-
         if request.long_form is None:
-            speech = self._speak(request, seed, n_vq, cancelled)
-            chunks: Iterator[tuple[int, SpeechChunk]] = ((0, chunk) for chunk in speech)
+            chunks: Iterator[tuple[int, SpeechChunk]] = ((0, chunk) for chunk in self._speak(request, cancel))
         else:
-            chunks = self._generate_long_form(request, seed, n_vq, cancelled, on_segment)
-        return self._results(chunks, request.stream, on_chunk)
+            chunks = self._generate_long_form(request, cancel, on_segment)
+        return self._results(chunks, request, on_chunk)
 
     def generate_batch(
         self, requests: Sequence[Mapping[str, Any]], *, max_batch: int = 16
@@ -149,20 +144,16 @@ class Model:
         Raises:
             RequestError: a bad option of any request; nothing is started then.
         """
-        resolved = [self._resolve_generation_request(options) for options in requests]
+        resolved = [self.request(options) for options in requests]
         if any(request.long_form is not None for request in resolved):
             raise RequestError("generate_batch does not take long_form; speak long texts with generate.")
-        depths = [self.architecture.resolve_n_vq(request.n_vq_for_inference) for request in resolved]
-        return self._batch_results(resolved, depths, max_batch)
+        return self._batch_results(resolved, max_batch)
 
     def _batch_results(
-        self, requests: Sequence[MossNormalizedRequest], depths: Sequence[int], max_batch: int
+        self, requests: Sequence[MossNormalizedRequest], max_batch: int
     ) -> Iterator[tuple[int, GenerationResult | GenerationError]]:
         with cache_limit():
-            jobs = [
-                self._job(request, _seed_of(request), n_vq, _never)
-                for request, n_vq in zip(requests, depths, strict=True)
-            ]
+            jobs = [self.job(request) for request in requests]
             self.codec.release_encoder()
             started = [time.perf_counter()] * len(jobs)
             parts: list[list[SpeechChunk]] = [[] for _ in jobs]
@@ -173,147 +164,144 @@ class Model:
                 parts[index].append(chunk)
                 if requests[index].stream or chunk.finish_reason is not None:
                     now = time.perf_counter()
-                    yield index, self._result(merged(parts[index]), now - started[index], requests[index].stream)
+                    yield index, self._result(requests[index], merged(parts[index]), now - started[index])
                     started[index], parts[index] = now, []
 
     def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
-        request = resolve_generation_request(options, self.preset, self._generation_config)
+        resolve_n_vq = self.architecture.resolve_n_vq
+        request = resolve_generation_request(options, self.preset, self._generation_config, resolve_n_vq)
         self.processor.check_files(request.messages, request.preset.template)
         return request
 
     def request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
-        """The options of a `generate` checked and settled, for callers that run jobs themselves.
+        """The options of a `generate`, checked and settled.
 
         Raises:
             RequestError: a bad option.
+            AudioError: a reference that names a file which cannot be opened.
         """
-        request = self._resolve_generation_request(options)
-        self.architecture.resolve_n_vq(request.n_vq_for_inference)
-        return request
+        return self._resolve_generation_request(options)
 
-    def job(self, request: MossNormalizedRequest, seed: int) -> SpeechJob:
-        """A request as a SpeechEngine takes it: prompt packed, references encoded.
+    def job(self, request: MossNormalizedRequest, cancel: threading.Event | None = None) -> SpeechJob:
+        """A request as a SpeechEngine takes it: references encoded, prompt packed, budget settled.
+
+        Args:
+            request: from `request`.
+            cancel: ends the job within one frame once it is set.
 
         Raises:
             AudioError: a reference that cannot be used.
         """
-        return self._job(request, seed, self.architecture.resolve_n_vq(request.n_vq_for_inference), _never)
+        ids, _ = self.processor.prepare_generation_inputs(list(request.messages), request.mode, request.preset.template)
+        assert request.n_vq_for_inference is not None, "the architecture has settled it"
+        job = SpeechJob(
+            np.array(ids)[0],
+            RowRequest(request.sampling, request.seed, request.effective_max_tokens),
+            request.n_vq_for_inference,
+            self._chunk_sizes(request),
+            _never if cancel is None else cancel.is_set,
+        )
+        guarded = request.runaway_guard and request.tokens is None
+        return self._guarded(job, request.text) if guarded and request.text is not None else job
+
+    def _guarded(self, job: SpeechJob, text: str) -> SpeechJob:
+        """A job that ends when it has made far more speech than its text can take, or has gone silent."""
+        plausible = math.ceil(longest_plausible_seconds(text) * self.codec().config.frame_rate)
+        bounded = replace(job.request, max_frames=min(job.request.max_frames, plausible))
+        return replace(job, request=bounded, gone_silent=QuietWatch(text, self.sample_rate).hear)
+
+    def _chunk_sizes(self, request: MossNormalizedRequest) -> ChunkSizes:
+        if not request.stream:
+            return ChunkSizes()
+        later = max(1, round(request.streaming_interval * self.codec().config.frame_rate))
+        return ChunkSizes(min(FIRST_CHUNK_FRAMES, later), later)
 
     def narrator(
         self,
-        options: Mapping[str, Any],
+        request: MossNormalizedRequest,
         *,
-        seed: int,
         cancel: threading.Event | None = None,
+        on_segment: OnSegment | None = None,
         refit: Callable[[Studio], Studio] = lambda studio: studio,
     ) -> Narrator:
         """A narrator of a long text, for callers that keep its segments themselves.
 
         Args:
-            options: of `generate`, text among them; long_form is implied.
-            seed: of the text.
+            request: from `request`, with long_form.
             cancel: ends the segment that is being spoken.
+            on_segment: told of each finished segment.
             refit: changes what it speaks with, for callers whose requests share an engine.
 
         Raises:
-            RequestError: a bad option.
             AudioError: a reference that cannot be used.
         """
-        request = self._resolve_generation_request({**options, "long_form": True})
-        n_vq = self.architecture.resolve_n_vq(request.n_vq_for_inference)
-        return self._narrator(request, seed, n_vq, _never if cancel is None else cancel.is_set, None, refit)
-
-    def _narrator(
-        self,
-        request: MossNormalizedRequest,
-        seed: int,
-        n_vq: int,
-        cancelled: Callable[[], bool],
-        on_segment: OnSegment | None,
-        refit: Callable[[Studio], Studio] = lambda studio: studio,
-    ) -> Narrator:
         given = [*request.reference, request.prompt_audio]
         known = [reference for reference in given if reference is not None]
         encoded = iter(self.processor.encode_audio(known) if known else [])
         *references, prompt = [None if reference is None else next(encoded) for reference in given]
         studio = Studio(
-            job=lambda part, part_seed: self._job(part, part_seed, n_vq, cancelled),
+            job=lambda part: self.job(part, cancel),
             engine=lambda at_once: SpeechEngine(self.architecture, self.codec, at_once),
             sample_rate=self.sample_rate,
             frame_rate=self.codec().config.frame_rate,
             n_vq=self.config.n_vq,
         )
         encoded_request = replace(request, reference=tuple(references), prompt_audio=prompt)
-        return Narrator(encoded_request, seed, refit(studio), on_segment)
+        return Narrator(encoded_request, refit(studio), on_segment)
 
     def _generate_long_form(
-        self,
-        request: MossNormalizedRequest,
-        seed: int,
-        n_vq: int,
-        cancelled: Callable[[], bool],
-        on_segment: OnSegment | None,
+        self, request: MossNormalizedRequest, cancel: threading.Event | None, on_segment: OnSegment | None
     ) -> Iterator[tuple[int, SpeechChunk]]:
         """(segment, chunk) of a long text; keeps its metrics."""
-        narrator = self._narrator(request, seed, n_vq, cancelled, on_segment)
+        narrator = self.narrator(request, cancel=cancel, on_segment=on_segment)
         self.codec.release_encoder()
         self._last_long_form_segment_metrics = narrator.segment_metrics
         self._last_long_form_boundary_metrics = narrator.boundary_metrics
         yield from narrator.run()
 
+    def _speak(
+        self, request: MossNormalizedRequest, cancel: threading.Event | None
+    ) -> Generator[SpeechChunk, None, None]:
+        """Speak one request in one piece."""
+        job = self.job(request, cancel)
+        self.codec.release_encoder()
+        yield from speak_one(SpeechEngine(self.architecture, self.codec), job)
+
     def _results(
         self,
         chunks: Iterator[tuple[int, SpeechChunk]],
-        stream: bool,
+        request: MossNormalizedRequest,
         on_chunk: Callable[[GenerationResult], None] | None,
     ) -> Generator[GenerationResult, None, None]:
         mx.reset_peak_memory()
         started = time.perf_counter()
         with cache_limit():
-            for segment, chunk in chunks if stream else [(0, merged([chunk for _, chunk in chunks]))]:
+            for segment, chunk in chunks if request.stream else [(0, merged([chunk for _, chunk in chunks]))]:
                 now = time.perf_counter()
-                result = self._result(chunk, now - started, stream, segment)
+                result = self._result(request, chunk, now - started, segment)
                 started = now
                 if on_chunk is not None:
                     on_chunk(result)
                 yield result
 
-    def _result(self, chunk: SpeechChunk, seconds: float, stream: bool, segment: int = 0) -> GenerationResult:
-        return GenerationResult.of(
+    def _result(
+        self, request: MossNormalizedRequest, chunk: SpeechChunk, seconds: float, segment: int = 0
+    ) -> GenerationResult:
+        result = GenerationResult.of(
             chunk.audio,
             sample_rate=self.sample_rate,
             frames=len(chunk.frames),
             prompt_rows=chunk.prompt_rows,
             seconds=seconds,
             peak_memory=mx.get_peak_memory(),
-            streaming=stream,
+            streaming=request.stream,
             finish_reason=chunk.finish_reason,
+            seed=request.seed,
             segment_idx=segment,
         )
-
-    def _speak(
-        self, request: MossNormalizedRequest, seed: int, n_vq: int, cancelled: Callable[[], bool]
-    ) -> Generator[SpeechChunk, None, None]:
-        """Speak one request in one piece."""
-        job = self._job(request, seed, n_vq, cancelled)
-        self.codec.release_encoder()
-        yield from speak_one(SpeechEngine(self.architecture, self.codec), job)
-
-    def _job(self, request: MossNormalizedRequest, seed: int, n_vq: int, cancelled: Callable[[], bool]) -> SpeechJob:
-        """A request as the engine takes it: prompt packed, budget settled."""
-        ids, _ = self.processor.prepare_generation_inputs(list(request.messages), request.mode, request.preset.template)
-        frame_rate = self.codec().config.frame_rate
-        max_frames = request.effective_max_tokens
-        guarded = request.text if request.runaway_guard and request.tokens is None else None
-        if guarded is not None:
-            max_frames = min(max_frames, math.ceil(longest_plausible_seconds(guarded) * frame_rate))
-        sizes = ChunkSizes()
-        if request.stream:
-            later = max(1, round(request.streaming_interval * frame_rate))
-            sizes = ChunkSizes(min(FIRST_CHUNK_FRAMES, later), later)
-        row_request = RowRequest(request.sampling, seed, max_frames)
-        job = SpeechJob(np.array(ids)[0], row_request, n_vq, sizes, cancelled)
-        return job if guarded is None else replace(job, gone_silent=QuietWatch(guarded, self.sample_rate).hear)
+        if request.verbose:
+            sys.stderr.write(f"{result.figures}\n")
+        return result
 
     # --------------------------------------------------------------------------------------------- loading
 
@@ -390,10 +378,6 @@ def load(
     architecture = load_architecture(source.directory, config, read_weights(source.directory), dtype)
     architecture.network.backbone.keep_context_in(kv_bits)
     return Model.post_load_hook(architecture, source, codec, codec_dtype)
-
-
-def _seed_of(request: MossNormalizedRequest) -> int:
-    return secrets.randbits(32) if request.seed is None else request.seed
 
 
 def _never() -> bool:

@@ -7,8 +7,8 @@ then from the caller, who always wins.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from moss_tts.errors import ConfigError, RequestError
@@ -17,7 +17,7 @@ from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.dialogue import SPEAKER_TAG, cloned_voices, join_transcript
 from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, Reference, UserMessage
 from moss_tts.prompts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
-from moss_tts.sampling import Sampling
+from moss_tts.sampling import Sampling, draw_seed
 from moss_tts.text.cleanup import normalize_text
 
 __all__ = [
@@ -44,7 +44,7 @@ Options = dict[str, Any]
 
 @dataclass(frozen=True)
 class MossNormalizedRequest:
-    """One request as generation reads it.
+    """One request as generation reads it: everything is settled, and nothing is checked or drawn again.
 
     Attributes:
         text: what is to be spoken as the caller wrote it, without the transcript of a prompt.
@@ -55,14 +55,18 @@ class MossNormalizedRequest:
         prompt_audio: the recording a continuation goes on from; None where there is none.
         prompt_transcript: what prompt_audio says; it stands before the text in the prompt.
         conversation: messages the caller built, instead of the fields above.
-        seed: None for a random one.
+        seed: the caller's, or a random one.
         max_tokens: the caller's limit in frames; effective_max_tokens is the one that holds.
         long_form: None when the text is spoken in one piece.
+        n_vq_for_inference: codebooks to generate; the architecture says how many where the caller does not.
         runaway_guard: whether speech far longer than its text, or long silent, is ended (runaway.py).
+        verbose: whether each result is reported on standard error.
+        messages: the conversation that the model is asked to go on with, texts cleaned up.
     """
 
     preset: Preset
     sampling: Sampling
+    seed: int
     text: str | None = None
     reference: tuple[Reference | None, ...] = ()
     instruction: str | None = None
@@ -77,13 +81,16 @@ class MossNormalizedRequest:
     conversation: tuple[Message, ...] = ()
     normalizes_text: bool = False
     n_vq_for_inference: int | None = None
-    seed: int | None = None
     max_tokens: int = DEFAULT_MAX_TOKENS
     stream: bool = False
     streaming_interval: float = DEFAULT_STREAMING_INTERVAL
     long_form: LongFormOptions | None = None
     runaway_guard: bool = True
     verbose: bool = False
+    messages: tuple[Message, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "messages", self._written())
 
     @property
     def mode(self) -> str:
@@ -99,13 +106,7 @@ class MossNormalizedRequest:
             return self.max_tokens
         return min(self.max_tokens, math.ceil(1.5 * self.tokens) + 25)
 
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """The conversation this request asks the model to go on with.
-
-        Raises:
-            RequestError: clean-up leaves nothing of a text.
-        """
+    def _written(self) -> tuple[Message, ...]:
         if self.conversation:
             return tuple(self._cleaned_message(message) for message in self.conversation)
         text = self._cleaned(self.text)
@@ -142,6 +143,7 @@ def resolve_generation_request(
     options: Mapping[str, object],
     preset: Preset | str,
     generation_config: Mapping[str, object] | None = None,
+    resolve_n_vq: Callable[[int | None], int | None] = lambda asked: asked,
 ) -> MossNormalizedRequest:
     """Check the options of a request and settle what they mean.
 
@@ -149,6 +151,7 @@ def resolve_generation_request(
         options: named arguments of generate; None means not given.
         preset: the checkpoint's own variant, used unless the options name one.
         generation_config: the checkpoint's generation_config.json.
+        resolve_n_vq: the architecture's answer to how many codebooks it generates when it is asked for so many.
 
     Raises:
         UnknownOptionError: an option that does not exist.
@@ -159,13 +162,13 @@ def resolve_generation_request(
     chosen = given.get("preset", preset)
     variant = chosen if isinstance(chosen, Preset) else resolve_preset(chosen)
     check_conflicts(given, variant)
-    request = MossNormalizedRequest(
+    return MossNormalizedRequest(
         preset=variant,
         sampling=resolve_sampling(given, variant, generation_config or {}),
+        seed=given["seed"] if "seed" in given else draw_seed(),
         **_prompt(given, variant),
         normalizes_text=given.get("normalize_text", variant.normalizes_text),
-        n_vq_for_inference=given.get("n_vq_for_inference"),
-        seed=given.get("seed"),
+        n_vq_for_inference=resolve_n_vq(given.get("n_vq_for_inference")),
         max_tokens=given.get("max_tokens", DEFAULT_MAX_TOKENS),
         stream=given.get("stream", False),
         streaming_interval=given.get("streaming_interval", DEFAULT_STREAMING_INTERVAL),
@@ -173,9 +176,6 @@ def resolve_generation_request(
         runaway_guard=given.get("runaway_guard", True),
         verbose=given.get("verbose", False),
     )
-    # A prompt that cannot be written is refused here, not when generation starts.
-    _ = request.messages
-    return request
 
 
 def check_conflicts(given: Options, preset: Preset) -> None:

@@ -29,6 +29,7 @@ class GenerationResult:
         is_final_chunk: nothing follows.
         finish_reason: "stop", "length" (a budget), "silence" (the runaway guard) or "cancelled" on the final
             chunk; None before it.
+        seed: of the request; the same seed gives the same audio.
     """
 
     audio: np.ndarray
@@ -45,6 +46,7 @@ class GenerationResult:
     is_streaming_chunk: bool
     is_final_chunk: bool
     finish_reason: FinishReason | None
+    seed: int
 
     @classmethod
     def of(
@@ -58,6 +60,7 @@ class GenerationResult:
         peak_memory: int,
         streaming: bool,
         finish_reason: FinishReason | None,
+        seed: int,
         segment_idx: int = 0,
     ) -> GenerationResult:
         """Derive the figures from a chunk (S,) or (S, C), its frames and the seconds it took."""
@@ -79,6 +82,17 @@ class GenerationResult:
             is_streaming_chunk=streaming,
             is_final_chunk=finish_reason is not None,
             finish_reason=finish_reason,
+            seed=seed,
+        )
+
+    @property
+    def figures(self) -> str:
+        """One line for people: how much audio this is, how fast it was made, and with which seed."""
+        return (
+            f"segment {self.segment_idx}: {self.token_count} frames, "
+            f"{self.samples / self.sample_rate:.2f} s of audio in {self.processing_time_seconds:.2f} s "
+            f"({self.real_time_factor:.1f} x real time), prompt {self.prompt['tokens']} rows, "
+            f"peak memory {self.peak_memory_usage:.2f} GB, seed {self.seed}"
         )
 
 

@@ -7,6 +7,7 @@ step alone, not on what else is in the batch.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -14,6 +15,11 @@ from math import inf
 import mlx.core as mx
 
 MAX_SEED = 2**32 - 1
+
+
+def draw_seed() -> int:
+    """A random seed in 0..MAX_SEED. Every seed that a caller leaves open comes from here."""
+    return secrets.randbelow(MAX_SEED + 1)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def chunk(audio, last=False):
         peak_memory=0,
         streaming=True,
         finish_reason="stop" if last else None,
+        seed=1,
     )
 
 

@@ -272,15 +272,15 @@ def test_later_chapters_have_the_voice_of_the_first_segment_or_the_users(delay_m
     asked = []
     real = type(delay_model).narrator
 
-    def narrator(self, options, **others):
-        asked.append(options.get("reference"))
-        return real(self, options, **others)
+    def narrator(self, request, **others):
+        asked.append(request.reference)
+        return real(self, request, **others)
 
     monkeypatch.setattr(type(delay_model), "narrator", narrator)
     read(delay_model, book, tmp_path / "a")
     codes = KeptSegments(tmp_path / "a.work").spoken(0, 0).codes
-    assert asked[0] is None
-    assert np.array_equal(asked[1], codes)
+    assert asked[0] == ()
+    assert np.array_equal(asked[1][0], codes)
     asked.clear()
     mine = codes[:3]
     read(delay_model, book, tmp_path / "b", options={**OPTIONS, "reference": [mine]})

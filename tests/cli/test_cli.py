@@ -357,6 +357,7 @@ def test_progress_is_drawn_on_a_terminal_only():
         peak_memory=0,
         streaming=True,
         finish_reason="stop",
+        seed=1,
     )
     for is_terminal in (True, False):
         screen = io.StringIO()

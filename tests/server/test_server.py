@@ -429,7 +429,7 @@ def test_who_was_dropped_gets_no_further_row(served):
     device, model = served.device, served.model
     options = {name: value for name, value in ENDLESS.items() if name != "input"}
     request = model.request({"text": "A text.", "stream": True, **options})
-    voice = device.submit(lambda: model.job(request, 1), listen)
+    voice = device.submit(lambda: model.job(request), listen)
     assert started.wait(20)
     device.drop(voice)
     assert device.call(lambda: device.running).result() == 0

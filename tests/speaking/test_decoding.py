@@ -40,7 +40,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 def jobs(model: Model, count: int) -> list[SpeechJob]:
     bodies = [{"text": f"Number {n}.", "max_tokens": 12, "stream": True, **ENDLESS} for n in range(count)]
-    return [model.job(model.request(body), seed) for seed, body in enumerate(bodies)]
+    return [model.job(model.request({"seed": seed, **body})) for seed, body in enumerate(bodies)]
 
 
 def finished(engine: SpeechEngine, count: int) -> int:

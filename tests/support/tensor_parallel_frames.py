@@ -22,7 +22,7 @@ OPTIONS = {"text": "Hello there.", "max_tokens": 30, "seed": 3}
 def frames(model: Any) -> np.ndarray:
     """Codes (F, Q) of a request."""
     engine = SpeechEngine(model.architecture, model.codec)
-    chunks = speak_one(engine, model.job(model.request(OPTIONS), OPTIONS["seed"]))
+    chunks = speak_one(engine, model.job(model.request(OPTIONS)))
     return np.concatenate([chunk.frames for chunk in chunks])
 
 

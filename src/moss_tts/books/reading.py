@@ -7,7 +7,6 @@ of them, with the same continuity and the same seeds, so that it becomes what it
 from __future__ import annotations
 
 import hashlib
-import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -20,11 +19,12 @@ from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, option_fingerprints, text_fingerprint
 from moss_tts.books.report.page import ReportedSegment, write_report
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
-from moss_tts.long_form import MAX_SEED, TextSegment, plan_text_segments
+from moss_tts.long_form import TextSegment, plan_text_segments
 from moss_tts.long_form_options import LongFormOptions
 from moss_tts.model import Model
 from moss_tts.prompts.dialogue import SPEAKER_TAG
 from moss_tts.prompts.options import LONG_FORM, check_options
+from moss_tts.sampling import MAX_SEED, draw_seed
 from moss_tts.speaking.narration import SpokenSegment
 
 # Options that say whose voice it is; without any, it is that of the book's first segment.
@@ -75,7 +75,7 @@ def begin_reading(
     begun = kept.manifest()
     seed = options.get("seed")
     if seed is None:
-        seed = begun.seed if begun is not None else secrets.randbelow(MAX_SEED + 1)
+        seed = begun.seed if begun is not None else draw_seed()
     counted = {name: value for name, value in options.items() if name not in NOT_OF_THE_AUDIO}
     wanted = Manifest(text_fingerprint(book), checkpoint, option_fingerprints(counted), seed)
     differences = [] if begun is None else begun.differences(wanted)
@@ -144,8 +144,8 @@ def _speak_chapter(
     """Whether the chapter is finished."""
     text = book.chapters[number].text
     given = {name: value for name, value in options.items() if name not in ("text", "seed")}
-    given |= {"text": text, **_voice(given, text, number, kept)}
-    narrator = model.narrator(given, seed=chapter_seed(seed, number), cancel=cancel)
+    given |= {"text": text, "seed": chapter_seed(seed, number), "long_form": True, **_voice(given, text, number, kept)}
+    narrator = model.narrator(model.request(given), cancel=cancel)
     done = 0
     while done < len(narrator.plan) and kept.holds(number, done):
         narrator.restore(kept.spoken(number, done))

@@ -103,7 +103,7 @@ def spoken(model: Model, requests: Sequence[Mapping[str, Any]]) -> list[tuple[np
     Raises:
         RequestError: a request that the model does not take.
     """
-    jobs = [model.job(model.request({"max_tokens": MOST_FRAMES, **request}), SEED) for request in requests]
+    jobs = [model.job(model.request({"max_tokens": MOST_FRAMES, "seed": SEED, **request})) for request in requests]
     return [(job.prompt, say(model.architecture, job.prompt, job.request)) for job in jobs]
 
 

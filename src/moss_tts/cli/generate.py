@@ -176,8 +176,10 @@ def generate(
     given["text"] = read_text(text, file, piped=conversation is None and ambient_sound is None)
     given["conversation"] = read_conversation(conversation)
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
+    # The command line has its own way to show figures.
+    del given["verbose"]
     source = Source(model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits)
     if is_live(output, stream, play):
-        raise typer.Exit(speak_live(request_options(given), output, play, source, quiet))
+        raise typer.Exit(speak_live(request_options(given), output, play, source, quiet, verbose))
     given["stream"] = stream is not False
-    raise typer.Exit(speak_to_file(request_options(given), output, source, Terminal(quiet)))
+    raise typer.Exit(speak_to_file(request_options(given), output, source, Terminal(quiet, verbose=verbose)))

@@ -114,12 +114,12 @@ def read(
     """Read a book aloud into files; the same command goes on where an earlier one ended."""
     given = dict(locals())
     from moss_tts.books.book import read_book
-    from moss_tts.cli.read_book import Destination, given_options, read_aloud, show_plan
-    from moss_tts.cli.speak_text import Source
+    from moss_tts.cli.read_book import Destination, read_aloud, show_plan
+    from moss_tts.cli.speak_text import Source, request_options
     from moss_tts.cli.terminal import Terminal
     from moss_tts.voices import spoken_by
 
-    terminal, options = Terminal(quiet), given_options(spoken_by(given))
+    terminal, options = Terminal(quiet), request_options(spoken_by(given))
     if plan:
         show_plan(read_book(book), options, terminal)
         return

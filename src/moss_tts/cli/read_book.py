@@ -30,24 +30,12 @@ from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import RequestError
 from moss_tts.long_form import TextSegment
-from moss_tts.prompts.options import OPTIONS, check_options
 
 # A failed segment should not end a night's reading.
 RETRY_ATTEMPTS = 2
 # Seconds of the past that the time left is judged by.
 SPEED_MEMORY = 1800.0
 PREVIEW_CHARS = 60
-
-
-def given_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of generate among the command's arguments, each checked alone.
-
-    Raises:
-        RequestError: a value of the wrong type or out of range.
-    """
-    options = {name: value for name, value in given.items() if name in OPTIONS and value not in (None, [])}
-    check_options(options)
-    return options
 
 
 @dataclass(frozen=True)

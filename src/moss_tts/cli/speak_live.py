@@ -42,7 +42,14 @@ def open_sinks(output: Path, play: bool, terminal: Terminal) -> list[Sink]:
     return [*sinks, find_player()] if play else sinks
 
 
-def speak_live(options: Mapping[str, Any], output: Path, play: bool, source: Source, quiet: bool) -> int:
+def speak_live(
+    options: Mapping[str, Any],
+    output: Path,
+    play: bool,
+    source: Source,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> int:
     """Speak a request into a growing .wav, a pipe or a player.
 
     Args:
@@ -51,6 +58,7 @@ def speak_live(options: Mapping[str, Any], output: Path, play: bool, source: Sou
         play: whether to play as well.
         source: of the model.
         quiet: show nothing but warnings and errors.
+        verbose: show sizes and speeds as well.
 
     Returns:
         The exit code; 0, too, when whoever was listening has gone.
@@ -60,7 +68,7 @@ def speak_live(options: Mapping[str, Any], output: Path, play: bool, source: Sou
     """
     # Standard output carries audio and nothing else.
     stdout = Console(stderr=True, highlight=False, soft_wrap=True) if output == STDOUT else None
-    terminal = Terminal(quiet, stdout)
+    terminal = Terminal(quiet, stdout, verbose=verbose)
     sinks = open_sinks(output, play, terminal)
     with terminal.loading(source.model):
         model = source.load()
@@ -72,7 +80,7 @@ def speak_live(options: Mapping[str, Any], output: Path, play: bool, source: Sou
     if recording.finish_reason is None and recording.failure is None:
         return 0  # whoever was listening has gone
     if recording.seconds or recording.finish_reason not in (None, "cancelled"):
-        tell(recording, output, options, terminal)
+        tell(recording, output, terminal)
     if recording.failure is not None:
         raise recording.failure
     return INTERRUPTED if recording.finish_reason == "cancelled" else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from moss_tts.errors import RequestError
 from moss_tts.model import Model, load
 from moss_tts.prompts.options import OPTIONS, check_options
 from moss_tts.request import FRAME_RATE
-from moss_tts.sampling import MAX_SEED
 
 INTERRUPTED = 130
 
@@ -47,14 +45,14 @@ class Source:
 
 
 def request_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of generate among the command's arguments, each checked alone; a random seed if none is given.
+    """The options of generate among the command's arguments, each checked alone.
 
     Raises:
         RequestError: a value of the wrong type or out of range.
     """
     options = {name: value for name, value in given.items() if name in OPTIONS and value not in (None, [])}
     check_options(options)
-    return {"seed": secrets.randbelow(MAX_SEED + 1), **options}
+    return options
 
 
 def speak_to_file(options: Mapping[str, Any], output: Path, source: Source, terminal: Terminal) -> int:
@@ -75,7 +73,7 @@ def speak_to_file(options: Mapping[str, Any], output: Path, source: Source, term
             model.codec()
         with terminal.speaking(seconds_asked_for(options)) as show:
             recording = record(results, show)
-    keep(recording, output, options, terminal)
+    keep(recording, output, terminal)
     if recording.failure is not None:
         raise recording.failure
     return INTERRUPTED if recording.finish_reason == "cancelled" else 0
@@ -102,7 +100,7 @@ def seconds_asked_for(options: Mapping[str, Any]) -> float | None:
     return options.get("duration_s", options.get("seconds"))
 
 
-def keep(recording: Recording, output: Path, options: Mapping[str, Any], terminal: Terminal) -> None:
+def keep(recording: Recording, output: Path, terminal: Terminal) -> None:
     """Write the audio there is, and say what it is."""
     complete = recording.finish_reason not in (None, "cancelled")
     if not recording.seconds and not complete:
@@ -110,14 +108,14 @@ def keep(recording: Recording, output: Path, options: Mapping[str, Any], termina
             terminal.warn("nothing was decoded, so no file was written")
         return
     write_audio(output, recording.audio, recording.results[-1].sample_rate)
-    tell(recording, output, options, terminal)
+    tell(recording, output, terminal)
 
 
-def tell(recording: Recording, output: Path, options: Mapping[str, Any], terminal: Terminal) -> None:
+def tell(recording: Recording, output: Path, terminal: Terminal) -> None:
     """Say what was written, and what is missing of it."""
     complete = recording.finish_reason not in (None, "cancelled")
-    terminal.say(summary(output, recording, options["seed"]))
-    if options.get("verbose"):
+    terminal.say(summary(output, recording))
+    if terminal.verbose:
         terminal.say(figures(recording))
     if not complete:
         terminal.warn(f"generation was cut off; {output} holds the part that was decoded")

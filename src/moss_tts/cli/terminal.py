@@ -27,12 +27,20 @@ class Terminal:
 
     Args:
         quiet: show nothing but warnings and errors.
+        verbose: show sizes and speeds as well.
         stdout: for results.
         stderr: for everything else; progress is drawn only if it is a terminal.
     """
 
-    def __init__(self, quiet: bool = False, stdout: Console | None = None, stderr: Console | None = None) -> None:
-        self.quiet = quiet
+    def __init__(
+        self,
+        quiet: bool = False,
+        stdout: Console | None = None,
+        stderr: Console | None = None,
+        *,
+        verbose: bool = False,
+    ) -> None:
+        self.quiet, self.verbose = quiet, verbose
         self.stdout = stdout or Console(highlight=False, soft_wrap=True)
         self.stderr = stderr or Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -77,12 +85,12 @@ class Terminal:
         return Progress(*columns, console=self.stderr, transient=True, disable=not shown)
 
 
-def summary(path: Path, recording: Recording, seed: int | None) -> str:
+def summary(path: Path, recording: Recording) -> str:
     """One line: file, duration, time taken, why it ended, and the seed that makes it again."""
     return (
         f"{path}: {recording.seconds:.2f} s of audio in {recording.compute_seconds:.2f} s "
         f"({recording.real_time_factor:.1f} x real time), finish reason: {recording.finish_reason or 'error'}, "
-        f"seed {seed}"
+        f"seed {recording.results[-1].seed}"
     )
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
-from typing import Any
 
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.model import Model
@@ -60,7 +59,7 @@ class Hearing:
             self.on_close()
 
 
-def hear_job(device: Device, model: Model, request: MossNormalizedRequest, seed: int) -> Hearing:
+def hear_job(device: Device, model: Model, request: MossNormalizedRequest) -> Hearing:
     """Have a request spoken in one piece."""
     hearing = Hearing()
 
@@ -71,16 +70,16 @@ def hear_job(device: Device, model: Model, request: MossNormalizedRequest, seed:
         if not voice.cancelled() and (error := voice.exception()) is not None:
             hearing.tell(as_failure(error))
 
-    voice = device.submit(lambda: model.job(request, seed), listen)
+    voice = device.submit(lambda: model.job(request), listen)
     voice.add_done_callback(submitted)
     hearing.on_close = lambda: device.drop(voice)
     return hearing
 
 
-def hear_narration(device: Device, model: Model, options: Mapping[str, Any], seed: int, threads: Executor) -> Hearing:
+def hear_narration(device: Device, model: Model, request: MossNormalizedRequest, threads: Executor) -> Hearing:
     """Have a long text spoken in segments; a thread waits for them."""
     hearing = Hearing()
-    narration = Narration(device, model, options, seed)
+    narration = Narration(device, model, request)
 
     def narrate() -> None:
         try:

@@ -219,10 +219,10 @@ class Device:
 
 def warm_up(model: Model) -> None:
     """Load the codec and make what is made once; the encoder waits for the first reference."""
-    options = {model.preset.prompt_field: "Hello.", "max_tokens": WARM_UP_FRAMES, "stream": True}
+    options = {model.preset.prompt_field: "Hello.", "max_tokens": WARM_UP_FRAMES, "stream": True, "seed": 0}
     engine = SpeechEngine(model.architecture, model.codec)
     try:
-        for _ in speak_one(engine, model.job(model.request(options), seed=0)):
+        for _ in speak_one(engine, model.job(model.request(options))):
             pass
     except GenerationError as error:
         log.warning("nothing was heard of the warm-up: %s", error)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from typing import Any
 
 from moss_tts.model import Model
+from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.device_thread import Device, Result
 from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Voice
 from moss_tts.speaking.narration import Narrator, Studio
@@ -67,12 +68,11 @@ class Narration:
     Args:
         device: speaks.
         model: the device's.
-        options: of `generate`.
-        seed: of the text.
+        request: with long_form.
     """
 
-    def __init__(self, device: Device, model: Model, options: Mapping[str, Any], seed: int) -> None:
-        self._device, self._model, self._options, self._seed = device, model, options, seed
+    def __init__(self, device: Device, model: Model, request: MossNormalizedRequest) -> None:
+        self._device, self._model, self._request = device, model, request
         self._gone = threading.Event()
         self._stages: list[SharedStage] = []
 
@@ -94,11 +94,11 @@ class Narration:
             stage.wake()
 
     def _narrator(self) -> Narrator:
-        return self._model.narrator(self._options, seed=self._seed, cancel=self._gone, refit=self._refit)
+        return self._model.narrator(self._request, cancel=self._gone, refit=self._refit)
 
     def _refit(self, studio: Studio) -> Studio:
         make = studio.job
-        return replace(studio, job=lambda *given: self._on_device(lambda: make(*given)), engine=self._stage)
+        return replace(studio, job=lambda part: self._on_device(lambda: make(part)), engine=self._stage)
 
     def _stage(self, _at_once: int) -> SharedStage:
         # Each attempt at a segment has a stage; those before it hear nothing more.

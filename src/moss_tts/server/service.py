@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -163,7 +162,8 @@ class Service:
             async with asyncio.timeout_at(started + self.settings.timeout_s):
                 received = await receive(request, SpeechBody, self.settings)
                 self._check_body(received.body)
-                hearing, seed = await self._begin(received)
+                settled = await self._settled(received)
+                hearing = self._begin(settled)
         except TimeoutError as error:
             late = _late(self.settings)
             self._turn_away(late)
@@ -171,7 +171,7 @@ class Service:
         except BaseException as error:
             self._turn_away(error)
             raise
-        return Utterance(self, hearing, seed, started), received.body
+        return Utterance(self, hearing, settled.seed, started), received.body
 
     def _turn_away(self, error: BaseException) -> None:
         self.admission.leave()
@@ -217,15 +217,13 @@ class Service:
 
     # ------------------------------------------------------------------------------------------- begin
 
-    async def _begin(self, received: Received[SpeechBody]) -> tuple[Hearing, int]:
-        options, request = await self._settled(received)
-        seed = secrets.randbits(32) if request.seed is None else request.seed
+    def _begin(self, request: MossNormalizedRequest) -> Hearing:
         if request.long_form is None:
-            return hear_job(self.device, self.model, request, seed), seed
-        return hear_narration(self.device, self.model, options, seed, self._narrators), seed
+            return hear_job(self.device, self.model, request)
+        return hear_narration(self.device, self.model, request, self._narrators)
 
-    async def _settled(self, received: Received[SpeechBody]) -> tuple[dict[str, Any], MossNormalizedRequest]:
-        """The options of a body, recordings in place, and what they mean."""
+    async def _settled(self, received: Received[SpeechBody]) -> MossNormalizedRequest:
+        """What a body asks for, its recordings in place."""
         body = received.body
         options = as_options(body)
         instructions = body.instructions
@@ -241,10 +239,9 @@ class Service:
             recordings = Recordings(received.files, known, self.settings.max_reference_s)
             resolve = partial(recordings.resolve, options)
             options = await anyio.to_thread.run_sync(resolve, limiter=self._decoders)
-            request = await anyio.to_thread.run_sync(partial(self.model.request, options))
+            return await anyio.to_thread.run_sync(partial(self.model.request, options))
         except MossTTSError as error:
             raise _renamed(refused(error, _fields(body))) from error
-        return options, request
 
     async def _spoken_by(self, body: SpeechBody) -> dict[str, Any]:
         """Options of the voice that a body names, or of the server's own."""

@@ -41,14 +41,14 @@ class Studio:
     """What a narrator speaks with.
 
     Attributes:
-        job: makes a request with a seed ready to be spoken.
+        job: makes a request ready to be spoken.
         engine: gives an engine for so many jobs at a time.
         sample_rate: of the audio, in Hz.
         frame_rate: frames a second.
         n_vq: codebooks that a prompt holds.
     """
 
-    job: Callable[[MossNormalizedRequest, int], SpeechJob]
+    job: Callable[[MossNormalizedRequest], SpeechJob]
     engine: Callable[[int], Stage]
     sample_rate: int
     frame_rate: float
@@ -96,18 +96,15 @@ class Narrator:
 
     Args:
         request: a request with long_form options, its references encoded.
-        seed: of the request.
         studio: speaks its segments.
         on_segment: told of each finished segment.
     """
 
-    def __init__(
-        self, request: MossNormalizedRequest, seed: int, studio: Studio, on_segment: OnSegment | None = None
-    ) -> None:
+    def __init__(self, request: MossNormalizedRequest, studio: Studio, on_segment: OnSegment | None = None) -> None:
         assert request.long_form is not None
         assert request.text is not None
         self._request, self._options = request, request.long_form
-        self._seed, self._studio, self._on_segment = seed, studio, on_segment
+        self._studio, self._on_segment = studio, on_segment
         options = self._options
         self.plan = plan_text_segments(request.text, options.min_chars, options.target_chars, options.max_chars)
         self.segment_metrics: list[SegmentMetrics] = []
@@ -203,7 +200,8 @@ class Narrator:
         yield from side_by_side(studio.engine, self._job, retries, rest, at_once)
 
     def _job(self, index: int, attempt: int) -> SpeechJob:
-        return self._studio.job(self._conditioned(self.plan[index]), retry_seed(self._seed, index, attempt))
+        seed = retry_seed(self._request.seed, index, attempt)
+        return self._studio.job(self._conditioned(self.plan[index], seed))
 
     def _finish(self, take: Take, whole: SpeechChunk) -> SpokenSegment:
         """Measure a segment, keep what it hands to the next, and tell of it."""
@@ -237,9 +235,10 @@ class Narrator:
 
     # -------------------------------------------------------------------------------------- continuity
 
-    def _conditioned(self, segment: TextSegment) -> MossNormalizedRequest:
+    def _conditioned(self, segment: TextSegment, seed: int) -> MossNormalizedRequest:
         """The request for one segment, conditioned on what was spoken."""
-        request = replace(self._request, text=segment.spoken_text, tokens=self._share_of_tokens(segment))
+        tokens = self._share_of_tokens(segment)
+        request = replace(self._request, text=segment.spoken_text, tokens=tokens, seed=seed)
         state = self._state.continuity
         if state.previous is None:
             return request
