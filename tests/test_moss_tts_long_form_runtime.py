@@ -27,6 +27,7 @@ from moss_tts.long_form import (
 from moss_tts.prompts.generate_options import GenerateOptions
 from moss_tts.prompts.options import LONG_FORM, OPTIONS
 from moss_tts.speaking.runaway import longest_plausible_seconds
+from support.references import codes_of
 
 TEXT = (
     "It was a bright cold day in April. The clocks were striking thirteen, and nobody cared. "
@@ -156,7 +157,7 @@ def test_continuing_has_the_previous_text_and_codes_and_nothing_more(delay_model
     for index, ((user, assistant), mode) in enumerate(prompts[1:], start=1):
         assert mode == "continuation"
         assert user.text == f"{PLAN[index - 1].text} {PLAN[index].text}"
-        assert len(assistant.audio_codes_list[0]) == frames[index - 1]
+        assert len(codes_of(assistant.audio_codes_list[0])) == frames[index - 1]
 
 
 def test_codes_are_carried_and_nothing_is_encoded_again(delay_model, monkeypatch):
@@ -174,7 +175,7 @@ def test_the_users_reference_stays_first(delay_model, prompts, prefix):
     speak(delay_model, reference=[mine], **prefix)
     most = prefix.get("long_form_prefix_audio_max_tokens", 25)
     for index, (messages, _) in enumerate(prompts):
-        (reference,) = messages[-1].reference
+        (reference,) = map(codes_of, messages[-1].reference)
         assert np.array_equal(reference[:6], mine)
         assert len(reference) - 6 <= (most if index else 0)
         assert (len(reference) > 6) == bool(index and most)
@@ -183,7 +184,7 @@ def test_the_users_reference_stays_first(delay_model, prompts, prefix):
 def test_without_a_reference_the_first_segment_is_the_voice(delay_model, prompts):
     speak(delay_model, **UNTIED)
     assert prompts[0][0][-1].reference is None
-    references = [messages[-1].reference[0] for messages, _ in prompts[1:]]
+    references = [codes_of(messages[-1].reference[0]) for messages, _ in prompts[1:]]
     assert all(np.array_equal(reference, references[0]) for reference in references)
 
 
@@ -191,7 +192,7 @@ def test_several_references_keep_their_places(delay_model, prompts):
     mine = [voice(delay_model, 4, seed) for seed in (1, 2)]
     speak(delay_model, "[S1] " + TEXT + " [S2] " + TEXT, reference=mine)
     for messages, _ in prompts:
-        assert all(np.array_equal(*pair) for pair in zip(messages[-1].reference, mine, strict=True))
+        assert all(np.array_equal(*pair) for pair in zip(map(codes_of, messages[-1].reference), mine, strict=True))
 
 
 # ------------------------------------------------------------------------------------------------------ metrics

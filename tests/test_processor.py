@@ -21,13 +21,13 @@ from moss_tts.processor import MossTTSProcessor
 from moss_tts.prompts.messages import (
     AUDIO_PLACEHOLDER,
     AssistantMessage,
-    Joined,
     PromptEncoder,
     UserMessage,
     as_message,
     build_user_message,
 )
 from moss_tts.prompts.packing import PACKERS
+from moss_tts.prompts.references import AudioFile, CodeArray, CodeFile, Joined
 from support.tokenizer import load_tokenizer, qwen_tokenizer  # noqa: F401  # a fixture
 
 HERE = Path(__file__).parent
@@ -53,7 +53,7 @@ def encode_codes(references, codec, n_vq, sampling_rate):
     """Code matrices only: nothing here may need a codec."""
     assert codec is None
     assert sampling_rate in (24000, 48000)
-    return [orient_codes(reference, n_vq) for reference in references]
+    return [orient_codes(reference.codes, n_vq) for reference in references]
 
 
 def refuse_audio(references, *_):
@@ -320,8 +320,8 @@ def test_references_of_a_message_are_encoded_in_one_call(tiny):
     calls = []
 
     def encode(references, *_):
-        calls.append(list(references))
-        return [codes(len(reference)) for reference in references]
+        calls.append([reference.path for reference in references])
+        return [codes(len(reference.path)) for reference in references]
 
     processor = make_processor(tiny["delay"].tokenizer, tiny["delay"].config, encode)
     turns = [UserMessage("a", ["one", None, "three"]), AssistantMessage(["four"])]
@@ -335,14 +335,14 @@ def test_text_alone_asks_nothing_of_the_codec(tiny):
 
 
 def test_joined_codes_are_the_codes_in_order(tiny):
-    joined = Joined((codes(2), codes(3, start=5)))
+    joined = Joined((CodeArray(codes(2)), CodeArray(codes(3, start=5))))
     whole = np.concatenate([codes(2), codes(3, start=5)])
     np.testing.assert_array_equal(tiny["delay"].encode_audio([joined])[0], whole)
 
 
 def test_joined_recordings_are_one_waveform_in_the_messages_one_call(tiny, monkeypatch):
     waves = {"one.wav": np.ones(3), "two.wav": np.zeros(2)}
-    monkeypatch.setattr("moss_tts.processor.load_waveform", lambda path, _: waves[path])
+    monkeypatch.setattr("moss_tts.processor.load_waveform", lambda file, _: waves[file.path])
     calls = []
 
     def encode(references, *_):
@@ -350,19 +350,19 @@ def test_joined_recordings_are_one_waveform_in_the_messages_one_call(tiny, monke
         return [codes(2) for _ in references]
 
     processor = make_processor(tiny["delay"].tokenizer, tiny["delay"].config, encode)
-    processor.encode_audio([Joined(("one.wav", "two.wav")), "three.wav"])
+    processor.encode_audio([Joined((AudioFile("one.wav"), AudioFile("two.wav"))), "three.wav"])
     ((joined, alone),) = calls
-    np.testing.assert_array_equal(joined, [1, 1, 1, 0, 0])
-    assert alone == "three.wav"
+    np.testing.assert_array_equal(joined.samples, [1, 1, 1, 0, 0])
+    assert alone == AudioFile("three.wav")
 
 
-@pytest.mark.parametrize("given", [codes(3, start=5), "two.npy"])
+@pytest.mark.parametrize("given", [CodeArray(codes(3, start=5)), CodeFile("two.npy")])
 def test_joined_recordings_and_codes_are_joined_as_codes(tiny, given):
     def encode(references, *_):
         return [codes(2) if reference is references[0] else codes(3, start=5) for reference in references]
 
     processor = make_processor(tiny["delay"].tokenizer, tiny["delay"].config, encode)
-    (joined,) = processor.encode_audio([Joined(("one.wav", given))])
+    (joined,) = processor.encode_audio([Joined((AudioFile("one.wav"), given))])
     np.testing.assert_array_equal(joined, np.concatenate([codes(2), codes(3, start=5)]))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from moss_tts.errors import ConfigError, RequestError, UnknownOptionError
 from moss_tts.long_form_options import LongFormOptions
 from moss_tts.presets import PRESETS
 from moss_tts.prompts.dialogue import MAX_SPEAKERS, DialogueSpeaker, join_transcript
-from moss_tts.prompts.messages import AssistantMessage, Joined, UserMessage, build_user_message
+from moss_tts.prompts.messages import AssistantMessage, UserMessage, build_user_message
 from moss_tts.prompts.options import LONG_FORM, OPTIONS
+from moss_tts.prompts.references import AudioArray, AudioFile, CodeArray, CodeFile, Joined, as_reference
 from moss_tts.request import reject_unknown_options, resolve_generation_request
 
 CODES = np.zeros((5, 16), dtype=np.int32)
@@ -170,20 +172,42 @@ def test_blank_text_is_absent(name):
 
 
 def test_references_keep_their_order_and_their_gaps():
-    assert resolve(ref_audio="a.wav").reference == ("a.wav",)
-    assert resolve(reference=["a.wav", None, "c.wav"]).reference == ("a.wav", None, "c.wav")
-    assert resolve(reference=CODES).reference[0] is CODES
+    assert resolve(ref_audio="a.wav").reference == (AudioFile("a.wav"),)
+    assert resolve(reference=["a.wav", None, "c.wav"]).reference == (AudioFile("a.wav"), None, AudioFile("c.wav"))
+    assert resolve(reference=CODES).reference[0].codes is CODES
     assert resolve(reference=[]).reference == resolve(reference=[None]).reference == ()
     assert "give one" in complaint(reference="a.wav", ref_audio="a.wav")
 
 
 def test_a_waveform_with_its_rate_is_one_reference():
     pair = (np.zeros(9, dtype=np.float32), 16000)
-    assert resolve(reference=pair).reference == (pair,)
-    assert resolve(reference=[pair, "b.wav"]).reference == (pair, "b.wav")
-    assert list(build_user_message("Hi.", pair).reference) == [pair]
     speaker = {"ref_audio": pair, "ref_text": "I am one."}
-    assert resolve("[S1] Hi.", dialogue_speakers=[speaker]).reference == (pair,)
+    for (only,) in (
+        resolve(reference=pair).reference,
+        build_user_message("Hi.", pair).reference,
+        resolve("[S1] Hi.", dialogue_speakers=[speaker]).reference,
+    ):
+        assert (only.samples, only.rate) == pair
+    rated, file = resolve(reference=[pair, "b.wav"]).reference
+    assert (rated.samples, rated.rate, file) == (*pair, AudioFile("b.wav"))
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ("a.wav", AudioFile),
+        (Path("a.m4a"), AudioFile),
+        ("a.NPY", CodeFile),
+        (CODES, CodeArray),
+        (np.zeros(9), AudioArray),
+        ((np.zeros(9, np.int16), np.int64(16000)), AudioArray),
+        (Joined(()), Joined),
+    ],
+)
+def test_references_become_types_once(given, kind):
+    reference = as_reference(given, "ref_audio")
+    assert type(reference) is kind
+    assert as_reference(reference, "ref_audio") is reference
 
 
 def test_scene_is_refused_where_the_prompt_has_no_place_for_it():
@@ -288,7 +312,7 @@ def test_continuation_puts_the_transcript_before_the_text_and_the_audio_after():
     user, assistant = request.messages
     assert (user.text, user.reference, user.instruction) == ("It began. And on.", None, None)
     assert isinstance(assistant, AssistantMessage)
-    assert list(assistant.audio_codes_list) == ["a.wav"]
+    assert list(assistant.audio_codes_list) == [AudioFile("a.wav")]
     assert request.text == "And on."
 
 
@@ -348,18 +372,19 @@ def test_cloned_dialogue_is_a_continuation_of_the_joined_prompts(speakers):
     assert request.mode == "continuation"
     user, assistant = request.messages
     assert user.text == "[S1] I am one. [S2] I am two. [S1] Hello. [S2] Oh!"
-    assert list(user.reference) == ["one.wav", CODES]
+    assert user.reference[0] == AudioFile("one.wav")
+    assert user.reference[1].codes is CODES
     (prompt,) = assistant.audio_codes_list
     assert isinstance(prompt, Joined)
-    assert list(prompt.parts) == ["one.wav", CODES]
+    assert prompt.parts == user.reference
 
 
 def test_speakers_without_a_recording_keep_their_number():
     request = resolve(DIALOGUE, dialogue_speakers={"S3": DialogueSpeaker("three.wav", "I am three.")})
     user, assistant = request.messages
-    assert list(user.reference) == [None, None, "three.wav"]
+    assert list(user.reference) == [None, None, AudioFile("three.wav")]
     assert user.text.startswith("[S3] I am three. [S1] Hello.")
-    assert list(assistant.audio_codes_list[0].parts) == ["three.wav"]
+    assert list(assistant.audio_codes_list[0].parts) == [AudioFile("three.wav")]
 
 
 def test_dialogue_without_recordings_is_one_user_message():

@@ -40,6 +40,7 @@ from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
 from moss_tts.presets import Preset
 from moss_tts.processor import MossTTSProcessor
 from moss_tts.prompts.generate_options import GenerateOptions
+from moss_tts.prompts.references import CodeArray
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult
 from moss_tts.rows import RowRequest
@@ -238,7 +239,7 @@ class Model:
         given = [*request.reference, request.prompt_audio]
         known = [reference for reference in given if reference is not None]
         encoded = iter(self.processor.encode_audio(known) if known else [])
-        *references, prompt = [None if reference is None else next(encoded) for reference in given]
+        *references, prompt = [None if reference is None else CodeArray(next(encoded)) for reference in given]
         studio = Studio(
             job=lambda part: self.job(part, cancel),
             engine=lambda at_once: SpeechEngine(self.architecture, self.codec, at_once),

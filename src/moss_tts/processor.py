@@ -5,15 +5,13 @@ Letters: B batch, T rows, Q codebooks, F frames.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.audio.codes import CodeMatrix, check_code_range, holds_codes
-from moss_tts.audio.files import check_readable
+from moss_tts.audio.codes import CodeMatrix, check_code_range
 from moss_tts.config import MossConfig
 from moss_tts.errors import RequestError
 from moss_tts.presets import PLAIN_TEMPLATE, PromptTemplate
@@ -22,16 +20,15 @@ from moss_tts.prompts.messages import (
     TEXT_HEADING,
     AssistantMessage,
     Audio,
-    Joined,
     Message,
     PromptEncoder,
-    Reference,
     UserMessage,
     as_message,
     build_user_message,
 )
 from moss_tts.prompts.packing import PACKERS, Rows
-from moss_tts.prompts.references import encode_references, load_waveform
+from moss_tts.prompts.reference_codes import check_files, encode_references, load_waveform
+from moss_tts.prompts.references import AudioArray, CodeArray, CodeFile, Joined, Reference, as_reference
 
 __all__ = ["AssistantMessage", "Message", "MossTTSProcessor", "UserMessage", "build_user_message"]
 
@@ -94,15 +91,17 @@ class MossTTSProcessor:
         Raises:
             AudioError: such a file.
         """
-        audio = (part.reference for one in messages for part in one.parts(template) if isinstance(part, Audio))
-        for given in audio:
-            for reference in given.parts if isinstance(given, Joined) else (given,):
-                if isinstance(reference, str | os.PathLike):
-                    check_readable(reference)
+        check_files(part.reference for one in messages for part in one.parts(template) if isinstance(part, Audio))
 
-    def encode_audio(self, references: Sequence[Reference]) -> list[CodeMatrix]:
-        """Code matrices (F, Q) of references, in their order, from one call of the codec."""
-        groups = [self._separate(reference) for reference in references]
+    def encode_audio(self, references: Sequence[object]) -> list[CodeMatrix]:
+        """Code matrices (F, Q) of references, in their order, from one call of the codec.
+
+        Raises:
+            RequestError: something that is no reference, or codes out of range.
+            AudioError: a reference that cannot be used.
+        """
+        known = [as_reference(value, f"reference {position}") for position, value in enumerate(references, 1)]
+        groups = [self._separate(reference) for reference in known]
         flat = [reference for group in groups for reference in group]
         codes = self._encode(flat, self.codec, self.config.n_vq, self.config.sampling_rate)
         for matrix in codes:
@@ -112,12 +111,14 @@ class MossTTSProcessor:
 
     def _separate(self, reference: Reference) -> list[Reference]:
         """What has to be encoded for a reference: itself, its joined waveform, or parts to join as codes."""
-        if not isinstance(reference, Joined):
-            return [reference]
-        if any(holds_codes(part) for part in reference.parts):
-            return list(reference.parts)
-        rate = self.config.sampling_rate
-        return [np.concatenate([load_waveform(part, rate) for part in reference.parts])]
+        match reference:
+            case Joined(parts) if any(isinstance(part, CodeArray | CodeFile) for part in parts):
+                return list(parts)
+            case Joined(parts):
+                rate = self.config.sampling_rate
+                return [AudioArray(np.concatenate([load_waveform(part, rate) for part in parts]), rate)]
+            case _:
+                return [reference]
 
 
 def as_batch(conversations: Conversation | Sequence[Conversation]) -> list[list[Message]]:

@@ -34,6 +34,7 @@ from moss_tts.audio.live_output import wav_header
 from moss_tts.audio.pcm import as_pcm
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.prompts.messages import check_text
+from moss_tts.prompts.references import RegisteredVoice
 
 # Lower case only: some file systems do not tell cases apart. No dots, so no name leads out of the directory.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
@@ -85,7 +86,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True)
-class Voice:
+class Voice(RegisteredVoice):
     """A registered voice. As a reference it is its recording, whose codes are made once for each codec and kept."""
 
     record: VoiceRecord

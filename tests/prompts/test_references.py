@@ -7,7 +7,8 @@ from safetensors.numpy import save_file
 
 from moss_tts.audio.files import encode_audio, normalize_loudness, read_audio, resample, write_audio
 from moss_tts.errors import AudioError, RequestError
-from moss_tts.prompts.references import encode_references, load_waveform
+from moss_tts.prompts.reference_codes import encode_references, load_waveform
+from moss_tts.prompts.references import AudioArray, AudioFile
 from support.codec_tiny import mono, random_codec, stereo
 
 N_VQ = 3
@@ -187,11 +188,13 @@ def test_nothing_to_encode_asks_for_no_codec():
 
 def test_loading_keeps_the_loudness_and_mixes_to_mono(tmp_path):
     samples = noise(amplitude=0.5)
-    np.testing.assert_array_equal(load_waveform(samples, RATE), samples)
-    np.testing.assert_allclose(load_waveform(np.stack([samples, 0 * samples]), RATE), samples / 2, atol=1e-7)
-    np.testing.assert_array_equal(load_waveform((samples, RATE), 2 * RATE), resample(samples, RATE, 2 * RATE))
+    np.testing.assert_array_equal(load_waveform(AudioArray(samples), RATE), samples)
+    np.testing.assert_allclose(
+        load_waveform(AudioArray(np.stack([samples, 0 * samples])), RATE), samples / 2, atol=1e-7
+    )
+    np.testing.assert_array_equal(load_waveform(AudioArray(samples, RATE), 2 * RATE), resample(samples, RATE, 2 * RATE))
     path = write_audio(tmp_path / "voice.flac", samples / 4, RATE)
-    np.testing.assert_allclose(load_waveform(path, RATE), samples / 4, atol=1e-4)
+    np.testing.assert_allclose(load_waveform(AudioFile(str(path)), RATE), samples / 4, atol=1e-4)
 
 
 # What is refused: one sentence that names the reference, before the codec is loaded where that is possible.
@@ -255,5 +258,5 @@ def test_lone_integer_pcm_learns_how_it_is_given():
 
 @pytest.mark.parametrize("reference", [None, 3, [0.1, 0.2], {"path": "x"}, (1, 2, 3), ([0.1], RATE), b"x"])
 def test_other_types_are_refused_with_the_allowed_ones(reference):
-    message = refusal(TypeError, reference, before=[codes(2)])
+    message = refusal(RequestError, reference, before=[codes(2)])
     assert message.startswith("reference 2 must be a path, a waveform")

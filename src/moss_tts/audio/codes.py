@@ -3,8 +3,6 @@
 Integers only; no audio, no text, no model. Letters: F frames, Q codebooks.
 """
 
-import os
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -66,13 +64,6 @@ def check_code_range(codes: CodeMatrix, audio_vocab_size: int) -> None:
 def is_code_matrix(value: object) -> bool:
     """Whether value is an array of integers: codes rather than a waveform. Booleans are neither."""
     return "int" in str(getattr(value, "dtype", "")) and hasattr(value, "shape")
-
-
-def holds_codes(reference: object) -> bool:
-    """Whether a reference is a code matrix or a file of one, so that it needs no codec."""
-    if isinstance(reference, str | os.PathLike):
-        return Path(reference).suffix.lower() in CODE_SUFFIXES
-    return is_code_matrix(reference)
 
 
 def _integer_matrix(codes: object) -> npt.NDArray[np.integer]:

@@ -6,11 +6,11 @@ import functools
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moss_tts.errors import RequestError
-from moss_tts.prompts.messages import Joined, Reference, is_rated
+from moss_tts.prompts.references import Joined, as_reference, is_list
 
 SPEAKER_TAG = re.compile(r"\[S\d+\]")
 # Far above what any checkpoint was trained on (5); it bounds what a number in a request can allocate.
@@ -19,9 +19,9 @@ MAX_SPEAKERS = 99
 
 @dataclass(frozen=True, eq=False)
 class DialogueSpeaker:
-    """One cloned voice: a recording (path, waveform or code matrix) and what is said in it."""
+    """One cloned voice: a recording, in any form that `as_reference` knows, and what is said in it."""
 
-    reference: Reference
+    reference: Any
     transcript: str
 
 
@@ -69,15 +69,14 @@ def _speaker(name: str, number: int, entry: object) -> DialogueSpeaker | None:
         return None
     if not isinstance(entry, DialogueSpeaker):
         raise RequestError(f"{where}: expected ref_audio and ref_text or None, got {entry!r}")
-    is_list = isinstance(entry.reference, list | tuple) and not is_rated(entry.reference)
-    if entry.reference is None or is_list:
+    if entry.reference is None or is_list(entry.reference):
         raise RequestError(f"{where} needs ref_audio, one recording beside its ref_text")
     if not isinstance(entry.transcript, str) or not entry.transcript.strip():
         raise RequestError(f"{where} needs ref_text, what its ref_audio says; got {entry.transcript!r}")
     others = set(SPEAKER_TAG.findall(entry.transcript)) - {f"[S{number}]"}
     if others:
         raise RequestError(f"{where}: its ref_text speaks as {', '.join(sorted(others))}")
-    return entry
+    return replace(entry, reference=as_reference(entry.reference, f"{where}: ref_audio"))
 
 
 def _from_mapping(where: str, entry: Mapping[str, Any]) -> DialogueSpeaker:

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.presets import PromptTemplate
+from moss_tts.prompts.references import Reference, as_references
 
 AUDIO_PLACEHOLDER = "<|audio|>"
 # The mode of a request, and whose message its conversation ends with.
@@ -24,26 +25,12 @@ USER_HEAD = "<user_inst>\n- Reference(s):\n"
 TEXT_HEADING = "- Text:\n"
 USER_TAIL = "\n</user_inst>"
 
-# A path, a waveform, a code matrix, or a Joined of them; the processor's encoder knows which.
-Reference: TypeAlias = object
-
 
 @dataclass(frozen=True, eq=False)
 class Audio:
     """A block of audio inside a message."""
 
     reference: Reference
-
-
-@dataclass(frozen=True, eq=False)
-class Joined:
-    """Several recordings heard as one.
-
-    Waveforms are joined before they are encoded. As soon as one of them is a code matrix, codes are joined
-    instead: an approximation, for the codec's context does not cross the seams.
-    """
-
-    parts: tuple[Reference, ...]
 
 
 Content: TypeAlias = tuple[str | Audio, ...]
@@ -57,17 +44,6 @@ class Message:
     def parts(self, template: PromptTemplate) -> Content:
         """The message's content as a variant's template shapes it."""
         raise NotImplementedError
-
-
-def is_rated(value: object) -> bool:
-    """Whether value is one reference, a waveform with its sampling rate, rather than a list of two."""
-    is_pair = isinstance(value, tuple) and len(value) == 2
-    return is_pair and is_array(value[0]) and isinstance(value[1], int)  # type: ignore[index]
-
-
-def is_array(value: object) -> bool:
-    """Whether value is an array, of whichever library."""
-    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def check_text(name: str, value: object) -> str:
@@ -87,10 +63,13 @@ def check_text(name: str, value: object) -> str:
 
 @dataclass(frozen=True, eq=False)
 class UserMessage(Message):
-    """What to speak and how. `reference` is one entry per speaker, None for a speaker without one."""
+    """What to speak and how.
+
+    `reference` is one entry per speaker, in any form that `as_reference` knows, and None for a speaker without one.
+    """
 
     text: str | None = None
-    reference: Sequence[Reference | None] | None = None
+    reference: Sequence[Any] | None = None
     instruction: str | None = None
     tokens: int | None = None
     quality: str | None = None
@@ -106,6 +85,9 @@ class UserMessage(Message):
             raise RequestError(
                 f"UserMessage.reference must be a list with one entry per speaker, got {type(self.reference).__name__}"
             )
+        if self.reference is not None:
+            typed = as_references(list(self.reference), "UserMessage.reference")
+            object.__setattr__(self, "reference", typed)
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name not in ("reference", "tokens") and value is not None:
@@ -157,7 +139,7 @@ class UserMessage(Message):
 class WrittenMessage(Message):
     """A message whose content the caller wrote: `<|audio|>` marks where each piece of audio goes."""
 
-    audio_codes_list: Sequence[Reference] = ()
+    audio_codes_list: Sequence[Any] = ()
     content: str = AUDIO_PLACEHOLDER
 
     def __post_init__(self) -> None:
@@ -170,6 +152,7 @@ class WrittenMessage(Message):
         if places != len(self.audio_codes_list) or any(item is None for item in self.audio_codes_list):
             present = sum(item is not None for item in self.audio_codes_list)
             raise RequestError(f"a message has {places} {AUDIO_PLACEHOLDER} but {present} pieces of audio came with it")
+        object.__setattr__(self, "audio_codes_list", as_references(list(self.audio_codes_list), "audio_codes_list"))
 
     def parts(self, template: PromptTemplate) -> Content:  # noqa: ARG002  # written already
         """The content as it stands, with audio in its places."""
@@ -198,7 +181,7 @@ def _shown(value: str | int | None) -> str:
 
 def build_user_message(
     text: str | None = None,
-    reference: Reference | None = None,
+    reference: object = None,
     instruction: str | None = None,
     tokens: int | None = None,
     quality: str | None = None,
@@ -208,9 +191,7 @@ def build_user_message(
     scene: str | None = None,
 ) -> UserMessage:
     """A user message; a single reference becomes a list of one. The text goes in as it is, not cleaned up."""
-    references: Sequence[Reference | None] | None = None if reference is None else [reference]
-    if isinstance(reference, list | tuple) and not is_rated(reference):
-        references = reference
+    references = None if reference is None else as_references(reference, "reference")
     return UserMessage(text, references, instruction, tokens, quality, sound_event, ambient_sound, language, scene)
 
 

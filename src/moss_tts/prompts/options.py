@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 from moss_tts.errors import RequestError, UnknownOptionError
 from moss_tts.long_form_options import CONTINUITIES
 from moss_tts.prompts.dialogue import parse_speakers
-from moss_tts.prompts.messages import FINAL_ROLE, Message, Reference, as_message, check_text, is_array, is_rated
+from moss_tts.prompts.messages import FINAL_ROLE, Message, as_message, check_text
+from moss_tts.prompts.references import Reference, as_references, is_list
 from moss_tts.sampling import MAX_SEED
 from moss_tts.voices import Voice, Voices
 
@@ -86,15 +86,10 @@ def choice(allowed: Iterable[str]) -> Check:
 
 
 def references(name: str, value: object) -> tuple[Reference | None, ...] | None:
-    """A reference or a list of them; a single one becomes one entry, None entries keep their place."""
-    entries = tuple(value) if isinstance(value, list | tuple) and not is_rated(value) else (value,)
-    for entry in entries:
-        if entry is not None and not (is_array(entry) or is_rated(entry) or isinstance(entry, str | os.PathLike)):
-            raise RequestError(
-                f"{name} must hold paths, waveforms, pairs (waveform, its rate) or code matrices, "
-                f"got a {type(entry).__name__}"
-            )
-    present = tuple(None if isinstance(entry, str) and not entry.strip() else entry for entry in entries)
+    """A reference or a list of them; a single one becomes one entry, None and blank entries keep their place."""
+    entries = value if is_list(value) else [value]
+    given = [None if isinstance(entry, str) and not entry.strip() else entry for entry in entries]  # type: ignore[attr-defined]
+    present = as_references(given, name)
     return present if any(entry is not None for entry in present) else None
 
 

@@ -23,9 +23,9 @@ from moss_tts.prompts.messages import (
     Content,
     Message,
     PromptEncoder,
-    Reference,
     UserMessage,
 )
+from moss_tts.prompts.references import Reference
 
 # (T, 1 + Q) int32
 Rows: TypeAlias = npt.NDArray[np.int32]

@@ -1,194 +1,134 @@
-"""References, in any of the forms callers give them, as code matrices.
+"""References: recordings that a model hears, in each form that callers give them. They are told apart here, once.
 
-A reference is a path (audio, or codes in .npy or .safetensors), a waveform at the model's rate, a pair
-(waveform, its rate), an integer code matrix, or a registered voice, which keeps its codes. A two-dimensional
-integer array alone is codes, never PCM.
 Letters: C channels, S samples per channel, Q codebooks, F frames.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-
-from moss_tts.audio.codes import CodeMatrix, is_code_matrix, orient_codes
-from moss_tts.audio.files import (
-    Samples,
-    Waveform,
-    as_waveform,
-    check_audible,
-    errors_name,
-    fit_channels,
-    normalize_loudness,
-    read_audio,
-    resample,
-)
-from moss_tts.codec import MossAudioTokenizer
-from moss_tts.codec.config import CodecConfig
-from moss_tts.errors import AudioError, RequestError
-
-# A path, a waveform, a pair of a waveform and its rate, or a code matrix.
-Reference: TypeAlias = object
-LoadCodec: TypeAlias = Callable[[], MossAudioTokenizer]
+from moss_tts.audio.codes import CODE_SUFFIXES, CodeMatrix, is_code_matrix
+from moss_tts.errors import RequestError
 
 
-@runtime_checkable
-class KeepsCodes(Protocol):
-    """A recording that is encoded once for each codec: a registered voice."""
+@dataclass(frozen=True)
+class AudioFile:
+    """A file with audio, by the path that the caller wrote."""
 
-    def __fspath__(self) -> str:
+    path: str
+
+
+@dataclass(frozen=True)
+class CodeFile:
+    """A file with one code matrix (.npy or .safetensors), by the path that the caller wrote."""
+
+    path: str
+
+
+@dataclass(frozen=True, eq=False)
+class AudioArray:
+    """A waveform in memory.
+
+    Attributes:
+        samples: (S,), (C, S) or (S, C), of NumPy or MLX.
+        rate: in Hz; None is the model's.
+    """
+
+    samples: Any
+    rate: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class CodeArray:
+    """A code matrix (F, Q) or (Q, F) in memory, of NumPy or MLX."""
+
+    codes: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """Several recordings heard as one.
+
+    Waveforms are joined before they are encoded. As soon as one of them is codes, codes are joined instead: an
+    approximation, for the codec's context does not cross the seams.
+    """
+
+    parts: tuple[Reference, ...]
+
+
+class RegisteredVoice(ABC):
+    """A recording on disk that is encoded once for each codec, and keeps its codes."""
+
+    @property
+    @abstractmethod
+    def sample(self) -> Path:
         """The recording."""
-        ...
 
+    @abstractmethod
     def kept_codes(self, codec: str, n_vq: int) -> CodeMatrix | None:
         """Codes (F, Q) of a codec, by its fingerprint; None where they were not made yet."""
-        ...
 
+    @abstractmethod
     def keep_codes(self, codec: str, codes: CodeMatrix) -> None:
         """Keep codes (F, Q) that were made of the recording."""
-        ...
 
 
-def encode_references(
-    references: Sequence[Reference], codec: LoadCodec, n_vq: int, sampling_rate: int
-) -> list[CodeMatrix]:
-    """Codes (F, n_vq) of each reference, in order; all waveforms go through one call of the codec.
+Reference: TypeAlias = AudioFile | CodeFile | AudioArray | CodeArray | RegisteredVoice | Joined
+
+
+def as_reference(value: object, name: str) -> Reference:
+    """A reference from what a caller gave.
+
+    An array of integers is codes, never PCM; integer PCM comes with its rate.
 
     Args:
-        references: paths, waveforms, pairs or code matrices, in any mixture.
-        codec: gives the codec; asked for only if there is a waveform.
-        n_vq: codebooks Q of the model.
-        sampling_rate: of the model, and of waveforms that come without a rate.
+        value: a path, a waveform, a pair (waveform, its rate), a code matrix, or a Reference already.
+        name: of the option or place, for messages.
 
     Raises:
-        AudioError: a file or waveform that cannot serve; the message says which and why.
-        RequestError: a code matrix of the wrong shape.
-        TypeError: something that is no reference.
+        RequestError: anything else.
     """
-    references = [_kept(reference, codec, n_vq) for reference in references]
-    names = [_name(position, reference) for position, reference in enumerate(references, 1)]
-    loaded = [_load(*named, n_vq, sampling_rate) for named in zip(references, names, strict=True)]
-    waveforms = [(item, name) for item, name in zip(loaded, names, strict=True) if isinstance(item, Waveform)]
-    encoded = iter(_encode(waveforms, codec(), n_vq) if waveforms else [])
-    codes = [next(encoded) if isinstance(item, Waveform) else item for item in loaded]
-    for reference, made in zip(references, codes, strict=True):
-        if isinstance(reference, KeepsCodes):
-            reference.keep_codes(codec().fingerprint, made)
-    return codes
+    match value:
+        case AudioFile() | CodeFile() | AudioArray() | CodeArray() | RegisteredVoice() | Joined():
+            return value
+        case str() | os.PathLike():
+            path = os.fspath(value)
+            return CodeFile(path) if Path(path).suffix.lower() in CODE_SUFFIXES else AudioFile(path)
+        case (samples, rate) if _is_rated(value):
+            return AudioArray(samples, rate)
+        case _ if is_code_matrix(value):
+            return CodeArray(value)
+        case _ if _is_array(value):
+            return AudioArray(value)
+    raise RequestError(
+        f"{name} must be a path, a waveform, a pair (waveform, its rate) or a code matrix, got a {type(value).__name__}"
+    )
 
 
-def _kept(reference: Reference, codec: LoadCodec, n_vq: int) -> Reference:
-    """The codes that a registered voice keeps, if it has some; any other reference as it is."""
-    if not isinstance(reference, KeepsCodes):
-        return reference
-    codes = reference.kept_codes(codec().fingerprint, n_vq)
-    return reference if codes is None else codes
-
-
-def load_waveform(reference: Reference, sampling_rate: int) -> Samples:
-    """A path, a waveform or a pair as mono samples (S,) at a rate, its loudness untouched.
+def as_references(value: object, name: str) -> tuple[Reference | None, ...]:
+    """References from one or a list of them; None entries, speakers without a recording, keep their place.
 
     Raises:
-        AudioError: it cannot serve as a reference.
-        TypeError: it is none of these.
+        RequestError: an entry that is no reference.
     """
-    name = _name(1, reference)
-    waveform = _load_waveform(reference, name, sampling_rate)
-    return _heard(waveform, name, 1, sampling_rate)[0]
+    entries = value if is_list(value) else (value,)
+    return tuple(None if entry is None else as_reference(entry, name) for entry in entries)  # type: ignore[attr-defined]
 
 
-def _name(position: int, reference: Reference) -> str:
-    """What error messages call a reference."""
-    return os.fspath(reference) if isinstance(reference, str | os.PathLike) else f"reference {position}"
+def is_list(value: object) -> bool:
+    """Whether a value is a list of references, rather than one waveform with its rate."""
+    return isinstance(value, list | tuple) and not _is_rated(value)
 
 
-def _load(reference: Reference, name: str, n_vq: int, sampling_rate: int) -> CodeMatrix | Waveform:
-    if isinstance(reference, str | os.PathLike) and Path(reference).suffix.lower() in _CODE_READERS:
-        return _oriented(_read_codes(Path(reference).expanduser(), name), name, n_vq)
-    if is_code_matrix(reference):
-        return _oriented(reference, name, n_vq)
-    return _load_waveform(reference, name, sampling_rate)
+def _is_rated(value: object) -> bool:
+    is_pair = isinstance(value, tuple) and len(value) == 2
+    return is_pair and _is_array(value[0]) and isinstance(value[1], Real)  # type: ignore[index]
 
 
-def _oriented(codes: object, name: str, n_vq: int) -> CodeMatrix:
-    try:
-        return orient_codes(codes, n_vq)
-    except RequestError as error:
-        raise RequestError(f"{name}: {error}; integer PCM is given as (samples, rate)") from error
-
-
-def _load_waveform(reference: Reference, name: str, sampling_rate: int) -> Waveform:
-    if isinstance(reference, str | os.PathLike):
-        return read_audio(reference)
-    samples, rate = reference if _is_pair(reference) else (reference, sampling_rate)
-    if not hasattr(samples, "shape"):
-        raise TypeError(
-            f"{name} must be a path, a waveform, a pair (waveform, rate) or a code matrix; "
-            f"got a {type(samples).__name__}"
-        )
-    with errors_name(name):
-        return as_waveform(samples, rate)
-
-
-def _is_pair(reference: Any) -> TypeGuard[tuple[object, object]]:
-    return isinstance(reference, tuple) and len(reference) == 2
-
-
-def _encode(waveforms: Sequence[tuple[Waveform, str]], codec: MossAudioTokenizer, n_vq: int) -> list[CodeMatrix]:
-    prepared = [_prepared(waveform, name, codec.config) for waveform, name in waveforms]
-    encoded = codec.batch_encode(prepared, num_quantizers=n_vq)
-    return [np.ascontiguousarray(np.array(row).T, dtype=np.int32) for row in encoded.rows()]
-
-
-def _prepared(waveform: Waveform, name: str, config: CodecConfig) -> Samples:
-    """(S,), or (C, S) for a codec of several channels, at its rate and the loudness of training."""
-    samples = _heard(waveform, name, config.channels, config.sampling_rate)
-    if samples.shape[1] < config.downsample_rate:
-        raise AudioError(
-            f"{name}: the waveform lasts {1000 * waveform.seconds:.0f} ms; "
-            f"one frame of {1000 / config.frame_rate:.0f} ms is the least"
-        )
-    loud = normalize_loudness(samples)
-    return loud[0] if config.channels == 1 else loud
-
-
-def _heard(waveform: Waveform, name: str, channels: int, sampling_rate: int) -> Samples:
-    """(channels, S) at a rate. Channels can cancel each other out, so silence is looked for once mixed."""
-    mixed = fit_channels(waveform.samples, channels)
-    with errors_name(name):
-        check_audible(mixed)
-    return resample(mixed, waveform.sample_rate, sampling_rate)
-
-
-def _read_codes(file: Path, name: str) -> npt.NDArray[Any]:
-    """The one integer matrix in a file."""
-    try:
-        arrays = _CODE_READERS[file.suffix.lower()](file)
-    except (OSError, ValueError, EOFError, SafetensorError) as error:
-        raise AudioError(f"{name}: cannot be read as codes: {error}") from error
-    if len(arrays) != 1 or not is_code_matrix(arrays[0]):
-        held = ", ".join(f"{array.dtype} {array.shape}" for array in arrays) or "nothing"
-        raise AudioError(f"{name}: must hold one integer matrix of codes; it holds {held}")
-    return arrays[0]
-
-
-def _read_npy(file: Path) -> list[npt.NDArray[Any]]:
-    # Mapped, so that a header that promises terabytes is measured against the file and not allocated.
-    return [np.lib.format.open_memmap(file, mode="r")]
-
-
-def _read_safetensors(file: Path) -> list[npt.NDArray[Any]]:
-    with safe_open(file, framework="numpy") as tensors:
-        return [tensors.get_tensor(key) for key in tensors.keys()]
-
-
-_CODE_READERS: dict[str, Callable[[Path], list[npt.NDArray[Any]]]] = {
-    ".npy": _read_npy,
-    ".safetensors": _read_safetensors,
-}
+def _is_array(value: object) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")

@@ -29,6 +29,7 @@ from moss_tts.long_form import (
     retry_seed,
 )
 from moss_tts.prompts.dialogue import SPEAKER_TAG
+from moss_tts.prompts.references import CodeArray, Joined
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.speaking.attempts import CUT_SHORT, Take, one_by_one, side_by_side
 from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Stage, merged
@@ -252,15 +253,16 @@ class Narrator:
         state = self._state.continuity
         if request.prompt_audio is not None:
             return request
+        assert state.voice is not None
         if not request.reference and SPEAKER_TAG.search(segment.spoken_text):
             # Speakers cannot be told apart in one recording: go on from the first segment instead.
-            assert state.voice is not None
             return _continuing(request, self.plan[0], state.voice)
-        voice = request.reference or (state.voice,)
+        voice = request.reference or (CodeArray(state.voice),)
         # The first segment, as the voice of the second, ends with those frames already.
         repeats = not request.reference and state.previous is self.plan[0]
         if len(voice) == 1 and state.prefix_codes is not None and not repeats:
-            voice = (np.concatenate([voice[0], state.prefix_codes]),)
+            assert voice[0] is not None
+            voice = (Joined((voice[0], CodeArray(state.prefix_codes))),)
         instruction = request.instruction
         if state.prefix_text:
             line = f"Previous text: {state.prefix_text}"
@@ -309,7 +311,7 @@ class Narrator:
 
 def _continuing(request: MossNormalizedRequest, spoken: TextSegment, codes: np.ndarray) -> MossNormalizedRequest:
     """Go on from a segment: its whole text and its whole codes, so that neither runs ahead of the other."""
-    return replace(request, prompt_audio=codes, prompt_transcript=spoken.spoken_text)
+    return replace(request, prompt_audio=CodeArray(codes), prompt_transcript=spoken.spoken_text)
 
 
 def _widened(codes: CodeMatrix, n_vq: int) -> CodeMatrix:
