@@ -30,8 +30,7 @@ from safetensors.numpy import save_file
 
 from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.files import Waveform, as_waveform, check_audible, errors_name, fit_channels, read_audio
-from moss_tts.audio.live_output import wav_header
-from moss_tts.audio.pcm import as_pcm
+from moss_tts.audio.pcm import as_pcm, wav_header
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.prompts.messages import check_text
 from moss_tts.prompts.references import RegisteredVoice

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
 from moss_tts.audio import live_output
-from moss_tts.audio.live_output import GrowingWav, PcmPipe, find_player, pcm_format, send_on, wav_header
-from moss_tts.audio.pcm import as_float, as_pcm
+from moss_tts.audio.live_output import GrowingWav, PcmPipe, find_player, pcm_format, send_on
+from moss_tts.audio.pcm import as_float, as_pcm, wav_header
 from moss_tts.cli.speak_live import STDOUT, is_live, open_sinks
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import AudioError, GenerationError, RequestError
@@ -87,7 +87,7 @@ def test_a_killed_writer_leaves_at_worst_uncounted_samples(tmp_path):
 
 
 def test_a_wav_that_is_full_says_what_else_there_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(live_output, "MAX_SIZE", 100)
+    monkeypatch.setattr(live_output, "MAX_WAV_BYTES", 100)
     with pytest.raises(AudioError, match=r"4 GiB.*\.flac"):
         list(send_on([chunk(np.zeros(40))], [GrowingWav(tmp_path / "a.wav")]))
 

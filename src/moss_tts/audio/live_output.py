@@ -8,24 +8,34 @@ from __future__ import annotations
 
 import os
 import shutil
-import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from moss_tts.audio.pcm import as_pcm
+from moss_tts.audio.pcm import MAX_WAV_BYTES, WAV_HEADER, as_pcm, wav_header
 from moss_tts.errors import AudioError
-from moss_tts.result import GenerationResult
 
-BYTES_PER_SAMPLE = 2
-# Sizes in a WAV are 32 bits wide; this is also what stands there when the end is not known.
-MAX_SIZE = 2**32 - 1
-HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
+
+class HasAudio(Protocol):
+    """A result, or a chunk of one."""
+
+    @property
+    def audio(self) -> np.ndarray:
+        """(S,) or (S, C), in -1..1."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        ...
+
+
+Result = TypeVar("Result", bound=HasAudio)
 
 
 class Closed(Exception):
@@ -53,15 +63,6 @@ class Sink(Protocol):
         ...
 
 
-def wav_header(sample_rate: int, channels: int, data_bytes: int) -> bytes:
-    """The 44 bytes before that much PCM; MAX_SIZE and more stands for an unknown length."""
-    frame = channels * BYTES_PER_SAMPLE
-    riff = min(data_bytes + HEADER.size - 8, MAX_SIZE)
-    data = min(data_bytes, MAX_SIZE)
-    layout = (b"fmt ", 16, 1, channels, sample_rate, sample_rate * frame, frame, 8 * BYTES_PER_SAMPLE)
-    return HEADER.pack(b"RIFF", riff, b"WAVE", *layout, b"data", data)
-
-
 class GrowingWav:
     """A WAV file that is complete at any moment.
 
@@ -85,9 +86,9 @@ class GrowingWav:
     def write(self, pcm: bytes) -> None:
         """Append, then count."""
         assert self._file is not None
-        if self._data_bytes + len(pcm) + HEADER.size > MAX_SIZE:
+        if self._data_bytes + len(pcm) + WAV_HEADER.size > MAX_WAV_BYTES:
             raise AudioError(f"{self._path} is full: a WAV holds 4 GiB. Write a longer reading as .flac or .m4b.")
-        self._file.seek(HEADER.size + self._data_bytes)
+        self._file.seek(WAV_HEADER.size + self._data_bytes)
         self._file.write(pcm)
         self._data_bytes += len(pcm)
         self._file.seek(0)
@@ -167,7 +168,7 @@ class PipedPlayer:
     def open(self, sample_rate: int, channels: int) -> None:
         """Start it."""
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
-        self.write(wav_header(sample_rate, channels, MAX_SIZE))
+        self.write(wav_header(sample_rate, channels, MAX_WAV_BYTES))
 
     def write(self, pcm: bytes) -> None:
         """Pass it on; waits while the player has enough."""
@@ -217,7 +218,7 @@ class FilePlayer:
         self._directory.cleanup()
 
 
-def send_on(results: Iterable[GenerationResult], sinks: Sequence[Sink]) -> Generator[GenerationResult, None, None]:
+def send_on(results: Iterable[Result], sinks: Sequence[Sink]) -> Generator[Result, None, None]:
     """Pass results on, their audio into all sinks on the way.
 
     Ends early, without an error, when nobody listens any more; the caller closes `results`.

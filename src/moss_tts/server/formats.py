@@ -13,8 +13,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from moss_tts.audio.live_output import MAX_SIZE, wav_header
-from moss_tts.audio.pcm import as_pcm
+from moss_tts.audio.pcm import MAX_WAV_BYTES, as_pcm, wav_header
 
 
 class Encoder(Protocol):
@@ -74,7 +73,9 @@ def new_encoder(name: str, sample_rate: int, channels: int, whole: bool) -> Enco
     if name == "pcm":
         return PcmEncoder(b"")
     if name == "wav":
-        return WholeWav(sample_rate, channels) if whole else PcmEncoder(wav_header(sample_rate, channels, MAX_SIZE))
+        return (
+            WholeWav(sample_rate, channels) if whole else PcmEncoder(wav_header(sample_rate, channels, MAX_WAV_BYTES))
+        )
     return AvEncoder(FORMATS[name], sample_rate, channels, whole)
 
 
