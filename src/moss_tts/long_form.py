@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.seams import BoundaryMetrics, BoundaryNote, evaluate_segment_boundary, join_segments
 from moss_tts.long_form_options import LongFormOptions, check_char_budgets
-from moss_tts.prompts.dialogue import SPEAKER_TAG
 from moss_tts.sampling import MAX_SEED
 from moss_tts.text.boundaries import (
     Boundaries,
@@ -20,6 +19,7 @@ from moss_tts.text.boundaries import (
     find_boundaries,
     joins_characters,
 )
+from moss_tts.text.tags import SPEAKER_TAG
 
 __all__ = [
     "BoundaryKind",

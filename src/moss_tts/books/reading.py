@@ -22,10 +22,10 @@ from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.long_form import TextSegment, plan_text_segments
 from moss_tts.long_form_options import LongFormOptions
 from moss_tts.model import Model
-from moss_tts.prompts.dialogue import SPEAKER_TAG
 from moss_tts.prompts.options import LONG_FORM, check_options
 from moss_tts.sampling import MAX_SEED, draw_seed
 from moss_tts.speaking.narration import SpokenSegment
+from moss_tts.text.tags import SPEAKER_TAG
 
 # Options that say whose voice it is; without any, it is that of the book's first segment.
 VOICE_OPTIONS = ("ref_audio", "reference", "dialogue_speakers", "mode")

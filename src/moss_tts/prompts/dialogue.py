@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from moss_tts.errors import RequestError
 from moss_tts.prompts.references import Joined, as_reference, is_list
+from moss_tts.text.tags import SPEAKER_TAG, join_transcript, speaker_tag, tagged
 
-SPEAKER_TAG = re.compile(r"\[S\d+\]")
 # Far above what any checkpoint was trained on (5); it bounds what a number in a request can allocate.
 MAX_SPEAKERS = 99
 
@@ -73,7 +72,7 @@ def _speaker(name: str, number: int, entry: object) -> DialogueSpeaker | None:
         raise RequestError(f"{where} needs ref_audio, one recording beside its ref_text")
     if not isinstance(entry.transcript, str) or not entry.transcript.strip():
         raise RequestError(f"{where} needs ref_text, what its ref_audio says; got {entry.transcript!r}")
-    others = set(SPEAKER_TAG.findall(entry.transcript)) - {f"[S{number}]"}
+    others = set(SPEAKER_TAG.findall(entry.transcript)) - {speaker_tag(number)}
     if others:
         raise RequestError(f"{where}: its ref_text speaks as {', '.join(sorted(others))}")
     return replace(entry, reference=as_reference(entry.reference, f"{where}: ref_audio"))
@@ -97,31 +96,6 @@ def cloned_voices(speakers: Speakers) -> tuple[Joined, str] | None:
     cloned = [(number, speaker) for number, speaker in enumerate(speakers, start=1) if speaker is not None]
     if not cloned:
         return None
-    transcripts = (_tagged(number, speaker.transcript) for number, speaker in cloned)
+    transcripts = (tagged(number, speaker.transcript) for number, speaker in cloned)
     recordings = tuple(speaker.reference for _, speaker in cloned)
     return Joined(recordings), functools.reduce(join_transcript, transcripts)
-
-
-def _tagged(number: int, transcript: str) -> str:
-    tag = f"[S{number}]"
-    spoken = transcript.strip()
-    return spoken if spoken.startswith(tag) else f"{tag} {spoken}"
-
-
-def join_transcript(transcript: str, text: str) -> str:
-    """A transcript and the text that goes on from it, with a blank between unless the script has none.
-
-    A speaker who goes on keeps the turn: the tag is not repeated.
-    """
-    tags = SPEAKER_TAG.findall(transcript)
-    if tags and text.lstrip().startswith(tags[-1]):
-        text = text.lstrip().removeprefix(tags[-1]).lstrip()
-    return transcript + _seam(transcript[-1:], text[:1]) + text
-
-
-def _seam(left: str, right: str) -> str:
-    """A blank between Western characters; none beside white space or between wide ones."""
-    touching = [character for character in (left, right) if character]
-    if len(touching) < 2 or any(character.isspace() for character in touching):
-        return ""
-    return "" if all(unicodedata.east_asian_width(c) in "WF" for c in touching) else " "

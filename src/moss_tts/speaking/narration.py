@@ -28,11 +28,11 @@ from moss_tts.long_form import (
     plan_text_segments,
     retry_seed,
 )
-from moss_tts.prompts.dialogue import SPEAKER_TAG
 from moss_tts.prompts.references import CodeArray, Joined
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.speaking.attempts import CUT_SHORT, Take, one_by_one, side_by_side
 from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Stage, merged
+from moss_tts.text.tags import SPEAKER_TAG
 
 OnSegment = Callable[[SegmentMetrics], None]
 

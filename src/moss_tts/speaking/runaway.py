@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from moss_tts.prompts.dialogue import SPEAKER_TAG
-from moss_tts.text.boundaries import PAUSE
+from moss_tts.text.tags import PAUSE, SPEAKER_TAG
 
 # Seconds allowed whatever the text: a short one may be drawn out, and every reading has silence at its ends.
 FLOOR_SECONDS = 8.0

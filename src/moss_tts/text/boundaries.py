@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from moss_tts.prompts.dialogue import SPEAKER_TAG
 from moss_tts.text.full_stops import is_full_stop
+from moss_tts.text.tags import PAUSE, SPEAKER_TAG
 
 
 class BoundaryKind(StrEnum):
@@ -29,7 +29,6 @@ class BoundaryKind(StrEnum):
     END = "end"
 
 
-PAUSE = re.compile(r"\[pause\s+(\d+(?:\.\d+)?)\s*s\]", re.IGNORECASE)
 # Any short bracket is kept whole: tags of other checkpoints look the same.
 _BRACKET = re.compile(r"[\[{][^\[\]{}\n]{1,48}[\]}]")
 _SLASHED = re.compile(r"(?<![\w/:.])/(?=[^\s/])([^/\n]*[^\s/])/(?![\w/])")
@@ -40,7 +39,7 @@ _SENTENCE_ENDS = ".!?;…。！？；｡．‼⁇⁈⁉؟؛۔।॥።։"
 # A quotation mark right before a word opens the next sentence; otherwise it closes this one. French puts a
 # blank before », German closes with “ or «.
 _CLOSERS = "(?:[”’」』】〕）》〉］｝)\\]}]|[ \u00a0\u202f]?[»›](?!\\w)|[\"'“‘«‹＂＇](?!\\w))*+"
-_PAUSES = r"(?:\s*\[pause\s+\d+(?:\.\d+)?\s*s\])*"
+_PAUSES = rf"(?:\s*{PAUSE.pattern})*"
 _SENTENCE = re.compile(f"([{_SENTENCE_ENDS}]++){_CLOSERS}(?![,，、:：]){_PAUSES}", re.IGNORECASE)
 _CLAUSE_MARK = r"[,:](?=\W|[\u2e80-\uffef])|(?<!\d)[，、：،]|[，、：،](?!\d)|[—―⸺]+|--+|(?<=\s)[–-](?=\s)"
 _CLAUSE = re.compile(f"(?:{_CLAUSE_MARK}){_CLOSERS}{_PAUSES}", re.IGNORECASE)
