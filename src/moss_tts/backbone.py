@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.cache import KVCache
 
 from moss_tts.config import BackboneConfig
-from moss_tts.context.batch_cache import BatchCache
+from moss_tts.context.batch_cache import BatchCache, Cache
 from moss_tts.context.quantised_cache import QuantisedCache, check_kv_bits, group_size_for
 from moss_tts.device.kernels import Linear, RMSNorm, Rotary, Rotation, attend, gated, issue, rms_norm
-
-# mlx-lm's caches share an interface but no public base class: update_and_fetch, make_mask, offset.
-Cache = Any
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import ClassVar, cast
 import mlx.core as mx
 import mlx.nn as nn
 
-from moss_tts.backbone import Cache, Qwen3Backbone, head_rows
+from moss_tts.backbone import Qwen3Backbone, head_rows
 from moss_tts.config import DelayConfig
+from moss_tts.context.batch_cache import Cache
 from moss_tts.device.kernels import Linear
 from moss_tts.weights.layout import Layout, Stack
 

@@ -13,8 +13,9 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx_lm.models.cache import ConcatenateKVCache
 
-from moss_tts.backbone import Cache, Qwen3Backbone, SwiGLU, head_rows
+from moss_tts.backbone import Qwen3Backbone, SwiGLU, head_rows
 from moss_tts.config import LocalConfig
+from moss_tts.context.batch_cache import Cache
 from moss_tts.device.kernels import Linear, RMSNorm, issue
 from moss_tts.sampling import RowSampling, sample, seen_in
 from moss_tts.weights.layout import Layout, Stack

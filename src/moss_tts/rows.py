@@ -15,8 +15,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.backbone import Cache, batched
+from moss_tts.backbone import batched
 from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config
+from moss_tts.context.batch_cache import Cache
 from moss_tts.context.prefixes import PrefixCache
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.device.kernels import issue, on_cpu

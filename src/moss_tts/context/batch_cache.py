@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import mlx.core as mx
 from mlx_lm.models.base import create_causal_mask
 from mlx_lm.models.cache import KVCache
+
+# mlx-lm's caches share an interface but no public base class: update_and_fetch, make_mask, offset.
+Cache: TypeAlias = Any
 
 # Slots that there is room for when room is made.
 SLOTS = 256
