@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from moss_tts.architectures import Architecture
-from moss_tts.checkpoints.calibration import Calibration, read_requests, spoken
+from moss_tts.checkpoints.calibration import OPTIONS, Calibration, read_requests, spoken
 from moss_tts.checkpoints.convert import convert
 from moss_tts.checkpoints.loading import (
     CODEC_DIRECTORIES,
@@ -117,7 +117,8 @@ def copied(source: CheckpointSource, folder: Path, name: str, given: argparse.Na
 @cache
 def calibrated(directory: Path, texts: Path) -> Calibration:
     model = moss_tts.load(directory)
-    return Calibration(model.architecture, spoken(model, read_requests(texts)))
+    jobs = [model.job(model.request({**OPTIONS, **given})) for given in read_requests(texts)]
+    return Calibration(model.architecture, spoken(model.architecture, jobs))
 
 
 def recipe_named(name: str, group_size: int | None) -> Recipe | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from moss_tts import cli
+from moss_tts import Model, cli
 from moss_tts import load as load_model
 from moss_tts.checkpoints import gptq
-from moss_tts.checkpoints.calibration import Calibration, read_requests, spoken
+from moss_tts.checkpoints.calibration import OPTIONS, Calibration, read_requests, spoken
 from moss_tts.checkpoints.convert import convert
 from moss_tts.checkpoints.demo import CODEC_DIRECTORY, write_demo_checkpoint
 from moss_tts.checkpoints.loading import CheckpointSource, load_config
@@ -20,6 +21,10 @@ from moss_tts.errors import RequestError
 from moss_tts.weights.quantisation import AFFINE_BITS, Precision, asked_recipe, recipe_of
 
 GROUP = 32
+
+
+def said(model: Model, **options: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    return spoken(model.architecture, [model.job(model.request({**OPTIONS, **options}))])
 
 
 @pytest.mark.parametrize("bits", AFFINE_BITS)
@@ -57,7 +62,7 @@ def test_inputs_that_never_come_change_nothing() -> None:
 def test_every_quantised_layer_is_heard_and_the_copy_speaks(name: str, tmp_path: Path) -> None:
     demo = write_demo_checkpoint(tmp_path / "demo", name)
     model = load_model(demo)
-    calibration = Calibration(model.architecture, spoken(model, [{"text": "Hello there.", "max_tokens": 6}]))
+    calibration = Calibration(model.architecture, said(model, text="Hello there.", max_tokens=6))
     factors: dict[str, np.ndarray] = {}
 
     def heard(path: str) -> np.ndarray:
@@ -74,10 +79,10 @@ def test_every_quantised_layer_is_heard_and_the_copy_speaks(name: str, tmp_path:
 def test_the_model_is_as_before(tmp_path: Path) -> None:
     demo = write_demo_checkpoint(tmp_path / "demo", "local")
     model, request = load_model(demo), {"text": "Hello.", "max_tokens": 4}
-    before = spoken(model, [request])
+    before = said(model, **request)
     calibration = Calibration(model.architecture, before)
     calibration.factor("backbone.layers.0.self_attn.q_proj")
-    for one, other in zip(before[0], spoken(model, [request])[0], strict=True):
+    for one, other in zip(before[0], said(model, **request)[0], strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,11 @@ from moss_tts.architectures import Architecture
 from moss_tts.checkpoints.gptq import Moments
 from moss_tts.checkpoints.loading import JOINED
 from moss_tts.errors import RequestError
-from moss_tts.model import Model
+from moss_tts.speaking.engine import SpeechJob
 from moss_tts.teacher_forcing import logits, say
 
-# Frames of each text: enough of them say enough, and a pass stays short.
-MOST_FRAMES = 150
-SEED = 0
+# Options of Model.generate for each text, unless it brings its own. So many frames say enough, and a pass stays short.
+OPTIONS: Mapping[str, Any] = {"max_tokens": 150, "seed": 0}
 
 
 class Calibration:
@@ -97,14 +96,9 @@ def unjoined(path: str) -> list[str]:
     return [f"{parent}.{name}" if parent else name for name in parts]
 
 
-def spoken(model: Model, requests: Sequence[Mapping[str, Any]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What a model says to requests: fields of Model.generate each.
-
-    Raises:
-        RequestError: a request that the model does not take.
-    """
-    jobs = [model.job(model.request({"max_tokens": MOST_FRAMES, "seed": SEED, **request})) for request in requests]
-    return [(job.prompt, say(model.architecture, job.prompt, job.request)) for job in jobs]
+def spoken(architecture: Architecture[Any, Any], jobs: Iterable[SpeechJob]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The prompts (T, 1 + Q) of jobs, and the rows (N, 1 + Q) that a network answers them with."""
+    return [(job.prompt, say(architecture, job.prompt, job.request)) for job in jobs]
 
 
 def read_requests(file: Path) -> list[dict[str, Any]]:

@@ -22,7 +22,6 @@ from moss_tts.checkpoints.loading import (
     fused_codec,
     unread_network,
 )
-from moss_tts.checkpoints.plan import plan
 from moss_tts.codec import CodecConfig
 from moss_tts.codec.precision import DECODERS
 from moss_tts.codec.weights import canonical_weights
@@ -168,6 +167,9 @@ def smaller(directory: Path, config: MossConfig, dtype: mx.Dtype) -> dict[str, i
     """Flags of convert -> bytes of the model's weights then, scales and what stays whole in `dtype`."""
     if config.quantization is not None:
         return {}
+    # Planning brings GPTQ, which nothing that speaks needs.
+    from moss_tts.checkpoints.plan import plan
+
     sizes = {}
     for way, recipe in WAYS.items():
         try:

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import mlx.core as mx
 
-from moss_tts import OPENBLAS
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
 from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config, preset_of
@@ -23,6 +22,7 @@ from moss_tts.codec.config import MODEL_TYPES
 from moss_tts.codec.precision import decoder_precision
 from moss_tts.codec.weights import canonical_weights
 from moss_tts.config import MossConfig
+from moss_tts.device import blas
 from moss_tts.errors import MossTTSError
 from moss_tts.presets import Preset
 from moss_tts.request import resolve_sampling
@@ -153,7 +153,7 @@ def inspect_checkpoint(name: str | Path, codec: str | Path | None = None, codec_
 def machine() -> MachineFacts:
     """The device mlx uses by default."""
     name = mx.device_info().get("device_name", "unknown")
-    return MachineFacts(f"{mx.default_device().type.name} ({name})", version("mlx"), OPENBLAS)
+    return MachineFacts(f"{mx.default_device().type.name} ({name})", version("mlx"), blas.state())
 
 
 def weight_facts(directory: Path) -> WeightFacts:

@@ -70,7 +70,7 @@ def convert(
     Needs little memory, whatever the size of the checkpoint, unless it calibrates. What an interrupted run leaves
     behind never loads, and the sums of a copy are checked whenever it is loaded.
     """
-    from moss_tts.checkpoints.calibration import Calibration, read_requests, spoken
+    from moss_tts.checkpoints.calibration import OPTIONS, Calibration, read_requests, spoken
     from moss_tts.checkpoints.convert import codec_to_include
     from moss_tts.checkpoints.convert import convert as write
     from moss_tts.checkpoints.loading import DTYPES, compute_dtype, find_checkpoint, load_config
@@ -94,7 +94,8 @@ def convert(
     if calibrate is not None:
         with terminal.loading(f"{hf_path}, which speaks the texts of {calibrate}"):
             model = load(source.directory)
-            calibration = Calibration(model.architecture, spoken(model, read_requests(calibrate)))
+            jobs = [model.job(model.request({**OPTIONS, **given})) for given in read_requests(calibrate)]
+            calibration = Calibration(model.architecture, spoken(model.architecture, jobs))
         planned = plan(source.directory, config, recipe, stored, calibration.factor)
     inside = codec_to_include(source, config, codec) if with_codec or codec is not None else None
     with terminal.writing(str(mlx_path), planned.nbytes) as show:

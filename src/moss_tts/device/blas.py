@@ -25,10 +25,22 @@ SWITCH = "MOSS_TTS_OPENBLAS"
 
 # With the cores that it uses by itself.
 _loaded: list[tuple[ctypes.CDLL, int]] = []
+_state = "not asked for"
 
 
 def preload() -> str:
     """Load OpenBLAS if this is a CPU build of mlx on Linux; say what was done in a few words."""
+    global _state
+    _state = _preload()
+    return _state
+
+
+def state() -> str:
+    """What `preload` did in this process, in a few words."""
+    return _state
+
+
+def _preload() -> str:
     if os.environ.get(SWITCH) == "0":
         return f"switched off by {SWITCH}=0"
     if not sys.platform.startswith("linux"):
@@ -40,7 +52,7 @@ def preload() -> str:
         return "not installed (pip install 'moss-tts-mlx[cpu]')"
     if "mlx.core" in sys.modules:
         said = "not used: mlx was imported before moss_tts"
-        warnings.warn(f"OpenBLAS is {said}; the other way round speech is several times as fast.", stacklevel=3)
+        warnings.warn(f"OpenBLAS is {said}; the other way round speech is several times as fast.", stacklevel=4)
         return said
     # Threads without work must not turn on the core that the next frame is prepared on, which costs a fifth.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
