@@ -24,8 +24,7 @@ from moss_tts.long_form import (
     plan_text_segments,
     retry_seed,
 )
-from moss_tts.prompts.generate_options import GenerateOptions
-from moss_tts.prompts.options import LONG_FORM, OPTIONS
+from moss_tts.prompts.options import LONG_FORM, OPTIONS, GenerateOptions
 from moss_tts.speaking.runaway import longest_plausible_seconds
 from support.references import codes_of
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moss_tts.errors import ConfigError, RequestError, UnknownOptionError
-from moss_tts.long_form_options import LongFormOptions
+from moss_tts.long_form import LongFormOptions
 from moss_tts.presets import PRESETS
 from moss_tts.prompts.dialogue import MAX_SPEAKERS, DialogueSpeaker
 from moss_tts.prompts.messages import AssistantMessage, UserMessage, build_user_message

@@ -39,7 +39,7 @@ from moss_tts.errors import GenerationError, RequestError
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
 from moss_tts.presets import Preset
 from moss_tts.processor import MossTTSProcessor
-from moss_tts.prompts.generate_options import GenerateOptions
+from moss_tts.prompts.options import GenerateOptions
 from moss_tts.prompts.references import CodeArray
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult

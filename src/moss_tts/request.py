@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from moss_tts.errors import ConfigError, RequestError
-from moss_tts.long_form_options import LongFormOptions
+from moss_tts.long_form import LongFormOptions
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.dialogue import cloned_voices
 from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, UserMessage

@@ -23,8 +23,7 @@ from moss_tts.books.m4b import ChapterMark, Tags, write_m4b
 from moss_tts.books.ogg import fix_serial
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.errors import AudioError
-from moss_tts.long_form import TextSegment
-from moss_tts.long_form_options import LongFormOptions
+from moss_tts.long_form import LongFormOptions, TextSegment
 
 MAX_NAME = 60
 TIMES = "segments.json"

@@ -19,8 +19,7 @@ from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, option_fingerprints, text_fingerprint
 from moss_tts.books.report.page import ReportedSegment, write_report
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
-from moss_tts.long_form import TextSegment, plan_text_segments
-from moss_tts.long_form_options import LongFormOptions
+from moss_tts.long_form import LongFormOptions, TextSegment, plan_text_segments
 from moss_tts.model import Model
 from moss_tts.prompts.options import LONG_FORM, check_options
 from moss_tts.sampling import MAX_SEED, draw_seed

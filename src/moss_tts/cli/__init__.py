@@ -15,7 +15,7 @@ import typer
 from moss_tts._version import __version__
 from moss_tts.cli import bench, checkpoints, convert, generate, read, say, serve, voices
 from moss_tts.cli.options import HELP
-from moss_tts.device.malloc import use_one_heap
+from moss_tts.device.memory import use_one_heap
 from moss_tts.errors import MossTTSError, RequestError
 
 # click's base of usage errors, wherever this release of typer keeps its click.

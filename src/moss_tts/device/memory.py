@@ -1,13 +1,17 @@
-"""Memory: how much MLX may keep for reuse, and giving back what is no longer used."""
+"""Memory: how much MLX may keep for reuse, and giving back what is no longer used.
+
+MLX's buffers on a CPU come from the C library's malloc; where that is glibc, it is told what to keep, too. Commands say
+so before they import anything slow, and so MLX is imported where it is needed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-
-import mlx.core as mx
-
-from moss_tts.device.malloc import trim
+from functools import cache
 
 # Freed buffers that are kept for the next frame. A frame needs a few MB, the prefill of a long prompt some 100 MB
 # once, and without a limit MLX would keep as much as it ever used.
@@ -25,6 +29,8 @@ def cache_limit(most: int = REQUEST_CACHE) -> Iterator[None]:
 
     Several may be open, and end in any order; the least of them holds, or mlx's own where that is less, as on a CPU.
     """
+    import mlx.core as mx
+
     global _before
     before = mx.set_cache_limit(most)
     if not _open:
@@ -41,5 +47,41 @@ def cache_limit(most: int = REQUEST_CACHE) -> Iterator[None]:
 
 def release_memory() -> None:
     """Return MLX's cached buffers, and what the C library holds back, to the system."""
+    import mlx.core as mx
+
     mx.clear_cache()
     trim()
+
+
+# --------------------------------------------------------------------------------------------- the C library
+
+# mallopt's numbers in glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+ONE_HEAP = {M_ARENA_MAX: 1, M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1}
+
+
+def use_one_heap() -> None:
+    """Have all that is freed kept in one place until `trim`. For processes that are ours alone.
+
+    By itself glibc maps pages anew for large blocks, frame after frame, and has one heap per thread, few of which
+    are ever given back whole. Whatever the environment sets of malloc stays.
+    """
+    if not any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        for option, value in ONE_HEAP.items():
+            _from_libc("mallopt")(option, value)
+
+
+def trim() -> None:
+    """Return what malloc holds back to the system.
+
+    It keeps what was freed between blocks that are in use: nothing leaks, but over an hour of segments of uneven
+    length a process grows by a fifth.
+    """
+    _from_libc("malloc_trim")(0)
+
+
+@cache
+def _from_libc(name: str) -> Callable[..., object]:
+    """A function of glibc; where the C library is another one, nothing."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return getattr(libc, name, lambda *_: None)
