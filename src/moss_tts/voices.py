@@ -6,7 +6,7 @@ A voice is a directory `<name>/` with
     sample.wav                         the recording, 16-bit
     codes-<codec>-<Q>.safetensors      the recording as codes, for each codec and depth it was used with
 
-It appears and disappears whole: it is made beside its place and renamed.
+It appears and disappears whole (atomic.py).
 """
 
 from __future__ import annotations
@@ -15,10 +15,7 @@ import hashlib
 import json
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +25,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from moss_tts.atomic import atomic_directory, atomic_file, remove_directory
 from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.files import Waveform, as_waveform, check_audible, errors_name, fit_channels, read_audio
 from moss_tts.audio.pcm import as_pcm, wav_header
@@ -120,7 +118,7 @@ class Voice(RegisteredVoice):
 
     def keep_codes(self, codec: str, codes: CodeMatrix) -> None:
         """Keep codes (F, Q) that were made of the recording."""
-        with _put_in_place(self._codes_file(codec, codes.shape[1])) as part:
+        with atomic_file(self._codes_file(codec, codes.shape[1])) as part:
             save_file({"codes": np.ascontiguousarray(codes, dtype=np.int32)}, part)
 
     def _codes_file(self, codec: str, n_vq: int) -> Path:
@@ -231,33 +229,14 @@ class Voices:
         created = datetime.now(UTC).isoformat(timespec="seconds")
         seconds = n_samples / waveform.sample_rate
         record = VoiceRecord(name, transcript, description, seconds, waveform.sample_rate, channels, digest, created)
-        self.directory.mkdir(parents=True, exist_ok=True)
-        part = self._unnamed()
         try:
-            part.mkdir()
-            _write(part, record, waveform)
-            if model is not None:
-                Voice(record, part).codes(model)
-            self._move_in(part, name)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-        return self[name]
-
-    def _move_in(self, part: Path, name: str) -> None:
-        """Put a voice in its place. What was there stays until the new one can take it."""
-        place, old = self.directory / name, self._unnamed()
-        try:
-            if place.exists():
-                place.rename(old)
-            part.rename(place)
+            with atomic_directory(self.directory / name, replace=True) as part:
+                _write(part, record, waveform)
+                if model is not None:
+                    Voice(record, part).codes(model)
         except OSError as error:
-            if old.exists() and not place.exists():
-                old.rename(place)
-            raise RequestError(f"voice {name!r} is being changed by somebody else: {error.strerror}") from error
-        shutil.rmtree(old, ignore_errors=True)
-
-    def _unnamed(self) -> Path:
-        return self.directory / f".{secrets.token_hex(8)}.tmp"
+            raise RequestError(f"voice {name!r} cannot be put in its place: {error.strerror or error}") from error
+        return self[name]
 
     def remove(self, name: str) -> None:
         """Forget a voice, and delete its files.
@@ -266,12 +245,10 @@ class Voices:
             RequestError: there is none of that name.
         """
         self._check_known(name)
-        gone = self._unnamed()
         try:
-            (self.directory / name).rename(gone)
+            remove_directory(self.directory / name)
         except FileNotFoundError as error:
             raise RequestError(f"voice {name!r} was removed by somebody else") from error
-        shutil.rmtree(gone)
 
 
 def spoken_by(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -336,17 +313,6 @@ def _read_voice(directory: Path) -> Voice:
         return Voice(VoiceRecord(**json.loads((directory / DESCRIPTION).read_text("utf-8"))), directory)
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(f"voice {directory.name!r} is broken: {DESCRIPTION}: {error}") from error
-
-
-@contextmanager
-def _put_in_place(file: Path) -> Iterator[Path]:
-    """A file to write to, which becomes `file` at the end."""
-    part = file.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        yield part
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read_codes(file: Path) -> CodeMatrix:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from moss_tts.atomic import atomic_file
 from moss_tts.errors import AudioError
 
 Samples: TypeAlias = npt.NDArray[np.float32]
@@ -345,7 +345,8 @@ def write_audio(path: str | os.PathLike[str], samples: object, sample_rate: int)
         content = encode_audio(samples, sample_rate, Path(path).suffix)
         file = Path(path).expanduser()
         try:
-            _replace(file.resolve(), content)
+            with atomic_file(file) as part:
+                part.write_bytes(content)
         except OSError as error:
             raise AudioError(f"cannot be written: {error.strerror or error}") from error
         return file
@@ -381,13 +382,3 @@ def _writable(samples: object, sample_rate: int) -> Samples:
     if not channels.size or channels.shape[0] > MAX_CHANNELS:
         raise AudioError(f"a waveform needs samples and 1..{MAX_CHANNELS} channels; got shape {channels.shape}")
     return np.ascontiguousarray(_as_float(channels).T)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside the file and rename, so that nobody ever reads half of it."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import soundfile
 
+from moss_tts.atomic import atomic_file
 from moss_tts.audio.files import WRITABLE_FORMATS
 from moss_tts.audio.pcm import Pcm, as_float, as_pcm
 from moss_tts.audio.seams import SegmentAudio, join_segments
@@ -105,20 +106,17 @@ def write_chapter(spoken: SpokenBook, chapter: int, path: Path) -> None:
     if path.is_file() and path.stat().st_mtime_ns >= last.stat().st_mtime_ns:
         return
     container, encoding = WRITABLE_FORMATS[path.suffix]
-    part = path.with_name(f".{path.name}.part")
     try:
-        with soundfile.SoundFile(
-            part, "w", spoken.sample_rate, spoken.channels, format=container, subtype=encoding
-        ) as file:
-            for pcm in spoken.audio(chapter):
-                file.write(pcm)
-        if container == "OGG":
-            fix_serial(part)
-        part.replace(path)
+        with atomic_file(path) as part:
+            with soundfile.SoundFile(
+                part, "w", spoken.sample_rate, spoken.channels, format=container, subtype=encoding
+            ) as file:
+                for pcm in spoken.audio(chapter):
+                    file.write(pcm)
+            if container == "OGG":
+                fix_serial(part)
     except (OSError, soundfile.LibsndfileError) as error:
         raise AudioError(f"{path} cannot be written: {error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_book(spoken: SpokenBook, path: Path) -> None:
@@ -154,7 +152,8 @@ def write_times(spoken: SpokenBook, files: Sequence[Path], path: Path) -> None:
             times = {"start": start / spoken.sample_rate, "end": (start + length) / spoken.sample_rate}
             rows.append(_row(spoken, number, segment) | {"file": files[number].name, "title": chapter.title} | times)
             start += length
-    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_file(path) as part:
+        part.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _row(spoken: SpokenBook, chapter: int, segment: int) -> dict[str, Any]:

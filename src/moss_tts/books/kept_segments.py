@@ -8,15 +8,15 @@ its reading was interrupted.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 
+from moss_tts.atomic import atomic_file
 from moss_tts.audio.pcm import Pcm, as_pcm
 from moss_tts.audio.seams import SEAM_SECONDS
 from moss_tts.books.manifest import Manifest
@@ -53,7 +53,8 @@ class KeptSegments:
         for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors")]:
             file.unlink(missing_ok=True)
         self.directory.mkdir(parents=True, exist_ok=True)
-        _write_whole(self.directory / MANIFEST, manifest.to_json().encode())
+        with atomic_file(self.directory / MANIFEST) as part:
+            part.write_text(manifest.to_json(), encoding="utf-8")
 
     # ---------------------------------------------------------------------------------------------- segments
 
@@ -76,7 +77,8 @@ class KeptSegments:
             "seam": None if spoken.seam is None else asdict(spoken.seam),
         }
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        _write_whole(self.file(chapter, spoken.metrics.segment_idx), save(arrays, {"segment": json.dumps(told)}))
+        with atomic_file(self.file(chapter, spoken.metrics.segment_idx)) as part:
+            save_file(arrays, part, {"segment": json.dumps(told)})
 
     def spoken(self, chapter: int, segment: int) -> SpokenSegment:
         """A finished segment; of its audio, the end."""
@@ -111,13 +113,3 @@ class KeptSegments:
                 return take(file)
         except (OSError, SafetensorError) as error:
             raise RequestError(f"{path} is damaged ({error}); delete it, and it is spoken again.") from error
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all, even if the machine stops."""
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from moss_tts.atomic import atomic_file
 from moss_tts.audio.pcm import Pcm
 from moss_tts.errors import AudioError
 
@@ -71,18 +72,15 @@ def write_m4b(
     av = require_av()
     if sample_rate not in AAC_RATES:
         raise AudioError(f"AAC has no rate of {sample_rate} Hz; allowed: {', '.join(map(str, AAC_RATES))}.")
-    part = path.with_name(f".{path.name}.part")
+    # "ipod" is MP4 as players of audiobooks want it; the options leave out dates and versions.
+    as_wanted = {"format": "ipod", "options": {"fflags": "+bitexact"}}
     try:
-        # "ipod" is MP4 as players of audiobooks want it; the options leave out dates and versions.
-        with av.open(str(part), "w", format="ipod", options={"fflags": "+bitexact"}) as container:
+        with atomic_file(path) as part, av.open(str(part), "w", **as_wanted) as container:
             container.metadata.update(_metadata(tags))
             container.set_chapters([_chapter(number, mark, sample_rate) for number, mark in enumerate(marks)])
             _encode(av, container, audio, sample_rate, "mono" if channels == 1 else "stereo")
-        part.replace(path)
     except (OSError, av.error.FFmpegError) as error:
         raise AudioError(f"{path} cannot be written: {error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _metadata(tags: Tags) -> dict[str, str]:

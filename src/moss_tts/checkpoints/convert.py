@@ -8,12 +8,11 @@ nothing that could be taken for a checkpoint.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from moss_tts.atomic import atomic_directory
 from moss_tts.checkpoints.loading import (
     CHECKPOINT_FILES,
     CODEC_DIRECTORIES,
@@ -67,7 +66,7 @@ def convert(
     """
     extra = 0 if codec is None else sum(path.stat().st_size for path in weight_files(codec))
     check_room(target, planned.nbytes + extra)
-    with staged(target) as directory:
+    with atomic_directory(target) as directory:
         write_shards(directory, planned.outputs, on_bytes)
         copy_beside(source.directory, directory)
         if codec is not None:
@@ -105,18 +104,6 @@ def check_room(target: Path, nbytes: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(target.parent).free) < nbytes:
         raise CheckpointError(f"{target} needs {nbytes / 1e9:.1f} GB on a disk with {free / 1e9:.1f} GB left.")
-
-
-@contextmanager
-def staged(target: Path) -> Iterator[Path]:
-    """A directory beside the target that takes its name when all went well, and is gone otherwise."""
-    directory = target.with_name(f".{target.name}.{os.getpid()}.incomplete")
-    directory.mkdir()
-    try:
-        yield directory
-        directory.rename(target)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def copy_beside(source: Path, target: Path) -> None:

@@ -18,6 +18,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from moss_tts.atomic import atomic_file
+
 SWITCH = "MOSS_TTS_THIN_PRODUCTS"
 SOURCES = [Path(__file__).parents[1] / name for name in ("device/thin_products.c", "codec/stage.c")]
 # Nobody looks at errno or floating-point traps, which would keep loops with conditions from becoming vectors.
@@ -71,11 +73,10 @@ def _compiled(compiler: str) -> Path:
     library = cache / f"compiled-{key}.so"
     if not library.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        # Under a name of its own first: another process may be doing the same.
-        unfinished = library.with_suffix(f".{os.getpid()}")
-        command = [compiler, *FLAGS, "-o", str(unfinished), *map(str, SOURCES), "-lm"]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
-        unfinished.replace(library)
+        # Another process may be doing the same.
+        with atomic_file(library) as part:
+            command = [compiler, *FLAGS, "-o", str(part), *map(str, SOURCES), "-lm"]
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
     return library
 
 

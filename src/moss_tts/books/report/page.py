@@ -8,6 +8,7 @@ from html import escape
 from itertools import accumulate
 from pathlib import Path
 
+from moss_tts.atomic import atomic_file
 from moss_tts.books.report.charts import Span, speed_chart, timestamp, waveform_rows
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.books.report.style import STYLE
@@ -65,7 +66,8 @@ def write_report(path: str | Path, title: str, segments: Sequence[ReportedSegmen
         segments: in the order spoken.
         envelope: of their audio, joined.
     """
-    Path(path).write_text("\n".join(_page(title, segments, envelope)) + "\n", encoding="utf-8")
+    with atomic_file(Path(path)) as part:
+        part.write_text("\n".join(_page(title, segments, envelope)) + "\n", encoding="utf-8")
 
 
 def _page(title: str, segments: Sequence[ReportedSegment], envelope: Envelope) -> Iterator[str]:
