@@ -44,7 +44,6 @@ from moss_tts.checkpoints.plan import Plan, plan
 from moss_tts.codec.precision import DECODERS
 from moss_tts.rows import RowRequest
 from moss_tts.sampling import ChannelSampling, Sampling
-from moss_tts.teacher_forcing import logits, say
 from moss_tts.weights.layout import read_weights
 from moss_tts.weights.quantisation import MIXED, MODES, Recipe, recipe_of
 
@@ -69,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = find_checkpoint(given.model or packaged_voice())
     architecture = network_of(source.directory)
     said = list(sayings(source.directory, architecture, given))
-    exact = [logits(architecture, *each) for each in said]
+    exact = [architecture.teacher_forced_logits(*each) for each in said]
     names = given.recipe or (PLAIN if (source.directory / GOLDEN).is_file() else RECIPES)
     results = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -77,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             folder = (given.copies or Path(scratch)) / name
             planned = copied(source, folder, name, given)
             copy = network_of(folder)
-            drift = compared(exact, [logits(copy, *each) for each in said])
+            drift = compared(exact, [copy.teacher_forced_logits(*each) for each in said])
             results.append({"recipe": name, "mb": planned.nbytes / 1e6, "bits": planned.bits_per_weight, **drift})
     Console().print(as_table(source.directory.name, results))
     rows = sum(len(made) for _, made in said)
@@ -142,12 +141,12 @@ def sayings(directory: Path, architecture: Architecture[Any, Any], given: argpar
         request = RowRequest(Sampling(greedy, greedy), given.seed, given.frames)
         prompts = {name: np.array(rows)[0] for name, rows in mx.load(str(golden)).items() if name.endswith("input_ids")}
         for name in sorted(prompts):
-            yield prompts[name], say(architecture, prompts[name], request)
+            yield prompts[name], architecture.generate_rows(prompts[name], request)
         return
     model = moss_tts.load(directory)
     for sentence in sentences(given):
         job = model.job(model.request({"text": sentence, "max_tokens": given.frames, "seed": given.seed}))
-        yield job.prompt, say(architecture, job.prompt, job.request)
+        yield job.prompt, architecture.generate_rows(job.prompt, job.request)
 
 
 def sentences(given: argparse.Namespace) -> list[str]:

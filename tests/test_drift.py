@@ -38,7 +38,7 @@ def test_logits_of_rows_are_upstreams(name):
     wanted = golden(GOLDEN / name)
     rows = wanted["start.input_ids"][0]
     architecture = drift.network_of(GOLDEN / name)
-    text, _ = drift.logits(architecture, rows[:10], rows[10:])
+    text, _ = architecture.teacher_forced_logits(rows[:10], rows[10:])
     # Also Local's: its text channel comes before any code of the row.
     np.testing.assert_allclose(text, wanted["start.logits_text"][9:-1], atol=1e-4)
 
@@ -48,8 +48,8 @@ def test_v1_5_chooses_what_it_chose():
     architecture = drift.network_of(GOLDEN / "local_v1_5")
     prompt = golden(GOLDEN / "local_v1_5")["start.input_ids"][0]
     greedy = drift.ChannelSampling(0.0, 1.0, 0)
-    rows = drift.say(architecture, prompt, drift.RowRequest(drift.Sampling(greedy, greedy), 0, 5))
-    _, audio = drift.logits(architecture, prompt, rows)
+    rows = architecture.generate_rows(prompt, drift.RowRequest(drift.Sampling(greedy, greedy), 0, 5))
+    _, audio = architecture.teacher_forced_logits(prompt, rows)
     np.testing.assert_array_equal(audio.argmax(axis=-1), rows[:, 1:])
 
 

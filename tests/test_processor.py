@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.audio.codes import apply_delay_pattern, orient_codes
 from moss_tts.checkpoints.demo import CONTROL_TOKENS, write_tokenizer
-from moss_tts.config import ID_DEFAULTS, parse_config
+from moss_tts.config import ID_DEFAULTS, MossConfig, parse_config
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.presets import TTSD_TEMPLATE
 from moss_tts.processor import MossTTSProcessor
@@ -26,7 +26,7 @@ from moss_tts.prompts.messages import (
     as_message,
     build_user_message,
 )
-from moss_tts.prompts.packing import PACKERS
+from moss_tts.prompts.packing import PromptPacker
 from moss_tts.prompts.references import AudioFile, CodeArray, CodeFile, Joined
 from support.tokenizer import load_tokenizer, qwen_tokenizer  # noqa: F401  # a fixture
 
@@ -415,7 +415,8 @@ def test_messages_that_are_none(message, complaint):
 
 
 def test_every_architecture_with_a_config_has_a_packer():
-    assert set(PACKERS) == set(ARCHITECTURES)
+    assert set(ARCHITECTURES) == set(MossConfig.__subclasses__())
+    assert all(issubclass(kind.packer, PromptPacker) for kind in ARCHITECTURES.values())
 
 
 def test_a_tokenizer_of_another_checkpoint_is_refused(tiny):

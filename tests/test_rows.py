@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import mlx.core as mx
@@ -10,9 +11,11 @@ import pytest
 
 from moss_tts import rows as row_loops
 from moss_tts.architectures import ARCHITECTURES
+from moss_tts.config import parse_config
 from moss_tts.context import batch_cache
 from moss_tts.context.batch_cache import BatchCache
 from moss_tts.context.prefixes import PrefixCache
+from moss_tts.local_v1_5_model import MossTTSLocalV15Model
 from moss_tts.rows import RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
 from support.golden_models import golden, left_padded, load
@@ -230,3 +233,29 @@ def test_few_voices_are_kept_and_those_used_last() -> None:
     anew, known = [(0, 5), (5, 6)], [(5, 6)]
     assert read == [*anew, *anew, *known, *anew, *anew]
     assert len(prefixes) == 2
+
+
+# ------------------------------------------------------------------------------------------- rows read again
+
+
+def without_binary_head():
+    """Local v1.5 that chooses its text from the whole vocabulary."""
+    raw = json.loads((GOLDEN / "local_v1_5" / "config.json").read_text())
+    config = parse_config(raw | {"local_text_head_mode": "full_vocab"})
+    mx.random.seed(0)
+    return MossTTSLocalV15Model(config), config
+
+
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "local_v1_5 without a binary head"])
+def test_greedy_rows_are_the_likeliest_when_read_again(name: str) -> None:
+    network, config = load(GOLDEN / name) if (GOLDEN / name).is_dir() else without_binary_head()
+    architecture = ARCHITECTURES[type(config)](config, network)
+    sampling = Sampling(ChannelSampling(1.5, 1.0, 50), ChannelSampling(0.0, 1.0, 0))
+    prompt = golden(GOLDEN / name.split()[0])["start.input_ids"][0]
+    rows = architecture.generate_rows(prompt, RowRequest(sampling, 0, 6))
+    text, audio = architecture.teacher_forced_logits(prompt, rows)
+    sampled = rows[:, 1:] < config.audio_vocab_size
+    assert sampled.sum() > config.n_vq
+    np.testing.assert_array_equal(audio.argmax(axis=-1)[sampled], rows[:, 1:][sampled])
+    binary = getattr(config, "binary_text_head", False)
+    assert text.shape == (len(rows), 2 if binary else config.vocab_size)

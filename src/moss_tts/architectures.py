@@ -1,11 +1,13 @@
 """The registry of architectures: what the runtime asks of each, and which class answers for a config.
 
-A new architecture costs a config, a model, a row loop, a frame reader and one line in ARCHITECTURES.
+A new architecture costs a config, a model, a row loop, a frame reader, a packer of prompts, and here a class and one
+line in ARCHITECTURES. Nothing else in this package asks which architecture it has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, ClassVar, Generic, TypeVar
 
 import mlx.core as mx
@@ -20,7 +22,8 @@ from moss_tts.errors import RequestError
 from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
-from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowBatch, RowRequest
+from moss_tts.prompts.packing import DelayPacker, LocalPacker, PiecewisePacker, PromptPacker
+from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowBatch, RowRequest, run
 from moss_tts.weights.layout import Layout
 
 C = TypeVar("C", bound=MossConfig)
@@ -32,6 +35,7 @@ class Architecture(Generic[C, N]):
 
     Attributes:
         name: for people.
+        packer: writes conversations as prompts.
         default_preset: of a checkpoint whose name tells no variant.
         prefixes: references that were read, for voices that speak again.
         protected: parts that are never quantised, beside embeddings and norms.
@@ -40,6 +44,7 @@ class Architecture(Generic[C, N]):
     name: ClassVar[str]
     network_class: ClassVar[type[Any]]
     layout: ClassVar[Layout]
+    packer: ClassVar[type[PromptPacker]]
     default_preset: ClassVar[str]
     protected: ClassVar[tuple[str, ...]]
 
@@ -64,6 +69,38 @@ class Architecture(Generic[C, N]):
         """Reads the rows of one request whose prompt is (T, 1 + Q)."""
         raise NotImplementedError
 
+    def generate_rows(self, prompt: np.ndarray, request: RowRequest) -> np.ndarray:
+        """Rows (N, 1 + Q) after a prompt (T, 1 + Q), until the network says the end or the budget is spent."""
+        batch = self.batch(Prompts.of(prompt), [request], self.config.n_vq)
+        return np.concatenate(list(islice(run(batch), request.max_frames)))
+
+    def teacher_forced_logits(self, prompt: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the network thinks of each of the rows, given the prompt and the rows before it.
+
+        Args:
+            prompt: (T, 1 + Q).
+            rows: (N, 1 + Q) that follow it.
+
+        Returns:
+            Text (N, V or 2) and audio (N, Q, audio_vocab) logits, float32.
+        """
+        past = mx.array(np.concatenate([prompt, rows[:-1]])[None])
+        text, audio = self._logits(self._hidden(past)[0, len(prompt) - 1 :], mx.array(rows))
+        return np.array(text), np.array(audio[..., : self.config.audio_vocab_size])
+
+    def _hidden(self, past: mx.array) -> mx.array:
+        """Hidden states (1, T, D) of rows (1, T, 1 + Q)."""
+        raise NotImplementedError
+
+    def _logits(self, hidden: mx.array, rows: mx.array) -> tuple[mx.array, mx.array]:
+        """Text and audio logits of rows (N, 1 + Q), given the hidden states (N, D) of the rows before them."""
+        raise NotImplementedError
+
+    @classmethod
+    def closing_tokens(cls, config: C) -> tuple[int, ...]:
+        """Text ids of which the network says one when its speech is over."""
+        return (config.audio_end_token_id,)
+
     def bytes_per_frame(self) -> int:
         """Bytes of weights that a row has to read: each once for every product with it, embeddings by rows."""
         raise NotImplementedError
@@ -82,6 +119,7 @@ class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
     name = "MOSS-TTS Delay"
     network_class = MossTTSDelayModel
     layout = MossTTSDelayModel.layout
+    packer = DelayPacker
     default_preset = "moss_tts"
     protected = ("audio_head",)
 
@@ -102,6 +140,17 @@ class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
         """Reads delayed rows."""
         return DelayFrameReader(prompt, self.config, max_frames)
 
+    def _hidden(self, past: mx.array) -> mx.array:
+        return self.network(past, self.network.backbone.make_cache([0]))
+
+    def _logits(self, hidden: mx.array, rows: mx.array) -> tuple[mx.array, mx.array]:  # noqa: ARG002
+        return self.network.text_logits(hidden), self.network.audio_logits(hidden)
+
+    @classmethod
+    def closing_tokens(cls, config: DelayConfig) -> tuple[int, ...]:
+        """The delay slot, which begins the flush, or audio_end."""
+        return (config.audio_assistant_delay_slot_token_id, config.audio_end_token_id)
+
     def bytes_per_frame(self) -> int:
         """The backbone, the audio head, the two candidates of the text head."""
         return self._bytes_of("backbone.", "audio_head.") + (3 + self.config.n_vq) * self._bytes_of_text_row()
@@ -113,6 +162,7 @@ class LocalArchitecture(Architecture[LocalConfig | LocalV15Config, MossTTSLocalM
     name = "MOSS-TTS Local"
     network_class: ClassVar[type[Any]] = MossTTSLocalModel
     layout = MossTTSLocalModel.layout
+    packer: ClassVar[type[PromptPacker]] = LocalPacker
     default_preset = "moss_tts_local"
     protected: ClassVar[tuple[str, ...]] = (
         "lm_heads",
@@ -136,6 +186,12 @@ class LocalArchitecture(Architecture[LocalConfig | LocalV15Config, MossTTSLocalM
         """Reads rows that are frames."""
         return LocalFrameReader(prompt, self.config, max_frames, n_vq)
 
+    def _hidden(self, past: mx.array) -> mx.array:
+        return self.network(past, self.network.backbone.make_cache([0]), self.config.n_vq)
+
+    def _logits(self, hidden: mx.array, rows: mx.array) -> tuple[mx.array, mx.array]:
+        return self.network.depth_logits(hidden, rows[:, :-1])
+
     def bytes_per_frame(self) -> int:
         """The backbone once, the depth transformer and its way in for every channel, a head and its way for each."""
         channels = 1 + self.config.n_vq
@@ -151,6 +207,7 @@ class LocalV15Architecture(LocalArchitecture):
     name = "MOSS-TTS Local v1.5"
     network_class = MossTTSLocalV15Model
     layout = MossTTSLocalV15Model.layout
+    packer = PiecewisePacker
     default_preset = "moss_tts_local_v1_5"
     protected = ("local_text_lm_head",)
 

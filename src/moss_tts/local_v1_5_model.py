@@ -154,7 +154,7 @@ class MossTTSLocalV15Model(nn.Module):
             seen: (B, Q, audio_vocab) bool, codes that the penalty weakens.
         """
         assert text_choices is not None
-        cache = [ConcatenateKVCache() for _ in self.local_transformer.h]
+        cache = self._depth_cache()
         state = self.local_transformer(hidden[:, None], cache)[:, 0]
         choice = sample(self._text_logits(state, text_choices)[:, None], uniforms[:, :1], text)[:, 0]
         row = [text_choices[choice]]
@@ -168,7 +168,27 @@ class MossTTSLocalV15Model(nn.Module):
                 state = self.local_transformer(embedded[:, None], cache)[:, 0]
         return mx.stack(row, axis=-1)
 
-    def _text_logits(self, state: mx.array, choices: mx.array) -> mx.array:
+    def depth_logits(self, hidden: mx.array, tokens: mx.array) -> tuple[mx.array, mx.array]:
+        """Teacher-forced logits of all channels, nothing barred.
+
+        Args:
+            hidden: (N, D) backbone hidden states.
+            tokens: (N, Q) the first Q channels of the row: text, which the decoder does not see, then codebooks 0..Q-2;
+                of a pad code, which it never sees either, the last code stands in.
+
+        Returns:
+            Text logits (N, 2), or (N, V) without a binary head, and audio logits (N, Q, audio_vocab), float32.
+        """
+        codes = mx.minimum(tokens[:, 1:], self._codebook - 1)
+        embedded = self.audio_embedding(codes + self._offsets[:-1])
+        states = self.local_transformer(mx.concatenate([hidden[:, None], embedded], axis=1), self._depth_cache())
+        audio = [self._code_logits(q, states[:, q]) for q in range(self._n_vq)]
+        return self._text_logits(states[:, 0], slice(None)), mx.stack(audio, axis=1)
+
+    def _depth_cache(self) -> list[Cache]:
+        return [ConcatenateKVCache() for _ in self.local_transformer.h]
+
+    def _text_logits(self, state: mx.array, choices: mx.array | slice) -> mx.array:
         if "local_text_lm_head" in self:
             return cast(mx.array, self.local_text_lm_head(state)).astype(mx.float32)
         return (state @ head_rows(self.text_embedding, choices).T).astype(mx.float32)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.architectures import ARCHITECTURES
 from moss_tts.audio.codes import CodeMatrix, check_code_range
 from moss_tts.config import MossConfig
 from moss_tts.errors import RequestError
@@ -26,7 +27,7 @@ from moss_tts.prompts.messages import (
     as_message,
     build_user_message,
 )
-from moss_tts.prompts.packing import PACKERS, Rows
+from moss_tts.prompts.packing import Rows
 from moss_tts.prompts.reference_codes import check_files, encode_references, load_waveform
 from moss_tts.prompts.references import AudioArray, CodeArray, CodeFile, Joined, Reference, as_reference
 
@@ -54,7 +55,7 @@ class MossTTSProcessor:
         self.config = config
         self.codec = codec
         self._encode = encode
-        self._packer = PACKERS[type(config)](config, PromptEncoder(tokenizer))
+        self._packer = ARCHITECTURES[type(config)].packer(config, PromptEncoder(tokenizer))
 
     @property
     def text_heading(self) -> tuple[int, ...]:

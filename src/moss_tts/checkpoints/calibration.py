@@ -16,7 +16,6 @@ from moss_tts.checkpoints.gptq import Moments
 from moss_tts.checkpoints.loading import JOINED
 from moss_tts.errors import RequestError
 from moss_tts.speaking.engine import SpeechJob
-from moss_tts.teacher_forcing import logits, say
 
 # Options of Model.generate for each text, unless it brings its own. So many frames say enough, and a pass stays short.
 OPTIONS: Mapping[str, Any] = {"max_tokens": 150, "seed": 0}
@@ -50,7 +49,7 @@ class Calibration:
             put(self._architecture.network, path, listener)
         try:
             for prompt, rows in self._said:
-                logits(self._architecture, prompt, rows)
+                self._architecture.teacher_forced_logits(prompt, rows)
         finally:
             for path, listener in listeners.items():
                 put(self._architecture.network, path, listener.layer)
@@ -98,7 +97,7 @@ def unjoined(path: str) -> list[str]:
 
 def spoken(architecture: Architecture[Any, Any], jobs: Iterable[SpeechJob]) -> list[tuple[np.ndarray, np.ndarray]]:
     """The prompts (T, 1 + Q) of jobs, and the rows (N, 1 + Q) that a network answers them with."""
-    return [(job.prompt, say(architecture, job.prompt, job.request)) for job in jobs]
+    return [(job.prompt, architecture.generate_rows(job.prompt, job.request)) for job in jobs]
 
 
 def read_requests(file: Path) -> list[dict[str, Any]]:

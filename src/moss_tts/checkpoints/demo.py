@@ -20,7 +20,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.codec import CodecConfig
 from moss_tts.codec import upstream_shapes as codec_shapes
-from moss_tts.config import DelayConfig, MossConfig, parse_config
+from moss_tts.config import MossConfig, parse_config
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.weights.layout import Shapes
 
@@ -259,10 +259,7 @@ def _steer(weights: Weights, config: MossConfig) -> None:
         head[:] = 0.0
         head[0, 0] = STEADY_GAIN
         return
-    ends = {config.audio_end_token_id}
-    if isinstance(config, DelayConfig):
-        ends.add(config.audio_assistant_delay_slot_token_id)
-    logits = dict.fromkeys(ends, END_SPEECH)
+    logits = dict.fromkeys(ARCHITECTURES[type(config)].closing_tokens(config), END_SPEECH)
     logits |= {config.audio_assistant_gen_slot_token_id: GO_ON, config.im_end_token_id: END_TURN}
     for token, logit in logits.items():
         weights["lm_heads.0.weight"][token] = [logit] + [0.0] * (config.hidden_size - 1)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moss_tts.audio.codes import CodeMatrix, apply_delay_pattern
-from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig
+from moss_tts.config import DelayConfig, MossConfig
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.presets import PromptTemplate
 from moss_tts.prompts.messages import (
@@ -215,14 +215,6 @@ class PiecewisePacker(PromptPacker):
         if len(content) != 1 or isinstance(content[0], str):
             raise RequestError("Local v1.5 continues an assistant message of exactly one piece of audio")
         return [content[0]]
-
-
-# The one place that knows which architecture writes its prompts how.
-PACKERS: dict[type[MossConfig], type[PromptPacker]] = {
-    DelayConfig: DelayPacker,
-    LocalConfig: LocalPacker,
-    LocalV15Config: PiecewisePacker,
-}
 
 
 def encoded_content(content: Content, encode_audio: EncodeAudio) -> list[str | CodeMatrix]:
