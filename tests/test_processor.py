@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.audio.codes import apply_delay_pattern, orient_codes
+from moss_tts.audio.references import AudioFile, CodeArray, CodeFile, Joined
 from moss_tts.checkpoints.demo import CONTROL_TOKENS, write_tokenizer
 from moss_tts.config import ID_DEFAULTS, MossConfig, parse_config
 from moss_tts.errors import ConfigError, RequestError
@@ -27,7 +28,6 @@ from moss_tts.prompts.messages import (
     build_user_message,
 )
 from moss_tts.prompts.packing import PromptPacker
-from moss_tts.prompts.references import AudioFile, CodeArray, CodeFile, Joined
 from support.tokenizer import load_tokenizer, qwen_tokenizer  # noqa: F401  # a fixture
 
 HERE = Path(__file__).parent

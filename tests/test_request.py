@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moss_tts.audio.references import AudioArray, AudioFile, CodeArray, CodeFile, Joined, as_reference
 from moss_tts.errors import ConfigError, RequestError, UnknownOptionError
 from moss_tts.long_form import LongFormOptions
 from moss_tts.presets import PRESETS
 from moss_tts.prompts.dialogue import MAX_SPEAKERS, DialogueSpeaker
 from moss_tts.prompts.messages import AssistantMessage, UserMessage, build_user_message
 from moss_tts.prompts.options import LONG_FORM, OPTIONS
-from moss_tts.prompts.references import AudioArray, AudioFile, CodeArray, CodeFile, Joined, as_reference
 from moss_tts.request import reject_unknown_options, resolve_generation_request
 from moss_tts.text.tags import join_transcript
 

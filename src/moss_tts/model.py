@@ -20,6 +20,7 @@ import mlx.nn as nn
 import numpy as np
 
 from moss_tts.architectures import Architecture
+from moss_tts.audio.references import CodeArray
 from moss_tts.checkpoints.footprint import limit_memory
 from moss_tts.checkpoints.loading import (
     CheckpointSource,
@@ -40,7 +41,6 @@ from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
 from moss_tts.presets import Preset
 from moss_tts.processor import MossTTSProcessor
 from moss_tts.prompts.options import GenerateOptions
-from moss_tts.prompts.references import CodeArray
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult
 from moss_tts.rows import RowRequest

@@ -13,6 +13,7 @@ import numpy as np
 
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.audio.codes import CodeMatrix, check_code_range
+from moss_tts.audio.references import AudioArray, CodeArray, CodeFile, Joined, Reference, as_reference
 from moss_tts.config import MossConfig
 from moss_tts.errors import RequestError
 from moss_tts.presets import PLAIN_TEMPLATE, PromptTemplate
@@ -29,7 +30,6 @@ from moss_tts.prompts.messages import (
 )
 from moss_tts.prompts.packing import Rows
 from moss_tts.prompts.reference_codes import check_files, encode_references, load_waveform
-from moss_tts.prompts.references import AudioArray, CodeArray, CodeFile, Joined, Reference, as_reference
 
 __all__ = ["AssistantMessage", "Message", "MossTTSProcessor", "UserMessage", "build_user_message"]
 

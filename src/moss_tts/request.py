@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from moss_tts.audio.references import Reference
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.long_form import LongFormOptions
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.dialogue import cloned_voices
 from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, UserMessage
 from moss_tts.prompts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
-from moss_tts.prompts.references import Reference
 from moss_tts.sampling import Sampling, draw_seed
 from moss_tts.text.cleanup import normalize_text
 from moss_tts.text.tags import SPEAKER_TAG, join_transcript

@@ -29,9 +29,9 @@ from moss_tts.atomic import atomic_directory, atomic_file, remove_directory
 from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.files import Waveform, as_waveform, check_audible, errors_name, fit_channels, read_audio
 from moss_tts.audio.pcm import as_pcm, wav_header
+from moss_tts.audio.references import RegisteredVoice
 from moss_tts.errors import CheckpointError, RequestError
-from moss_tts.prompts.messages import check_text
-from moss_tts.prompts.references import RegisteredVoice
+from moss_tts.text.cleanup import check_text
 
 # Lower case only: some file systems do not tell cases apart. No dots, so no name leads out of the directory.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)

@@ -6,9 +6,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from moss_tts.audio.files import encode_audio, normalize_loudness, read_audio, resample, write_audio
+from moss_tts.audio.references import AudioArray, AudioFile
 from moss_tts.errors import AudioError, RequestError
 from moss_tts.prompts.reference_codes import encode_references, load_waveform
-from moss_tts.prompts.references import AudioArray, AudioFile
 from support.codec_tiny import mono, random_codec, stereo
 
 N_VQ = 3

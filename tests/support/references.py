@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from moss_tts.prompts.references import CodeArray, Joined
+from moss_tts.audio.references import CodeArray, Joined
 
 
 def codes_of(reference):

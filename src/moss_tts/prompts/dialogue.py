@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from moss_tts.audio.references import Joined, as_reference, is_list
 from moss_tts.errors import RequestError
-from moss_tts.prompts.references import Joined, as_reference, is_list
 from moss_tts.text.tags import SPEAKER_TAG, join_transcript, speaker_tag, tagged
 
 # Far above what any checkpoint was trained on (5); it bounds what a number in a request can allocate.

@@ -14,9 +14,10 @@ from typing import Any, ClassVar, TypeAlias
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
+from moss_tts.audio.references import Reference, as_references
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.presets import PromptTemplate
-from moss_tts.prompts.references import Reference, as_references
+from moss_tts.text.cleanup import check_text
 
 AUDIO_PLACEHOLDER = "<|audio|>"
 # The mode of a request, and whose message its conversation ends with.
@@ -44,21 +45,6 @@ class Message:
     def parts(self, template: PromptTemplate) -> Content:
         """The message's content as a variant's template shapes it."""
         raise NotImplementedError
-
-
-def check_text(name: str, value: object) -> str:
-    """Text that has a UTF-8 form; half a surrogate pair, which JSON can carry, has none.
-
-    Raises:
-        RequestError: anything else.
-    """
-    if not isinstance(value, str):
-        raise RequestError(f"{name} must be text, got {value!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise RequestError(f"{name} is not valid Unicode: {error.reason} at {error.start}") from error
-    return value
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, TypedDict
 
+from moss_tts.audio.references import Reference, as_references, is_list
 from moss_tts.errors import RequestError, UnknownOptionError
 from moss_tts.long_form import CONTINUITIES
 from moss_tts.prompts.dialogue import parse_speakers
-from moss_tts.prompts.messages import FINAL_ROLE, Message, as_message, check_text
-from moss_tts.prompts.references import Reference, as_references, is_list
+from moss_tts.prompts.messages import FINAL_ROLE, Message, as_message
 from moss_tts.sampling import MAX_SEED
+from moss_tts.text.cleanup import check_text
 from moss_tts.voices import Voice, Voices
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from moss_tts.audio.codes import CodeMatrix, apply_delay_pattern
+from moss_tts.audio.references import Reference
 from moss_tts.config import DelayConfig, MossConfig
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.presets import PromptTemplate
@@ -25,7 +26,6 @@ from moss_tts.prompts.messages import (
     PromptEncoder,
     UserMessage,
 )
-from moss_tts.prompts.references import Reference
 
 # (T, 1 + Q) int32
 Rows: TypeAlias = npt.NDArray[np.int32]

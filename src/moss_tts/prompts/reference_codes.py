@@ -26,10 +26,7 @@ from moss_tts.audio.files import (
     read_audio,
     resample,
 )
-from moss_tts.codec import MossAudioTokenizer
-from moss_tts.codec.config import CodecConfig
-from moss_tts.errors import AudioError, RequestError
-from moss_tts.prompts.references import (
+from moss_tts.audio.references import (
     AudioArray,
     AudioFile,
     CodeArray,
@@ -39,6 +36,9 @@ from moss_tts.prompts.references import (
     RegisteredVoice,
     as_reference,
 )
+from moss_tts.codec import MossAudioTokenizer
+from moss_tts.codec.config import CodecConfig
+from moss_tts.errors import AudioError, RequestError
 
 LoadCodec: TypeAlias = Callable[[], MossAudioTokenizer]
 

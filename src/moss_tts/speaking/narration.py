@@ -16,6 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.audio.codes import CodeMatrix
+from moss_tts.audio.references import CodeArray, Joined
 from moss_tts.audio.seams import SEAM_SECONDS, BoundaryNote, SegmentAudio, join_segments
 from moss_tts.frames import FinishReason
 from moss_tts.long_form import (
@@ -28,7 +29,6 @@ from moss_tts.long_form import (
     plan_text_segments,
     retry_seed,
 )
-from moss_tts.prompts.references import CodeArray, Joined
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.speaking.attempts import CUT_SHORT, Take, one_by_one, side_by_side
 from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Stage, merged

@@ -1,6 +1,6 @@
-"""Clean-up of text before it enters a prompt: noise out, structure turned into punctuation.
+"""Text before it enters a prompt: what is none is refused, noise goes, structure becomes punctuation.
 
-It takes no reading decisions: numbers, units and dates stay as they are typed. The text is cut into
+The clean-up takes no reading decisions: numbers, units and dates stay as they are typed. The text is cut into
 tokens once, each rule works on tokens, and one place decides every space; so the clean-up is
 idempotent and takes linear time. Every regular expression here is possessive or cannot backtrack far.
 
@@ -12,6 +12,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
+
+from moss_tts.errors import RequestError
 
 # Scripts that do not part words with spaces: Han and kana.
 _CJK = (
@@ -72,6 +74,21 @@ _WIDE_PUNCTUATION = "，。！？；：、"
 class _Token(NamedTuple):
     kind: str
     text: str
+
+
+def check_text(name: str, value: object) -> str:
+    """Text that has a UTF-8 form; half a surrogate pair, which JSON can carry, has none.
+
+    Raises:
+        RequestError: anything else.
+    """
+    if not isinstance(value, str):
+        raise RequestError(f"{name} must be text, got {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"{name} is not valid Unicode: {error.reason} at {error.start}") from error
+    return value
 
 
 def normalize_text(text: str) -> str:
