@@ -20,6 +20,7 @@ from moss_tts.long_form import (
     join_segments,
     normalize_line_ends,
     plan_text_segments,
+    plan_with_pauses,
     retry_seed,
 )
 from moss_tts.text.boundaries import BoundaryKind, find_boundaries
@@ -395,3 +396,54 @@ def test_trimming_shortens_silence_at_seams_and_nowhere_else():
     assert not first[:RATE].any()
     assert not last[-RATE:].any()
     assert not middle[: kept - 480].any()
+
+
+# -------------------------------------------------------------------------------------------- pauses and nothing
+
+
+def with_pauses(text, **budgets):
+    return plan_with_pauses(text, LongFormOptions(**{"min_chars": 5, "target_chars": 20, "max_chars": 40} | budgets))
+
+
+def test_a_pause_in_a_line_of_its_own_is_silence_between_segments():
+    first, second = with_pauses("It rained.\n\n[pause 1.5s]\n\n[pause 1s]\nThen it stopped.")
+    assert (first.text, first.silence_before, first.silence_after) == ("It rained.", 0, 2.5)
+    assert (second.text, second.silence_before, second.silence_after) == ("Then it stopped.", 0, 0)
+    assert (first.boundary, second.boundary) == (BoundaryKind.PARAGRAPH, BoundaryKind.END)
+
+
+def test_pauses_at_the_ends_are_kept():
+    (only,) = with_pauses("[pause 1s]\nIt rained.\n[Pause 2 s]\n")
+    assert (only.text, only.silence_before, only.silence_after) == ("It rained.", 1, 2)
+
+
+def test_a_pause_inside_a_line_is_the_models():
+    (only,) = with_pauses("It rained. [pause 1s] It stopped.")
+    assert only.text == "It rained. [pause 1s] It stopped."
+    assert only.silence_after == 0
+
+
+def test_who_speaks_is_known_behind_a_pause():
+    _, second = with_pauses("[S2] It rained.\n[pause 1s]\nIt stopped.")
+    assert second.spoken_text == "[S2] It stopped."
+
+
+def test_what_has_no_words_is_no_segment():
+    assert with_pauses("[pause 1s]\n***\n") == ()
+    assert [
+        segment.text for segment in with_pauses("One two three four five.\n\n[pause 1s]\n\n👍\n\n[pause 1s]\n\nSix.")
+    ] == [
+        "One two three four five.",
+        "Six.",
+    ]
+
+
+@given(
+    st.lists(st.sampled_from(["[pause 1s]", "Hello there.", "", "It is a fine day, is it not?", "***"]), max_size=12)
+)
+def test_offsets_are_places_in_the_text_and_no_silence_is_lost(lines):
+    text = normalize_line_ends("\n".join(lines))
+    plan = with_pauses(text)
+    assert all(text[segment.start_offset : segment.end_offset] == segment.text for segment in plan)
+    silence = sum(segment.silence_before + segment.silence_after for segment in plan)
+    assert silence == (text.count("[pause 1s]") if plan else 0)

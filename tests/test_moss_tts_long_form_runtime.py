@@ -473,3 +473,19 @@ def test_every_long_form_option_needs_long_form(delay_model):
     for name in LONG_FORM:
         with pytest.raises(RequestError, match=name):
             delay_model.generate("Hello.", **{name: values.get(name, 1)})
+
+
+# ------------------------------------------------------------------------------------------------------ silence
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_pause_between_segments_is_that_much_silence(delay_model, parallel):
+    options = {**UNTIED, "long_form_parallel": parallel}
+    text, rate = "[pause 0.25s]\nIt rained for hours.\n[pause 0.5s]\nThen it stopped.", delay_model.sample_rate
+    first, second = by_segment(stream(delay_model, text, **options)).values()
+    before, after = rate // 4, rate // 2
+    assert not first[:before].any()
+    assert not first[-after:].any()
+    assert first[before:-after].any()
+    assert second[: rate // 10].any()
+    same(speak(delay_model, text, **options).audio, np.concatenate([first, second]))

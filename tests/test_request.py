@@ -17,7 +17,8 @@ from moss_tts.prompts.dialogue import MAX_SPEAKERS, DialogueSpeaker
 from moss_tts.prompts.messages import AssistantMessage, UserMessage, build_user_message
 from moss_tts.prompts.options import LONG_FORM, OPTIONS
 from moss_tts.request import reject_unknown_options, resolve_generation_request
-from moss_tts.text.tags import join_transcript
+from moss_tts.text.cleanup import normalize_text
+from moss_tts.text.tags import has_words, join_transcript
 
 CODES = np.zeros((5, 16), dtype=np.int32)
 SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty")
@@ -135,9 +136,22 @@ def test_soundeffect_needs_no_text():
     assert (message.text, message.ambient_sound, message.tokens) == (None, "rain", 63)
 
 
-def test_text_that_clean_up_empties_is_refused_unless_clean_up_is_off():
-    assert "clean-up leaves nothing" in complaint(text="\u200b \u200b", preset="moss_tts")
-    assert resolve(text="\u200b \u200b", preset="moss_tts", normalize_text=False).text == "\u200b \u200b"
+@pytest.mark.parametrize("text", ["\u200b \u200b", "👍", "***", "...", "[pause 1s]", "[S1]", "“ — ”", "¿?"])
+@pytest.mark.parametrize("options", [{}, {"normalize_text": False}, {"long_form": True}])
+def test_text_without_a_letter_or_digit_is_refused(text, options):
+    assert "nothing to say" in complaint(text=text, preset="moss_tts", **options)
+    assert "nothing to say" in complaint(text=None, conversation=[{"role": "user", "text": text}])
+    assert "nothing to say" in complaint(text=None, ambient_sound=text, preset="soundeffect")
+
+
+@pytest.mark.parametrize("text", ["7", "é", "你好", "①", "[S1] Hi", "[pause 1s] ½"])
+def test_one_letter_or_digit_is_something_to_say(text):
+    assert resolve(text).text == text
+
+
+@given(st.text())
+def test_clean_up_leaves_words_where_there_are_some(text):
+    assert has_words(normalize_text(text)) or not has_words(text)
 
 
 @pytest.mark.parametrize(("preset", "cleans"), [("moss_tts", True), ("moss_tts_local", False), ("ttsd", False)])

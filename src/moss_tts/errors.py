@@ -9,8 +9,14 @@ MossTTSError
 ├── AudioError (ValueError)           audio that cannot be read, or cannot serve as a reference
 └── GenerationError                   generation failed; nothing was wrong with the request
 
+A MossTTSWarning says what was done otherwise than asked; speech goes on.
+
 A message says what is wrong, what was given, what is allowed and, where it helps, what to do.
 """
+
+
+class MossTTSWarning(UserWarning):
+    """Something of a request that a checkpoint cannot follow, or a text that is spoken otherwise than it is written."""
 
 
 class MossTTSError(Exception):

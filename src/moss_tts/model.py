@@ -10,10 +10,12 @@ import math
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -36,7 +38,7 @@ from moss_tts.checkpoints.tokenizer import load_tokenizer
 from moss_tts.codec.precision import decoder_precision
 from moss_tts.context.quantised_cache import check_kv_bits
 from moss_tts.device.memory import cache_limit
-from moss_tts.errors import GenerationError, RequestError
+from moss_tts.errors import GenerationError, MossTTSWarning, RequestError
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
 from moss_tts.presets import Preset
 from moss_tts.processor import MossTTSProcessor
@@ -51,6 +53,8 @@ from moss_tts.weights.layout import read_json, read_weights
 from moss_tts.weights.shards import check_sums
 
 FIRST_CHUNK_FRAMES = 4
+# (index of the request, result or failure)
+BatchResults: TypeAlias = Iterator[tuple[int, GenerationResult | GenerationError]]
 
 
 class Model:
@@ -99,7 +103,8 @@ class Model:
     ) -> Generator[GenerationResult, None, None]:
         """Speak a request.
 
-        Arguments are checked when this is called, before the first result is asked for. Without `stream` there
+        Arguments are checked when this is called, before the first result is asked for. What of them the checkpoint
+        cannot follow is a MossTTSWarning. Without `stream` there
         is one result; with it, chunks as they are made, the last of which is final (and empty where a chunk was
         just full). Closing the iterator stops the work.
 
@@ -119,6 +124,8 @@ class Model:
             GenerationError: the model ended without audio, or a segment failed all its attempts.
         """
         request = self.request({"text": text, **options})
+        for note in request.notes:
+            warnings.warn(note, MossTTSWarning, stacklevel=2)
         self._last_long_form_segment_metrics = []
         self._last_long_form_boundary_metrics = []
         if request.long_form is None:
@@ -127,9 +134,7 @@ class Model:
             chunks = self._generate_long_form(request, cancel, on_segment)
         return self._results(chunks, request, on_chunk)
 
-    def generate_batch(
-        self, requests: Sequence[Mapping[str, Any]], *, max_batch: int = 16
-    ) -> Iterator[tuple[int, GenerationResult | GenerationError]]:
+    def generate_batch(self, requests: Sequence[Mapping[str, Any]], *, max_batch: int = 16) -> BatchResults:
         """Speak several requests side by side.
 
         Each gets the audio it gets alone with the same seed. Variants, seeds, lengths and streaming may differ.
@@ -145,28 +150,38 @@ class Model:
         Raises:
             RequestError: a bad option of any request; nothing is started then.
         """
-        resolved = [self.request(options) for options in requests]
-        if any(request.long_form is not None for request in resolved):
+        resolved = {index: self.request(options) for index, options in enumerate(requests)}
+        if any(options.get("long_form") for options in requests):
             raise RequestError("generate_batch does not take long_form; speak long texts with generate.")
-        return self._batch_results(resolved, max_batch)
+        short = {index: request for index, request in resolved.items() if request.long_form is None}
+        long = {index: request for index, request in resolved.items() if request.long_form is not None}
+        return chain(self._side_by_side(short, max_batch), self._one_by_one(long))
 
-    def _batch_results(
-        self, requests: Sequence[MossNormalizedRequest], max_batch: int
-    ) -> Iterator[tuple[int, GenerationResult | GenerationError]]:
+    def _side_by_side(self, requests: Mapping[int, MossNormalizedRequest], max_batch: int) -> BatchResults:
         with cache_limit():
-            jobs = [self.job(request) for request in requests]
+            jobs = [self.job(request) for request in requests.values()]
             self.codec.release_encoder()
-            started = [time.perf_counter()] * len(jobs)
+            indices, started = list(requests), [time.perf_counter()] * len(jobs)
             parts: list[list[SpeechChunk]] = [[] for _ in jobs]
-            for index, chunk in speak_all(SpeechEngine(self.architecture, self.codec, max_batch), jobs):
+            for job, chunk in speak_all(SpeechEngine(self.architecture, self.codec, max_batch), jobs):
+                index = indices[job]
                 if isinstance(chunk, GenerationError):
                     yield index, chunk
                     continue
-                parts[index].append(chunk)
+                parts[job].append(chunk)
                 if requests[index].stream or chunk.finish_reason is not None:
                     now = time.perf_counter()
-                    yield index, self._result(requests[index], merged(parts[index]), now - started[index])
-                    started[index], parts[index] = now, []
+                    yield index, self._result(requests[index], merged(parts[job]), now - started[job])
+                    started[job], parts[job] = now, []
+
+    def _one_by_one(self, requests: Mapping[int, MossNormalizedRequest]) -> BatchResults:
+        """Texts that the checkpoint wants in segments."""
+        for index, request in requests.items():
+            try:
+                for result in self._results(self._generate_long_form(request, None, None), request, None):
+                    yield index, result
+            except GenerationError as error:
+                yield index, error
 
     def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
         resolve_n_vq = self.architecture.resolve_n_vq

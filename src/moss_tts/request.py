@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from moss_tts.audio.references import Reference
 from moss_tts.errors import ConfigError, RequestError
-from moss_tts.long_form import LongFormOptions
+from moss_tts.long_form import LongFormOptions, TextSegment, plan_with_pauses
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.dialogue import cloned_voices
 from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, UserMessage
 from moss_tts.prompts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
 from moss_tts.sampling import Sampling, draw_seed
 from moss_tts.text.cleanup import normalize_text
-from moss_tts.text.tags import SPEAKER_TAG, join_transcript
+from moss_tts.text.tags import SPEAKER_TAG, has_words, join_transcript
 
 __all__ = [
     "MossNormalizedRequest",
@@ -60,6 +60,8 @@ class MossNormalizedRequest:
         seed: the caller's, or a random one.
         max_tokens: the caller's limit in frames; effective_max_tokens is the one that holds.
         long_form: None when the text is spoken in one piece.
+        plan: the segments of a long text; none when it is spoken in one piece.
+        notes: sentences for people: what of the request is done otherwise than asked.
         n_vq_for_inference: codebooks to generate; the architecture says how many where the caller does not.
         runaway_guard: whether speech far longer than its text, or long silent, is ended (runaway.py).
         verbose: whether each result is reported on standard error.
@@ -87,6 +89,8 @@ class MossNormalizedRequest:
     stream: bool = False
     streaming_interval: float = DEFAULT_STREAMING_INTERVAL
     long_form: LongFormOptions | None = None
+    plan: tuple[TextSegment, ...] = ()
+    notes: tuple[str, ...] = ()
     runaway_guard: bool = True
     verbose: bool = False
     messages: tuple[Message, ...] = field(init=False, repr=False, compare=False)
@@ -128,12 +132,7 @@ class MossNormalizedRequest:
         return (user,) if self.prompt_audio is None else (user, AssistantMessage([self.prompt_audio]))
 
     def _cleaned(self, text: str | None) -> str | None:
-        if text is None or not self.normalizes_text:
-            return text
-        cleaned = normalize_text(text)
-        if not cleaned.strip():
-            raise RequestError(f"clean-up leaves nothing of the text {text!r}; normalize_text=False keeps it")
-        return cleaned
+        return text if text is None or not self.normalizes_text else normalize_text(text)
 
     def _cleaned_message(self, message: Message) -> Message:
         if isinstance(message, UserMessage):
@@ -164,17 +163,19 @@ def resolve_generation_request(
     chosen = given.get("preset", preset)
     variant = chosen if isinstance(chosen, Preset) else resolve_preset(chosen)
     check_conflicts(given, variant)
+    prompt, long_form = _prompt(given, variant), _long_form(given)
     return MossNormalizedRequest(
         preset=variant,
         sampling=resolve_sampling(given, variant, generation_config or {}),
         seed=given["seed"] if "seed" in given else draw_seed(),
-        **_prompt(given, variant),
+        **prompt,
         normalizes_text=given.get("normalize_text", variant.normalizes_text),
         n_vq_for_inference=resolve_n_vq(given.get("n_vq_for_inference")),
         max_tokens=given.get("max_tokens", DEFAULT_MAX_TOKENS),
         stream=given.get("stream", False),
         streaming_interval=given.get("streaming_interval", DEFAULT_STREAMING_INTERVAL),
-        long_form=_long_form(given),
+        long_form=long_form,
+        plan=() if long_form is None else plan_with_pauses(prompt["text"], long_form),
         runaway_guard=given.get("runaway_guard", True),
         verbose=given.get("verbose", False),
     )
@@ -252,7 +253,15 @@ def _prompt(given: Options, preset: Preset) -> Options:
     fields = {name: given.get(name) for name in ("language", "quality", "sound_event", "ambient_sound", "scene")}
     if preset.prompt_field not in given:
         raise RequestError(f"preset {preset.name} needs {preset.prompt_field}, and it cannot be blank")
+    for name in {"text", preset.prompt_field} & given.keys():
+        _check_words(name, given[name])
     return {**fields, "text": given.get("text"), "tokens": _tokens(given), **_voice(given)}
+
+
+def _check_words(name: str, text: str) -> None:
+    if not has_words(text):
+        shown = text.strip()[:40]
+        raise RequestError(f"{name} has no letter and no digit, so there is nothing to say: {shown!r}")
 
 
 def _tokens(given: Options) -> int | None:
@@ -314,6 +323,9 @@ def _conversation_prompt(given: Options) -> Options:
             f"here it is the {messages[-1].role}'s"
         )
     asked = [message for message in messages if isinstance(message, UserMessage)]
+    for message in asked:
+        if message.text is not None and message.text.strip():
+            _check_words("a message's text", message.text)
     return {"conversation": messages, "tokens": asked[-1].tokens if asked else None}
 
 

@@ -19,7 +19,7 @@ from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, option_fingerprints, text_fingerprint
 from moss_tts.books.report.page import ReportedSegment, write_report
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
-from moss_tts.long_form import LongFormOptions, TextSegment, plan_text_segments
+from moss_tts.long_form import LongFormOptions, TextSegment, plan_with_pauses
 from moss_tts.model import Model
 from moss_tts.prompts.options import LONG_FORM, check_options
 from moss_tts.sampling import MAX_SEED, draw_seed
@@ -48,8 +48,7 @@ def long_form_options(options: Options) -> LongFormOptions:
 def plan_book(book: Book, options: Options) -> list[list[TextSegment]]:
     """The segments of each chapter; needs no model."""
     chosen = long_form_options(options)
-    budgets = chosen.min_chars, chosen.target_chars, chosen.max_chars
-    return [plan_text_segments(chapter.text, *budgets) for chapter in book.chapters]
+    return [list(plan_with_pauses(chapter.text, chosen)) for chapter in book.chapters]
 
 
 def begin_reading(

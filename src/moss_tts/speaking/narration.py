@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import mlx.core as mx
 import numpy as np
@@ -26,7 +27,6 @@ from moss_tts.long_form import (
     TextSegment,
     advance_continuity_state,
     evaluate_segment_boundary,
-    plan_text_segments,
     retry_seed,
 )
 from moss_tts.request import MossNormalizedRequest
@@ -103,11 +103,9 @@ class Narrator:
 
     def __init__(self, request: MossNormalizedRequest, studio: Studio, on_segment: OnSegment | None = None) -> None:
         assert request.long_form is not None
-        assert request.text is not None
         self._request, self._options = request, request.long_form
         self._studio, self._on_segment = studio, on_segment
-        options = self._options
-        self.plan = plan_text_segments(request.text, options.min_chars, options.target_chars, options.max_chars)
+        self.plan = request.plan
         self.segment_metrics: list[SegmentMetrics] = []
         self.boundary_metrics: list[BoundaryMetrics] = []
         self._state = NarrationState()
@@ -196,9 +194,15 @@ class Narrator:
         # Side by side, all segments have the same voice: the user's, or the first segment's.
         has_voice = bool(self._request.reference) or self._request.prompt_audio is not None
         alone = len(self.plan) if at_once == 1 else 0 if has_voice else 1
-        yield from one_by_one(studio.engine, self._job, retries, range(self._state.done, alone))
         rest = range(max(alone, self._state.done), len(self.plan))
-        yield from side_by_side(studio.engine, self._job, retries, rest, at_once)
+        for take in chain(
+            one_by_one(studio.engine, self._job, retries, range(self._state.done, alone)),
+            side_by_side(studio.engine, self._job, retries, rest, at_once),
+        ):
+            segment = self.plan[take.index]
+            before, after = (round(s * studio.sample_rate) for s in (segment.silence_before, segment.silence_after))
+            take.chunks = _between_silence(take.chunks, before, after)
+            yield take
 
     def _job(self, index: int, attempt: int) -> SpeechJob:
         seed = retry_seed(self._request.seed, index, attempt)
@@ -312,6 +316,15 @@ class Narrator:
 def _continuing(request: MossNormalizedRequest, spoken: TextSegment, codes: np.ndarray) -> MossNormalizedRequest:
     """Go on from a segment: its whole text and its whole codes, so that neither runs ahead of the other."""
     return replace(request, prompt_audio=CodeArray(codes), prompt_transcript=spoken.spoken_text)
+
+
+def _between_silence(chunks: Iterable[SpeechChunk], before: int, after: int) -> Iterator[SpeechChunk]:
+    """Chunks with samples of silence in front of the first and behind the last; none behind what was cancelled."""
+    for chunk in chunks:
+        is_end = chunk.finish_reason not in (None, "cancelled")
+        edges = [(before, after if is_end else 0), *((0, 0) for _ in chunk.audio.shape[1:])]
+        yield replace(chunk, audio=np.pad(chunk.audio, edges)) if any(edges[0]) else chunk
+        before = 0
 
 
 def _widened(codes: CodeMatrix, n_vq: int) -> CodeMatrix:

@@ -10,6 +10,11 @@ SPEAKER_TAG = re.compile(r"\[S\d+\]")
 PAUSE = re.compile(r"\[pause\s+(\d+(?:\.\d+)?)\s*s\]", re.IGNORECASE)
 
 
+def has_words(text: str) -> bool:
+    """Whether a text holds a letter or a digit outside its tags: whether there is anything to say."""
+    return any(character.isalnum() for character in SPEAKER_TAG.sub("", PAUSE.sub("", text)))
+
+
 def speaker_tag(number: int) -> str:
     """The tag of a speaker: 1 -> "[S1]"."""
     return f"[S{number}]"
