@@ -298,6 +298,16 @@ def test_nothing_asks_which_architecture_it_has():
     assert asking == {}
 
 
+def test_few_files_name_an_architecture():
+    """They are what CONTRIBUTING.md says a new one costs; inference_utils is the scheduler of the delay pattern."""
+    places = "architectures config *_model rows frames inference_utils prompts.packing".split()
+    kinds = {name.id for name in ast.walk(tree("architectures")) if isinstance(name, ast.Name)}
+    kinds = {name for name in kinds if KINDS.fullmatch(name)} - {"Architecture", "MossConfig"}
+    assert {"DelayConfig", "DelayArchitecture"} <= kinds
+    naming = {module for module in FILES if names_of_kinds(tree(module)) & kinds}
+    assert {module for module in naming if not any(fnmatchcase(module, place) for place in places)} == set()
+
+
 def test_networks_never_wait_for_the_device():
     """One wait per frame is the loop's: a codebook that waits costs a frame its time."""
     for module in [name for name in FILES if room(name) in ("backbone", "sampling") or name.endswith("_model")]:

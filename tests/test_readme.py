@@ -85,8 +85,29 @@ def test_ci_runs_the_readmes_own_test_command():
     assert re.search(r"^scripts/test\b", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)
 
 
+PACKAGE = ROOT / "src" / "moss_tts"
+OVERVIEW = (ROOT / "docs" / "overview.md").read_text()
+
+
+def tables() -> dict[Path, list[str]]:
+    """Folder -> the files and folders that its table in docs/overview.md names."""
+    found = {}
+    for section in re.split(r"^##+ ", OVERVIEW, flags=re.MULTILINE):
+        if heading := re.match(r"`(?:src/moss_tts/)?([\w/]*)`\n", section):
+            cells = re.findall(r"^\|([^|]*`[^|]*)\|", section, flags=re.MULTILINE)
+            found[PACKAGE / heading[1]] = re.findall(r"`([^`]+)`", "".join(cells))
+    return found
+
+
+def test_the_overview_names_every_file_once():
+    sources = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".c")]
+    wanted = sorted(path for path in sources if path.name != "__init__.py" or path.parent == PACKAGE)
+    named = [folder / name for folder, names in tables().items() for name in names if not name.endswith("/")]
+    assert sorted(named) == wanted
+
+
 def test_the_overview_names_no_file_that_is_not_there():
-    table = (ROOT / "docs" / "overview.md").read_text()
-    package = ROOT / "src" / "moss_tts"
-    for name in re.findall(r"`(\w+\.py|\w+/)`", table):
-        assert (package / name).exists(), name
+    named = [folder / name for folder, names in tables().items() for name in ["", *names]]
+    drawn = [PACKAGE / name for name in re.findall(r"[\w/]+\.py\b", OVERVIEW.split("## Where things are")[0])]
+    assert len(drawn) > 10
+    assert [path for path in named + drawn if not path.exists()] == []
