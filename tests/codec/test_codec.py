@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder, StreamingEncoder
-from moss_tts.codec.config import PatchConfig, TransformerConfig
-from moss_tts.codec.transformer import Network, TransformerStage, gelu_by_erf, gelu_by_ratio
+from moss_tts.codec.network import Network
+from moss_tts.codec.stages import PatchConfig, TransformerConfig
+from moss_tts.codec.transformer import TransformerStage, gelu_by_erf, gelu_by_ratio
 from moss_tts.device import compiled
 from moss_tts.errors import AudioError, RequestError
 from support.codec_tiny import (
@@ -95,7 +96,7 @@ def test_encode_is_the_reference(kind: str) -> None:
 @pytest.mark.parametrize("window", [1, 2, 63, 200])
 def test_blocks_of_a_long_call_are_short_calls(window: int) -> None:
     config = TransformerConfig(8, 8, 8, num_heads=2, num_layers=2, dim_feedforward=8, window=window)
-    stage = TransformerStage(config, mx.float32, square_projections=False)
+    stage = TransformerStage(config, mx.float32, version=1)
     x = mx.random.normal((2, 500, 8), key=mx.random.key(0))
     whole, state = stage(x, stage.empty_state(2), None)
     assert state.positions == (500, 500)
@@ -110,7 +111,7 @@ def test_blocks_of_a_long_call_are_short_calls(window: int) -> None:
 def test_large_calls_in_c_are_those_in_mlx() -> None:
     """Large enough for several cores, and uneven."""
     config = TransformerConfig(128, 96, 128, num_heads=2, num_layers=2, dim_feedforward=256, window=100)
-    network = Network([config], down=False, dtype=mx.float32, square_projections=True)
+    network = Network([config], mx.float32, version=2)
     mx.eval(network.parameters())
     in_mlx, in_c = network.empty_state(2), None
     for steps, counts in ((600, [600, 350]), (700, [1, 700]), (90, None)):

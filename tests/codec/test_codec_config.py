@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from moss_tts.codec import CodecConfig, upstream_shapes
-from moss_tts.codec.config import TransformerConfig
+from moss_tts.codec.stages import TransformerConfig
 from moss_tts.errors import ConfigError
 from support.codec_tiny import config_json, mono, patch, stereo, transformer
 

@@ -19,8 +19,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from moss_tts.codec.config import StageConfig, TransformerConfig
-from moss_tts.codec.patch import Patch
+from moss_tts.codec.stages import StageConfig, TransformerConfig
 from moss_tts.device import compiled
 from moss_tts.device.blas import cores_in_use
 from moss_tts.device.kernels import on_cpu
@@ -90,7 +89,7 @@ class StreamState:
 
 @dataclass(frozen=True)
 class CompiledState:
-    """What a stage needs of the past of its streams, as StageState for MLX."""
+    """What a stage needs of the past of its streams, as WindowState for MLX."""
 
     streams: tuple[StreamState, ...]
     arrays: tuple[()] = ()  # nothing is computed later
@@ -134,7 +133,7 @@ class CompiledStage:
         return CompiledState((StreamState(Past(self._config.num_layers, 0, self._config.d_model)),) * batch)
 
     def __call__(self, x: np.ndarray, state: CompiledState, counts: Sequence[int]) -> tuple[np.ndarray, CompiledState]:
-        """Steps of all streams (N, D in), so many of each, -> (N, D out), and the state behind them."""
+        """Packed steps (N, D in), `counts` of each stream, -> (N, D out), and the state behind them."""
         following, table, first = [], [], 0
         for stream, count in zip(state.streams, counts, strict=True):
             if count:
@@ -174,52 +173,49 @@ class CompiledStage:
 
 
 class CompiledNetwork:
-    """Encoder (down) or decoder of a codec, as Network.
+    """Encoder or decoder of a codec, as Network.
 
     Args:
-        parts: its stages in order, each a Patch or a CompiledStage.
+        configs: of its stages, in order.
+        stages: what `in_c` of each gives.
     """
 
-    def __init__(self, parts: Sequence[Any]) -> None:
-        self._parts = parts
+    def __init__(self, configs: Sequence[StageConfig], stages: Sequence[Any]) -> None:
+        self._configs, self._stages = configs, stages
 
-    def empty_state(self, batch: int) -> tuple[CompiledState, ...]:
+    def empty_state(self, batch: int) -> tuple[Any, ...]:
         """The state of `batch` streams at their start."""
-        return tuple(part.empty_state(batch) for part in self._parts if not isinstance(part, Patch))
+        return tuple(stage.empty_state(batch) for stage in self._stages)
 
     def __call__(
-        self, x: mx.array, state: Sequence[CompiledState], counts: Sequence[int] | None
-    ) -> tuple[mx.array, tuple[CompiledState, ...]]:
+        self, x: mx.array, state: Sequence[Any], counts: Sequence[int] | None
+    ) -> tuple[mx.array, tuple[Any, ...]]:
         """T further steps of B streams, (B, T, D) -> (B, T', D') float32, and the state behind them."""
         batch, steps, _ = x.shape
         counts = [steps] * batch if counts is None else counts
         rows = np.array(x.astype(mx.float32))
-        flat = np.concatenate([row[:count] for row, count in zip(rows, counts, strict=True)])
-        following, left = [], iter(state)
-        for part in self._parts:
-            if isinstance(part, Patch):
-                # C reads row after row; of a single step, NumPy would turn no more than the strides.
-                flat = np.ascontiguousarray(part(flat[None])[0])
-                steps, *counts = (part.count(count) for count in (steps, *counts))
-            else:
-                flat, stage_state = part(flat, next(left), counts)
-                following.append(stage_state)
-        out = np.zeros((batch, steps, flat.shape[1]), np.float32)
-        for row, steps_of_row in zip(out, np.split(flat, np.cumsum(counts)[:-1]), strict=True):
-            row[: len(steps_of_row)] = steps_of_row
-        return mx.array(out), tuple(following)
+        packed = np.concatenate([row[:count] for row, count in zip(rows, counts, strict=True)])
+        following = []
+        for config, stage, carried in zip(self._configs, self._stages, state, strict=True):
+            packed, behind = stage(packed, carried, counts)
+            steps, *counts = (config.steps_after(count) for count in (steps, *counts))
+            following.append(behind)
+        return mx.array(_unpacked(packed, counts, steps)), tuple(following)
+
+
+def _unpacked(packed: np.ndarray, counts: Sequence[int], steps: int) -> np.ndarray:
+    """Packed steps (N, D) as rows (B, T, D), silent behind their ends."""
+    rows = np.zeros((len(counts), steps, packed.shape[1]), np.float32)
+    for row, own in zip(rows, np.split(packed, np.cumsum(counts)[:-1]), strict=True):
+        row[: len(own)] = own
+    return rows
 
 
 def compiled_network(configs: Sequence[StageConfig], stages: Sequence[Any]) -> CompiledNetwork | None:
     """The network of these stages in C; None where there is no library, or MLX computes on a GPU or in other types."""
     library = compiled.library()
-    weights = [dict(tree_flatten(stage.parameters())) for stage in stages]
-    plain = all(weight.dtype == mx.float32 for held in weights for weight in held.values())
+    weights: list[tuple[str, mx.array]] = tree_flatten([stage.parameters() for stage in stages])  # type: ignore[assignment]
+    plain = all(weight.dtype == mx.float32 for _, weight in weights)
     if library is None or not on_cpu() or not plain:
         return None
-    return CompiledNetwork(
-        [
-            CompiledStage(config, held, library) if isinstance(config, TransformerConfig) else stage
-            for config, stage, held in zip(configs, stages, weights, strict=True)
-        ]
-    )
+    return CompiledNetwork(configs, [stage.in_c(library) for stage in stages])

@@ -7,14 +7,13 @@ A key that is neither used nor known to be harmless is an error, so that nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from math import prod
-from typing import Any, TypeAlias
 
+from moss_tts.codec.stages import StageConfig, Surroundings, parse_stage
 from moss_tts.errors import ConfigError
-from moss_tts.strict import Raw, demand, integer, number, reject_unknown
+from moss_tts.strict import Raw, demand, integer, reject_unknown
 
 MODEL_TYPES = frozenset({"moss-audio-tokenizer", "moss_audio_tokenizer", "speech_tokenizer"})
 KNOWN_KEYS = frozenset(
@@ -32,41 +31,6 @@ RUNTIME_KEYS = frozenset(
     codec_load_dtype
     """.split()
 )
-
-
-@dataclass(frozen=True)
-class PatchConfig:
-    """Folds `size` steps into the channels (encoder) or back out of them (decoder)."""
-
-    size: int
-
-
-@dataclass(frozen=True)
-class TransformerConfig:
-    """One transformer stage.
-
-    Attributes:
-        window: steps a query sees, itself included.
-        layer_scale: whether each residual branch has a learned scale.
-    """
-
-    input_dimension: int
-    output_dimension: int
-    d_model: int
-    num_heads: int
-    num_layers: int
-    dim_feedforward: int
-    window: int
-    max_period: float = 10000.0
-    layer_scale: bool = True
-
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head."""
-        return self.d_model // self.num_heads
-
-
-StageConfig: TypeAlias = PatchConfig | TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -114,6 +78,12 @@ class CodecConfig:
         """Entries of a codebook; also the code that stands for "none" and decodes to nothing."""
         return self.quantizer.codebook_size
 
+    @property
+    def stages(self) -> dict[str, StageConfig]:
+        """All stages, under the prefix of their weights."""
+        halves = (("encoder", self.encoder), ("decoder", self.decoder))
+        return {f"{half}.{index}.": stage for half, stages in halves for index, stage in enumerate(stages)}
+
     @classmethod
     def from_dict(cls, raw: Raw) -> CodecConfig:
         """Parse a config.json, or the `codec_config` block of a speech model fused with its codec.
@@ -135,13 +105,15 @@ class CodecConfig:
             demand(raw, "enable_channel_interleave", (True,), where)
         sampling_rate = integer(raw, "sampling_rate", where, least=1)
         downsample_rate = integer(raw, "downsample_rate", where, least=1)
-        parse = _StageParser(version, raw.get("causal_transformer_context_duration", 10.0))
+        context = raw.get("causal_transformer_context_duration", 10.0)
+        down = Surroundings(version, down=True, rate=sampling_rate * channels, context_duration=context, where=where)
+        up = replace(down, down=False, rate=sampling_rate / downsample_rate)
         config = cls(
             sampling_rate=sampling_rate,
             channels=channels,
             downsample_rate=downsample_rate,
-            encoder=parse.encoder(_blocks(raw, "encoder_kwargs"), sampling_rate * channels),
-            decoder=parse.decoder(_blocks(raw, "decoder_kwargs"), sampling_rate / downsample_rate),
+            encoder=_parse_stages(raw, "encoder_kwargs", down),
+            decoder=_parse_stages(raw, "decoder_kwargs", up),
             quantizer=_parse_quantizer(raw),
             version=version,
         )
@@ -149,79 +121,17 @@ class CodecConfig:
         return config
 
 
-@dataclass(frozen=True)
-class _StageParser:
-    """Reads stage lists; the step rate on the way through them gives each stage its window."""
-
-    version: int
-    default_context: float
-
-    def encoder(self, blocks: list[Raw], rate: float) -> tuple[StageConfig, ...]:
-        return self._stages(blocks, rate, "encoder_kwargs", lambda rate, size: rate / size)
-
-    def decoder(self, blocks: list[Raw], rate: float) -> tuple[StageConfig, ...]:
-        return self._stages(blocks, rate, "decoder_kwargs", lambda rate, size: rate * size)
-
-    def _stages(
-        self, blocks: list[Raw], rate: float, key: str, after: Callable[[float, int], float]
-    ) -> tuple[StageConfig, ...]:
-        stages: list[StageConfig] = []
-        for index, block in enumerate(blocks):
-            stage = self._stage(block, rate, f"codec config, {key}[{index}]")
-            rate = after(rate, stage.size) if isinstance(stage, PatchConfig) else rate
-            stages.append(stage)
-        return tuple(stages)
-
-    def _stage(self, block: Raw, rate: float, where: str) -> StageConfig:
-        kind = block.get("module_type")
-        if kind == "PatchedPretransform":
-            reject_unknown(block, frozenset({"module_type", "patch_size"}), where)
-            return PatchConfig(integer(block, "patch_size", where, least=1))
-        if kind == "Transformer":
-            return self._transformer(block, rate, where)
-        raise ConfigError(f"{where}: module_type {kind!r} is neither 'PatchedPretransform' nor 'Transformer'.")
-
-    def _transformer(self, block: Raw, rate: float, where: str) -> TransformerConfig:
-        sizes = (
-            "input_dimension",
-            "output_dimension",
-            "d_model",
-            "num_heads",
-            "num_layers",
-            "dim_feedforward",
-        )
-        options = {"causal", "norm", "positional_embedding", "gating", "layer_scale", "max_period"}
-        # conv_layout is the axis order of upstream's tensors between stages.
-        reject_unknown(block, frozenset({"module_type", "context_duration", "conv_layout", *sizes, *options}), where)
-        for key, allowed in SUPPORTED.items():
-            demand(block, key, allowed, where)
-        config = TransformerConfig(
-            **{key: integer(block, key, where, least=1) for key in sizes},
-            window=self._window(rate, number(block, "context_duration", where, self.default_context), where),
-            max_period=number(block, "max_period", where, 10000),
-            layer_scale=block.get("layer_scale") is not None,
-        )
-        if config.d_model % config.num_heads or config.head_dim % 2:
-            raise ConfigError(
-                f"{where}: d_model {config.d_model} does not divide into {config.num_heads} heads of even width."
-            )
-        return config
-
-    def _window(self, rate: float, duration: float, where: str) -> int:
-        steps = rate * duration
-        # v1 truncates, v2 rounds.
-        window = int(steps) if self.version == 1 else round(steps)
-        if window < 1:
-            raise ConfigError(f"{where}: a context of {duration} s is shorter than one step at {rate:g} Hz.")
-        return window
+def _parse_stages(raw: Raw, key: str, first: Surroundings) -> tuple[StageConfig, ...]:
+    """The stages of one half; the step rate on the way through them gives each its window."""
+    stages: list[StageConfig] = []
+    rate = first.rate
+    for index, block in enumerate(_blocks(raw, key)):
+        stage = parse_stage(block, replace(first, rate=rate, where=f"codec config, {key}[{index}]"))
+        rate = stage.rate_after(rate)
+        stages.append(stage)
+    return tuple(stages)
 
 
-SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "causal": (True,),
-    "norm": ("layer_norm",),
-    "positional_embedding": ("rope",),
-    "gating": ("none",),
-}
 # The training-time variant reads the same at inference.
 QUANTIZER_TYPES = ("rlfq", "random_prefix_rlfq")
 
@@ -241,12 +151,11 @@ def _parse_quantizer(raw: Raw) -> QuantizerConfig:
 
 def _check_chain(config: CodecConfig) -> None:
     """Widths must meet from samples to quantizer and back, and the patches must multiply to one frame."""
-    _check_widths("encoder_kwargs", _inputs_and_outputs(config.encoder, 1, down=True), config.quantizer.input_dim)
-    start = config.quantizer.output_dim
-    _check_widths("decoder_kwargs", _inputs_and_outputs(config.decoder, start, down=False), 1)
+    _check_widths("encoder_kwargs", config.encoder, 1, config.quantizer.input_dim)
+    _check_widths("decoder_kwargs", config.decoder, config.quantizer.output_dim, 1)
     frame = config.downsample_rate * config.channels
     for key, stages in (("encoder_kwargs", config.encoder), ("decoder_kwargs", config.decoder)):
-        patches = prod(stage.size for stage in stages if isinstance(stage, PatchConfig))
+        patches = prod(stage.size for stage in stages)
         if patches != frame:
             raise ConfigError(
                 f"codec config: the patches of {key} multiply to {patches}, but a frame is "
@@ -254,26 +163,14 @@ def _check_chain(config: CodecConfig) -> None:
             )
 
 
-def _inputs_and_outputs(stages: tuple[StageConfig, ...], width: int, down: bool) -> list[tuple[int, int]]:
-    """(width it takes, width it gives) of every stage, after a first entry for what comes in."""
-    widths = [(width, width)]
-    for stage in stages:
-        given = widths[-1][1]
-        if isinstance(stage, TransformerConfig):
-            widths.append((stage.input_dimension, stage.output_dimension))
-        elif down:
-            widths.append((given, given * stage.size))
-        else:
-            widths.append((given if given % stage.size == 0 else -1, given // stage.size))
-    return widths
-
-
-def _check_widths(key: str, widths: list[tuple[int, int]], last: int) -> None:
-    for index, ((_, given), (taken, _)) in enumerate(pairwise(widths)):
-        if given != taken:
-            raise ConfigError(f"codec config: {key}[{index}] cannot take the width {given} that reaches it.")
-    if widths[-1][1] != last:
-        raise ConfigError(f"codec config: {key} ends at width {widths[-1][1]}, but {last} is needed.")
+def _check_widths(key: str, stages: tuple[StageConfig, ...], width: int, last: int) -> None:
+    for index, stage in enumerate(stages):
+        following = stage.width_after(width)
+        if following is None:
+            raise ConfigError(f"codec config: {key}[{index}] cannot take the width {width} that reaches it.")
+        width = following
+    if width != last:
+        raise ConfigError(f"codec config: {key} ends at width {width}, but {last} is needed.")
 
 
 def _blocks(raw: Raw, key: str) -> list[Raw]:

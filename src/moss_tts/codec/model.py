@@ -30,9 +30,9 @@ from moss_tts.codec.inputs import (
     check_same_depth,
     pad_rows,
 )
+from moss_tts.codec.network import Counts, Network, NetworkState
 from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.codec.quantizer import Quantizer
-from moss_tts.codec.transformer import Counts, Network, NetworkState
 from moss_tts.codec.weights import Weights, canonical_weights, network_parameters
 from moss_tts.device.memory import cache_limit
 from moss_tts.strict import Raw
@@ -168,10 +168,8 @@ class MossAudioTokenizer:
 
     def _load(self, prefix: str, weights: dict[str, mx.array], precision: DecoderPrecision) -> Network:
         """The network under a prefix, whose weights are taken out of `weights`."""
-        down = prefix == "encoder."
-        stages = self.config.encoder if down else self.config.decoder
-        square = self.config.version == 2
-        network = Network(stages, down=down, dtype=precision.dtype, square_projections=square)
+        stages = self.config.encoder if prefix == "encoder." else self.config.decoder
+        network = Network(stages, precision.dtype, self.config.version)
         taken = {name: weights.pop(name) for name in list(weights) if name.startswith(prefix)}
         network.load_weights(network_parameters(taken, prefix, precision.dtype), strict=True)
         precision.apply(network)

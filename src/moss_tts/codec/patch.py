@@ -2,30 +2,69 @@
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Sequence
 from typing import TypeVar
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
+from moss_tts.codec.stages import PatchConfig
+
 # MLX's and NumPy's are reshaped and transposed alike.
 Steps = TypeVar("Steps", mx.array, np.ndarray)
+
+
+class PatchState:
+    """The state of a stage that carries nothing from call to call."""
+
+    arrays: tuple[()] = ()
+
+    def rows(self, _rows: Sequence[int | None], /) -> PatchState:
+        """The same for any streams."""
+        return self
 
 
 class Patch(nn.Module):
     """A change of step rate; it has no weights and carries nothing."""
 
-    def __init__(self, size: int, down: bool) -> None:
+    def __init__(self, config: PatchConfig) -> None:
         super().__init__()
-        self._size, self._down = size, down
+        self._config = config
 
-    def __call__(self, x: Steps) -> Steps:
+    def empty_state(self, _batch: int, /) -> PatchState:
+        """The state of rows at the start of their streams."""
+        return PatchState()
+
+    def __call__(self, x: mx.array, state: PatchState, _counts: object) -> tuple[mx.array, PatchState]:
         """(B, T, D) -> (B, T / size, D * size) going down, the inverse going up."""
-        return patch_down(x, self._size) if self._down else patch_up(x, self._size)
+        return patched(x, self._config), state
 
-    def count(self, steps: int) -> int:
-        """Steps after this patch."""
-        return steps // self._size if self._down else steps * self._size
+    def in_c(self, _library: ctypes.CDLL, /) -> PackedPatch:
+        """The same for packed steps; NumPy is quick enough."""
+        return PackedPatch(self._config)
+
+
+class PackedPatch:
+    """A change of step rate of packed steps (N, D): those of all streams, one stream after the other."""
+
+    def __init__(self, config: PatchConfig) -> None:
+        self._config = config
+
+    def empty_state(self, _batch: int, /) -> PatchState:
+        """The state of streams at their start."""
+        return PatchState()
+
+    def __call__(self, x: np.ndarray, state: PatchState, _counts: object) -> tuple[np.ndarray, PatchState]:
+        """(N, D) -> (N / size, D * size) going down, the inverse going up."""
+        # C reads row after row; of a single step, NumPy would turn no more than the strides.
+        return np.ascontiguousarray(patched(x[None], self._config)[0]), state
+
+
+def patched(x: Steps, config: PatchConfig) -> Steps:
+    """Steps (B, T, D) behind a patch."""
+    return patch_down(x, config.size) if config.down else patch_up(x, config.size)
 
 
 def patch_down(x: Steps, size: int) -> Steps:

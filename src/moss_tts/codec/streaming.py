@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from moss_tts.codec.inputs import Array, as_codes, as_samples, check_counts, check_num_quantizers
 from moss_tts.codec.model import CHUNK_FRAMES, MossAudioTokenizer
-from moss_tts.codec.transformer import NetworkState
+from moss_tts.codec.network import NetworkState
 from moss_tts.errors import AudioError, RequestError
 
 
@@ -26,13 +26,13 @@ class StreamingDecoder:
     """
 
     def __init__(self, codec: MossAudioTokenizer, batch_size: int = 1) -> None:
-        self._codec = codec
-        self._state: NetworkState = codec.decoder.empty_state(_check_batch_size(batch_size))
+        self._codec, self._batch_size = codec, _check_batch_size(batch_size)
+        self._state: NetworkState = codec.decoder.empty_state(batch_size)
 
     @property
     def batch_size(self) -> int:
         """Streams B."""
-        return len(self._state[0].positions)
+        return self._batch_size
 
     def push(self, codes: Array, counts: Sequence[int] | None = None) -> mx.array:
         """Audio (B, C, F * downsample_rate), float32, of F further frames.
@@ -73,7 +73,7 @@ class StreamingDecoder:
     def fork(self) -> StreamingDecoder:
         """A second decoder that goes on from here; neither disturbs the other."""
         twin = StreamingDecoder.__new__(StreamingDecoder)
-        twin._codec, twin._state = self._codec, self._state
+        twin._codec, twin._batch_size, twin._state = self._codec, self._batch_size, self._state
         return twin
 
     def reset(self, rows: Sequence[int] | None = None) -> None:
@@ -91,6 +91,7 @@ class StreamingDecoder:
         """
         _check_rows(rows, self.batch_size)
         self._state = tuple(stage.rows(rows) for stage in self._state)
+        self._batch_size = len(rows)
 
     def _checked(self, codes: Array, counts: Sequence[int] | None) -> mx.array:
         batch = as_codes(codes, self._codec.config)

@@ -1,31 +1,24 @@
-"""The networks of the codec: patches and pre-norm transformer stages over (B, T, D).
+"""The transformer stages of the codec in MLX: pre-norm layers over (B, T, D) with attention in a window.
 
-dtype contract: weights are held and products are taken in the dtype the network is built for; the residual
-stream and the layer norms are float32, and so is what a network returns. Modules hold weights only: what a
-stream carries goes in and comes out as a `NetworkState`.
+dtype contract: weights are held and products are taken in the dtype the stage is built for; the residual stream and
+the layer norms are float32, and so is what a stage returns.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from functools import partial
 from math import sqrt
-from typing import TypeAlias, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
-from moss_tts.codec.compiled_network import CompiledNetwork, CompiledState, compiled_network
-from moss_tts.codec.config import PatchConfig, StageConfig, TransformerConfig
-from moss_tts.codec.patch import Patch
-from moss_tts.codec.window import StageState, Step, make_rotor, plan_step
+from moss_tts.codec.compiled_network import CompiledStage
+from moss_tts.codec.stages import TransformerConfig
+from moss_tts.codec.window import Step, WindowState, make_rotor, plan_step
 from moss_tts.device.kernels import issue, on_cpu, polynomial, turn_neighbours
-
-# One state per transformer stage, in order; all of one kind.
-NetworkState: TypeAlias = tuple[StageState | CompiledState, ...]
-# How many of the T steps of a call belong to each row; None: all of them.
-Counts: TypeAlias = Sequence[int] | None
-
 
 # On CPUs the error function is one call of a library after the other, a quarter of all that decoding takes. The
 # normal distribution function is 1/2 + x P(x²) / Q(x²) up to 1e-8 for |x| below LAST, and beyond it does not change;
@@ -108,8 +101,8 @@ class Layer(nn.Module):
         """(B, T, D) float32 and this layer's buffers -> (B, T, D) float32 and the buffers to carry on."""
         update, keys, values = self.self_attn(self.norm1(x).astype(self._dtype), keys, values, step)
         x = add_residual(x, update)
-        rise, _, fall = self.ffn
-        return add_residual(x, fall(exact_gelu(rise(self.norm2(x).astype(self._dtype))))), keys, values
+        up, _, down = self.ffn
+        return add_residual(x, down(exact_gelu(up(self.norm2(x).astype(self._dtype))))), keys, values
 
 
 class Layers(nn.Module):
@@ -124,26 +117,28 @@ class TransformerStage(nn.Module):
     """Projection in, layers, projection out.
 
     Args:
-        square_projections: whether there is a projection even where it does not change the width.
+        dtype: what products are taken in.
+        version: generation of the codec, which decides whether there are projections that change no width.
     """
 
-    def __init__(self, config: TransformerConfig, dtype: mx.Dtype, square_projections: bool) -> None:
+    def __init__(self, config: TransformerConfig, dtype: mx.Dtype, version: int) -> None:
         super().__init__()
         self._config, self._dtype = config, dtype
         self.transformer = Layers(config, dtype)
-        if square_projections or config.input_dimension != config.d_model:
+        shapes = config.shapes(version)
+        if "input_proj.weight" in shapes:
             self.input_proj = nn.Linear(config.input_dimension, config.d_model, bias=False)
-        if square_projections or config.output_dimension != config.d_model:
+        if "output_proj.weight" in shapes:
             self.output_proj = nn.Linear(config.d_model, config.output_dimension, bias=False)
 
-    def empty_state(self, batch: int) -> StageState:
+    def empty_state(self, batch: int) -> WindowState:
         """The state of `batch` rows at the start of their streams."""
         config = self._config
         nothing = mx.zeros((batch, config.num_heads, 0, config.head_dim), self._dtype)
         buffers = (nothing,) * config.num_layers
-        return StageState(keys=buffers, values=buffers, used=0, positions=(0,) * batch)
+        return WindowState(keys=buffers, values=buffers, used=0, positions=(0,) * batch)
 
-    def __call__(self, x: mx.array, state: StageState, counts: Counts) -> tuple[mx.array, StageState]:
+    def __call__(self, x: mx.array, state: WindowState, counts: Sequence[int] | None) -> tuple[mx.array, WindowState]:
         """(B, T, D in) -> (B, T, D out), both float32."""
         config, steps = self._config, x.shape[1]
         rotor = make_rotor(state.positions, steps, config.head_dim, config.max_period)
@@ -155,56 +150,11 @@ class TransformerStage(nn.Module):
             issue(x)
             carried.append(buffers)
         all_keys, all_values = zip(*carried, strict=True)
-        return self._project("output_proj", x), StageState(all_keys, all_values, used, positions)
+        return self._project("output_proj", x), WindowState(all_keys, all_values, used, positions)
+
+    def in_c(self, library: ctypes.CDLL) -> CompiledStage:
+        """The same in C, with the weights of now."""
+        return CompiledStage(self._config, dict(tree_flatten(self.parameters())), library)
 
     def _project(self, name: str, x: mx.array) -> mx.array:
         return self[name](x.astype(self._dtype)).astype(mx.float32) if name in self else x
-
-
-class Network(nn.Module):
-    """Encoder (down) or decoder of a codec: its stages in order.
-
-    Args:
-        square_projections: see TransformerStage.
-    """
-
-    def __init__(self, stages: Sequence[StageConfig], *, down: bool, dtype: mx.Dtype, square_projections: bool) -> None:
-        super().__init__()
-        self._configs = stages
-        self._compiled: CompiledNetwork | None = None
-        self.stages = [
-            Patch(stage.size, down)
-            if isinstance(stage, PatchConfig)
-            else TransformerStage(stage, dtype, square_projections)
-            for stage in stages
-        ]
-
-    def compile(self) -> None:
-        """Compute in C from now on where that is possible. The weights have to be there, and stay."""
-        self._compiled = compiled_network(self._configs, self.stages)
-
-    def empty_state(self, batch: int) -> NetworkState:
-        """The state of `batch` rows at the start of their streams."""
-        if self._compiled is not None:
-            return self._compiled.empty_state(batch)
-        return tuple(stage.empty_state(batch) for stage in self.stages if isinstance(stage, TransformerStage))
-
-    def __call__(self, x: mx.array, state: NetworkState, counts: Counts = None) -> tuple[mx.array, NetworkState]:
-        """T further steps of B streams, (B, T, D) -> (B, T', D') float32, and the state behind them.
-
-        Args:
-            counts: steps of x that belong to each row; what lies behind them leaves no trace in the state,
-                and gives outputs without meaning.
-        """
-        if self._compiled is not None:
-            return self._compiled(x, cast(Sequence[CompiledState], state), counts)
-        following, left = [], iter(cast(Sequence[StageState], state))
-        x = x.astype(mx.float32)
-        for stage in self.stages:
-            if isinstance(stage, Patch):
-                x = stage(x)
-                counts = counts and [stage.count(count) for count in counts]
-            else:
-                x, stage_state = stage(x, next(left), counts)
-                following.append(stage_state)
-        return x, tuple(following)

@@ -13,11 +13,11 @@ from typing import TypeAlias
 
 import mlx.core as mx
 
-from moss_tts.codec.config import CodecConfig, QuantizerConfig, StageConfig, TransformerConfig
+from moss_tts.codec.config import CodecConfig, QuantizerConfig
+from moss_tts.codec.stages import SCALED, Shapes
 from moss_tts.errors import CheckpointError
 
 Weights: TypeAlias = Mapping[str, mx.array]
-Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
 FUSED_PREFIX = "codec_model."
 GAIN, DIRECTION = "parametrizations.weight.original0", "parametrizations.weight.original1"
@@ -35,41 +35,16 @@ SPELLINGS = (
     ("weight_g", GAIN),
     ("weight_v", DIRECTION),
 )
-# The scale of a residual branch, and the product whose rows it multiplies.
-SCALED = (("layer_scale_1.scale", "self_attn.out_proj.weight"), ("layer_scale_2.scale", "ffn.2.weight"))
 
 
 def upstream_shapes(config: CodecConfig) -> Shapes:
     """Names and shapes of everything upstream stores for a codec of this config."""
     shapes = {**_quantizer_shapes(config.quantizer)}
-    for half, stages in (("encoder", config.encoder), ("decoder", config.decoder)):
-        for index, stage in enumerate(stages):
-            if isinstance(stage, TransformerConfig):
-                shapes |= _stage_shapes(f"{half}.{index}.", stage, config.version == 2)
+    for prefix, stage in config.stages.items():
+        shapes |= {prefix + name: shape for name, shape in stage.shapes(config.version).items()}
     if config.version == 1:
         shapes = {_respell(name, [(ours, theirs) for theirs, ours in V1_NAMES]): s for name, s in shapes.items()}
     return shapes
-
-
-def _stage_shapes(prefix: str, stage: TransformerConfig, square_projections: bool) -> Shapes:
-    width, hidden = stage.d_model, stage.dim_feedforward
-    shapes: Shapes = {}
-    if square_projections or stage.input_dimension != width:
-        shapes["input_proj.weight"] = (width, stage.input_dimension)
-    if square_projections or stage.output_dimension != width:
-        shapes["output_proj.weight"] = (stage.output_dimension, width)
-    layer: Shapes = {
-        "self_attn.in_proj.weight": (3 * width, width),
-        "self_attn.out_proj.weight": (width, width),
-        "ffn.0.weight": (hidden, width),
-        "ffn.2.weight": (width, hidden),
-    }
-    vectors = ["norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias"]
-    vectors += [scale for scale, _ in SCALED] if stage.layer_scale else []
-    layer |= dict.fromkeys(vectors, (width,))
-    for index in range(stage.num_layers):
-        shapes |= {f"transformer.layers.{index}.{name}": shape for name, shape in layer.items()}
-    return {prefix + name: shape for name, shape in shapes.items()}
 
 
 def _quantizer_shapes(config: QuantizerConfig) -> Shapes:
@@ -130,18 +105,8 @@ def _respell(name: str, table: Iterable[tuple[str, str]]) -> str:
 
 def _version_of(config: CodecConfig, named: Weights) -> int:
     """Only the second generation projects where the widths agree; without such a stage the config decides."""
-    for half, stages in (("encoder", config.encoder), ("decoder", config.decoder)):
-        for index, stage in enumerate(stages):
-            for name in _square_projections(stage):
-                return 2 if f"{half}.{index}.{name}" in named else 1
-    return config.version
-
-
-def _square_projections(stage: StageConfig) -> list[str]:
-    if not isinstance(stage, TransformerConfig):
-        return []
-    ends = (("input_proj.weight", stage.input_dimension), ("output_proj.weight", stage.output_dimension))
-    return [name for name, width in ends if width == stage.d_model]
+    telling = [prefix + name for prefix, stage in config.stages.items() for name in stage.square_projections]
+    return config.version if not telling else 2 if telling[0] in named else 1
 
 
 def _with_folded(expected: Shapes, named: Weights) -> Shapes:

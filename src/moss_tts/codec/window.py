@@ -26,7 +26,7 @@ LEAST_BLOCK = 64
 
 
 @dataclass(frozen=True)
-class StageState:
+class WindowState:
     """What a transformer stage needs of the past. A value: calls return a new one.
 
     Attributes:
@@ -46,7 +46,7 @@ class StageState:
         """All of them, which may not be computed yet."""
         return [*self.keys, *self.values]
 
-    def rows(self, rows: Sequence[int | None]) -> StageState:
+    def rows(self, rows: Sequence[int | None]) -> WindowState:
         """The state with these rows in this order; None is a row at the start of its stream."""
         positions = tuple(0 if row is None else self.positions[row] for row in rows)
         if all(row in (None, place) for place, row in enumerate(rows)) and len(rows) == len(self.positions):
@@ -130,7 +130,7 @@ class Step:
 
 
 def plan_step(
-    state: StageState, steps: int, counts: Sequence[int] | None, window: int, rotor: Rotor
+    state: WindowState, steps: int, counts: Sequence[int] | None, window: int, rotor: Rotor
 ) -> tuple[Step, int, tuple[int, ...]]:
     """Plan a call of T steps, of which the first counts[b] are row b's (None: all of them).
 

@@ -1,0 +1,87 @@
+"""Encoder and decoder of the codec: stages in order, over steps (B, T, D) of B streams.
+
+dtype contract: weights are held and products are taken in the dtype the network is built for; the residual
+stream and the layer norms are float32, and so is what a network returns. Modules hold weights only: what a
+stream carries goes in and comes out as a `NetworkState`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from moss_tts.codec.compiled_network import CompiledNetwork, compiled_network
+from moss_tts.codec.patch import Patch
+from moss_tts.codec.stages import PatchConfig, StageConfig, TransformerConfig
+from moss_tts.codec.transformer import TransformerStage
+
+
+class StageState(Protocol):
+    """What a stage carries of its streams from call to call. A value: calls return a new one."""
+
+    @property
+    def arrays(self) -> Sequence[mx.array]:
+        """Arrays of MLX in it, which may not be computed yet."""
+        ...
+
+    def rows(self, rows: Sequence[int | None], /) -> StageState:
+        """The state with these streams in this order; None is a stream at its start."""
+        ...
+
+
+# One state per stage, in order.
+NetworkState: TypeAlias = tuple[StageState, ...]
+# How many of the T steps of a call belong to each row; None: all of them.
+Counts: TypeAlias = Sequence[int] | None
+
+# What a stage's config says -> the module that computes it, for a dtype and a generation of the codec.
+MODULES: Mapping[type, Callable[[Any, mx.Dtype, int], nn.Module]] = {
+    PatchConfig: lambda config, *_: Patch(config),
+    TransformerConfig: TransformerStage,
+}
+
+
+class Network(nn.Module):
+    """Encoder or decoder of a codec.
+
+    Args:
+        stages: its stages in order.
+        dtype: what products are taken in.
+        version: generation of the codec.
+    """
+
+    def __init__(self, stages: Sequence[StageConfig], dtype: mx.Dtype, version: int) -> None:
+        super().__init__()
+        self._configs = stages
+        self._compiled: CompiledNetwork | None = None
+        self.stages = [MODULES[type(stage)](stage, dtype, version) for stage in stages]
+
+    def compile(self) -> None:
+        """Compute in C from now on where that is possible. The weights have to be there, and stay."""
+        self._compiled = compiled_network(self._configs, self.stages)
+
+    def empty_state(self, batch: int) -> NetworkState:
+        """The state of `batch` rows at the start of their streams."""
+        if self._compiled is not None:
+            return self._compiled.empty_state(batch)
+        return tuple(stage.empty_state(batch) for stage in self.stages)
+
+    def __call__(self, x: mx.array, state: NetworkState, counts: Counts = None) -> tuple[mx.array, NetworkState]:
+        """T further steps of B streams, (B, T, D) -> (B, T', D') float32, and the state behind them.
+
+        Args:
+            counts: steps of x that belong to each row; what lies behind them leaves no trace in the state,
+                and gives outputs without meaning.
+        """
+        if self._compiled is not None:
+            return self._compiled(x, state, counts)
+        following = []
+        x = x.astype(mx.float32)
+        for config, stage, carried in zip(self._configs, self.stages, state, strict=True):
+            x, behind = stage(x, carried, counts)
+            counts = counts and [config.steps_after(count) for count in counts]
+            following.append(behind)
+        return x, tuple(following)
