@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 from moss_tts import load
 from moss_tts.checkpoints.demo import write_demo_checkpoint
+from moss_tts.codec import StreamingDecoder, streaming
 from moss_tts.frames import Frames
 from moss_tts.model import Model
 from moss_tts.speaking import engine as speech
 from moss_tts.speaking.decoding import CodecStreams
-from moss_tts.speaking.engine import SpeechChunk, SpeechEngine, SpeechJob, is_last
+from moss_tts.speaking.engine import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, is_last
+from support.crossings import counted_crossings
 
 ENDLESS = {"text_temperature": 0.0, "runaway_guard": False}
 
@@ -123,3 +127,37 @@ def test_streams_go_on_beside_others_who_come_and_go(model: Model) -> None:
         spoken = np.concatenate(audio)
         np.testing.assert_allclose(spoken, alone[name][: len(spoken)], atol=1e-5)
     assert [sum(map(len, audio)) for audio in heard.values()] == [len(alone[0]), len(alone[1]) * 9 // 12, len(alone[2])]
+
+
+@pytest.mark.parametrize("in_c", [True, False])
+def test_an_array_changes_its_library_three_times_from_a_row_to_samples(in_c: bool, tmp_path) -> None:
+    """A row leaves MLX to be read, frames go back to the codec, and its latents (in C) or its audio come out."""
+    model = load(write_demo_checkpoint(tmp_path / "local", "local"))
+    if not in_c:
+        model.codec().decoder._compiled = None
+    elif model.codec().decoder._compiled is None:
+        pytest.skip("no OpenBLAS or no C compiler here")
+    engine = SpeechEngine(model.architecture, model.codec)
+    engine.submit(replace(jobs(model, 1)[0], sizes=ChunkSizes(1, 1)))
+    for _ in range(5):
+        engine.step()
+    with counted_crossings() as crossings:
+        ((_, chunk),) = engine.step()
+    assert len(chunk.frames) == 1
+    assert chunk.audio.any()
+    assert [crossing.split(" in ")[0] for crossing in crossings] == ["MLX to NumPy", "NumPy to MLX", "MLX to NumPy"]
+
+
+def test_frames_that_the_runtime_made_are_not_checked_again(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("as_codes", "check_counts"):
+        monkeypatch.setattr(streaming, name, lambda *_: pytest.fail("checked"))
+    (result,) = model.generate("Hello.", seed=1, max_tokens=5, **ENDLESS)
+    assert result.token_count == 5
+
+
+def test_checked_and_unchecked_frames_sound_the_same(model: Model) -> None:
+    codes = np.random.default_rng(0).integers(0, 16, (model.config.n_vq, 2, 6)).astype(np.int32)
+    checked, unchecked = StreamingDecoder(model.codec(), 2), StreamingDecoder(model.codec(), 2)
+    for part, counts in ((slice(0, 2), None), (slice(2, 6), [4, 4])):
+        made = np.asarray(unchecked.push_unchecked(mx.array(codes[:, :, part]), counts))
+        np.testing.assert_array_equal(made, np.array(checked.push(codes[:, :, part], counts)))

@@ -189,18 +189,18 @@ class CompiledNetwork:
 
     def __call__(
         self, x: mx.array, state: Sequence[Any], counts: Sequence[int] | None
-    ) -> tuple[mx.array, tuple[Any, ...]]:
+    ) -> tuple[np.ndarray, tuple[Any, ...]]:
         """T further steps of B streams, (B, T, D) -> (B, T', D') float32, and the state behind them."""
         batch, steps, _ = x.shape
         counts = [steps] * batch if counts is None else counts
-        rows = np.array(x.astype(mx.float32))
-        packed = np.concatenate([row[:count] for row, count in zip(rows, counts, strict=True)])
+        rows = np.asarray(x.astype(mx.float32))
+        packed = np.ascontiguousarray(np.concatenate([row[:count] for row, count in zip(rows, counts, strict=True)]))
         following = []
         for config, stage, carried in zip(self._configs, self._stages, state, strict=True):
             packed, behind = stage(packed, carried, counts)
             steps, *counts = (config.steps_after(count) for count in (steps, *counts))
             following.append(behind)
-        return mx.array(_unpacked(packed, counts, steps)), tuple(following)
+        return _unpacked(packed, counts, steps), tuple(following)
 
 
 def _unpacked(packed: np.ndarray, counts: Sequence[int], steps: int) -> np.ndarray:

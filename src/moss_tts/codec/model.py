@@ -30,7 +30,7 @@ from moss_tts.codec.inputs import (
     check_same_depth,
     pad_rows,
 )
-from moss_tts.codec.network import Counts, Network, NetworkState
+from moss_tts.codec.network import Counts, Made, Network, NetworkState, in_mlx
 from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.codec.quantizer import Quantizer
 from moss_tts.codec.weights import Weights, canonical_weights, network_parameters
@@ -190,9 +190,13 @@ class MossAudioTokenizer:
         Args:
             counts: frames that each row really has; None: F. Audio of a row behind them has no meaning.
         """
-        audio, state = self._decoder(self._quantizer.decode(codes), state, counts)
-        batch = audio.shape[0]
-        return audio.reshape(batch, -1, self.config.channels).transpose(0, 2, 1), state
+        audio, state = self.decode_frames(codes, state, counts)
+        return in_mlx(audio), state
+
+    def decode_frames(self, codes: mx.array, state: NetworkState, counts: Counts = None) -> tuple[Made, NetworkState]:
+        """As decode_step, but the audio stays in the library that has it, for callers that want samples on the host."""
+        stream, state = self._decoder(self._quantizer.decode(codes), state, counts)
+        return stream.reshape(stream.shape[0], -1, self.config.channels).transpose(0, 2, 1), state
 
     def encode_step(
         self, audio: mx.array, state: NetworkState, num_quantizers: int, counts: Counts = None
@@ -207,7 +211,7 @@ class MossAudioTokenizer:
         frame = self.config.downsample_rate * self.config.channels
         steps = None if counts is None else [count * frame for count in counts]
         latents, state = self.encoder(stream, state, steps)
-        return self._quantizer.encode(latents, num_quantizers), state
+        return self._quantizer.encode(in_mlx(latents), num_quantizers), state
 
     # ------------------------------------------------------------------------------------------- whole inputs
 

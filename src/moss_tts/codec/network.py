@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from moss_tts.codec.compiled_network import CompiledNetwork, compiled_network
 from moss_tts.codec.patch import Patch
@@ -34,6 +35,8 @@ class StageState(Protocol):
 
 # One state per stage, in order.
 NetworkState: TypeAlias = tuple[StageState, ...]
+# What a network makes: MLX's own, or NumPy's where it computes in C. Both are reshaped and transposed alike.
+Made: TypeAlias = mx.array | np.ndarray
 # How many of the T steps of a call belong to each row; None: all of them.
 Counts: TypeAlias = Sequence[int] | None
 
@@ -42,6 +45,11 @@ MODULES: Mapping[type, Callable[[Any, mx.Dtype, int], nn.Module]] = {
     PatchConfig: lambda config, *_: Patch(config),
     TransformerConfig: TransformerStage,
 }
+
+
+def in_mlx(made: Made) -> mx.array:
+    """An array of MLX; nothing is done where it is one."""
+    return made if isinstance(made, mx.array) else mx.array(made)
 
 
 class Network(nn.Module):
@@ -69,7 +77,7 @@ class Network(nn.Module):
             return self._compiled.empty_state(batch)
         return tuple(stage.empty_state(batch) for stage in self.stages)
 
-    def __call__(self, x: mx.array, state: NetworkState, counts: Counts = None) -> tuple[mx.array, NetworkState]:
+    def __call__(self, x: mx.array, state: NetworkState, counts: Counts = None) -> tuple[Made, NetworkState]:
         """T further steps of B streams, (B, T, D) -> (B, T', D') float32, and the state behind them.
 
         Args:

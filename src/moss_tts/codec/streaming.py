@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from moss_tts.codec.inputs import Array, as_codes, as_samples, check_counts, check_num_quantizers
 from moss_tts.codec.model import CHUNK_FRAMES, MossAudioTokenizer
-from moss_tts.codec.network import NetworkState
+from moss_tts.codec.network import Made, NetworkState, in_mlx
 from moss_tts.errors import AudioError, RequestError
 
 
@@ -49,11 +49,21 @@ class StreamingDecoder:
         frames = batch.shape[2]
         if frames == 0:
             return mx.zeros((self.batch_size, self._codec.config.channels, 0))
-        audio, self._state = self._codec.decode_step(batch, self._state, counts)
+        audio = in_mlx(self.push_unchecked(batch, counts))
         if counts is None:
             return audio
         ends = mx.array(list(counts))[:, None] * self._codec.config.downsample_rate
         return mx.where((mx.arange(audio.shape[2]) < ends)[:, None], audio, 0.0)
+
+    def push_unchecked(self, codes: mx.array, counts: Sequence[int] | None = None) -> Made:
+        """Audio of codes that the runtime itself made, in the library that has it: MLX, or NumPy where C computes.
+
+        Args:
+            codes: int32 (Q, B, F), F at least 1, each in 0..codebook_size.
+            counts: see push, but the audio behind them has no meaning.
+        """
+        audio, self._state = self._codec.decode_frames(codes, self._state, counts)
+        return audio
 
     def prime(self, codes: Array) -> None:
         """Go past frames, such as those of a prompt, whose audio nobody wants.

@@ -146,7 +146,7 @@ class CodecStreams:
             if part is not None:
                 codes[:, row, : len(part.codes)] = part.codes.T
         together = len(set(counts)) == 1
-        decoded = np.array(self._decoder.push(mx.array(codes), None if together else counts))
+        decoded = np.asarray(self._decoder.push_unchecked(mx.array(codes), None if together else counts))
         per_frame = self._codec().config.downsample_rate
         for row, (pieces, part) in enumerate(zip(audio.values(), parts, strict=True)):
             if part is not None and not part.context:
