@@ -23,9 +23,12 @@ from rich.console import Console
 from moss_tts import cli
 from moss_tts.checkpoints import footprint, inspection
 from moss_tts.checkpoints.demo import write_demo_checkpoint
-from moss_tts.cli import speak_text
+from moss_tts.cli import inspection_text, speak_text
 from moss_tts.cli.output_files import Recording, record
 from moss_tts.cli.terminal import Terminal
+from moss_tts.device import blas, compiled
+from moss_tts.device.blas import BlasState, BlasStatus
+from moss_tts.device.compiled import CState, CStatus
 from moss_tts.errors import CheckpointError, GenerationError, RequestError
 from moss_tts.model import Model
 from moss_tts.presets import PRESETS
@@ -461,6 +464,31 @@ def test_inspect_lists_what_is_wrong(run, copied, change, problem):
     facts = json.loads(machine.out)
     assert not facts["runs"]
     assert any(problem in sentence for sentence in facts["problems"])
+
+
+@pytest.mark.parametrize("status", BlasStatus)
+def test_inspect_has_words_for_every_state_of_openblas(status):
+    words = inspection_text.openblas(BlasState(status, "libopenblas.so", "no Fortran"))
+    assert ("libopenblas.so" in words) is (status is BlasStatus.IN_USE)
+    assert ("no Fortran" in words) is (status is BlasStatus.NOT_LOADED)
+
+
+@pytest.mark.parametrize("status", CStatus)
+def test_inspect_has_words_for_every_state_of_the_c(status):
+    words = inspection_text.c_of_our_own(CState(status, "no compiler"))
+    assert ("no compiler" in words) is (status is CStatus.NOT_COMPILED)
+    assert ("MOSS_TTS_C=0" in words) is (status is CStatus.SWITCHED_OFF)
+
+
+def test_inspect_names_the_state_of_the_machine(run, checkpoints, monkeypatch):
+    monkeypatch.setattr(blas, "_state", BlasState(BlasStatus.NOT_LOADED, error="no Fortran"))
+    monkeypatch.setattr(compiled, "_state", CState(CStatus.NOT_NEEDED))
+    text, machine = run("inspect", checkpoints["delay"]), run("inspect", checkpoints["delay"], "--json")
+    assert "OpenBLAS        could not be loaded: no Fortran (" in text.out
+    assert "C of our own    not needed without OpenBLAS" in text.out
+    facts = json.loads(machine.out)["machine"]
+    assert facts["openblas"] == {"status": "not_loaded", "library": None, "error": "no Fortran"}
+    assert facts["c"] == {"status": "not_needed", "error": None}
 
 
 def test_inspect_finds_that_memory_is_too_small(checkpoints, monkeypatch):

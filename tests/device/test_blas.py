@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from moss_tts.device import blas, compiled
+from moss_tts.device.blas import BlasStatus
+from moss_tts.device.compiled import CState, CStatus
 
 SRC = Path(__file__).parents[2] / "src"
 BATCHED = """
@@ -20,7 +22,7 @@ import moss_tts, torch, mlx.core as mx
 x = torch.randn(8, 48, 16)
 products = x @ x.mT
 assert torch.allclose(products, torch.stack([one @ one.T for one in x]), atol=1e-4)
-print(moss_tts.OPENBLAS)
+print(moss_tts.OPENBLAS.status)
 """
 
 
@@ -41,20 +43,23 @@ def test_without_a_compiler_pytorch_decides(torch: bool, monkeypatch: pytest.Mon
     monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
     found = blas.find_spec
     monkeypatch.setattr(blas, "find_spec", lambda name: torch or None if name == "torch" else found(name))
-    monkeypatch.setattr(blas, "_loaded", [])
+    for module, name, value in ((blas, "_loaded", []), (blas, "_state", None), (compiled, "_state", compiled._state)):
+        monkeypatch.setattr(module, name, value)
     library = SimpleNamespace(openblas_get_num_threads=lambda: 2)
     monkeypatch.setattr(ctypes, "CDLL", lambda _, mode=ctypes.RTLD_LOCAL: modes.append(mode) or library)
-    said = blas.preload()
+    state = blas.preload()
     assert (ctypes.RTLD_GLOBAL in modes) is not torch
-    assert said.startswith("not used: there is no C compiler" if torch else "in use")
+    assert state.status is (BlasStatus.WOULD_BREAK_PYTORCH if torch else BlasStatus.IN_USE)
+    assert compiled.state() == CState(CStatus.NOT_COMPILED, "there is no C compiler")
+    assert compiled.library() is None
 
 
 @pytest.mark.skipif(blas._library() is None, reason="OpenBLAS is not installed")
 def test_mlx_before_us_is_a_warning():
-    said = "import mlx.core, moss_tts; print(moss_tts.OPENBLAS)"
+    said = "import mlx.core, moss_tts; print(moss_tts.OPENBLAS.status)"
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
     made = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, text=True, timeout=300)
-    assert made.stdout == "not used: mlx was imported before moss_tts\n"
+    assert made.stdout == "mlx_came_first\n"
     assert "UserWarning: OpenBLAS is not used: mlx was imported before moss_tts" in made.stderr
 
 

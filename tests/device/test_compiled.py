@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from moss_tts.device import compiled
+from moss_tts.device.compiled import CStatus
 
 SIZES = [(1, 1), (7, 9), (32, 65), (100, 257), (256, 1024), (1030, 1100)]
 
@@ -36,3 +42,51 @@ def test_a_row_is_the_same_to_the_last_bit_beside_others(width: int, columns: in
     alone = np.concatenate([np.array(x[row : row + 1] @ weight) for row in range(32)])
     for rows in (2, 3, 5, 8, 16) if turned else (2, 3, 5, 8, 16, 20, 32):
         np.testing.assert_array_equal(np.array(x[:rows] @ weight)[:, :same], alone[:rows, :same])
+
+
+# ------------------------------------------------------------------------------------------------ the switch
+
+TESTS = Path(__file__).parents[1]
+CODEC = f"""
+import moss_tts
+from pathlib import Path
+from moss_tts.codec import MossAudioTokenizer
+from moss_tts.device import compiled
+from support.codec_golden import check_codec_golden
+
+folder = Path({str(TESTS / "golden" / "codec_v1")!r})
+check_codec_golden(folder)
+in_c = MossAudioTokenizer.from_pretrained(folder).decoder._compiled is not None
+print(moss_tts.OPENBLAS.status, compiled.state().status, compiled.library() is not None, in_c)
+"""
+
+
+def switched(value: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own with the switch at `value`."""
+    paths = os.pathsep.join([str(TESTS.parent / "src"), str(TESTS)])
+    environment = {**os.environ, "PYTHONPATH": paths, compiled.SWITCH: value}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+
+needs_compiler = pytest.mark.skipif(
+    compiled.state().status not in (CStatus.IN_USE, CStatus.SWITCHED_OFF), reason="no OpenBLAS or no C compiler here"
+)
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("value", "expected"), [("0", "in_use switched_off False False"), ("1", "in_use in_use True True")]
+)
+def test_one_switch_decides_whether_c_computes(value: str, expected: str) -> None:
+    """OpenBLAS serves either way, and the codec's golden is met."""
+    made = switched(value, "-c", CODEC)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.strip() == expected
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_every_golden_is_met_without_the_c() -> None:
+    made = switched("0", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "test_golden.py"))
+    assert made.returncode == 0, made.stdout

@@ -22,7 +22,9 @@ from moss_tts.codec.config import MODEL_TYPES
 from moss_tts.codec.precision import decoder_precision
 from moss_tts.codec.weights import canonical_weights
 from moss_tts.config import MossConfig
-from moss_tts.device import blas
+from moss_tts.device import blas, compiled
+from moss_tts.device.blas import BlasState
+from moss_tts.device.compiled import CState
 from moss_tts.errors import MossTTSError
 from moss_tts.presets import Preset
 from moss_tts.request import resolve_sampling
@@ -78,7 +80,8 @@ class MachineFacts:
 
     device: str
     mlx: str
-    openblas: str
+    openblas: BlasState
+    c: CState
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,8 @@ def inspect_checkpoint(name: str | Path, codec: str | Path | None = None, codec_
 def machine() -> MachineFacts:
     """The device mlx uses by default."""
     name = mx.device_info().get("device_name", "unknown")
-    return MachineFacts(f"{mx.default_device().type.name} ({name})", version("mlx"), blas.state())
+    device = f"{mx.default_device().type.name} ({name})"
+    return MachineFacts(device, version("mlx"), blas.state(), compiled.state())
 
 
 def weight_facts(directory: Path) -> WeightFacts:

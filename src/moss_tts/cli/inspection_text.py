@@ -8,6 +8,9 @@ from dataclasses import asdict
 
 from moss_tts.checkpoints.footprint import MemoryFacts
 from moss_tts.checkpoints.inspection import CodecFacts, Inspection, ModelFacts, TokenizerFacts, WeightFacts
+from moss_tts.device import blas, compiled
+from moss_tts.device.blas import BlasState, BlasStatus
+from moss_tts.device.compiled import CState, CStatus
 
 Lines = Iterator[tuple[str, str]]
 
@@ -39,7 +42,8 @@ def _facts(inspection: Inspection) -> Lines:
     if inspection.memory is not None:
         yield from _memory(inspection.memory)
     yield "device", f"{inspection.machine.device}, mlx {inspection.machine.mlx}"
-    yield "OpenBLAS", inspection.machine.openblas
+    yield "OpenBLAS", openblas(inspection.machine.openblas)
+    yield "C of our own", c_of_our_own(inspection.machine.c)
 
 
 def _model(model: ModelFacts) -> Lines:
@@ -96,6 +100,34 @@ def _memory(memory: MemoryFacts) -> Lines:
     ways += [(f"with --codec-dtype {name}", memory.needed_with(codec=name)) for name in memory.codec_smaller]
     for words, need in ways:
         yield "", f"{size(need)} {words}: {'fits' if need <= memory.machine_bytes else 'does not fit'}"
+
+
+_OPENBLAS = {
+    BlasStatus.IN_USE: "in use ({library})",
+    BlasStatus.SWITCHED_OFF: f"switched off by {blas.SWITCH}=0",
+    BlasStatus.OTHER_PLATFORM: "not needed on this platform",
+    BlasStatus.CUDA_BUILD: "not needed with the CUDA build of mlx",
+    BlasStatus.NOT_INSTALLED: "not installed (pip install 'moss-tts-mlx[cpu]')",
+    BlasStatus.MLX_CAME_FIRST: "not used: mlx was imported before moss_tts",
+    BlasStatus.WOULD_BREAK_PYTORCH: "not used: without the C of our own it would crash PyTorch, which is installed",
+    BlasStatus.NOT_LOADED: "could not be loaded: {error} (Debian and Ubuntu: apt install libgfortran5)",
+}
+_C = {
+    CStatus.IN_USE: "in use",
+    CStatus.SWITCHED_OFF: f"switched off by {compiled.SWITCH}=0",
+    CStatus.NOT_COMPILED: "could not be compiled: {error}",
+    CStatus.NOT_NEEDED: "not needed without OpenBLAS",
+}
+
+
+def openblas(state: BlasState) -> str:
+    """Whether OpenBLAS is in use, or why not and what helps."""
+    return _OPENBLAS[state.status].format(library=state.library, error=state.error)
+
+
+def c_of_our_own(state: CState) -> str:
+    """Whether the C is in use, or why not."""
+    return _C[state.status].format(error=state.error)
 
 
 def size(count: int) -> str:

@@ -1,4 +1,4 @@
-"""The codec's networks in C (stage.c), on Linux CPUs: what transformer.py and window.py say in MLX.
+"""The codec's networks in C (device/codec_stage.c), on Linux CPUs: what transformer.py and window.py say in MLX.
 
 A call for many streams is two thousand primitives of MLX, which takes a hundred in advance for all threads of a
 process: rows that are computed meanwhile would wait for the codec's. C waits for nobody. Steps of all streams lie one
@@ -36,13 +36,13 @@ _SIZES = ("num_layers", "input_dimension", "d_model", "output_dimension", "num_h
 
 
 class _Layer(ctypes.Structure):
-    """stage.c: layer."""
+    """codec_stage.c: layer."""
 
     _fields_ = tuple((name, ctypes.c_void_p) for name in _LAYER_WEIGHTS)
 
 
 class _Stage(ctypes.Structure):
-    """stage.c: stage."""
+    """codec_stage.c: stage."""
 
     _fields_ = (
         ("layers", ctypes.POINTER(_Layer)),

@@ -15,59 +15,98 @@ import ctypes
 import os
 import sys
 import warnings
+from dataclasses import dataclass
+from enum import StrEnum
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from moss_tts.device import compiled
+from moss_tts.device.compiled import CStatus
 
 SWITCH = "MOSS_TTS_OPENBLAS"
 
+
+class BlasStatus(StrEnum):
+    """Whether OpenBLAS computes mlx's products, or why not."""
+
+    IN_USE = "in_use"
+    SWITCHED_OFF = "switched_off"
+    OTHER_PLATFORM = "other_platform"
+    CUDA_BUILD = "cuda_build"
+    NOT_INSTALLED = "not_installed"
+    MLX_CAME_FIRST = "mlx_came_first"
+    WOULD_BREAK_PYTORCH = "would_break_pytorch"
+    NOT_LOADED = "not_loaded"
+
+
+@dataclass(frozen=True)
+class BlasState:
+    """What became of OpenBLAS in this process.
+
+    Attributes:
+        status: whether it is in use, or why not.
+        library: the file that is in use.
+        error: what kept it from being loaded.
+    """
+
+    status: BlasStatus
+    library: str | None = None
+    error: str | None = None
+
+
 # With the cores that it uses by itself.
 _loaded: list[tuple[ctypes.CDLL, int]] = []
-_state = "not asked for"
+_state: BlasState | None = None
 
 
-def preload() -> str:
-    """Load OpenBLAS if this is a CPU build of mlx on Linux; say what was done in a few words."""
+def preload() -> BlasState:
+    """Load OpenBLAS if this is a CPU build of mlx on Linux. Has to come before mlx is imported."""
     global _state
     _state = _preload()
     return _state
 
 
-def state() -> str:
-    """What `preload` did in this process, in a few words."""
-    return _state
+def state() -> BlasState:
+    """What became of OpenBLAS in this process."""
+    return _state or preload()
 
 
-def _preload() -> str:
+def _preload() -> BlasState:
     if os.environ.get(SWITCH) == "0":
-        return f"switched off by {SWITCH}=0"
+        return BlasState(BlasStatus.SWITCHED_OFF)
     if not sys.platform.startswith("linux"):
-        return "not needed on this platform"
+        return BlasState(BlasStatus.OTHER_PLATFORM)
     if _has_cuda_build():
-        return "not needed with the CUDA build of mlx"
+        return BlasState(BlasStatus.CUDA_BUILD)
     library = _library()
     if library is None:
-        return "not installed (pip install 'moss-tts-mlx[cpu]')"
+        return BlasState(BlasStatus.NOT_INSTALLED)
     if "mlx.core" in sys.modules:
-        said = "not used: mlx was imported before moss_tts"
-        warnings.warn(f"OpenBLAS is {said}; the other way round speech is several times as fast.", stacklevel=4)
-        return said
+        warnings.warn(
+            "OpenBLAS is not used: mlx was imported before moss_tts; the other way round speech is several times as "
+            "fast.",
+            stacklevel=4,
+        )
+        return BlasState(BlasStatus.MLX_CAME_FIRST)
     # Threads without work must not turn on the core that the next frame is prepared on, which costs a fifth.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
-        blas = ctypes.CDLL(str(library))
-        done = compiled.take_place_of(blas)
-    except compiled.NoCompiler as error:
-        if find_spec("torch") is not None:
-            return f"not used: {error}, and with all its symbols global PyTorch crashes, which is installed"
-        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-        done = f"no C of our own: {error}"
+        return _load(library)
     except OSError as error:
-        return f"could not be loaded: {error} (Debian and Ubuntu: apt install libgfortran5)"
+        return BlasState(BlasStatus.NOT_LOADED, error=str(error))
+
+
+def _load(library: Path) -> BlasState:
+    """Have mlx find the C, which goes on to OpenBLAS, or else OpenBLAS itself."""
+    blas = ctypes.CDLL(str(library))
+    if compiled.stand_before(blas).status is CStatus.NOT_COMPILED:
+        # With all its symbols global, PyTorch crashes.
+        if find_spec("torch") is not None:
+            return BlasState(BlasStatus.WOULD_BREAK_PYTORCH)
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
     _loaded.append((blas, blas.openblas_get_num_threads()))
-    return f"in use ({library}; {done})"
+    return BlasState(BlasStatus.IN_USE, str(library))
 
 
 def share_cores(shared: bool) -> None:

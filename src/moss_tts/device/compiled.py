@@ -1,11 +1,12 @@
-"""C of our own for Linux CPUs, where it makes most of the difference: one library, beside OpenBLAS.
+"""The door to C of our own for Linux CPUs, where it makes most of the difference: one library, beside OpenBLAS.
 
 thin_products.c: products of a few rows with a matrix, in the place of a BLAS's cblas_sgemm. One frame of a few
 requests is nothing but such products, and a BLAS packs the matrix first, which takes two to four times as long as
-reading it once. codec/stage.c: the codec's transformer stages, without MLX's primitives.
+reading it once. codec_stage.c: the codec's transformer stages, without MLX's primitives.
 
 It is compiled for this processor when it is first needed, with the compiler that mlx itself calls for compiled
-functions on CPUs, and kept in the user's cache directory. `moss-tts inspect` says whether it is in use.
+functions on CPUs, and kept in the user's cache directory. `library` hands it out where it is in use, `state` says
+whether it is and why not, and the environment variable MOSS_TTS_C=0 switches it off.
 """
 
 from __future__ import annotations
@@ -16,57 +17,81 @@ import os
 import platform
 import shutil
 import subprocess
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from moss_tts.atomic import atomic_file
 
-SWITCH = "MOSS_TTS_THIN_PRODUCTS"
-SOURCES = [Path(__file__).parents[1] / name for name in ("device/thin_products.c", "codec/stage.c")]
-# Nobody looks at errno or floating-point traps, which would keep loops with conditions from becoming vectors.
+SWITCH = "MOSS_TTS_C"
+SOURCES = sorted(Path(__file__).parent.glob("*.c"))
+# Nothing looks at errno or floating-point traps, which would keep loops with conditions from becoming vectors.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 
-_loaded: list[ctypes.CDLL] = []
+
+class CStatus(StrEnum):
+    """Whether the C computes, or why not."""
+
+    IN_USE = "in_use"
+    SWITCHED_OFF = "switched_off"
+    NOT_COMPILED = "not_compiled"
+    # Without OpenBLAS there is nothing that it could stand before.
+    NOT_NEEDED = "not_needed"
 
 
-class NoCompiler(Exception):
-    """There is none, or it fails; the text says which."""
+@dataclass(frozen=True)
+class CState:
+    """What became of the C in this process.
+
+    Attributes:
+        status: whether it computes, or why not.
+        error: what kept it from being compiled.
+    """
+
+    status: CStatus
+    error: str | None = None
+
+
+_state = CState(CStatus.NOT_NEEDED)
+_library: ctypes.CDLL | None = None
+
+
+def state() -> CState:
+    """What became of the C in this process."""
+    return _state
 
 
 def library() -> ctypes.CDLL | None:
     """The library, where it is in use."""
-    return None if _switched_off() or not _loaded else _loaded[0]
+    return _library if _state.status is CStatus.IN_USE else None
 
 
-def take_place_of(blas: ctypes.CDLL) -> str:
-    """Have mlx's products come here, those that are not done here going on to `blas`; say what was done.
+def stand_before(blas: ctypes.CDLL) -> CState:
+    """Compile and load the library, and have mlx's products come here; those not done here go on to `blas`.
 
     Only cblas_sgemm becomes a global symbol: with all those of a BLAS, PyTorch in the same process would mix its own
-    functions with them and crash. Has to come before mlx is imported.
-
-    Raises:
-        NoCompiler: nothing was done.
+    functions with them and crash. Has to come before mlx is imported. Switched off, the library hands all products on.
     """
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        raise NoCompiler("there is no C compiler")
+    global _state, _library
     try:
-        path = _compiled(compiler)
+        path = _compiled()
         # Threads that wait must not take the core that the next frame is prepared on.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        loaded = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        _library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     except (OSError, subprocess.SubprocessError) as error:
-        raise NoCompiler(str(error)) from error
-    loaded.moss_tts_forward_to(ctypes.cast(blas.cblas_sgemm, ctypes.c_void_p), _switched_off())
-    _loaded.append(loaded)
-    return f"C of our own switched off by {SWITCH}=0" if _switched_off() else "C of our own in use"
+        _state = CState(CStatus.NOT_COMPILED, str(error))
+        return _state
+    off = os.environ.get(SWITCH) == "0"
+    _library.moss_tts_forward_to(ctypes.cast(blas.cblas_sgemm, ctypes.c_void_p), off)
+    _state = CState(CStatus.SWITCHED_OFF if off else CStatus.IN_USE)
+    return _state
 
 
-def _switched_off() -> bool:
-    return os.environ.get(SWITCH) == "0"
-
-
-def _compiled(compiler: str) -> Path:
+def _compiled() -> Path:
     """The library for these sources and this processor, from the cache or the compiler."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise FileNotFoundError("there is no C compiler")
     sources = b"".join(source.read_bytes() for source in SOURCES)
     key = hashlib.sha256(sources + _processor().encode() + " ".join(FLAGS).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moss_tts"

@@ -1,4 +1,5 @@
-/* A transformer stage of the codec over further steps of many streams, as transformer.py and window.py say it in MLX.
+/* A transformer stage of the codec over further steps of many streams, as codec/transformer.py and codec/window.py say
+ * it in MLX.
  *
  * Steps of all streams lie one after the other, N of them; D is the width of the stage. All arrays are float32, with
  * rows that are neighbours. Products are cblas_sgemm's, in whose place thin_products.c stands. */
@@ -18,7 +19,7 @@ static const long SHARED_FROM = 1L << 16;
 void cblas_sgemm(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
 
 typedef struct {
-    const float *norm1_weight, *norm1_bias, *in_proj, *out_proj, *norm2_weight, *norm2_bias, *rise, *fall;
+    const float *norm1_weight, *norm1_bias, *in_proj, *out_proj, *norm2_weight, *norm2_bias, *up, *down;
 } layer;
 
 typedef struct {
@@ -194,9 +195,9 @@ int moss_tts_codec_stage(const stage *s, int n_streams, const stream *streams, c
                 }
         product(rows, width, width, y, w->out_proj, 1, x);
         normalise(rows, width, x, w->norm2_weight, w->norm2_bias, y, cores);
-        product(rows, s->hidden, width, y, w->rise, 0, mixed);
+        product(rows, s->hidden, width, y, w->up, 0, mixed);
         gelu(rows, s->hidden, mixed, cores);
-        product(rows, width, s->hidden, mixed, w->fall, 1, x);
+        product(rows, width, s->hidden, mixed, w->down, 1, x);
     }
     if (s->output_proj) product(rows, s->output, width, x, s->output_proj, 0, out);
     else memcpy(out, x, sizeof(float) * rows * width);
