@@ -165,7 +165,7 @@ def test_streams_join_leave_and_advance_on_their_own(data: st.DataObject, kind: 
     codec = codec_of(kind)
     codes = random_codes(codec, 3, 30)
     whole = np.array(codec.decode(codes).audio)
-    decoder, rows, heard = StreamingDecoder(codec), [0], {0: 0, 1: 0, 2: 0}
+    decoder, rows, decoded = StreamingDecoder(codec), [0], {0: 0, 1: 0, 2: 0}
     audio: dict[int, list[np.ndarray]] = {0: [], 1: [], 2: []}
     for _ in range(12):
         order = data.draw(st.permutations(range(3))) if data.draw(st.booleans()) else rows
@@ -173,21 +173,21 @@ def test_streams_join_leave_and_advance_on_their_own(data: st.DataObject, kind: 
         fresh = [row for row in keep if row not in rows]
         decoder.arrange([None if row in fresh else rows.index(row) for row in keep])
         rows = keep
-        for row in fresh:  # whoever left starts over
-            heard[row], audio[row] = 0, []
-        counts = [min(data.draw(st.integers(0, 8)), 30 - heard[row]) for row in rows]
+        for row in fresh:  # a stream that left starts over
+            decoded[row], audio[row] = 0, []
+        counts = [min(data.draw(st.integers(0, 8)), 30 - decoded[row]) for row in rows]
         frames = max(counts) + data.draw(st.integers(0, 2))
         given_codes = np.zeros((codes.shape[0], len(rows), frames), np.int32)
         for place, (row, count) in enumerate(zip(rows, counts, strict=True)):
-            given_codes[:, place, :count] = codes[:, row, heard[row] : heard[row] + count]
+            given_codes[:, place, :count] = codes[:, row, decoded[row] : decoded[row] + count]
         made = np.array(decoder.push(given_codes, counts))
         for place, (row, count) in enumerate(zip(rows, counts, strict=True)):
             audio[row].append(made[place, :, : count * codec.config.downsample_rate])
             assert not made[place, :, count * codec.config.downsample_rate :].any()
-            heard[row] += count
+            decoded[row] += count
     for row in rows:
         joined = np.concatenate(audio[row], axis=1)
-        # Of values up to ten, whose last bits depend on how many steps a product has.
+        # Values go up to ten, and their last bits depend on how many steps a product has.
         same(joined, whole[row, :, : joined.shape[1]], tolerance=3e-5)
 
 

@@ -58,7 +58,7 @@ def renamed(weights: Weights, *pairs: tuple[str, str]) -> Weights:
 
 
 def folded(weights: Weights) -> Weights:
-    """Weight norm computed by whoever saved the file."""
+    """Weight norm was computed when the file was saved."""
     marker = ".parametrizations.weight.original1"
     kept = {name: weight for name, weight in weights.items() if ".parametrizations." not in name}
     for name in [name for name in weights if name.endswith(marker)]:

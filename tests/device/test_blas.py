@@ -1,4 +1,4 @@
-"""OpenBLAS serves mlx and leaves everybody else alone."""
+"""OpenBLAS serves mlx and leaves other libraries alone."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def test_without_a_compiler_pytorch_decides(torch: bool, monkeypatch: pytest.Mon
 
 @pytest.mark.skipif(blas._library() is None, reason="OpenBLAS is not installed")
 def test_mlx_before_us_is_a_warning():
-    said = "import mlx.core, moss_tts; print(moss_tts.OPENBLAS.status)"
+    code = "import mlx.core, moss_tts; print(moss_tts.OPENBLAS.status)"
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
-    made = subprocess.run([sys.executable, "-c", said], env=environment, capture_output=True, text=True, timeout=300)
+    made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert made.stdout == "mlx_came_first\n"
     assert "UserWarning: OpenBLAS is not used: mlx was imported before moss_tts" in made.stderr
 

@@ -1,4 +1,4 @@
-"""The codec beside the rows: many voices do not wait for it, few do, and its failures are everybody's."""
+"""The codec beside the rows: many jobs do not wait for it, few do, and all of them fail with it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def finished(engine: SpeechEngine, count: int) -> int:
     return chunks
 
 
-def test_many_voices_go_on_while_the_codec_works(model: Model, held: threading.Event) -> None:
+def test_many_jobs_go_on_while_the_codec_works(model: Model, held: threading.Event) -> None:
     engine = SpeechEngine(model.architecture, model.codec)
     voices = [engine.submit(job) for job in jobs(model, 5)]
     for _ in range(9):  # the codec is called at the fifth
@@ -81,7 +81,7 @@ def test_rows_that_go_on_beside_the_codec_share_the_cores(model: Model, count: i
     assert shared[-1] is False
 
 
-def test_who_is_dropped_while_the_codec_works_is_forgotten(model: Model, held: threading.Event) -> None:
+def test_a_job_that_is_dropped_while_the_codec_works_is_forgotten(model: Model, held: threading.Event) -> None:
     engine = SpeechEngine(model.architecture, model.codec)
     voices = [engine.submit(job) for job in jobs(model, 5)]
     for _ in range(9):
@@ -107,14 +107,14 @@ def test_what_fails_on_the_codecs_thread_is_raised(model: Model, monkeypatch: py
     assert len(list(model.generate("Hello.", seed=1, max_tokens=5, **ENDLESS))) == 1
 
 
-def test_streams_go_on_beside_others_who_come_and_go(model: Model) -> None:
+def test_streams_go_on_beside_others_that_come_and_go(model: Model) -> None:
     rng = np.random.default_rng(0)
     codes = rng.integers(0, 16, (3, 12, model.config.n_vq)).astype(np.int32)
     alone = []
-    for voice in codes:
+    for frames in codes:
         streams = CodecStreams(model.codec)
-        alone.append(np.concatenate(streams.decode({0: [Frames(voice)]}).result()[0]))
-    together, heard = CodecStreams(model.codec), {name: [] for name in range(3)}
+        alone.append(np.concatenate(streams.decode({0: [Frames(frames)]}).result()[0]))
+    together, received = CodecStreams(model.codec), {name: [] for name in range(3)}
     for waiting in (
         {0: slice(0, 3), 1: slice(0, 1)},
         {0: slice(3, 3), 2: slice(0, 6), 1: slice(1, 9)},
@@ -122,11 +122,15 @@ def test_streams_go_on_beside_others_who_come_and_go(model: Model) -> None:
     ):
         parts = {name: [Frames(codes[name, part])] if part.stop > part.start else [] for name, part in waiting.items()}
         for name, audio in together.decode(parts).result().items():
-            heard[name] += audio
-    for name, audio in heard.items():
-        spoken = np.concatenate(audio)
-        np.testing.assert_allclose(spoken, alone[name][: len(spoken)], atol=1e-5)
-    assert [sum(map(len, audio)) for audio in heard.values()] == [len(alone[0]), len(alone[1]) * 9 // 12, len(alone[2])]
+            received[name] += audio
+    for name, audio in received.items():
+        joined = np.concatenate(audio)
+        np.testing.assert_allclose(joined, alone[name][: len(joined)], atol=1e-5)
+    assert [sum(map(len, audio)) for audio in received.values()] == [
+        len(alone[0]),
+        len(alone[1]) * 9 // 12,
+        len(alone[2]),
+    ]
 
 
 @pytest.mark.parametrize("in_c", [True, False])

@@ -1,7 +1,7 @@
-"""The codec's networks in C (device/codec_stage.c), on Linux CPUs: what transformer.py and window.py say in MLX.
+"""The codec's networks in C (device/codec_stage.c), on Linux CPUs: what transformer.py and window.py compute in MLX.
 
 A call for many streams is two thousand primitives of MLX, which takes a hundred in advance for all threads of a
-process: rows that are computed meanwhile would wait for the codec's. C waits for nobody. Steps of all streams lie one
+process: rows that are computed meanwhile would wait for the codec's. C does not queue. Steps of all streams lie one
 after the other and every stream has a past of its own, so nothing is padded, and nothing moves when others leave.
 
 Letters: N steps of all streams, D width of a stage.
@@ -24,7 +24,7 @@ from moss_tts.device import compiled
 from moss_tts.device.blas import cores_in_use
 from moss_tts.device.kernels import on_cpu
 
-# Of a stage, by their names in it.
+# A stage's weights by their names in it.
 StageWeights: TypeAlias = Mapping[str, mx.array]
 
 _LAYER_WEIGHTS = (
@@ -52,7 +52,7 @@ class _Stage(ctypes.Structure):
 
 
 class Past:
-    """Keys and values of a stream in a stage; who goes on from what was written last appends to it.
+    """Keys and values of a stream in a stage. A state that ends at the last written slot appends to it; others copy it.
 
     Args:
         layers: of the stage.

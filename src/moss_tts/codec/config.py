@@ -1,7 +1,7 @@
 """config.json of a MOSS-Audio-Tokenizer, parsed strictly into frozen values.
 
 Two generations of the codec share this format. v1 (24 kHz mono) has one attention context for all stages; v2
-(48 kHz stereo) gives each stage its own and says how many channels there are, by which it is told apart.
+(48 kHz stereo) gives each stage its own. v2 alone states the number of channels: that key tells the two apart.
 A key that is neither used nor known to be harmless is an error, so that nothing upstream adds is dropped.
 """
 

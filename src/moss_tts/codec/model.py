@@ -30,7 +30,7 @@ from moss_tts.codec.inputs import (
     check_same_depth,
     pad_rows,
 )
-from moss_tts.codec.network import Counts, Made, Network, NetworkState, in_mlx
+from moss_tts.codec.network import Counts, Network, NetworkOutput, NetworkState, in_mlx
 from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.codec.quantizer import Quantizer
 from moss_tts.codec.weights import Weights, canonical_weights, network_parameters
@@ -140,7 +140,7 @@ class MossAudioTokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells codecs apart whose codes mean different things: a hash of their codebooks."""
+        """A hash of the codebooks: it differs between codecs if the same codes mean different audio."""
         return hashlib.sha256(np.array(self._quantizer.codebooks).tobytes()).hexdigest()[:16]
 
     @property
@@ -167,13 +167,13 @@ class MossAudioTokenizer:
         return self._encoder
 
     def _load(self, prefix: str, weights: dict[str, mx.array], precision: DecoderPrecision) -> Network:
-        """The network under a prefix, whose weights are taken out of `weights`."""
+        """The network under a prefix; its weights are taken out of `weights`."""
         stages = self.config.encoder if prefix == "encoder." else self.config.decoder
         network = Network(stages, precision.dtype, self.config.version)
         taken = {name: weights.pop(name) for name in list(weights) if name.startswith(prefix)}
         network.load_weights(network_parameters(taken, prefix, precision.dtype), strict=True)
         precision.apply(network)
-        # Whoever still holds an array that is read here keeps it in memory beside what is made of it.
+        # A second reference to an array that is read here would keep it in memory beside what is made of it.
         taken.clear()
         with cache_limit(0):
             for stage in network.stages:
@@ -193,8 +193,13 @@ class MossAudioTokenizer:
         audio, state = self.decode_frames(codes, state, counts)
         return in_mlx(audio), state
 
-    def decode_frames(self, codes: mx.array, state: NetworkState, counts: Counts = None) -> tuple[Made, NetworkState]:
-        """As decode_step, but the audio stays in the library that has it, for callers that want samples on the host."""
+    def decode_frames(
+        self, codes: mx.array, state: NetworkState, counts: Counts = None
+    ) -> tuple[NetworkOutput, NetworkState]:
+        """The same as decode_step, but the audio stays in the library that computed it.
+
+        Callers that need NumPy save a conversion where C computes.
+        """
         stream, state = self._decoder(self._quantizer.decode(codes), state, counts)
         return stream.reshape(stream.shape[0], -1, self.config.channels).transpose(0, 2, 1), state
 
@@ -239,7 +244,7 @@ class MossAudioTokenizer:
         """Encode waveforms (S,) or (C, S) of different lengths together; each row as if it were alone.
 
         Raises:
-            AudioError: see encode; the message says which.
+            AudioError: see encode; the message names the waveform.
             RequestError: there are not so many codebooks, or no waveforms.
         """
         rows = [as_samples(item, self.config, f"audio {index}") for index, item in enumerate(audio)]

@@ -35,21 +35,21 @@ class StageState(Protocol):
 
 # One state per stage, in order.
 NetworkState: TypeAlias = tuple[StageState, ...]
-# What a network makes: MLX's own, or NumPy's where it computes in C. Both are reshaped and transposed alike.
-Made: TypeAlias = mx.array | np.ndarray
+# An array of MLX, or of NumPy where C computes. Both are reshaped and transposed alike.
+NetworkOutput: TypeAlias = mx.array | np.ndarray
 # How many of the T steps of a call belong to each row; None: all of them.
 Counts: TypeAlias = Sequence[int] | None
 
-# What a stage's config says -> the module that computes it, for a dtype and a generation of the codec.
+# Kind of config -> what makes the stage's module, given the config, a dtype and the codec's generation.
 MODULES: Mapping[type, Callable[[Any, mx.Dtype, int], nn.Module]] = {
     PatchConfig: lambda config, *_: Patch(config),
     TransformerConfig: TransformerStage,
 }
 
 
-def in_mlx(made: Made) -> mx.array:
+def in_mlx(output: NetworkOutput) -> mx.array:
     """An array of MLX; nothing is done where it is one."""
-    return made if isinstance(made, mx.array) else mx.array(made)
+    return output if isinstance(output, mx.array) else mx.array(output)
 
 
 class Network(nn.Module):
@@ -77,7 +77,7 @@ class Network(nn.Module):
             return self._compiled.empty_state(batch)
         return tuple(stage.empty_state(batch) for stage in self.stages)
 
-    def __call__(self, x: mx.array, state: NetworkState, counts: Counts = None) -> tuple[Made, NetworkState]:
+    def __call__(self, x: mx.array, state: NetworkState, counts: Counts = None) -> tuple[NetworkOutput, NetworkState]:
         """T further steps of B streams, (B, T, D) -> (B, T', D') float32, and the state behind them.
 
         Args:

@@ -117,7 +117,7 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 TRANSFORMER_KEYS = frozenset(
     {"module_type", "context_duration", "conv_layout", "layer_scale", "max_period", *SIZES, *SUPPORTED}
 )
-# The scale of a residual branch, and the product whose rows it multiplies.
+# The scale of a residual branch, and the product that has its rows multiplied by it.
 SCALED = (("layer_scale_1.scale", "self_attn.out_proj.weight"), ("layer_scale_2.scale", "ffn.2.weight"))
 
 
@@ -184,7 +184,7 @@ class TransformerConfig:
         return rate
 
     def steps_after(self, steps: int) -> int:
-        """As many."""
+        """The same number."""
         return steps
 
     def width_after(self, width: int) -> int | None:

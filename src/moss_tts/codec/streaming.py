@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from moss_tts.codec.inputs import Array, as_codes, as_samples, check_counts, check_num_quantizers
 from moss_tts.codec.model import CHUNK_FRAMES, MossAudioTokenizer
-from moss_tts.codec.network import Made, NetworkState, in_mlx
+from moss_tts.codec.network import NetworkOutput, NetworkState, in_mlx
 from moss_tts.errors import AudioError, RequestError
 
 
@@ -21,7 +21,7 @@ class StreamingDecoder:
     """Codes in, audio out.
 
     Args:
-        codec: whose decoder to use.
+        codec: the codec that decodes.
         batch_size: streams B, the rows of every call.
     """
 
@@ -55,8 +55,10 @@ class StreamingDecoder:
         ends = mx.array(list(counts))[:, None] * self._codec.config.downsample_rate
         return mx.where((mx.arange(audio.shape[2]) < ends)[:, None], audio, 0.0)
 
-    def push_unchecked(self, codes: mx.array, counts: Sequence[int] | None = None) -> Made:
-        """Audio of codes that the runtime itself made, in the library that has it: MLX, or NumPy where C computes.
+    def push_unchecked(self, codes: mx.array, counts: Sequence[int] | None = None) -> NetworkOutput:
+        """Audio (B, C, F * downsample_rate) of codes that the runtime itself made; nothing is checked.
+
+        The audio stays in the library that computed it: MLX, or NumPy where C computes.
 
         Args:
             codes: int32 (Q, B, F), F at least 1, each in 0..codebook_size.
@@ -66,7 +68,7 @@ class StreamingDecoder:
         return audio
 
     def prime(self, codes: Array) -> None:
-        """Go past frames, such as those of a prompt, whose audio nobody wants.
+        """Advance past frames without audio, such as those of a prompt.
 
         Args:
             codes: (Q, B, F), or (Q, F) for one stream.
@@ -119,7 +121,7 @@ class StreamingEncoder:
     encoding it whole does. All rows of a batch advance together.
 
     Args:
-        codec: whose encoder to use.
+        codec: the codec that encodes.
         batch_size: streams B, the rows of every call.
         num_quantizers: codebooks to use; all by default.
 

@@ -17,7 +17,7 @@ from mlx.utils import tree_flatten
 
 from moss_tts.codec.compiled_network import CompiledStage
 from moss_tts.codec.stages import TransformerConfig
-from moss_tts.codec.window import Step, WindowState, make_rotor, plan_step
+from moss_tts.codec.window import CallPlan, WindowState, make_rotor, plan_call
 from moss_tts.device.kernels import issue, on_cpu, polynomial, turn_neighbours
 
 # On CPUs the error function is one call of a library after the other, a quarter of all that decoding takes. The
@@ -66,17 +66,17 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(config.d_model, config.d_model, bias=False)
 
     def __call__(
-        self, x: mx.array, keys: mx.array, values: mx.array, step: Step
+        self, x: mx.array, keys: mx.array, values: mx.array, plan: CallPlan
     ) -> tuple[mx.array, mx.array, mx.array]:
         """(B, T, D) and this layer's buffers -> (B, T, D) and the buffers to carry on."""
         batch, steps, width = x.shape
         mixed = self.in_proj(x).reshape(batch, steps, 3, self._heads, self._head_dim)
-        turned = turn_neighbours(mixed[:, :, :2], *step.rotor)
+        turned = turn_neighbours(mixed[:, :, :2], *plan.rotor)
         queries, new_keys = (turned[:, :, index].transpose(0, 2, 1, 3) for index in (0, 1))
-        keys = step.append(keys, new_keys)
-        values = step.append(values, mixed[:, :, 2].transpose(0, 2, 1, 3))
-        out = step.attend(queries, keys, values).transpose(0, 2, 1, 3).reshape(batch, steps, width)
-        return self.out_proj(out), step.settle(keys), step.settle(values)
+        keys = plan.append(keys, new_keys)
+        values = plan.append(values, mixed[:, :, 2].transpose(0, 2, 1, 3))
+        out = plan.attend(queries, keys, values).transpose(0, 2, 1, 3).reshape(batch, steps, width)
+        return self.out_proj(out), plan.settle(keys), plan.settle(values)
 
 
 class Layer(nn.Module):
@@ -96,10 +96,10 @@ class Layer(nn.Module):
         ]
 
     def __call__(
-        self, x: mx.array, keys: mx.array, values: mx.array, step: Step
+        self, x: mx.array, keys: mx.array, values: mx.array, plan: CallPlan
     ) -> tuple[mx.array, mx.array, mx.array]:
         """(B, T, D) float32 and this layer's buffers -> (B, T, D) float32 and the buffers to carry on."""
-        update, keys, values = self.self_attn(self.norm1(x).astype(self._dtype), keys, values, step)
+        update, keys, values = self.self_attn(self.norm1(x).astype(self._dtype), keys, values, plan)
         x = add_residual(x, update)
         up, _, down = self.ffn
         return add_residual(x, down(exact_gelu(up(self.norm2(x).astype(self._dtype))))), keys, values
@@ -142,11 +142,11 @@ class TransformerStage(nn.Module):
         """(B, T, D in) -> (B, T, D out), both float32."""
         config, steps = self._config, x.shape[1]
         rotor = make_rotor(state.positions, steps, config.head_dim, config.max_period)
-        step, used, positions = plan_step(state, steps, counts, config.window, rotor)
+        plan, used, positions = plan_call(state, steps, counts, config.window, rotor)
         x = self._project("input_proj", x)
         carried = []
         for layer, keys, values in zip(self.transformer.layers, state.keys, state.values, strict=True):
-            x, *buffers = layer(x, keys, values, step)
+            x, *buffers = layer(x, keys, values, plan)
             issue(x)
             carried.append(buffers)
         all_keys, all_values = zip(*carried, strict=True)

@@ -110,7 +110,7 @@ def _version_of(config: CodecConfig, named: Weights) -> int:
 
 
 def _with_folded(expected: Shapes, named: Weights) -> Shapes:
-    """What to expect of a file whose weight norm is folded already, in some projections or in all."""
+    """What to expect of a file with weight norm that is folded already, in some projections or in all."""
     expected = dict(expected)
     for name in [name for name in expected if name.endswith(DIRECTION)]:
         folded = name.removesuffix(DIRECTION) + "weight"

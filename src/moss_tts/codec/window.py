@@ -71,7 +71,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Step:
+class CallPlan:
     """Everything the layers of a stage share in one call.
 
     Attributes:
@@ -124,14 +124,14 @@ class Step:
         if self.kept is None:
             return buffer
         batch, heads, slots, width = buffer.shape
-        # By whole slots: take_along_axis goes element by element.
+        # Whole slots are moved: take_along_axis goes element by element.
         starts = mx.arange(0, batch * heads * slots, slots).reshape(batch, heads, 1)
         return buffer.reshape(-1, width)[starts + self.kept[:, None]]
 
 
-def plan_step(
+def plan_call(
     state: WindowState, steps: int, counts: Sequence[int] | None, window: int, rotor: Rotor
-) -> tuple[Step, int, tuple[int, ...]]:
+) -> tuple[CallPlan, int, tuple[int, ...]]:
     """Plan a call of T steps, of which the first counts[b] are row b's (None: all of them).
 
     Returns:
@@ -154,11 +154,11 @@ def plan_step(
         end = kept.shape[1]
     empty = [max(0, carried - position) for position in state.positions]
     blocks = tuple(_blocks(base_after, carried, steps, window, empty))
-    return Step(rotor, base, carried, moves, room, blocks, kept), end, positions
+    return CallPlan(rotor, base, carried, moves, room, blocks, kept), end, positions
 
 
 def _kept_slots(end: int, counts: Sequence[int], keep: int) -> mx.array:
-    """Slots of the last `keep` steps of every row, whose newest is in slot end + counts[b] - 1.
+    """Slots of the last `keep` steps of every row; the newest is in slot end + counts[b] - 1.
 
     A row shorter than that gets arbitrary slots in front, which its position marks as empty.
     """

@@ -55,7 +55,7 @@ class BlasState:
     error: str | None = None
 
 
-# With the cores that it uses by itself.
+# OpenBLAS, and how many cores it uses by itself.
 _loaded: list[tuple[ctypes.CDLL, int]] = []
 _state: BlasState | None = None
 
@@ -101,7 +101,7 @@ def _load(library: Path) -> BlasState:
     """Have mlx find the C, which goes on to OpenBLAS, or else OpenBLAS itself."""
     blas = ctypes.CDLL(str(library))
     if compiled.stand_before(blas).status is CStatus.NOT_COMPILED:
-        # With all its symbols global, PyTorch crashes.
+        # PyTorch crashes if all symbols of OpenBLAS are global.
         if find_spec("torch") is not None:
             return BlasState(BlasStatus.WOULD_BREAK_PYTORCH)
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)

@@ -1,5 +1,5 @@
-/* A transformer stage of the codec over further steps of many streams, as codec/transformer.py and codec/window.py say
- * it in MLX.
+/* A transformer stage of the codec over further steps of many streams, the same computation as
+ * codec/transformer.py and codec/window.py in MLX.
  *
  * Steps of all streams lie one after the other, N of them; D is the width of the stage. All arrays are float32, with
  * rows that are neighbours. Products are cblas_sgemm's, in whose place thin_products.c stands. */

@@ -271,7 +271,7 @@ def _powers(octaves: mx.array, doubled: mx.array) -> mx.array:
 
 
 def polynomial(coefficients: Sequence[float], x: mx.array) -> mx.array:
-    """Of x; the constant comes first."""
+    """Horner's rule; coefficients in rising order."""
     total = coefficients[-1] * x + coefficients[-2]
     for coefficient in coefficients[-3::-1]:
         total = total * x + coefficient

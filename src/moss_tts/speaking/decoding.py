@@ -1,7 +1,7 @@
-"""Frames to sound: the codec's streams of all voices, in a thread of their own beside the rows.
+"""Frames to audio: the codec's streams of all jobs, in a thread of their own beside the rows.
 
 A call takes as long as several rows, so another thread goes on with them meanwhile. One thread cannot do both: on CPUs
-whoever asks for more than about a hundred of MLX's primitives waits for them, and C returns when it is done.
+a thread that queues more than about a hundred of MLX's primitives waits for them, and C returns when it is done.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import numpy as np
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
 from moss_tts.frames import Frames
 
-# Enough for rows to come first; with more, voices that have ended wait for their last sound.
+# Rows come first with this much; with more, jobs that have ended wait for the end of their audio.
 NICENESS = 8
 
-# Whose frames they are.
+# Names the job that frames and audio belong to.
 Key: TypeAlias = Hashable
-# Of each, in pieces of float32 (S,) mono or (S, C).
+# Job -> pieces of its audio, float32 (S,) mono or (S, C).
 Audio: TypeAlias = dict[Key, list[np.ndarray]]
 
 
@@ -49,9 +49,9 @@ class _CodecThread(threading.Thread):
         return future
 
     def run(self) -> None:
-        """Until the process ends."""
+        """Work until the process ends."""
         if sys.platform == "linux":
-            # Of the thread alone: where cores are scarce, rows come first, and sound is made of what is left.
+            # The priority of this thread alone: where cores are scarce, rows come first and audio gets the rest.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while True:
             work, future = self._inbox.get()
@@ -81,7 +81,7 @@ def _codec_stream() -> mx.ThreadLocalStream:
 
 
 class CodecStreams:
-    """One stream per voice, all decoded in one call.
+    """One stream per job, all decoded in one call.
 
     Args:
         codec: asked for with the first call.
@@ -100,15 +100,15 @@ class CodecStreams:
         return np.zeros((0,) if channels == 1 else (0, channels), dtype=np.float32)
 
     def decode(self, waiting: Mapping[Key, Sequence[Frames]]) -> Future[Audio]:
-        """Begin to decode what voices have waiting, behind what they had before.
+        """Begin to decode the waiting frames of jobs, behind those that were decoded before.
 
-        Voices that are not named, even with nothing, are forgotten.
+        Jobs that `waiting` does not name are forgotten; a job that goes on later is named with no frames.
 
         Args:
-            waiting: frames of each.
+            waiting: frames of each job.
 
         Returns:
-            What will be their audio, without that of context.
+            a future of their audio, without that of context.
         """
         self._codec()
         queues = {key: deque(frames) for key, frames in waiting.items()}
@@ -125,7 +125,7 @@ class CodecStreams:
         return audio
 
     def _arrange(self, keys: list[Key]) -> None:
-        """Have the streams of these voices, new ones included, in this order."""
+        """Make the batch consist of the streams of these jobs, new ones included, in this order."""
         places = {key: place for place, key in enumerate(self._keys)}
         rows = [places.get(key) for key in keys]
         self._segments = [0 if row is None else self._segments[row] for row in rows]
@@ -136,7 +136,7 @@ class CodecStreams:
             self._decoder.arrange(rows)
 
     def _decode_once(self, parts: list[Frames | None], audio: Audio) -> None:
-        """One call: at most one stretch of frames of each voice, within one audio segment."""
+        """One call: at most one stretch of frames of each job, within one audio segment."""
         assert self._decoder is not None
         self._start_segments(parts)
         counts = [0 if part is None else len(part.codes) for part in parts]
