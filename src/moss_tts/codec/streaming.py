@@ -78,7 +78,7 @@ class StreamingDecoder:
         """
         batch = self._checked(codes, None)
         for start in range(0, batch.shape[2], CHUNK_FRAMES):
-            _, self._state = self._codec.decode_step(batch[:, :, start : start + CHUNK_FRAMES], self._state)
+            _, self._state = self._codec.decode_frames(batch[:, :, start : start + CHUNK_FRAMES], self._state)
             # Only what is carried is asked for, not the audio.
             mx.eval([stage.arrays for stage in self._state])
 
