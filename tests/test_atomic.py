@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from moss_tts.atomic import atomic_directory, atomic_file, remove_directory
+from moss_tts.atomic import PlaceTakenError, atomic_directory, atomic_file, remove_directory
 
 
 def names(directory: Path) -> list[str]:
@@ -99,7 +99,7 @@ def test_a_directory_goes_only_where_that_is_wanted(tmp_path):
         with atomic_directory(directory, replace=replace) as part:
             (part / "file").write_text("new")
 
-    with pytest.raises(OSError, match="not empty"):
+    with pytest.raises(PlaceTakenError, match="not empty"):
         put(replace=False)
     assert ((directory / "file").read_text(), names(tmp_path)) == ("old", ["directory"])
     put(replace=True)
@@ -111,7 +111,7 @@ def test_the_old_directory_comes_back_where_the_new_one_cannot_come(tmp_path, mo
 
     def refuse(self: Path, target: Path) -> Path:
         if target == directory and (self / "new").exists():
-            raise OSError("no")
+            raise OSError(28, "no space")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
@@ -120,7 +120,7 @@ def test_the_old_directory_comes_back_where_the_new_one_cannot_come(tmp_path, mo
         with atomic_directory(directory, replace=True) as part:
             (part / "new").touch()
 
-    with pytest.raises(OSError, match="no"):
+    with pytest.raises(PlaceTakenError, match="no space"):
         put()
     assert ((directory / "file").read_text(), names(tmp_path)) == ("old", ["directory"])
 
@@ -129,7 +129,7 @@ def test_a_process_that_is_killed_leaves_nothing_of_that_name(tmp_path):
     script = """
 import os, sys
 from pathlib import Path
-from moss_tts.atomic import atomic_directory, atomic_file
+from moss_tts.atomic import PlaceTakenError, atomic_directory, atomic_file
 with atomic_directory(Path(sys.argv[1], "directory")) as directory, atomic_file(Path(sys.argv[1], "file")) as file:
     file.write_text("half")
     os._exit(9)

@@ -18,6 +18,10 @@ from pathlib import Path
 NAME_SHOWN = 32
 
 
+class PlaceTakenError(OSError):
+    """A directory is complete, but cannot take its place: another process has put something there."""
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A file to write, which becomes `path` when the block ends well; otherwise `path` stays as it was.
@@ -46,7 +50,8 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         replace: whether what is there goes. It stays until the new one can take its place.
 
     Raises:
-        OSError: the place is taken or cannot be written to.
+        PlaceTakenError: something is in its place that may not or does not go.
+        OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part, old = _hidden(path), _hidden(path)
@@ -56,14 +61,14 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         for file in part.rglob("*"):
             if file.is_file():
                 _to_disk(file)
-        if replace and path.exists():
-            path.rename(old)
         try:
+            if replace and path.exists():
+                path.rename(old)
             part.rename(path)
-        except OSError:
+        except OSError as error:
             if old.exists() and not path.exists():
                 old.rename(path)
-            raise
+            raise PlaceTakenError(error.errno, error.strerror, str(path)) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -25,7 +25,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from moss_tts.atomic import atomic_directory, atomic_file, remove_directory
+from moss_tts.atomic import PlaceTakenError, atomic_directory, atomic_file, remove_directory
 from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.files import Waveform, as_waveform, check_audible, errors_name, fit_channels, read_audio
 from moss_tts.audio.pcm import as_pcm, wav_header
@@ -234,8 +234,8 @@ class Voices:
                 _write(part, record, waveform)
                 if model is not None:
                     Voice(record, part).codes(model)
-        except OSError as error:
-            raise RequestError(f"voice {name!r} cannot be put in its place: {error.strerror or error}") from error
+        except PlaceTakenError as error:
+            raise RequestError(f"voice {name!r} is being changed by somebody else: {error.strerror}") from error
         return self[name]
 
     def remove(self, name: str) -> None:
