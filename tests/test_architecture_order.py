@@ -292,7 +292,6 @@ def test_nothing_asks_which_architecture_it_has():
     asking = {
         module: places
         for module in FILES.keys() - {"architectures", "config"}
-        if not belongs(module, "codec")  # whose stages are still told apart by their configs
         if (places := kinds_asked_for(tree(module)))
     }
     assert asking == {}
