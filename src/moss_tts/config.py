@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 
 from moss_tts.errors import ConfigError
 from moss_tts.strict import Raw, demand, integer, mapping, number, optional, reject_unknown
+from moss_tts.text.preparation import TextPreparation
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class MossConfig:
     audio_tokenizer_name_or_path: str | None
     codec_config: Raw | None
     quantization: Raw | None
+    text_preparation: TextPreparation | None
 
     # Where the codec is when the file does not name one.
     default_codec: ClassVar[str] = "OpenMOSS-Team/MOSS-Audio-Tokenizer"
@@ -144,6 +146,7 @@ class MossConfig:
             "audio_tokenizer_name_or_path": optional(raw, "audio_tokenizer_name_or_path", str, "a name", where),
             "codec_config": optional(raw, "codec_config", Mapping, "an object", where),
             "quantization": optional(raw, "quantization", Mapping, "an object", where),
+            "text_preparation": _text_preparation(raw, where),
             **ids,
         }
 
@@ -161,6 +164,11 @@ class MossConfig:
                 )
 
 
+def _text_preparation(raw: Raw, where: str) -> TextPreparation | None:
+    key = "text_preparation"
+    return None if raw.get(key) is None else TextPreparation.from_dict(mapping(raw, key, where))
+
+
 ID_DEFAULTS = {
     "pad_token_id": 151643,
     "im_start_token_id": 151644,
@@ -173,7 +181,7 @@ ID_DEFAULTS = {
 COMMON_KEYS = frozenset(ID_DEFAULTS) | frozenset(
     """
     language_config n_vq audio_vocab_size audio_pad_code sampling_rate hidden_size vocab_size gen_token_id
-    audio_tokenizer_name_or_path codec_config quantization quantization_config
+    audio_tokenizer_name_or_path codec_config quantization quantization_config text_preparation
     """.split()
 )
 
