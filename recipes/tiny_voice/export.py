@@ -17,10 +17,11 @@ from .tokenizer import save_tokenizer
 GENERATION = {"temperature": 0.2, "top_p": 0.9, "top_k": 50, "repetition_penalty": 1.0, "do_sample": True}
 # The text channel only chooses when to end; upstream's temperature of 1.5 would end one frame in a hundred too early.
 GENERATION |= {"text_temperature": 0.4}
-# What the teacher read to it: letters, and punctuation without quotes; nineteen in twenty sentences within 74 characters.
+# What it learned from: letters, punctuation without quotes; nineteen in twenty sentences have at most 74 characters.
 TEXTS = {
     "alphabet": f" !',-.?{ascii_uppercase}{ascii_lowercase}",
     "ends_in_stop": True,
+    "follows": [],
     "language": "en",
     "longest_segment": 74,
     "numbers": "words",

@@ -6,7 +6,6 @@ Pure: no model, no generation. Seams between segments are seams.py's; its names 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
@@ -21,7 +20,7 @@ from moss_tts.text.boundaries import (
     find_boundaries,
     joins_characters,
 )
-from moss_tts.text.tags import PAUSE, SPEAKER_TAG, has_words
+from moss_tts.text.tags import SPEAKER_TAG
 
 __all__ = [
     "BoundaryKind",
@@ -35,7 +34,6 @@ __all__ = [
     "join_segments",
     "normalize_line_ends",
     "plan_text_segments",
-    "plan_with_pauses",
     "retry_seed",
 ]
 
@@ -47,7 +45,6 @@ _SOFT_KINDS = (
     BoundaryKind.CLAUSE,
     BoundaryKind.WHITESPACE,
 )
-_PAUSE_LINE = re.compile(rf"^[^\S\n]*{PAUSE.pattern}[^\S\n]*$", re.IGNORECASE | re.MULTILINE)
 Continuity = Literal["voice", "continue"]
 CONTINUITIES: Final = get_args(Continuity)
 
@@ -165,6 +162,11 @@ class TextSegment:
         return f"{self.speaker} {self.text}"
 
     @property
+    def has_silence(self) -> bool:
+        """Whether there is silence around its audio."""
+        return self.silence_before > 0 or self.silence_after > 0
+
+    @property
     def last_speaker(self) -> str | None:
         """Tag of whoever speaks at its end."""
         return (SPEAKER_TAG.findall(self.text) or [self.speaker])[-1]
@@ -192,47 +194,6 @@ def plan_text_segments(
     check_char_budgets(min_chars, target_chars, max_chars)
     normalized = normalize_line_ends(text)
     return list(_segments(normalized, min_chars, target_chars, max_chars))
-
-
-def plan_with_pauses(text: str, options: LongFormOptions) -> tuple[TextSegment, ...]:
-    """The segments of a long text; a pause tag in a line of its own, "[pause 2s]", is silence between two of them.
-
-    Pause tags inside a line go to the model, as the rest of the line. A stretch without a letter or digit is left out.
-    """
-    normalized = normalize_line_ends(text)
-    segments: list[TextSegment] = []
-    start, silence = 0, 0.0
-    for pause in [*_PAUSE_LINE.finditer(normalized), None]:
-        end = len(normalized) if pause is None else pause.start()
-        planned = _stretch(normalized, start, end, options, segments[-1].last_speaker if segments else None)
-        if planned:
-            planned[0] = replace(planned[0], silence_before=0.0 if segments else silence)
-            segments += planned
-            silence = 0.0
-        if pause is None:
-            break
-        start, silence = pause.end(), silence + float(pause[1])
-        if segments:
-            segments[-1] = replace(segments[-1], silence_after=silence)
-    return tuple(segments)
-
-
-def _stretch(text: str, start: int, end: int, options: LongFormOptions, speaker: str | None) -> list[TextSegment]:
-    """The segments of text[start:end] that have words; `speaker` goes on where no tag says otherwise."""
-    planned = plan_text_segments(text[start:end], options.min_chars, options.target_chars, options.max_chars)
-    shift = start + len(text[start:end]) - len(text[start:end].lstrip())
-    last = BoundaryKind.END if end == len(text) else BoundaryKind.PARAGRAPH
-    return [
-        replace(
-            segment,
-            start_offset=segment.start_offset + shift,
-            end_offset=segment.end_offset + shift,
-            speaker=segment.speaker or speaker,
-            boundary=last if segment.boundary is BoundaryKind.END else segment.boundary,
-        )
-        for segment in planned
-        if has_words(segment.text)
-    ]
 
 
 def _segments(text: str, min_chars: int, target_chars: int, max_chars: int) -> Iterator[TextSegment]:

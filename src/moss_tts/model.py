@@ -184,8 +184,13 @@ class Model:
                 yield index, error
 
     def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
-        resolve_n_vq = self.architecture.resolve_n_vq
-        request = resolve_generation_request(options, self.preset, self._generation_config, resolve_n_vq)
+        request = resolve_generation_request(
+            options,
+            self.preset,
+            self._generation_config,
+            self.architecture.resolve_n_vq,
+            self.config.text_preparation,
+        )
         self.processor.check_files(request.messages, request.preset.template)
         return request
 

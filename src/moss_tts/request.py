@@ -13,14 +13,17 @@ from typing import Any, Final
 
 from moss_tts.audio.references import Reference
 from moss_tts.errors import ConfigError, RequestError
-from moss_tts.long_form import LongFormOptions, TextSegment, plan_with_pauses
+from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.dialogue import cloned_voices
 from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, UserMessage
 from moss_tts.prompts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
+from moss_tts.prompts.planning import check_words, followed, plan_text
 from moss_tts.sampling import Sampling, draw_seed
 from moss_tts.text.cleanup import normalize_text
-from moss_tts.text.tags import SPEAKER_TAG, has_words, join_transcript
+from moss_tts.text.preparation import TextPreparation
+from moss_tts.text.prepared import prepare
+from moss_tts.text.tags import SPEAKER_TAG, join_transcript
 
 __all__ = [
     "MossNormalizedRequest",
@@ -145,6 +148,7 @@ def resolve_generation_request(
     preset: Preset | str,
     generation_config: Mapping[str, object] | None = None,
     resolve_n_vq: Callable[[int | None], int | None] = lambda asked: asked,
+    preparation: TextPreparation | None = None,
 ) -> MossNormalizedRequest:
     """Check the options of a request and settle what they mean.
 
@@ -153,6 +157,7 @@ def resolve_generation_request(
         preset: the checkpoint's own variant, used unless the options name one.
         generation_config: the checkpoint's generation_config.json.
         resolve_n_vq: the architecture's answer to how many codebooks it generates when it is asked for so many.
+        preparation: how the checkpoint wants its texts, and what it follows beside them.
 
     Raises:
         UnknownOptionError: an option that does not exist.
@@ -163,19 +168,24 @@ def resolve_generation_request(
     chosen = given.get("preset", preset)
     variant = chosen if isinstance(chosen, Preset) else resolve_preset(chosen)
     check_conflicts(given, variant)
-    prompt, long_form = _prompt(given, variant), _long_form(given)
+    given, left_out = followed(given, preparation)
+    prompt = _prompt(given, variant)
+    planned = plan_text(prompt.get("text"), _long_form(given), preparation)
+    if preparation is not None and prompt.get("prompt_transcript") is not None:
+        prompt["prompt_transcript"] = prepare(prompt["prompt_transcript"], preparation).text
     return MossNormalizedRequest(
         preset=variant,
         sampling=resolve_sampling(given, variant, generation_config or {}),
         seed=given["seed"] if "seed" in given else draw_seed(),
-        **prompt,
+        **{**prompt, "text": planned.text},
         normalizes_text=given.get("normalize_text", variant.normalizes_text),
         n_vq_for_inference=resolve_n_vq(given.get("n_vq_for_inference")),
         max_tokens=given.get("max_tokens", DEFAULT_MAX_TOKENS),
         stream=given.get("stream", False),
         streaming_interval=given.get("streaming_interval", DEFAULT_STREAMING_INTERVAL),
-        long_form=long_form,
-        plan=() if long_form is None else plan_with_pauses(prompt["text"], long_form),
+        long_form=planned.long_form,
+        plan=planned.segments,
+        notes=left_out + planned.notes,
         runaway_guard=given.get("runaway_guard", True),
         verbose=given.get("verbose", False),
     )
@@ -253,15 +263,8 @@ def _prompt(given: Options, preset: Preset) -> Options:
     fields = {name: given.get(name) for name in ("language", "quality", "sound_event", "ambient_sound", "scene")}
     if preset.prompt_field not in given:
         raise RequestError(f"preset {preset.name} needs {preset.prompt_field}, and it cannot be blank")
-    for name in {"text", preset.prompt_field} & given.keys():
-        _check_words(name, given[name])
+    check_words(preset.prompt_field, given[preset.prompt_field])
     return {**fields, "text": given.get("text"), "tokens": _tokens(given), **_voice(given)}
-
-
-def _check_words(name: str, text: str) -> None:
-    if not has_words(text):
-        shown = text.strip()[:40]
-        raise RequestError(f"{name} has no letter and no digit, so there is nothing to say: {shown!r}")
 
 
 def _tokens(given: Options) -> int | None:
@@ -325,7 +328,7 @@ def _conversation_prompt(given: Options) -> Options:
     asked = [message for message in messages if isinstance(message, UserMessage)]
     for message in asked:
         if message.text is not None and message.text.strip():
-            _check_words("a message's text", message.text)
+            check_words("a message's text", message.text)
     return {"conversation": messages, "tokens": asked[-1].tokens if asked else None}
 
 

@@ -5,15 +5,20 @@ Without a recogniser the tests that listen are skipped, and say what to install.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 import moss_tts
+from moss_tts.audio.pcm import as_pcm
 from moss_tts.checkpoints.packaged import packaged_voice
+from moss_tts.cli import main
+from moss_tts.errors import MossTTSWarning, RequestError
 from moss_tts.model import Model
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "evals"))
@@ -81,8 +86,7 @@ def test_each_of_a_batch_is_understood_and_is_as_alone(voice: Model, ears: recog
 @heard_by_whisper
 @pytest.mark.parametrize("continuity", ["voice", "continue"])
 def test_a_story_is_understood_in_every_continuity(voice: Model, ears: recogniser.Recogniser, continuity: str) -> None:
-    plan = {"long_form_min_chars": 20, "long_form_target_chars": 60, "long_form_max_chars": 100}
-    told = list(voice.generate(STORY, long_form=True, long_form_continuity=continuity, seed=1, **plan))
+    told = list(voice.generate(STORY, long_form=True, long_form_continuity=continuity, seed=1))
     spoken = np.concatenate([result.audio for result in told])
     assert word_errors(ears, [STORY], [spoken]) <= MOST_WORD_ERRORS
 
@@ -93,3 +97,63 @@ def test_a_seed_is_a_reading_and_another_is_another(voice: Model, ears: recognis
     np.testing.assert_array_equal(one, again)
     assert one.shape != other.shape or not np.array_equal(one, other)
     assert word_errors(ears, [SENTENCES[0]] * 2, [one, other]) <= MOST_WORD_ERRORS
+
+
+# ------------------------------------------------------------------------------------------- what people type
+
+LETTER = """Dear Ms. O'Neil,
+
+“Café Zoë” opens on March 3rd, 2024 at 10:30 a.m. — it cost $3.50 [pause 0.5s] and 50% of us came
+
+Yours, J. Smith"""
+
+
+def test_every_way_to_speak_gives_the_same_audio_of_what_people_type(voice: Model, tmp_path: Path) -> None:
+    (whole,) = voice.generate(LETTER, seed=1)
+    streamed = np.concatenate([chunk.audio for chunk in voice.generate(LETTER, seed=1, stream=True)])
+    np.testing.assert_allclose(streamed, whole.audio, atol=1e-4)
+    [(_, batched)] = voice.generate_batch([{"text": LETTER, "seed": 1}])
+    np.testing.assert_allclose(batched.audio, whole.audio, atol=1e-4)  # type: ignore[union-attr]
+    for command in ("say", "generate"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, LETTER, "--seed", "1", "--output", str(tmp_path / f"{command}.wav"), "--quiet"])
+        assert ended.value.code == 0
+        written, _ = soundfile.read(tmp_path / f"{command}.wav", dtype="int16")
+        assert np.abs(written.astype(int) - as_pcm(whole.audio)).max() <= 4
+
+
+def test_segments_are_short_end_in_a_stop_and_pauses_are_silence(voice: Model) -> None:
+    plan = voice.request({"text": LETTER}).plan
+    assert all(len(segment.text) <= 74 and segment.text[-1] in ".!?" for segment in plan)
+    assert sum(segment.silence_after for segment in plan) == 0.5
+    assert "three dollars and fifty cents" in " ".join(segment.text for segment in plan)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "named"),
+    [
+        ("Hello there 👍", {}, "👍"),
+        ("Hello [laugh] there.", {}, "[laugh]"),
+        ("你好，世界。", {}, "你"),
+        ("Hello there.", {"instruction": "An old man"}, "instruction"),
+        ("Hello there.", {"language": "German"}, "German"),
+        ("Hello there.", {"ref_audio": (np.ones(24_000, np.float32), 24_000)}, "ref_audio"),
+        ("Hello there.", {"long_form": True, "long_form_max_chars": 200}, "long_form_max_chars"),
+    ],
+)
+def test_what_the_voice_cannot_follow_is_a_warning(
+    voice: Model, text: str, options: dict[str, Any], named: str
+) -> None:
+    with pytest.warns(MossTTSWarning, match=re.escape(named)):
+        voice.generate(text, **options).close()
+
+
+def test_english_is_no_reason_for_a_warning(voice: Model) -> None:
+    for language in ("English", "en", "en-GB"):
+        voice.generate("Hello there.", language=language).close()
+
+
+@pytest.mark.parametrize("text", ["👍", "...", "***", "[laugh]"])
+def test_nothing_to_say_is_refused(voice: Model, text: str) -> None:
+    with pytest.raises(RequestError, match="nothing to say"):
+        voice.generate(text)

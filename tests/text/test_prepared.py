@@ -14,14 +14,15 @@ from moss_tts.config import parse_config
 from moss_tts.errors import ConfigError
 from moss_tts.text.cleanup import normalize_text
 from moss_tts.text.english.reading import in_words
-from moss_tts.text.markup import has_words
 from moss_tts.text.preparation import TextPreparation
 from moss_tts.text.prepared import Pause, prepare
+from moss_tts.text.tags import has_words
 from moss_tts.weights.layout import read_json
 
 BLOCK = {
     "alphabet": " !',-.?" + string.ascii_letters,
     "ends_in_stop": True,
+    "follows": [],
     "language": "en",
     "longest_segment": 74,
     "numbers": "words",
@@ -55,6 +56,8 @@ def test_the_packaged_voice_says_how_it_wants_its_texts() -> None:
         ({"language": "fr"}, "language"),
         ({"numbers": "digits"}, "numbers"),
         ({"ends_in_stop": False}, "ends_in_stop"),
+        ({"follows": "reference"}, "follows"),
+        ({"follows": ["emotion"]}, "follows"),
     ],
 )
 def test_a_block_that_cannot_be_followed_is_refused(change: dict[str, object], named: str) -> None:

@@ -19,11 +19,13 @@ from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, option_fingerprints, text_fingerprint
 from moss_tts.books.report.page import ReportedSegment, write_report
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
-from moss_tts.long_form import LongFormOptions, TextSegment, plan_with_pauses
+from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.model import Model
 from moss_tts.prompts.options import LONG_FORM, check_options
+from moss_tts.prompts.planning import plan_text
 from moss_tts.sampling import MAX_SEED, draw_seed
 from moss_tts.speaking.narration import SpokenSegment
+from moss_tts.text.preparation import TextPreparation
 from moss_tts.text.tags import SPEAKER_TAG
 
 # Options that say whose voice it is; without any, it is that of the book's first segment.
@@ -45,10 +47,16 @@ def long_form_options(options: Options) -> LongFormOptions:
     return LongFormOptions(**{name.removeprefix("long_form_"): checked[name] for name in LONG_FORM if name in checked})
 
 
-def plan_book(book: Book, options: Options) -> list[list[TextSegment]]:
-    """The segments of each chapter; needs no model."""
+def plan_book(book: Book, options: Options, preparation: TextPreparation | None = None) -> list[list[TextSegment]]:
+    """The segments of each chapter; needs no model.
+
+    Args:
+        book: what is read.
+        options: of generate.
+        preparation: how the checkpoint that reads wants its texts.
+    """
     chosen = long_form_options(options)
-    return [list(plan_with_pauses(chapter.text, chosen)) for chapter in book.chapters]
+    return [list(plan_text(chapter.text, chosen, preparation).segments) for chapter in book.chapters]
 
 
 def begin_reading(

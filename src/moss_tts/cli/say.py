@@ -38,14 +38,13 @@ def say(
 
     It is small and clear rather than beautiful; for other voices and languages, see moss-tts generate.
     """
-    from moss_tts.checkpoints.packaged import packaged_voice, segmented
+    from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.speak_live import is_live, speak_live
     from moss_tts.cli.speak_text import Source, request_options, speak_to_file
     from moss_tts.cli.terminal import Terminal
 
     source = Source(str(packaged_voice()))
-    given = read_text(text, file, piped=True)
-    options = request_options({"text": given, "seed": seed, **segmented(given)})
+    options = request_options({"text": read_text(text, file, piped=True), "seed": seed})
     if is_live(output, None, play):
         raise typer.Exit(speak_live(options, output, play, source, quiet))
     raise typer.Exit(speak_to_file({**options, "stream": True}, output, source, Terminal(quiet)))

@@ -72,10 +72,16 @@ def speak_live(
     sinks = open_sinks(output, play, terminal)
     with terminal.loading(source.model):
         model = source.load()
-    with interruptible() as cancel, closing(model.generate(**{**options, "stream": True}, cancel=cancel)) as results:
+    with interruptible() as cancel:
+        with terminal.showing_warnings():
+            results = model.generate(**{**options, "stream": True}, cancel=cancel)
         with terminal.loading("codec"):
             model.codec()
-        with closing(send_on(results, sinks)) as sent, terminal.speaking(seconds_asked_for(options)) as show:
+        with (
+            closing(results),
+            closing(send_on(results, sinks)) as sent,
+            terminal.speaking(seconds_asked_for(options)) as show,
+        ):
             recording = record((_without_audio(result) for result in sent), show)
     if recording.finish_reason is None and recording.failure is None:
         return 0  # whoever was listening has gone

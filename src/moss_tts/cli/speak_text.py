@@ -68,7 +68,8 @@ def speak_to_file(options: Mapping[str, Any], output: Path, source: Source, term
     with terminal.loading(source.model):
         model = source.load()
     with interruptible() as cancel:
-        results = model.generate(**options, cancel=cancel)
+        with terminal.showing_warnings():
+            results = model.generate(**options, cancel=cancel)
         with terminal.loading("codec"):
             model.codec()
         with terminal.speaking(seconds_asked_for(options)) as show:

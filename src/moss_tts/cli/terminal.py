@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.progress import (
 )
 
 from moss_tts.cli.output_files import Recording
+from moss_tts.errors import MossTTSWarning
 
 BYTES = (BarColumn(20), DownloadColumn())
 
@@ -53,6 +55,14 @@ class Terminal:
         """Something the caller should know, on stderr even when quiet."""
         self.stderr.print("warning:", style="yellow", end=" ")
         self.stderr.print(line, markup=False)
+
+    @contextmanager
+    def showing_warnings(self) -> Iterator[None]:
+        """Show what the package warns of meanwhile as this terminal's warnings."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", MossTTSWarning)
+            warnings.showwarning = lambda message, *_: self.warn(str(message))
+            yield
 
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:

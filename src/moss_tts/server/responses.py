@@ -21,7 +21,16 @@ from moss_tts.server.service import ClientGone, Utterance, outcome_of
 from moss_tts.speaking.engine import SpeechChunk
 
 T = TypeVar("T")
-EXPOSED_HEADERS = ("X-Sample-Rate", "X-Channels", "X-Sample-Format", "X-Seed", "X-Finish-Reason", "Retry-After")
+EXPOSED_HEADERS = (
+    "X-Sample-Rate",
+    "X-Channels",
+    "X-Sample-Format",
+    "X-Seed",
+    "X-Warning",
+    "X-Finish-Reason",
+    "Retry-After",
+)
+MOST_OF_A_HEADER = 2000
 # Without it, proxies gather a stream before they hand it on.
 UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -57,8 +66,14 @@ def headers(utterance: Utterance, body: SpeechBody) -> dict[str, str]:
         "X-Channels": str(utterance.channels),
         "X-Seed": str(utterance.seed),
         **UNBUFFERED,
+        **({"X-Warning": as_header(" ".join(utterance.notes))} if utterance.notes else {}),
     }
     return common | ({"X-Sample-Format": "s16le"} if body.response_format == "pcm" else {})
+
+
+def as_header(text: str) -> str:
+    """A text in the ASCII that headers carry, its other characters written as \\u1234; long ones are cut."""
+    return text.encode("ascii", "backslashreplace").decode()[:MOST_OF_A_HEADER]
 
 
 class EncodedAudio:

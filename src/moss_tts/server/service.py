@@ -44,17 +44,18 @@ class Utterance:
 
     Attributes:
         seed: it can be repeated with.
+        notes: sentences for people: what of the request is done otherwise than asked.
         sample_rate: of its audio.
         channels: of its audio.
     """
 
-    def __init__(self, service: Service, hearing: Hearing, seed: int, started: float) -> None:
+    def __init__(self, service: Service, hearing: Hearing, request: MossNormalizedRequest, started: float) -> None:
         self._service, self._hearing = service, hearing
         self._started = started
         self._deadline = started + service.settings.timeout_s
         self._first = True
         self._closed = False
-        self.seed = seed
+        self.seed, self.notes = request.seed, request.notes
         self.sample_rate, self.channels = service.model.sample_rate, service.channels
 
     async def next(self) -> SpeechChunk:
@@ -171,7 +172,7 @@ class Service:
         except BaseException as error:
             self._turn_away(error)
             raise
-        return Utterance(self, hearing, settled.seed, started), received.body
+        return Utterance(self, hearing, settled, started), received.body
 
     def _turn_away(self, error: BaseException) -> None:
         self.admission.leave()

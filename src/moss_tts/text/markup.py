@@ -1,4 +1,4 @@
-"""Tags in a text that are not spoken: pauses, speakers, events, HTML; and whether anything is left to say."""
+"""Tags in a text that are not spoken: pauses, speakers, events, HTML."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from moss_tts.text.lines import is_scene_break
-from moss_tts.text.tags import PAUSE, SPEAKER_TAG
+from moss_tts.text.tags import PAUSE, has_words
 
 # Seconds of silence for a row of asterisks between two scenes.
 SCENE_BREAK_SECONDS = 1.0
@@ -15,11 +15,6 @@ _TAG = re.compile(
     r"\[[\w.:=/-]*[^\W_][\w.:=/-]*(?: [\w.:=/-]+){0,2}\]|\{[^{}\n]{1,48}\}"
     r"|</?(?!https?:|mailto:|[^\s<>]+@)[A-Za-z][^<>\n]*>"
 )
-
-
-def has_words(text: str) -> bool:
-    """Whether a text holds a letter or a digit outside pauses and speaker tags: whether there is anything to say."""
-    return any(character.isalnum() for character in SPEAKER_TAG.sub("", PAUSE.sub("", text)))
 
 
 def without_tags(text: str) -> tuple[str, list[str]]:

@@ -14,6 +14,13 @@ from moss_tts.strict import Raw, demand, integer, optional, reject_unknown
 _WHERE = "config.json: text_preparation"
 # What each key may say. Other values are refused until a checkpoint wants them.
 _SUPPORTED = {"language": "en", "numbers": "words", "ends_in_stop": True}
+# What a checkpoint may follow beside the text -> the options of generate that ask for it.
+FOLLOWABLE = {
+    "instruction": ("instruction", "instruct", "quality", "sound_event", "ambient_sound"),
+    "reference": ("voice", "ref_audio", "reference", "ref_text", "dialogue_speakers"),
+}
+# How people name a language that a checkpoint speaks.
+LANGUAGE_NAMES = {"en": ("en", "english")}
 # Longer than nearly every word: shorter segments would tear words.
 _LEAST_SEGMENT = 30
 _NEEDED = frozenset(" .abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -27,11 +34,13 @@ class TextPreparation:
         longest_segment: characters that it can speak at a time.
         alphabet: every character that it knows, the space among them.
         language: the one language that it speaks.
+        follows: what it follows beside the text: "instruction", "reference", both or neither.
     """
 
     longest_segment: int
     alphabet: frozenset[str]
     language: str
+    follows: frozenset[str]
 
     @classmethod
     def from_dict(cls, raw: Raw) -> Self:
@@ -40,7 +49,7 @@ class TextPreparation:
         Raises:
             ConfigError: unknown keys, a missing value, or one that is not supported.
         """
-        reject_unknown(raw, frozenset(_SUPPORTED) | {"longest_segment", "alphabet"}, _WHERE)
+        reject_unknown(raw, frozenset(_SUPPORTED) | {"longest_segment", "alphabet", "follows"}, _WHERE)
         for key, value in _SUPPORTED.items():
             demand({key: None, **raw}, key, (value,), _WHERE)
         alphabet = frozenset(optional(raw, "alphabet", str, "a text of all characters that it knows", _WHERE) or "")
@@ -50,4 +59,7 @@ class TextPreparation:
                 f"{_WHERE}: alphabet must hold space, full stop and English letters, but lacks {missing!r}."
             )
         longest = integer(raw, "longest_segment", _WHERE, least=_LEAST_SEGMENT)
-        return cls(longest, alphabet, str(raw["language"]))
+        follows = optional(raw, "follows", list, f"a list of {', '.join(FOLLOWABLE)}", _WHERE)
+        if follows is None or not set(follows) <= FOLLOWABLE.keys():
+            raise ConfigError(f"{_WHERE}: follows must be a list of {', '.join(FOLLOWABLE)}, got {follows!r}.")
+        return cls(longest, alphabet, str(raw["language"]), frozenset(follows))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from moss_tts.text.characters import in_alphabet, in_latin_letters, plain_characters, without_pictures
 from moss_tts.text.english.reading import in_words
 from moss_tts.text.lines import paragraphs
-from moss_tts.text.markup import between_pauses, has_words, without_tags
+from moss_tts.text.markup import between_pauses, without_tags
 from moss_tts.text.pieces import pieces, with_stop
 from moss_tts.text.preparation import TextPreparation
 from moss_tts.text.sentences import UNSPOKEN, finished, punctuated, sentences
+from moss_tts.text.tags import has_words
 
 _MOST_NAMED = 8
 
@@ -38,6 +39,11 @@ class PreparedText:
 
     parts: tuple[str | Pause, ...]
     notes: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The segments, joined by blanks."""
+        return " ".join(self.segments)
 
     @property
     def segments(self) -> list[str]:

@@ -98,6 +98,7 @@ async function listen(response, fields, started) {
   const rate = Number(response.headers.get("X-Sample-Rate"));
   const channels = Number(response.headers.get("X-Channels"));
   const seed = response.headers.get("X-Seed");
+  const warning = response.headers.get("X-Warning");
   state.player?.stop();
   const player = state.player = new Player(rate, channels);
   const reader = response.body.getReader();
@@ -111,7 +112,7 @@ async function listen(response, fields, started) {
       drawWave($("wave"), player.samples());
       say(`${player.seconds.toFixed(1)} s, first sound after ${first.toFixed(2)} s, seed ${seed}`);
     }
-    say(`Done: ${player.seconds.toFixed(1)} s, first sound after ${first.toFixed(2)} s, seed ${seed}`);
+    say(`Done: ${player.seconds.toFixed(1)} s, first sound after ${first.toFixed(2)} s, seed ${seed}. ${warning ?? ""}`);
   } finally {
     if (player.seconds > 0) remember(player, fields, seed);
   }

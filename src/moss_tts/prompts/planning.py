@@ -1,0 +1,146 @@
+"""The segments in which a text is spoken: whole, as long_form options cut it, or as the checkpoint wants its texts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from moss_tts.errors import RequestError
+from moss_tts.long_form import LongFormOptions, TextSegment, normalize_line_ends, plan_text_segments
+from moss_tts.text.boundaries import BoundaryKind
+from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES, TextPreparation
+from moss_tts.text.prepared import Pause, PreparedText, prepare
+from moss_tts.text.tags import PAUSE, has_words
+
+_BUDGETS = ("long_form_min_chars", "long_form_target_chars", "long_form_max_chars")
+_PAUSE_LINE = re.compile(rf"^[^\S\n]*{PAUSE.pattern}[^\S\n]*$", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class PlannedText:
+    """A text and how it is spoken.
+
+    Attributes:
+        text: as the model is given it.
+        long_form: how its segments are tied; None for a text that is spoken in one piece.
+        segments: of a long text; none where it is spoken in one piece.
+        notes: sentences for people: what is left out or spelt otherwise.
+    """
+
+    text: str | None
+    long_form: LongFormOptions | None = None
+    segments: tuple[TextSegment, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def plan_text(text: str | None, options: LongFormOptions | None, preparation: TextPreparation | None) -> PlannedText:
+    """Settle how a text is spoken.
+
+    Args:
+        text: as the caller wrote it; None where another field carries the prompt.
+        options: of a long text; None asks for one piece.
+        preparation: how the checkpoint wants its texts; its segments take the place of those that options plan.
+
+    Raises:
+        RequestError: there is nothing to say.
+    """
+    if text is None:
+        return PlannedText(None)
+    check_words("text", text)
+    if preparation is None:
+        return PlannedText(text, options, () if options is None else plan_with_pauses(text, options))
+    prepared = prepare(text, preparation)
+    segments = plan_prepared(prepared)
+    check_words("text", prepared.text)
+    if options is None and len(segments) == 1 and not segments[0].has_silence:
+        return PlannedText(prepared.text, notes=prepared.notes)
+    return PlannedText(prepared.text, options or LongFormOptions(), segments, prepared.notes)
+
+
+def followed(given: Mapping[str, Any], preparation: TextPreparation | None) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The options of a request that a checkpoint follows, and a sentence for each that is left out.
+
+    A recording that speech goes on from is the prompt itself, so it stays.
+    """
+    if preparation is None:
+        return dict(given), ()
+    ignored = {name for what, names in FOLLOWABLE.items() if what not in preparation.follows for name in names}
+    if given.get("mode") == "continuation":
+        ignored -= set(FOLLOWABLE["reference"])
+    notes = [f"This voice does not follow {name}; it is left out." for name in given if name in ignored]
+    language = str(given.get("language", preparation.language)).strip().lower().split("-")[0]
+    if language not in LANGUAGE_NAMES[preparation.language]:
+        spoken = LANGUAGE_NAMES[preparation.language][-1].capitalize()
+        notes.append(f"This voice speaks {spoken} only; language {given['language']!r} is left out.")
+    notes += [f"This voice has segments of its own; {name} is left out." for name in _BUDGETS if name in given]
+    return {name: value for name, value in given.items() if name not in ignored | {"language", *_BUDGETS}}, tuple(notes)
+
+
+def check_words(name: str, text: str) -> None:
+    """Refuse a text without a letter or a digit.
+
+    Raises:
+        RequestError: it has neither.
+    """
+    if not has_words(text):
+        raise RequestError(f"{name} has no letter and no digit, so there is nothing to say: {text.strip()[:40]!r}")
+
+
+def plan_with_pauses(text: str, options: LongFormOptions) -> tuple[TextSegment, ...]:
+    """The segments of a long text; a pause tag in a line of its own, "[pause 2s]", is silence between two of them.
+
+    Pause tags inside a line go to the model, as the rest of the line. A stretch without a letter or digit is left out.
+    """
+    normalized = normalize_line_ends(text)
+    segments: list[TextSegment] = []
+    start, silence = 0, 0.0
+    for pause in [*_PAUSE_LINE.finditer(normalized), None]:
+        end = len(normalized) if pause is None else pause.start()
+        planned = _stretch(normalized, start, end, options, segments[-1].last_speaker if segments else None)
+        if planned:
+            planned[0] = replace(planned[0], silence_before=0.0 if segments else silence)
+            segments += planned
+            silence = 0.0
+        if pause is None:
+            break
+        start, silence = pause.end(), silence + float(pause[1])
+        if segments:
+            segments[-1] = replace(segments[-1], silence_after=silence)
+    return tuple(segments)
+
+
+def _stretch(text: str, start: int, end: int, options: LongFormOptions, speaker: str | None) -> list[TextSegment]:
+    """The segments of text[start:end] that have words; `speaker` goes on where no tag says otherwise."""
+    planned = plan_text_segments(text[start:end], options.min_chars, options.target_chars, options.max_chars)
+    shift = start + len(text[start:end]) - len(text[start:end].lstrip())
+    last = BoundaryKind.END if end == len(text) else BoundaryKind.PARAGRAPH
+    return [
+        replace(
+            segment,
+            start_offset=segment.start_offset + shift,
+            end_offset=segment.end_offset + shift,
+            speaker=segment.speaker or speaker,
+            boundary=last if segment.boundary is BoundaryKind.END else segment.boundary,
+        )
+        for segment in planned
+        if has_words(segment.text)
+    ]
+
+
+def plan_prepared(prepared: PreparedText) -> tuple[TextSegment, ...]:
+    """The segments of a prepared text, whose pauses are silence between them. Offsets count in the prepared text."""
+    segments: list[TextSegment] = []
+    start, silence = 0, 0.0
+    for part in prepared.parts:
+        match part:
+            case Pause(seconds) if segments:
+                segments[-1] = replace(segments[-1], silence_after=segments[-1].silence_after + seconds)
+            case Pause(seconds):
+                silence += seconds
+            case str():
+                end = start + len(part)
+                segments.append(TextSegment(part, start, end, None, BoundaryKind.SENTENCE, silence))
+                start, silence = end + 1, 0.0
+    return (*segments[:-1], *(replace(last, boundary=BoundaryKind.END) for last in segments[-1:]))
