@@ -14,9 +14,16 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
 
 import metrics
+import prose
 import recogniser
 import speech
 import spoken
+
+from moss_tts.checkpoints.loading import load_config
+from moss_tts.checkpoints.packaged import DIRECTORY
+from moss_tts.errors import GenerationError
+from moss_tts.text.english.reading import in_words
+from moss_tts.text.prepared import prepare
 
 heard_by_whisper = pytest.mark.skipif(not recogniser.installed(), reason=recogniser.MISSING)
 sentences = st.lists(st.sampled_from("the cat sat on a red mat and we left".split()), max_size=8)
@@ -130,6 +137,45 @@ def test_without_a_recogniser_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(speech, "installed", lambda: False)
     assert speech.main([]) == 1
     assert "pip install faster-whisper" in capsys.readouterr().err
+
+
+PASSAGES, LONG = prose.read_passages(prose.PASSAGES)
+
+
+@pytest.mark.parametrize("passage", [*PASSAGES, LONG], ids=lambda passage: passage.name)
+def test_the_packaged_voice_is_given_what_a_person_reads_out(passage):
+    assert not any(character.isdigit() for character in passage.spoken)
+    wanted = prepare(passage.text, load_config(DIRECTORY).text_preparation)
+    # Letters are given by their names; what is left is "a" of "a m", and "pence".
+    assert metrics.compare(in_words(passage.spoken), " ".join(wanted.segments)).word_errors <= 2
+
+
+def test_the_passages_are_many_and_one_is_long():
+    assert len(PASSAGES) >= 16
+    assert 250 <= len(LONG.spoken.split()) <= 350
+    assert " ".join(prose.one_by_one("One. Two three!\n\n# Four\n- five")) == "One. Two three! Four five"
+
+
+def test_prose_ends_with_the_line_that_others_read(tmp_path, monkeypatch, capsys):
+    """Its speaker takes a second for each word, says nothing of sums, and never comes to an end of "on"."""
+
+    def speak(text):
+        if "=" in text:
+            raise GenerationError("no sums")
+        reason = "length" if text == "on" else "stop"
+        return spoken.Spoken(np.zeros(100 * len(text.split()), np.float32), 100, 1.0, reason)
+
+    monkeypatch.setattr(prose, "model_speaker", lambda *_: speak)
+    monkeypatch.setattr(prose, "installed", lambda: True)
+    monkeypatch.setattr(recogniser.Recogniser, "hear", lambda *_: "you")
+    passages = tmp_path / "some.toml"
+    texts = {"a": ("you", "You."), "b": ("1=1", "You you."), "c": ("on", "you")}
+    tables = "".join(f"[[passage]]\nname = '{name}'\ntext = '{t}'\nspoken = '{s}'\n" for name, (t, s) in texts.items())
+    passages.write_text(tables + "[long]\ntext = 'One. Two three.'\nspoken = 'you'\n")
+    assert prose.main(["--json", f"--passages={passages}", f"--output={tmp_path / 'heard.tsv'}"]) == 0
+    assert line_of(capsys) == {"wer": 0.5, "length_ratio": 1.0, "failed": 2}
+    rows = [line.split("\t")[:3] for line in (tmp_path / "heard.tsv").read_text().splitlines()]
+    assert rows[1:] == [["0", "1", "a"], ["2", "2", "b"], ["0", "1", "c"], ["0", "1", "long"]]
 
 
 @heard_by_whisper

@@ -97,7 +97,9 @@ def test_rows_in_common_change_nothing() -> None:
 def test_export_has_upstreams_layout(smoke: Path, folder: str, like: str) -> None:
     config, weights, _ = golden(like)
     made = json.loads((smoke / folder / "config.json").read_text())
-    assert set(made) | {"transformers_version"} == set(config) | {"transformers_version"}
+    # Texts are prepared for ours alone.
+    ours = {"transformers_version", "text_preparation"}
+    assert set(made) | ours == set(config) | ours
     tensors = load_file(smoke / folder / "model.safetensors")
     assert {t.dtype for t in tensors.values()} == {torch.float16}
     assert {shape_of(name) for name in tensors} == {shape_of(name) for name in weights}

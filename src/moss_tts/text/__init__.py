@@ -1,1 +1,1 @@
-"""Text before it is spoken: clean-up, and where it may be cut."""
+"""Text before it is spoken: clean-up, where it may be cut, and its preparation for checkpoints that ask for it."""

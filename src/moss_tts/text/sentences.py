@@ -42,7 +42,7 @@ def sentences(paragraph: str) -> Iterator[str]:
     line = _NO_GAP.sub(" ", _TRAILING_OFF.sub(", ", paragraph))
     ends = [end for end in find_boundaries(line).offsets[BoundaryKind.SENTENCE] if not _continues(line, end)]
     for start, end in zip([0, *ends], [*ends, len(line)], strict=True):
-        yield from textwrap.wrap(line[start:end], _LONGEST_SENTENCE, break_on_hyphens=False)
+        yield from textwrap.wrap(line[start:end].strip(), _LONGEST_SENTENCE, break_on_hyphens=False)
 
 
 def _continues(line: str, end: int) -> bool:
