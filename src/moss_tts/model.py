@@ -183,7 +183,13 @@ class Model:
             except GenerationError as error:
                 yield index, error
 
-    def _resolve_generation_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
+    def request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
+        """The options of a `generate`, checked and settled.
+
+        Raises:
+            RequestError: a bad option.
+            AudioError: a reference that names a file which cannot be opened.
+        """
         request = resolve_generation_request(
             options,
             self.preset,
@@ -194,14 +200,7 @@ class Model:
         self.processor.check_files(request.messages, request.preset.template)
         return request
 
-    def request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
-        """The options of a `generate`, checked and settled.
-
-        Raises:
-            RequestError: a bad option.
-            AudioError: a reference that names a file which cannot be opened.
-        """
-        return self._resolve_generation_request(options)
+    _resolve_generation_request = request
 
     def job(self, request: MossNormalizedRequest, cancel: threading.Event | None = None) -> SpeechJob:
         """A request as a SpeechEngine takes it: references encoded, prompt packed, budget settled.
@@ -215,11 +214,12 @@ class Model:
         """
         ids, _ = self.processor.prepare_generation_inputs(list(request.messages), request.mode, request.preset.template)
         assert request.n_vq_for_inference is not None, "the architecture has settled it"
+        interval = max(1, round(request.streaming_interval * self.codec().config.frame_rate))
         job = SpeechJob(
             np.array(ids)[0],
             RowRequest(request.sampling, request.seed, request.effective_max_tokens),
             request.n_vq_for_inference,
-            self._chunk_sizes(request),
+            ChunkSizes(min(FIRST_CHUNK_FRAMES, interval), interval) if request.stream else ChunkSizes(),
             _never if cancel is None else cancel.is_set,
         )
         guarded = request.runaway_guard and request.tokens is None
@@ -230,12 +230,6 @@ class Model:
         plausible = math.ceil(longest_plausible_seconds(text) * self.codec().config.frame_rate)
         bounded = replace(job.request, max_frames=min(job.request.max_frames, plausible))
         return replace(job, request=bounded, gone_silent=QuietWatch(text, self.sample_rate).hear)
-
-    def _chunk_sizes(self, request: MossNormalizedRequest) -> ChunkSizes:
-        if not request.stream:
-            return ChunkSizes()
-        later = max(1, round(request.streaming_interval * self.codec().config.frame_rate))
-        return ChunkSizes(min(FIRST_CHUNK_FRAMES, later), later)
 
     def narrator(
         self,
