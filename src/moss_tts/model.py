@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, Unpack
 
@@ -137,7 +136,8 @@ class Model:
     def generate_batch(self, requests: Sequence[Mapping[str, Any]], *, max_batch: int = 16) -> BatchResults:
         """Speak several requests side by side.
 
-        Each gets the audio it gets alone with the same seed. Variants, seeds, lengths and streaming may differ.
+        Each gets the audio it gets alone with the same seed. Variants, seeds, lengths and streaming may differ. Texts
+        that the checkpoint wants in segments follow one after the other.
 
         Args:
             requests: options of `generate`, text among them, one mapping per request.
@@ -153,9 +153,12 @@ class Model:
         resolved = {index: self.request(options) for index, options in enumerate(requests)}
         if any(options.get("long_form") for options in requests):
             raise RequestError("generate_batch does not take long_form; speak long texts with generate.")
-        short = {index: request for index, request in resolved.items() if request.long_form is None}
-        long = {index: request for index, request in resolved.items() if request.long_form is not None}
-        return chain(self._side_by_side(short, max_batch), self._one_by_one(long))
+        return self._batch_results(resolved, max_batch)
+
+    def _batch_results(self, requests: Mapping[int, MossNormalizedRequest], max_batch: int) -> BatchResults:
+        short = {index: request for index, request in requests.items() if request.long_form is None}
+        yield from self._side_by_side(short, max_batch)
+        yield from self._one_by_one({index: requests[index] for index in requests if index not in short})
 
     def _side_by_side(self, requests: Mapping[int, MossNormalizedRequest], max_batch: int) -> BatchResults:
         with cache_limit():
@@ -220,7 +223,7 @@ class Model:
             RowRequest(request.sampling, request.seed, request.effective_max_tokens),
             request.n_vq_for_inference,
             ChunkSizes(min(FIRST_CHUNK_FRAMES, interval), interval) if request.stream else ChunkSizes(),
-            _never if cancel is None else cancel.is_set,
+            (cancel or threading.Event()).is_set,
         )
         guarded = request.runaway_guard and request.tokens is None
         return self._guarded(job, request.text) if guarded and request.text is not None else job
@@ -393,7 +396,3 @@ def load(
     architecture = load_architecture(source.directory, config, read_weights(source.directory), dtype)
     architecture.network.backbone.keep_context_in(kv_bits)
     return Model.post_load_hook(architecture, source, codec, codec_dtype)
-
-
-def _never() -> bool:
-    return False
