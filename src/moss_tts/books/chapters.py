@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from moss_tts.text.tags import PAUSE as PAUSE_TAG
+from moss_tts.text.tags import has_words
+
+# How readers of files spell a paragraph that parts scenes; any paragraph without a letter or digit is one.
+SCENE_BREAK = "* * *"
+# A longer heading is a whole text only in the chapter itself.
+MAX_TITLE = 300
+# A scene break as it is read: silence, for it stands in a line of its own.
+PAUSE = "[pause 2s]"
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -21,12 +31,23 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Book:
-    """A book. Author and language (as the file spells it, "en-GB") are None where the file does not say."""
+    """A book.
+
+    Attributes:
+        title: the file's name where the file does not say.
+        author: None where the file does not say.
+        language: as the file spells it, "en-GB"; None where it does not say.
+        chapters: in reading order.
+        warnings: a sentence for each harmless flaw of the file, and what was done about it.
+        left_out: what of the file is not read: passages by name, marks and numbers by count.
+    """
 
     title: str
     author: str | None
     language: str | None
     chapters: tuple[Chapter, ...]
+    warnings: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,13 +75,29 @@ def chapters_of(sections: Iterable[Section], book_title: str) -> tuple[Chapter, 
     waiting: list[str] = []
     for section in sections:
         waiting += section.paragraphs
-        if section.has_body:
+        if section.has_body and spoken_text(waiting):
             title = section.title or (f"{book_title} {len(chapters) + 1}" if chapters else book_title)
-            chapters.append(Chapter(title, "\n\n".join(waiting)))
+            chapters.append(Chapter(_short(title), spoken_text(waiting)))
             waiting = []
-    if waiting and chapters:
-        last = chapters.pop()
-        chapters.append(Chapter(last.title, "\n\n".join([last.text, *waiting])))
-    elif waiting:
-        chapters.append(Chapter(book_title, "\n\n".join(waiting)))
+    if rest := spoken_text(waiting):
+        last = chapters.pop() if chapters else None
+        title = last.title if last is not None else book_title
+        chapters.append(Chapter(title, spoken_text([*([last.text] if last is not None else []), rest])))
     return tuple(chapters)
+
+
+def _short(title: str) -> str:
+    return title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1]}…"
+
+
+def spoken_text(paragraphs: Iterable[str]) -> str:
+    """Paragraphs with blank lines between; those without a letter or digit become a pause between their neighbours."""
+    spoken: list[str] = []
+    for paragraph in paragraphs:
+        if has_words(paragraph) or PAUSE_TAG.search(paragraph):
+            spoken.append(paragraph)
+        elif spoken and spoken[-1] != PAUSE:
+            spoken.append(PAUSE)
+    if spoken and spoken[-1] == PAUSE:
+        spoken.pop()
+    return "\n\n".join(spoken)

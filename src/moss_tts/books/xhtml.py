@@ -1,155 +1,288 @@
-"""XHTML of an e-book to blocks of plain text, and its navigation document to a table of contents.
+"""XHTML of an e-book to blocks of plain text: paragraphs and headings, with what is not read left out.
 
-Built on the lenient HTML parser: real books are not all well formed, and it expands no entities of the
-document's own. What is not read aloud is left out: page numbers, note marks and notes set aside, furigana.
+What an element is for is semantics.py's, pictures and formulas are pictures.py's.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from html.parser import HTMLParser
 
-_HEADINGS = frozenset({"h1", "h2", "h3"})
-_BLOCKS = _HEADINGS | frozenset(
+from moss_tts.books.archive import url_path
+from moss_tts.books.chapters import SCENE_BREAK
+from moss_tts.books.markup import Element, Markup, local_name, walk
+from moss_tts.books.pictures import formula, picture
+from moss_tts.books.remarks import Remarks
+from moss_tts.books.semantics import aside, classes, is_mark_or_number, kinds, short_text
+from moss_tts.text.tags import has_words
+
+# Headings that begin a chapter; deeper ones are text.
+HEADING_LEVELS = range(1, 4)
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_BLOCKS = frozenset(_HEADINGS) | frozenset(
     """
-    address article aside blockquote body caption center dd div dl dt figcaption figure footer h4 h5 h6 header hr
-    li main nav ol p pre section table tr ul
+    address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure
+    footer form header hgroup legend li main menu nav ol optgroup option p pre search section summary table tbody
+    tfoot thead title tr ul
     """.split()
 )
-_UNREAD = frozenset({"head", "script", "style", "rt", "rp", "svg", "math", "template", "object", "audio", "video"})
-_UNREAD_TYPES = frozenset({"pagebreak", "noteref", "footnote", "rearnote", "endnote", "footnotes", "endnotes"})
-_VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
-_SOFT_HYPHEN = "\u00ad"
-
-Attributes = list[tuple[str, str | None]]
+_CODE = frozenset({"pre", "code", "kbd", "samp", "tt"})
+# What readers of the book do not see either.
+_UNSEEN = frozenset({"head", "script", "style", "template", "rp"})
+_UNREAD = {
+    "rt": "reading aid",
+    "svg": "drawing",
+    "object": "embedded object",
+    "audio": "recording",
+    "video": "film",
+    "iframe": "embedded page",
+}
+_CONTENTS_NAV = frozenset({"toc", "landmarks", "page-list", "pagelist", "loi", "lot", "loa", "lov"})
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")
+_BLOCK_STYLE = re.compile(r"(?:^|;)\s*display\s*:\s*(?:block|list-item|table)\b", re.IGNORECASE)
+_LINE_CLASS = re.compile(r"(?:verse|poem|poetry|stanza)-?(?:line|row)?s?\d*|v?-?lines?-?\d*|l\d*|i\d+", re.IGNORECASE)
+_INITIAL_CLASS = re.compile(
+    r"(?:drop|raised|big|first|large)-?(?:caps?|letters?|initials?)\d*|initials?|lettrine|versal", re.IGNORECASE
+)
+_INITIAL = re.compile(r"\W{0,2}\w")
+# Letters that are words: "A man", "I am" keep their space behind a large initial.
+_WORDS_OF_ONE_LETTER = frozenset("aioyuevàèéìòóêåöаиоуявкс")
+_ENDS_PHRASE = re.compile(r"[,;:.!?…—–”’»)]\Z")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A paragraph or heading, and the ids that links to it may name."""
+    """A paragraph or heading.
+
+    Attributes:
+        text: with line breaks where the document has them; SCENE_BREAK for a rule.
+        level: of a heading, 1 to 6; 0 for a paragraph.
+        ids: those that links to it may name.
+        linked: letters of it that are links within the book.
+    """
 
     text: str
-    is_heading: bool
+    level: int
     ids: frozenset[str]
+    linked: int = 0
+
+    @property
+    def is_heading(self) -> bool:
+        """Whether it may name a chapter."""
+        return self.level in HEADING_LEVELS
 
 
-def read_blocks(document: str) -> list[Block]:
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a document.
+
+    Attributes:
+        blocks: in order.
+        last_ids: ids behind the last block.
+    """
+
+    blocks: list[Block]
+    last_ids: frozenset[str]
+
+
+def read_blocks(markup: Markup, where: str, remarks: Remarks) -> Blocks:
     """The text of an XHTML document, block by block."""
-    reader = _BlockReader()
-    reader.feed(document)
-    reader.close()
-    reader.end_block()
-    return reader.blocks
+    reader = _BlockReader(markup, where, remarks)
+    if markup.root is not None:
+        reader.read()
+    reader.end()
+    return Blocks(reader.blocks, frozenset(reader.ids))
 
 
-class _BlockReader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
+class _BlockReader:
+    def __init__(self, markup: Markup, where: str, remarks: Remarks) -> None:
+        self._markup, self._where, self._remarks = markup, where, remarks
         self.blocks: list[Block] = []
+        self.ids: set[str] = set()
         self._text: list[str] = []
-        self._ids: set[str] = set()
-        self._heading = False
-        # The element being left out, and how many of its name are open.
-        self._unread = ""
-        self._depth = 0
+        self._level = 0
+        self._linked = self._in_links = self._preformatted = self._in_code = 0
+        self._has_text = False
+        # A large initial, until the word that it begins is there.
+        self._initial = ""
 
-    def handle_starttag(self, tag: str, attrs: Attributes) -> None:
-        if self._unread:
-            self._depth += tag == self._unread and tag not in _VOID
-            return
-        attributes = dict(attrs)
-        if tag in _BLOCKS:
-            self.end_block()
-            self._heading = tag in _HEADINGS
-        self._ids |= {value for name in ("id", "name") if (value := attributes.get(name))}
-        if _is_unread(tag, attributes) and tag not in _VOID:
-            self._unread, self._depth = tag, 1
-        elif tag == "br":
-            self._text.append("\n")
-        elif tag == "img" and len(attributes.get("alt") or "") == 1:
-            # An initial drawn as a picture.
-            self._text.append(attributes["alt"] or "")
+    def read(self) -> None:
+        """Read the whole document."""
+        skipped: Element | None = None
+        for event, element in walk(self._markup.root):
+            if skipped is None and event == "start":
+                skipped = None if self._enter(element) else element
+                if skipped is None:
+                    self._add(element.text)
+            elif event == "end" and (skipped is None or skipped is element):
+                if skipped is None:
+                    self._leave(element)
+                skipped = None
+                if element is not self._markup.root:
+                    self._add(element.tail)
 
-    def handle_endtag(self, tag: str) -> None:
-        if self._unread:
-            self._depth -= tag == self._unread
-            if not self._depth:
-                self._unread = ""
-        elif tag in _BLOCKS:
+    def _enter(self, element: Element) -> bool:
+        """Begin an element; False if nothing in it is to be read."""
+        name = local_name(element)
+        self.ids |= {value for key in ("id", "name") if (value := element.get(key))}
+        if _is_line(element, name) or (name == "span" and self._begins_phrase(element)):
+            self._break_line()
+        if name in _BLOCKS:
             self.end_block()
-        elif tag in ("td", "th"):
+            self._level = _HEADINGS.get(name, 1 if name != "p" and element.get("role") == "heading" else 0)
+        if name in _UNSEEN or self._is_left_out(element, name) or self._is_read_whole(element, name):
+            return False
+        self._in_links += _is_internal_link(element, name)
+        self._preformatted += name == "pre"
+        self._in_code += name in _CODE
+        return True
+
+    def _begins_phrase(self, element: Element) -> bool:
+        """Whether it stands right behind the end of a phrase in another such element: a line of verse, by its style."""
+        before = element.getprevious()
+        is_glued = before is not None and local_name(before) == "span" and not before.tail and not self._in_code
+        is_word = (element.text or "")[:1].isalpha() and bool(self._text)
+        return is_glued and is_word and _ENDS_PHRASE.search(self._text[-1]) is not None
+
+    def _leave(self, element: Element) -> None:
+        name = local_name(element)
+        if name in _BLOCKS:
+            self.end_block()
+        elif name in ("td", "th"):
             self._text.append(" ")
+        elif _is_line(element, name):
+            self._break_line()
+        self._in_links -= _is_internal_link(element, name)
+        self._preformatted -= name == "pre"
+        self._in_code -= name in _CODE
 
-    def handle_data(self, data: str) -> None:
-        if not self._unread:
-            self._text.append(re.sub(r"\s+", " ", data.replace(_SOFT_HYPHEN, "")))
+    def _is_left_out(self, element: Element, name: str) -> bool:
+        """Whether an element is one of those that are not read; says so if it has any text."""
+        thing = _UNREAD.get(name) or aside(element) or _other_case(element, name)
+        if name == "nav" and kinds(element) & _CONTENTS_NAV:
+            thing = "contents list"
+        if thing is None or (name == "svg" and self._level):
+            return False
+        if self._is_open_ended(element, name):
+            self._remarks.warn(self._where, f"does not end its <{name}>; what is in it was read")
+            return False
+        self.ids |= {value for inner in element.iter() for key in ("id", "name") if (value := inner.get(key))}
+        if any(map(has_words, element.itertext())):
+            self._remarks.leave_out(thing)
+        return True
 
-    def unknown_decl(self, data: str) -> None:
-        if data.startswith("CDATA["):
-            self.handle_data(data.removeprefix("CDATA["))
+    def _is_open_ended(self, element: Element, name: str) -> bool:
+        """Whether it may hold what does not belong to it: it has no end, and is more than a mark."""
+        # Ruby ends where its line does.
+        return name in self._markup.unclosed and name != "rt" and not is_mark_or_number(element)
+
+    def _is_read_whole(self, element: Element, name: str) -> bool:
+        """Read an element that is no text as words: a line break, a rule, a picture, a formula, an initial."""
+        reader = _WHOLE.get(name)
+        if reader is not None:
+            reader(self, element)
+            return True
+        if element.get("role") == "img" and element.get("aria-label"):
+            self._picture(element)
+            return True
+        return self._is_initial(element, name)
+
+    def _rule(self, _: Element) -> None:
+        self.end_block()
+        self.blocks.append(Block(SCENE_BREAK, 0, frozenset()))
+
+    def _formula(self, element: Element) -> None:
+        words = formula(element)
+        before = " " if self._text and self._text[-1][-1:].isalnum() else ""
+        self._add(before + words + (" " if (element.tail or "")[:1].isalnum() else ""))
+
+    def _picture(self, element: Element) -> None:
+        words = picture(element, in_heading=bool(self._level), has_text_before=self._has_text)
+        if words.is_read:
+            self._add(words.text)
+        elif words.text:
+            self._remarks.leave_out("described picture")
+
+    def _break_line(self, _: Element | None = None) -> None:
+        self._text.append("\n")
+
+    def _is_initial(self, element: Element, name: str) -> bool:
+        """Keep a large initial for the word that it begins."""
+        if not any(_INITIAL_CLASS.fullmatch(word) for word in classes(element)):
+            return False
+        letter = short_text(element) or "".join(image.get("alt") or "" for image in element.iter("{*}img"))
+        if name in _HEADINGS or not _INITIAL.fullmatch(letter):
+            return False
+        self._initial += letter
+        return True
+
+    def _add(self, data: str | None) -> None:
+        if not data:
+            return
+        text = _INVISIBLE.sub("", data)
+        if self._initial:
+            if not text.strip():
+                return
+            text, self._initial = _with_initial(self._initial, text), ""
+        if self._in_links:
+            self._linked += sum(character.isalpha() for character in text)
+        if not self._preformatted:
+            text = re.sub(r"\s+", " ", text)
+        self._text.append(text)
+        self._has_text = self._has_text or not text.isspace()
 
     def end_block(self) -> None:
         """Close the block being read; ids without text wait for the next one."""
         lines = (" ".join(line.split()) for line in "".join(self._text).split("\n"))
         text = "\n".join(line for line in lines if line)
         if text:
-            self.blocks.append(Block(text, self._heading, frozenset(self._ids)))
-            self._ids.clear()
+            self.blocks.append(Block(text, self._level, frozenset(self.ids), self._linked))
+            self.ids.clear()
         self._text.clear()
-        self._heading = False
+        self._level = self._linked = 0
+        self._has_text = False
+
+    def end(self) -> None:
+        """Close the document; an initial without a word stands alone."""
+        self._text.append(self._initial)
+        self.end_block()
 
 
-def _is_unread(tag: str, attributes: dict[str, str | None]) -> bool:
-    types = (attributes.get("epub:type") or "").split()
-    return tag in _UNREAD or "hidden" in attributes or not _UNREAD_TYPES.isdisjoint(types)
+_WHOLE: dict[str, Callable[[_BlockReader, Element], None]] = {
+    "br": _BlockReader._break_line,
+    "hr": _BlockReader._rule,
+    "img": _BlockReader._picture,
+    "image": _BlockReader._picture,
+    "math": _BlockReader._formula,
+}
 
 
-@dataclass(frozen=True)
-class Link:
-    """An entry of a table of contents: where to, and its label."""
-
-    href: str
-    label: str
+def _is_internal_link(element: Element, name: str) -> bool:
+    href = (element.get("href") or "") if name == "a" else ""
+    return href != "" and url_path(href) is not None
 
 
-def read_navigation(document: str, max_depth: int) -> list[Link]:
-    """The links of the element <nav epub:type="toc">, those nested deeper than max_depth left out."""
-    reader = _NavigationReader(max_depth)
-    reader.feed(document)
-    reader.close()
-    return reader.links
+def _with_initial(initial: str, text: str) -> str:
+    """The initial and the text behind it; a blank between them stays where the letter may be a word."""
+    rest = text.lstrip()
+    is_word = initial[-1].lower() in _WORDS_OF_ONE_LETTER or not rest[0].isalpha()
+    return initial + (text if is_word else rest)
 
 
-class _NavigationReader(HTMLParser):
-    def __init__(self, max_depth: int) -> None:
-        super().__init__(convert_charrefs=True)
-        self.links: list[Link] = []
-        self._max_depth = max_depth
-        self._inside = False
-        self._depth = 0
-        self._href: str | None = None
-        self._label: list[str] = []
+def _is_line(element: Element, name: str) -> bool:
+    """Whether an inline element is a line of its own: it is shown as a block, or is a line of verse."""
+    if name in _BLOCKS or name not in ("span", "a", "em", "i", "b", "strong", "small", "cite", "l", "label"):
+        return False
+    if _BLOCK_STYLE.search(element.get("style") or "") or name == "l":
+        return True
+    return name == "span" and any(_LINE_CLASS.fullmatch(word) for word in classes(element))
 
-    def handle_starttag(self, tag: str, attrs: Attributes) -> None:
-        attributes = dict(attrs)
-        if tag == "nav" and "toc" in (attributes.get("epub:type") or "").split():
-            self._inside = True
-        elif tag == "ol":
-            self._depth += 1
-        elif tag == "a" and self._inside and self._depth <= self._max_depth:
-            self._href = attributes.get("href")
 
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "nav":
-            self._inside = False
-        elif tag == "ol":
-            self._depth -= 1
-        elif tag == "a" and self._href:
-            self.links.append(Link(self._href, " ".join("".join(self._label).split())))
-            self._href = None
-            self._label.clear()
-
-    def handle_data(self, data: str) -> None:
-        if self._href:
-            self._label.append(data)
+def _other_case(element: Element, name: str) -> str | None:
+    """What is not read of an epub:switch: a case beside a default, or behind another case."""
+    if name != "case" or local_name(element.getparent()) != "switch":
+        return None
+    is_first = all(local_name(other) != "case" for other in element.itersiblings(preceding=True))
+    has_default = is_first and any(local_name(other) == "default" for other in element.getparent())
+    return "alternative version" if has_default or not is_first else None

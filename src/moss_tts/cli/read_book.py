@@ -97,6 +97,15 @@ def show_plan(book: Book, options: Mapping[str, Any], terminal: Terminal) -> Non
             )
     everything = [segment for plan in plans for segment in plan]
     terminal.say(f"{book.title}: {len(plans)} chapters, {_count(everything)}")
+    show_remarks(book, terminal)
+
+
+def show_remarks(book: Book, terminal: Terminal) -> None:
+    """Say what of a book is not read, and what is wrong with its file."""
+    if book.left_out:
+        terminal.say(f"not read: {'; '.join(book.left_out)}")
+    for warning in book.warnings:
+        terminal.warn(warning)
 
 
 def _count(plan: Sequence[TextSegment]) -> str:
@@ -149,6 +158,7 @@ def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: 
         return INTERRUPTED
     finish_book(spoken, paths, to.report)
     terminal.say(f"{to.output}: {len(plans)} chapters, seed {seed}; {to.work} is no longer needed")
+    show_remarks(book, terminal)
     return 0
 
 

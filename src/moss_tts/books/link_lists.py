@@ -1,0 +1,61 @@
+"""Tables of contents on the pages of a book: lists of links, told from text with links in it."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+from moss_tts.books.xhtml import Block
+from moss_tts.text.tags import has_words
+
+# A page of which more is links than this is a table of contents.
+LINKED_SHARE = 0.7
+# A part's name between such links is no longer than this.
+MAX_LABEL = 40
+_CONTENTS_TITLES = frozenset(
+    title.strip()
+    for line in """
+    contents|table of contents|brief contents|detailed contents|inhalt|inhaltsverzeichnis|inhaltsübersicht
+    table des matières|sommaire|índice|indice|tabla de contenido|contenido|sumário|sommario|inhoud|inhoudsopgave
+    spis treści|obsah|innehåll|innehållsförteckning|indhold|innhold|sisällys|tartalom|cuprins|içindekiler
+    содержание|оглавление|зміст|περιεχόμενα|目录|目錄|目次|もくじ|차례|목차
+    """.splitlines()
+    for title in line.split("|")
+)
+
+
+def contents_blocks(blocks: list[Block]) -> set[int]:
+    """Which blocks are a table of contents: links below such a title, or a page of little but links and labels."""
+    links = [at for at, block in enumerate(blocks) if _is_linked(block)]
+    titles = [at for at, block in enumerate(blocks) if is_contents_title(block)]
+    body = [at for at, block in enumerate(blocks) if not block.is_heading and has_words(block.text)]
+    linked, letters = sum(blocks[at].linked for at in body), _letters(blocks, {*body} - {*titles})
+    if _lines(blocks, links) > 1 and linked >= LINKED_SHARE * letters:
+        between = range(links[0], links[-1])
+        return {at for at in body if at in links or (at in between and _is_label(blocks[at]))} | {*titles}
+    chosen: set[int] = set()
+    for title in titles:
+        run = list(takewhile(lambda at: _is_linked(blocks[at]), range(title + 1, len(blocks))))
+        chosen |= {title, *run} if _lines(blocks, run) > 1 else set()
+    return chosen
+
+
+def _is_label(block: Block) -> bool:
+    """Whether it is too short for text: "Part One"."""
+    return len(block.text) <= MAX_LABEL and not block.text.endswith((".", "!", "?"))
+
+
+def _lines(blocks: list[Block], chosen: list[int]) -> int:
+    return sum(blocks[at].text.count("\n") + 1 for at in chosen)
+
+
+def _is_linked(block: Block) -> bool:
+    return 0 < sum(map(str.isalpha, block.text)) * LINKED_SHARE <= block.linked
+
+
+def _letters(blocks: list[Block], chosen: set[int]) -> int:
+    return sum(sum(map(str.isalpha, blocks[at].text)) for at in chosen)
+
+
+def is_contents_title(block: Block) -> bool:
+    """Whether it says "Contents", in any of a few languages."""
+    return " ".join(block.text.split()).strip(" .:").lower() in _CONTENTS_TITLES

@@ -1,0 +1,168 @@
+"""Markdown to chapters: markdown-it-py makes HTML of it, and xhtml.py reads that like a page of an e-book."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import PurePath
+
+from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
+from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
+from mdit_py_plugins.attrs import attrs_plugin
+from mdit_py_plugins.deflist import deflist_plugin
+from mdit_py_plugins.footnote import footnote_plugin
+
+from moss_tts.books.chapters import Book, Section, chapters_of
+from moss_tts.books.link_lists import contents_blocks
+from moss_tts.books.markup import parse_fragment
+from moss_tts.books.remarks import Remarks
+from moss_tts.books.xhtml import Block, read_blocks
+
+# Headings up to this level begin a chapter; deeper ones are text.
+CHAPTER_LEVEL = 2
+# Lists in lists and quotations in quotations; each level takes about four calls of Python's thousand.
+MAX_NESTING = 100
+# In one paragraph; the parser looks for the partner of each in all that follows.
+MAX_BRACKETS = 200
+
+# Attributes of Pandoc and Kramdown where the plugin does not look: behind a heading, alone in a line, fenced divisions.
+_LAST_ATTRIBUTES = re.compile(r"[ \t]*\{[:#.=][^{}\n]*\}[ \t]*\Z")
+_FIRST_ATTRIBUTES = re.compile(r"\A\{(?:[.#:=]|[\w-]+=)[^{}\n]*\}")
+_ATTRIBUTE_LINE = re.compile(r"^[ \t]*(?:\{:?[ \t]*[#.][^{}\n]*\}|\{:[^{}\n]*\}|:{3,}[^\n]*)[ \t]*$", re.MULTILINE)
+# Marks of notes that are not there.
+_NOTE_MARK = re.compile(r"\[\^[^\[\]\s]{1,100}\]")
+_LIST_TAGS = {
+    "bullet_list_open": "<div>",
+    "ordered_list_open": "<div>",
+    "list_item_open": "<br>",
+    "list_item_close": "",
+    "ordered_list_close": "</div>",
+    "bullet_list_close": "</div>",
+}
+_TASK = re.compile(r"\[[ xX]\][ \t]+")
+
+
+def read_markdown(text: str, name: str, remarks: Remarks) -> Book:
+    """The book in a text of Markdown; the file's name is its title if the text gives none."""
+    fields, body = _front_matter(text)
+    blocks = _blocks(_without_comments(body, name, remarks), name, remarks)
+    sections = list(_sections(blocks))
+    titles = [section.title for level, section in sections if level == 1]
+    title = fields.get("title") or (titles[0] if len(titles) == 1 else PurePath(name).stem)
+    chapters = chapters_of([section for _, section in sections], title)
+    return Book(title, fields.get("author"), fields.get("language") or fields.get("lang"), chapters)
+
+
+def _front_matter(text: str) -> tuple[dict[str, str], str]:
+    """The simple `key: value` lines of a YAML header, and the text after it."""
+    match = re.match(r"---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", text, re.DOTALL)
+    if match is None:
+        return {}, text
+    pairs = re.findall(r"^(\w+):(.+)$", match[1], re.MULTILINE)
+    return {key.lower(): value.strip().strip("\"'") for key, value in pairs}, text[match.end() :]
+
+
+def _without_comments(text: str, name: str, remarks: Remarks) -> str:
+    """The text without comments of HTML; a mark that nothing ends is taken away alone."""
+    end = text.rfind("-->") + len("-->") if "-->" in text else 0
+    kept = re.sub(r"<!--.*?-->", "", text[:end], flags=re.DOTALL)
+    if "<!--" in text[end:]:
+        remarks.warn(name, "has a <!-- that nothing ends; what follows it was read")
+    return kept + text[end:].replace("<!--", "")
+
+
+def _blocks(text: str, name: str, remarks: Remarks) -> list[Block]:
+    page, marks = _NOTE_MARK.subn("", _PARSER.render(_ATTRIBUTE_LINE.sub("", text)))
+    for _ in range(marks):
+        remarks.leave_out("note mark")
+    blocks = read_blocks(parse_fragment(page, name), name, remarks).blocks
+    contents = contents_blocks(blocks)
+    if contents and len(contents) < len(blocks):
+        remarks.leave_out_passage("the table of contents")
+        return [block for at, block in enumerate(blocks) if at not in contents]
+    return blocks
+
+
+def _sections(blocks: Sequence[Block]) -> Iterator[tuple[int, Section]]:
+    """Sections with the level of their heading, 0 before the first."""
+    level, title, paragraphs, has_body = 0, "", list[str](), False
+    for block in blocks:
+        if 0 < block.level <= CHAPTER_LEVEL:
+            yield level, Section(title, tuple(paragraphs), has_body)
+            level, title = block.level, " ".join(block.text.split())
+            paragraphs, has_body = [block.text], False
+        else:
+            paragraphs.append(block.text)
+            has_body = True
+    yield level, Section(title, tuple(paragraphs), has_body)
+
+
+# How Markdown is read
+
+
+def _parser() -> MarkdownIt:
+    """CommonMark with tables, strikethrough, footnotes and attributes."""
+    parser = MarkdownIt("commonmark", {"maxNesting": MAX_NESTING})
+    parser.enable(["table", "strikethrough"]).use(footnote_plugin).use(deflist_plugin).use(attrs_plugin, spans=True)
+    parser.inline.ruler.before("emphasis", "times", _times)
+    parser.core.ruler.before("inline", "markup_ends", _drop_markup)
+    for rule in (_pictures_as_text, _add_list_numbers, _lists_as_lines):
+        parser.core.ruler.push(rule.__name__, rule)
+    return parser
+
+
+def _times(state: StateInline, silent: bool) -> bool:
+    """Stars between digits multiply: 2*3*4."""
+    at = state.pos
+    if state.src[at] != "*" or not (state.src[at - 1 : at].isdigit() and state.src[at + 1 : at + 2].isdigit()):
+        return False
+    if not silent:
+        state.pending += "*"
+    state.pos += 1
+    return True
+
+
+def _drop_markup(state: StateCore) -> None:
+    """Attributes at the end of a block go, and brackets where they are far too many to be links."""
+    for token in state.tokens:
+        if token.type == "inline":
+            token.content = _LAST_ATTRIBUTES.sub("", token.content)
+            if token.content.count("[") > MAX_BRACKETS:
+                token.content = token.content.replace("[", " ")
+
+
+def _add_list_numbers(state: StateCore) -> None:
+    """The number of an item is read; the box of a task is not."""
+    number = None
+    for token in state.tokens:
+        if token.type == "list_item_open":
+            number = f"{token.info}{token.markup} " if token.info else ""
+        elif token.type == "inline" and token.children and number is not None:
+            first = token.children[0]
+            first.content = _TASK.sub("", first.content, count=1) if first.type == "text" else first.content
+            token.children.insert(0, Token("text", "", 0, content=number))
+            number = None
+
+
+def _lists_as_lines(state: StateCore) -> None:
+    """Items of a list become lines of one block."""
+    for token in state.tokens:
+        if token.type in _LIST_TAGS:
+            page = _LIST_TAGS[token.type]
+            token.type, token.content = "html_block", page if token.level == 0 or page == "<br>" else ""
+
+
+def _pictures_as_text(state: StateCore) -> None:
+    """Pictures become their descriptions; attributes that the plugin does not know go."""
+    for token in state.tokens:
+        for inner, following in pairwise([*(token.children or []), Token("text", "", 0)]):
+            if inner.type in ("image", "link_close", "code_inline") and following.type == "text":
+                following.content = _FIRST_ATTRIBUTES.sub("", following.content)
+            if inner.type == "image":
+                inner.type, inner.content = "text", "".join(part.content for part in inner.children or [])
+
+
+_PARSER = _parser()
