@@ -436,6 +436,23 @@ def run(capsys, *arguments):
     return ended.value.code, streams.out, streams.err
 
 
+def test_a_plan_names_flaws_and_what_is_not_read(capsys, tmp_path):
+    (tmp_path / "tales.md").write_text("# One\n\nIt was late.[^1] <!-- So he slept.\n\n[^1]: A note.\n")
+    code, out, err = run(capsys, "read", tmp_path / "tales.md", "--plan")
+    assert code == 0
+    assert "not read: 1 note mark; 1 note" in out
+    assert "warning: tales.md: has a <!-- that nothing ends" in err
+
+
+def test_the_end_of_a_reading_names_them_too(capsys, checkpoints, tmp_path):
+    (tmp_path / "tales.md").write_text("# One\n\nIt was late.[^1] <!--\n\n[^1]: A note.\n")
+    code, out, err = run(capsys, "read", tmp_path / "tales.md", "-m", checkpoints["delay"], "-o", tmp_path / "tales",
+                         "--format=wav", "--max-tokens=8")  # fmt: skip
+    assert code == 0
+    assert "not read: 1 note mark; 1 note" in out
+    assert "warning: tales.md: has a <!-- that nothing ends" in err
+
+
 def test_a_plan_needs_no_model(capsys, tmp_path):
     (tmp_path / "tales.md").write_text(TEXT)
     code, out, _ = run(capsys, "read", tmp_path / "tales.md", "--plan", "--long-form-max-chars=60",
