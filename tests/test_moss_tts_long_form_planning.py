@@ -20,9 +20,9 @@ from moss_tts.long_form import (
     join_segments,
     normalize_line_ends,
     plan_text_segments,
-    plan_with_pauses,
     retry_seed,
 )
+from moss_tts.prompts.planning import plan_with_pauses
 from moss_tts.text.boundaries import BoundaryKind, find_boundaries
 
 MARKUP = re.compile(r"\[pause [\d.]+s\]|\[S\d\]|/[^/\s]+(?: [^/\s]+)*/")

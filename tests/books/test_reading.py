@@ -302,10 +302,18 @@ def test_seeds_of_chapters_are_in_range_and_distinct(seed):
     assert all(0 <= one < 2**32 for one in seeds)
 
 
-def test_a_chapter_that_fails_is_named_and_the_rest_is_kept(delay_model, tmp_path):
-    broken = Book("B", None, None, (Chapter("One", "Hello there."), Chapter("Bad", "\u200b \u200b")))
-    with pytest.raises(GenerationError, match=r"chapter 2 \('Bad'\)"):
-        read(delay_model, broken, tmp_path / "a", options={**OPTIONS, "normalize_text": True})
+def test_a_chapter_that_fails_is_named_and_the_rest_is_kept(delay_model, tmp_path, monkeypatch):
+    real = type(delay_model).narrator
+
+    def narrator(self, request, **others):
+        if "never" in request.text:
+            raise GenerationError("the device is gone")
+        return real(self, request, **others)
+
+    monkeypatch.setattr(type(delay_model), "narrator", narrator)
+    broken = Book("B", None, None, (Chapter("One", "Hello there."), Chapter("Bad", "It never ends.")))
+    with pytest.raises(GenerationError, match=r"chapter 2 \('Bad'\): the device is gone"):
+        read(delay_model, broken, tmp_path / "a")
     assert KeptSegments(tmp_path / "a.work").holds(0, 0)
 
 
@@ -453,9 +461,9 @@ def test_the_end_of_a_reading_names_them_too(capsys, checkpoints, tmp_path):
     assert "warning: tales.md: has a <!-- that nothing ends" in err
 
 
-def test_a_plan_needs_no_model(capsys, tmp_path):
+def test_a_plan_fetches_no_model(capsys, tmp_path):
     (tmp_path / "tales.md").write_text(TEXT)
-    code, out, _ = run(capsys, "read", tmp_path / "tales.md", "--plan", "--long-form-max-chars=60",
+    code, out, _ = run(capsys, "read", tmp_path / "tales.md", "--plan", "-m", "some/model", "--long-form-max-chars=60",
                        "--long-form-target-chars=40", "--long-form-min-chars=20")  # fmt: skip
     assert code == 0
     assert len(re.findall(r"^  \d+\.\d+ ", out, re.MULTILINE)) == sum(SEGMENTS)
@@ -463,10 +471,26 @@ def test_a_plan_needs_no_model(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "tales.md"]
 
 
+def test_a_plan_for_the_packaged_voice_is_of_its_segments(capsys, tmp_path):
+    (tmp_path / "tale.txt").write_text(
+        "Chapter One\n\nIt cost $3.50 👍, and nobody, however rich, would have it then\n"
+    )
+    code, out, err = run(capsys, "read", tmp_path / "tale.txt", "--plan", "--instruction", "An old man")
+    assert code == 0
+    assert "It cost three dollars and fifty cents" in out
+    assert "left out: 👍" in err
+    assert "does not follow instruction" in err
+
+
+def test_a_chapter_without_words_is_named_before_anything_is_spoken(delay_model, tmp_path):
+    empty = Book("B", None, None, (Chapter("One", "Hello there."), Chapter("Bad", "\u200b \u200b")))
+    with pytest.raises(RequestError, match=r"chapter 2 \('Bad'\): .*nothing to say"):
+        read(delay_model, empty, tmp_path / "a")
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ([], "--model"),
         (["-m", "x", "-o", "a.mp3"], "one file for a book is an .m4b"),
         (["-m", "x", "-o", "nowhere/a.m4b"], "no directory"),
         (["-m", "x", "--format", "aac"], "wav, flac, mp3, ogg"),

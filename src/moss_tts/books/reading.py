@@ -22,10 +22,11 @@ from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.model import Model
 from moss_tts.prompts.options import LONG_FORM, check_options
-from moss_tts.prompts.planning import plan_text
+from moss_tts.prompts.planning import followed, plan_text
 from moss_tts.sampling import MAX_SEED, draw_seed
 from moss_tts.speaking.narration import SpokenSegment
 from moss_tts.text.preparation import TextPreparation
+from moss_tts.text.prepared import prepare
 from moss_tts.text.tags import SPEAKER_TAG
 
 # Options that say whose voice it is; without any, it is that of the book's first segment.
@@ -54,9 +55,30 @@ def plan_book(book: Book, options: Options, preparation: TextPreparation | None 
         book: what is read.
         options: of generate.
         preparation: how the checkpoint that reads wants its texts.
+
+    Raises:
+        RequestError: a bad option, or a chapter without a letter or digit.
     """
     chosen = long_form_options(options)
-    return [list(plan_text(chapter.text, chosen, preparation).segments) for chapter in book.chapters]
+    plans = []
+    for number, chapter in enumerate(book.chapters):
+        try:
+            plans.append(list(plan_text(chapter.text, chosen, preparation).segments))
+        except RequestError as error:
+            raise RequestError(f"{_name_of(book, number)}: {error}") from error
+    return plans
+
+
+def reading_notes(book: Book, options: Options, preparation: TextPreparation | None) -> list[str]:
+    """Sentences for people: what of the options and the text the checkpoint cannot follow."""
+    _, notes = followed(check_options(options), preparation)
+    if preparation is None:
+        return list(notes)
+    return [*notes, *prepare("\n\n".join(chapter.text for chapter in book.chapters), preparation).notes]
+
+
+def _name_of(book: Book, number: int) -> str:
+    return f"chapter {number + 1} ({book.chapters[number].title!r})"
 
 
 def begin_reading(
@@ -128,8 +150,7 @@ def speak_book(
         try:
             finished = _speak_chapter(model, book, number, kept, options, seed, cancel, on_spoken)
         except MossTTSError as error:
-            where = f"chapter {number + 1} ({book.chapters[number].title!r})"
-            raise GenerationError(f"{where}: {error}") from error
+            raise GenerationError(f"{_name_of(book, number)}: {error}") from error
         if not finished:
             return False
         if on_chapter is not None:

@@ -36,7 +36,8 @@ from moss_tts.cli.options import (
 
 EXAMPLES = (
     "[bold]Examples[/bold]",
-    "How will it be cut?  moss-tts read book.epub --plan",
+    "In the packaged voice:  moss-tts read book.epub",
+    "How will it be cut?  moss-tts read book.epub --model DIR --plan",
     "One file with chapter marks:  moss-tts read book.epub --model DIR --output book.m4b",
     "One file per chapter, in a voice of your choice:  moss-tts read book.txt --model DIR --output book "
     "--format mp3 --ref-audio alice.wav",
@@ -51,7 +52,7 @@ MODEL, VOICE, OUTPUT = panel("Model"), panel("Voice"), panel("Output")
 def read(
     book: Annotated[Path, typer.Argument(metavar="BOOK", **EXISTING, help="A .txt, .md or .epub file.")],
     model: Annotated[
-        str | None, MODEL("--model", "-m", metavar="DIR|HUB_ID", help="The checkpoint; not needed for --plan.")
+        str | None, MODEL("--model", "-m", metavar="DIR|HUB_ID", help="The checkpoint; by default the packaged voice.")
     ] = None,
     codec: Codec = None,
     dtype: Dtype = None,
@@ -114,17 +115,17 @@ def read(
     """Read a book aloud into files; the same command goes on where an earlier one ended."""
     given = dict(locals())
     from moss_tts.books.book import read_book
-    from moss_tts.cli.read_book import Destination, read_aloud, show_plan
+    from moss_tts.checkpoints.packaged import packaged_voice
+    from moss_tts.cli.read_book import Destination, preparation_of, read_aloud, show_plan
     from moss_tts.cli.speak_text import Source, request_options
     from moss_tts.cli.terminal import Terminal
     from moss_tts.voices import spoken_by
 
+    model = model or str(packaged_voice())
     terminal, options = Terminal(quiet), request_options(spoken_by(given))
     if plan:
-        show_plan(read_book(book), options, terminal)
+        show_plan(read_book(book), options, preparation_of(model), terminal)
         return
-    if model is None:
-        raise typer.BadParameter("a checkpoint is needed: --model DIR. Only --plan does without.")
     to = Destination(output or Path(book.stem), f".{format.lower().removeprefix('.')}", report, force)
     source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits)
     raise typer.Exit(read_aloud(read_book(book), options, to, source, terminal))

@@ -22,14 +22,16 @@ from moss_tts.books.reading import (
     finish_book,
     long_form_options,
     plan_book,
+    reading_notes,
     speak_book,
 )
-from moss_tts.checkpoints.loading import find_checkpoint
+from moss_tts.checkpoints.loading import find_checkpoint, load_config
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import RequestError
 from moss_tts.long_form import TextSegment
+from moss_tts.text.preparation import TextPreparation
 
 # A failed segment should not end a night's reading.
 RETRY_ATTEMPTS = 2
@@ -85,9 +87,9 @@ class Destination:
                 raise RequestError(f"there is no directory {path.parent} for {path.name}.")
 
 
-def show_plan(book: Book, options: Mapping[str, Any], terminal: Terminal) -> None:
+def show_plan(book: Book, options: Mapping[str, Any], preparation: TextPreparation | None, terminal: Terminal) -> None:
     """Print the segments of each chapter: number, place in the text, length, what ends it, how it begins."""
-    plans = plan_book(book, options)
+    plans = plan_book(book, options, preparation)
     for number, (chapter, plan) in enumerate(zip(book.chapters, plans, strict=True), start=1):
         terminal.say(f"chapter {number}: {chapter.title} ({_count(plan)})")
         for position, segment in enumerate(plan, start=1):
@@ -97,7 +99,23 @@ def show_plan(book: Book, options: Mapping[str, Any], terminal: Terminal) -> Non
             )
     everything = [segment for plan in plans for segment in plan]
     terminal.say(f"{book.title}: {len(plans)} chapters, {_count(everything)}")
+    show_notes(book, options, preparation, terminal)
     show_remarks(book, terminal)
+
+
+def preparation_of(model: str) -> TextPreparation | None:
+    """How a checkpoint wants its texts, from its config.json; None for a hub id, which would have to be fetched.
+
+    Raises:
+        ConfigError: the directory holds no checkpoint of this family.
+    """
+    return load_config(Path(model)).text_preparation if Path(model).is_dir() else None
+
+
+def show_notes(book: Book, options: Mapping[str, Any], preparation: TextPreparation | None, terminal: Terminal) -> None:
+    """Warn of what the checkpoint cannot follow."""
+    for note in reading_notes(book, options, preparation):
+        terminal.warn(note)
 
 
 def show_remarks(book: Book, terminal: Terminal) -> None:
@@ -129,11 +147,14 @@ def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: 
     """
     to.check()
     options = {"long_form_retry_attempts": RETRY_ATTEMPTS, **options}
-    plans = plan_book(book, options)
+    ties = long_form_options(options)
     with terminal.loading(source.model):
         kept, seed = begin_reading(to.work, book, options, fingerprint_of(source), force=to.force)
         model = source.load()
-    spoken = SpokenBook(book, plans, kept, long_form_options(options))
+    preparation = model.config.text_preparation
+    plans = plan_book(book, options, preparation)
+    show_notes(book, options, preparation, terminal)
+    spoken = SpokenBook(book, plans, kept, ties)
     paths = chapter_paths(book, to.output, to.suffix)
     if not to.is_one_file:
         to.output.mkdir(exist_ok=True)
