@@ -1,4 +1,9 @@
-"""Sentences in pieces of bounded length, each of which ends in a stop."""
+"""Sentences in pieces of bounded length, each of which ends in a stop.
+
+Short sentences are not joined: with the packaged voice, a recogniser missed 17.4 % of the words of evals/prose.toml
+when they were joined up to 74 characters, 16.4 % when they were not (one seed); pieces of at most 55 characters made
+no difference over all words either.
+"""
 
 from __future__ import annotations
 
