@@ -122,6 +122,8 @@ def test_years(text: str, wanted: str) -> None:
         ("5 Jan 2020", "the fifth of January, twenty twenty"),
         ("July 4-6", "July fourth to sixth"),
         ("Mon, 3 May", "Monday, the third of May"),
+        ("Mon–Fri 9am", "Monday to Friday nine ay em"),
+        ("Sat. 10-4", "Saturday ten to four"),
         ("March 1984", "March nineteen eighty-four"),
         ("45/13/2023 is no date", "forty-five slash thirteen slash two thousand and twenty-three is no date"),
     ],
@@ -197,6 +199,8 @@ def test_money_and_percent(text: str, wanted: str) -> None:
         ("a 10-year-old", "a ten-year-old"),
         ("25 min", "twenty-five minutes"),
         ("4-5 kg", "four to five kilograms"),
+        ("2 tbsp. sugar", "two tablespoons sugar"),
+        ("24 hrs/day", "twenty-four hours per day"),
     ],
 )
 def test_units(text: str, wanted: str) -> None:
@@ -238,6 +242,7 @@ def test_labels_and_sums(text: str, wanted: str) -> None:
         ("Pope John Paul II", "Pope John Paul the second"),
         ("Chapter IV", "Chapter four"),
         ("World War I", "World War one"),
+        ("WWII", "World War two"),
         ("Act III, Scene ii", "Act three, Scene two"),
         ("Rocky II", "Rocky two"),
         ("the XIX century", "the nineteenth century"),
@@ -253,6 +258,7 @@ def test_roman_numerals(text: str, wanted: str) -> None:
     [
         ("Dr. Smith met Mrs. Jones", "Doctor Smith met Misses Jones"),
         ("Mr Brown", "Mister Brown"),
+        ("Mr. & Mrs. Jones", "Mister and Misses Jones"),
         ("Prof. Lee", "Professor Lee"),
         ("Gen. Lee", "General Lee"),
         ("St. John's Road", "Saint John's Road"),

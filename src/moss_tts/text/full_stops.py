@@ -29,6 +29,7 @@ ABBREVIATIONS = frozenset(
 NUMBER_ABBREVIATIONS = frozenset(
     """
     no nos nr n° nº № núm num fig figs pp vol ch sec art eq op cap bd abs kap
+    apt rs tel ext mon tue tues wed thu thurs fri sat
     jan feb mar apr jun jul aug sep sept oct okt nov dec dez
     """.split()
 )

@@ -35,6 +35,7 @@ ADDRESSES: tuple[Rule, ...] = (
 
 SIGNS: tuple[Rule, ...] = (
     rule(r"\s*&\s*", " and "),
+    rule(r"(?<=[a-z]) ?/ ?(?=(?:second|minute|hour|day|night|week|month|year|person)\b)", " per "),
     rule(r"(?<=\w)/(?=(?:or|and)\b)|(?<=\bor)/|(?<=\band)/", " "),
     rule(r"(?<=[A-Za-z])\s?/\s?(?=[A-Za-z])", " or "),
     rule(r"\s*@\s*", " at "),

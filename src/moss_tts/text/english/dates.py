@@ -101,13 +101,16 @@ def _short_decade(match: re.Match[str]) -> str:
     return plural(integer(int(match[1])))
 
 
-_LONG_DAYS = "|".join(rf"{day[:3]}{'s?' if day[0] == 'T' else ''}" for day in _DAYS)
+_WEEKDAY = r"(Mon|Tues?|Wed|Thu(?:rs?)?|Fri|Sat|Sun)"
+
+
+def _weekday(name: str) -> str:
+    return next(day for day in _DAYS if day.startswith(name[:3]))
+
 
 DATES: tuple[Rule, ...] = (
-    rule(
-        rf"\b(Mon|Tues?|Wed|Thu(?:rs?)?|Fri|Sat|Sun)\b\.?(?=,? (?:\d|{_MONTH}))",
-        lambda m: next(day for day in _DAYS if day.startswith(m[1][:3])),
-    ),
+    rule(rf"\b{_WEEKDAY}\.? ?[-–] ?{_WEEKDAY}\b\.?(?!\w)", lambda m: f"{_weekday(m[1])} to {_weekday(m[2])}"),
+    rule(rf"\b{_WEEKDAY}\b\.?(?=,? (?:\d|{_MONTH}))", lambda m: _weekday(m[1])),
     rule(r"(?<![\w-])(\d{4})-(\d\d)-(\d\d)(?![\d-])(T(?=\d))?", _iso),
     rule(r"(?<![\w/])(\d{1,2})/(\d{1,2})/(\d{4}|\d\d)(?![\w/])", _slashed),
     rule(r"(?<![\w.])(\d{1,2})\.(\d{1,2})\.(\d{4})(?!\w)", _dotted),

@@ -26,8 +26,7 @@ _SHORT_FORMS = {
     "etc": "et cetera", "vs": "versus", "approx": "approximately", "est": "established", "incl": "including",
     "esp": "especially", "dept": "department", "govt": "government", "tel": "telephone", "Tel": "Telephone",
     "misc": "miscellaneous", "cf": "compare", "al": "others", "ca": "about",
-    "tsp": "teaspoon", "tbsp": "tablespoon", "oz": "ounces", "lb": "pounds", "lbs": "pounds",
-    "ed": "edition", "eds": "editors", "hrs": "hours", "hr": "hour", "mins": "minutes", "yrs": "years",
+    "ed": "edition", "eds": "editors",
 }  # fmt: skip
 _BEFORE_NUMBERS = {
     "No": "Number", "no": "number", "Nos": "Numbers", "nos": "numbers", "Nr": "Number", "p": "page", "pp": "pages",
@@ -36,7 +35,7 @@ _BEFORE_NUMBERS = {
     "Eq": "Equation", "eq": "equation", "Apt": "Apartment", "apt": "apartment", "Rm": "Room", "op": "opus",
     "Op": "Opus", "ext": "extension", "Ext": "Extension",
 }  # fmt: skip
-_CAPITAL = r"(?=[A-Z])"
+_CAPITAL = r"(?=[A-Z]|& [A-Z]|and Mrs)"
 
 
 def _any_of(words: dict[str, str]) -> str:
@@ -110,6 +109,7 @@ def _alone(match: re.Match[str]) -> str:
 
 
 ROMANS: tuple[Rule, ...] = (
+    rule(r"\bWW ?(?=I{1,2}\b)", "World War "),
     rule(rf"(?i:\b({'|'.join(_NUMBERED.split())})) ([IVXLC]+|[ivxlc]+)\b(?!')", _numbered),
     rule(r"\b([XVI]{2,}) ?(?:th|st|nd|rd)?(?= [Cc]entur)", lambda m: _century(m)),
     rule(rf"\b({_MONARCH} [A-Z]\w+) {_NUMERAL}", _reign),

@@ -116,6 +116,7 @@ def _feet_and_inches(match: re.Match[str]) -> str:
 
 
 UNITS: tuple[Rule, ...] = (
+    rule(rf"(?<=\d)( ?){_UNIT}\.(?= [a-z(])", r"\1\2"),
     rule(rf"({NUMBER}){_TO}(?={NUMBER}\s?(?:%|{_UNIT}))", lambda m: f"{cardinal(m[1])} to "),
     rule(rf"({_MINUS})?({NUMBER})\s?%", lambda m: f"{'minus ' if m[1] else ''}{cardinal(m[2])} percent"),
     rule(r"\b(\d)(?:'| ?ft\.? )(\d{1,2})(?:\"|''| ?in\b\.?)", _feet_and_inches),
