@@ -17,7 +17,7 @@ import moss_tts  # before mlx: it brings the fast BLAS
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.audio.files import fit_channels, resample
+from moss_tts.audio.waveform import fit_channels, resample
 from moss_tts.checkpoints.loading import LazyCodec, find_checkpoint, load_config
 from moss_tts.codec import MossAudioTokenizer
 from moss_tts.codec.config import MODEL_TYPES

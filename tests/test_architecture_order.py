@@ -49,10 +49,10 @@ EDGES = {
     "jinja2": "prompts.messages",
     "huggingface_hub": "checkpoints.loading checkpoints.upload",
     "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments voices",
-    "soxr": "audio.files",
-    "av": "audio.files books.m4b server.formats",
+    "soxr": "audio.waveform",
+    "av": "audio.decoders books.m4b server.formats",
     "pydantic": "server.bodies server.errors server.routes server.schema",
-    "soundfile": "audio.files books.chapter_files",
+    "soundfile": "audio.decoders audio.files books.chapter_files",
 }
 WEB = {"starlette", "fastapi", "uvicorn", "aiohttp", "flask", "websockets"}
 MOST_FILES_OF_THE_ROOT = 26

@@ -11,17 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from moss_tts.audio.files import (
+from moss_tts.audio.files import WRITABLE_FORMATS, encode_audio, read_audio, write_audio
+from moss_tts.audio.waveform import (
     MAX_SECONDS,
-    WRITABLE_FORMATS,
     as_waveform,
     check_audible,
-    encode_audio,
     fit_channels,
     normalize_loudness,
-    read_audio,
     resample,
-    write_audio,
 )
 from moss_tts.errors import AudioError
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from moss_tts.audio.files import encode_audio, normalize_loudness, read_audio, resample, write_audio
+from moss_tts.audio.files import encode_audio, read_audio, write_audio
 from moss_tts.audio.references import AudioArray, AudioFile
+from moss_tts.audio.waveform import normalize_loudness, resample
 from moss_tts.errors import AudioError, RequestError
 from moss_tts.prompts.reference_codes import encode_references, load_waveform
 from support.codec_tiny import mono, random_codec, stereo
@@ -225,7 +226,7 @@ def test_arrays_that_are_no_waveform_are_refused_by_position(reference, problem)
     ("samples", "problem"),
     [
         (np.zeros(5 * FRAME), "silent"),
-        (np.stack([noise(), -noise()]), "silent"),
+        (np.stack([noise(), -noise()]), "cancel each other"),
         (1000 * noise(), "not scaled"),
         (noise(FRAME - 1), "lasts 75 ms; one frame of 80 ms is the least"),
     ],

@@ -14,18 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from moss_tts.audio.codes import CodeMatrix, is_code_matrix, orient_codes
-from moss_tts.audio.files import (
-    Samples,
-    Waveform,
-    as_waveform,
-    check_audible,
-    check_readable,
-    errors_name,
-    fit_channels,
-    normalize_loudness,
-    read_audio,
-    resample,
-)
+from moss_tts.audio.files import check_readable, read_audio
 from moss_tts.audio.references import (
     AudioArray,
     AudioFile,
@@ -35,6 +24,15 @@ from moss_tts.audio.references import (
     Reference,
     RegisteredVoice,
     as_reference,
+)
+from moss_tts.audio.waveform import (
+    Samples,
+    Waveform,
+    as_waveform,
+    audible_channels,
+    errors_name,
+    normalize_loudness,
+    resample,
 )
 from moss_tts.codec import MossAudioTokenizer
 from moss_tts.codec.config import CodecConfig
@@ -161,10 +159,9 @@ def _prepared(waveform: Waveform, name: str, config: CodecConfig) -> Samples:
 
 
 def _heard(waveform: Waveform, name: str, channels: int, sampling_rate: int) -> Samples:
-    """(channels, S) at a rate. Channels can cancel each other out, so silence is looked for once mixed."""
-    mixed = fit_channels(waveform.samples, channels)
+    """(channels, S) at a rate."""
     with errors_name(name):
-        check_audible(mixed)
+        mixed = audible_channels(waveform.samples, channels)
     return resample(mixed, waveform.sample_rate, sampling_rate)
 
 
