@@ -20,6 +20,7 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.device.kernels import on_cpu
+from moss_tts.device.memory import size
 from moss_tts.errors import GenerationError
 from moss_tts.model import Model
 from moss_tts.rows import Prompts, RowBatch, endless
@@ -209,15 +210,15 @@ def as_text(measured: Bench) -> str:
 
 
 def _lines(measured: Bench) -> Iterator[tuple[str, str]]:
-    yield "loaded in", f"{measured.load:.1f} s, {measured.weights / 1e9:.2f} GB"
+    yield "loaded in", f"{measured.load:.1f} s, {size(measured.weights)}"
     yield "prompt", f"{measured.prompt_rows} rows in {1e3 * measured.prefill:.0f} ms"
     yield "frames", f"{measured.rows_per_second:.1f} per second; real time is {measured.frame_rate:g}"
     yield (
         "floor",
-        f"{measured.floor_fraction:.0%} of what memory allows: {measured.row_bytes / 1e9:.2f} GB per frame at "
-        f"{measured.bandwidth / 1e9:.0f} GB/s",
+        f"{measured.floor_fraction:.0%} of what memory allows: {size(measured.row_bytes)} per frame at "
+        f"{size(measured.bandwidth)}/s",
     )
     yield "codec", f"{1 / measured.codec_frame:.1f} frames per second"
     yield "first audio", f"after {1e3 * measured.first_audio:.0f} ms"
     yield "speech", f"{measured.real_time_factor:.2f} x real time: {measured.spoken:.1f} s in {measured.took:.1f} s"
-    yield "memory", f"{measured.peak / 1e9:.2f} GB at most"
+    yield "memory", f"{size(measured.peak)} at most"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from moss_tts.device.memory import size
 from moss_tts.frames import FinishReason
 
 
@@ -92,7 +93,7 @@ class GenerationResult:
             f"segment {self.segment_idx}: {self.token_count} frames, "
             f"{self.samples / self.sample_rate:.2f} s of audio in {self.processing_time_seconds:.2f} s "
             f"({self.real_time_factor:.1f} x real time), prompt {self.prompt['tokens']} rows, "
-            f"peak memory {self.peak_memory_usage:.2f} GB, seed {self.seed}"
+            f"peak memory {size(1e9 * self.peak_memory_usage)}, seed {self.seed}"
         )
 
 

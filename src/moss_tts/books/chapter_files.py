@@ -153,7 +153,7 @@ def write_times(spoken: SpokenBook, files: Sequence[Path], path: Path) -> None:
             rows.append(_row(spoken, number, segment) | {"file": files[number].name, "title": chapter.title} | times)
             start += length
     with atomic_file(path) as part:
-        part.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8", "surrogateescape")
 
 
 def _row(spoken: SpokenBook, chapter: int, segment: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from moss_tts.checkpoints.model_card import model_card
 from moss_tts.checkpoints.plan import Plan
 from moss_tts.codec import CodecConfig
 from moss_tts.config import MossConfig
+from moss_tts.device.memory import size
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.weights.layout import INDEX_FILE, read_json, weight_files
 from moss_tts.weights.shards import write_shards, write_sums
@@ -103,7 +104,7 @@ def check_room(target: Path, nbytes: int) -> None:
         raise CheckpointError(f"{target} is there already; name a directory that is not, or remove it.")
     target.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(target.parent).free) < nbytes:
-        raise CheckpointError(f"{target} needs {nbytes / 1e9:.1f} GB on a disk with {free / 1e9:.1f} GB left.")
+        raise CheckpointError(f"{target} needs {size(nbytes)} on a disk with {size(free)} left.")
 
 
 def copy_beside(source: Path, target: Path) -> None:
@@ -121,7 +122,8 @@ def copy_codec(source: Path, target: Path) -> None:
     for path in files:
         shutil.copyfile(path, target / path.name)
     copy_beside(source, target)
-    if (source / INDEX_FILE).is_file():
+    # An index that is left of other weights says nothing of these.
+    if len(files) > 1 and (source / INDEX_FILE).is_file():
         shutil.copyfile(source / INDEX_FILE, target / INDEX_FILE)
     write_sums(target, [path.name for path in files])
     shutil.copyfile(source / "config.json", target / "config.json")

@@ -27,6 +27,7 @@ from moss_tts.codec.precision import DECODERS
 from moss_tts.codec.weights import canonical_weights
 from moss_tts.config import MossConfig
 from moss_tts.context.quantised_cache import row_bytes
+from moss_tts.device.memory import size
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.request import FRAME_RATE
 from moss_tts.weights.layout import read_json, read_weights
@@ -75,14 +76,14 @@ class MemoryFacts:
         """A sentence, with what would help, if more is needed than `most`."""
         if self.needed <= most:
             return None
-        sentence = f"it needs {self.needed / 1e9:.1f} GB of memory, and here are {most / 1e9:.1f} GB."
+        sentence = f"it needs {size(self.needed)} of memory, and here are {size(most)}."
         ways = [(way, codec) for way in (None, *self.smaller) for codec in (None, *self.codec_smaller)]
         needs = {way: self.needed_with(*way) for way in ways}
         for (way, codec), need in needs.items():
             if need <= most:
                 flags = [f"`moss-tts convert {way}`" if way else "", f"`--codec-dtype {codec}`" if codec else ""]
-                return f"{sentence} With {' and '.join(filter(None, flags))} it would need {need / 1e9:.1f} GB."
-        return f"{sentence} Quantised as far as is sensible it would still need {min(needs.values()) / 1e9:.1f} GB."
+                return f"{sentence} With {' and '.join(filter(None, flags))} it would need {size(need)}."
+        return f"{sentence} Quantised as far as is sensible it would still need {size(min(needs.values()))}."
 
 
 def machine_memory() -> int:

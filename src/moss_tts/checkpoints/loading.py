@@ -35,6 +35,10 @@ JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 CHECKPOINT_FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
 # As the hub has them: anything else is a path, and is not asked for.
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*(?<![.-])/\w[\w.-]*(?<![.-])", re.ASCII)
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+HUB_ADDRESS = re.compile(
+    rf"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/({HUB_ID.pattern})(?=[/?#]|$)", re.ASCII | re.IGNORECASE
+)
 # Of the `quantization` block, with mlx-lm's defaults; all other keys name layers.
 SETTINGS: Mapping[str, Any] = {"group_size": 64, "bits": 4, "mode": "affine"}
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16}
@@ -70,7 +74,7 @@ def find_checkpoint(
             raise CheckpointError(f"{path} is a directory; revision {revision!r} applies to hub ids only.")
         return CheckpointSource(str(name), path, from_hub=False)
     if path.exists() or not HUB_ID.fullmatch(str(name)):
-        raise CheckpointError(f"{str(name)!r} is neither a directory nor a hub id such as 'OpenMOSS-Team/MOSS-TTS'.")
+        raise CheckpointError(_no_checkpoint(str(name), path))
     try:
         directory = snapshot_download(
             str(name),
@@ -83,6 +87,23 @@ def find_checkpoint(
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{name} is no directory here and could not be had from the hub: {reason}") from error
     return CheckpointSource(str(name), Path(directory), from_hub=True)
+
+
+def _no_checkpoint(name: str, path: Path) -> str:
+    """What a name is that is no checkpoint, and what to give instead."""
+    if path.is_file():
+        inside = (path.parent / "config.json").is_file()
+        return (
+            f"{name!r} is a file; a checkpoint is the directory that holds config.json and the weights"
+            f"{f': give {str(path.parent)!r}' if inside else ''}."
+        )
+    if on_hub := HUB_ADDRESS.match(name):
+        return f"{name!r} is an address; on the hub that checkpoint has the id {on_hub[1]!r}: give that."
+    if ADDRESS.match(name):
+        return f"{name!r} is an address, which nothing is fetched from; download it, and give the directory."
+    if name.endswith("/") and HUB_ID.fullmatch(bare := name.rstrip("/")):
+        return f"there is no directory {name!r}; a hub id has no / at its end: if you mean the hub, give {bare!r}."
+    return f"{name!r} is neither a directory nor a hub id such as 'OpenMOSS-Team/MOSS-TTS'."
 
 
 def preset_of(source: CheckpointSource, default: str) -> Preset:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from moss_tts.checkpoints.plan import Plan
+from moss_tts.device.memory import size
 
 # In the front matter of the source's card, if it has one.
 LICENSE = re.compile(r"\A---\n(?:.*\n)*?license: *(\S+) *\n")
@@ -66,7 +67,7 @@ def _details(planned: Plan) -> list[str]:
     if planned.recipe is None:
         return []
     lines = [
-        f"{planned.bits_per_weight:.2f} bits per weight, {planned.nbytes / 1e9:.2f} GB. Embeddings, norms and audio "
+        f"{planned.bits_per_weight:.2f} bits per weight, {size(planned.nbytes)}. Embeddings, norms and audio "
         f"heads are not quantised."
     ]
     if planned.recipe.low != planned.recipe.high:

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from moss_tts.errors import CheckpointError
+from moss_tts.weights.layout import check_content
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -16,8 +17,10 @@ def load_tokenizer(directory: Path) -> Any:
     Raises:
         CheckpointError: there is none, or it is broken.
     """
-    if not (directory / "tokenizer.json").is_file():
+    file = directory / "tokenizer.json"
+    if not file.is_file():
         raise CheckpointError(f"{directory} holds no tokenizer.json; copy the checkpoint's tokenizer files there.")
+    check_content(file)
     try:
         # Not AutoTokenizer: it would look into config.json for a class, and into auto_map for code.
         return PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)

@@ -15,6 +15,7 @@ import typer
 from moss_tts._version import __version__
 from moss_tts.cli import bench, checkpoints, convert, generate, read, say, serve, voices
 from moss_tts.cli.options import HELP
+from moss_tts.cli.shell import lose_only_letters, text_advice
 from moss_tts.device.memory import use_one_heap
 from moss_tts.errors import MossTTSError, RequestError
 
@@ -33,6 +34,7 @@ app = typer.Typer(
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     use_one_heap()
+    lose_only_letters(sys.stdout)
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if not set(HELP).isdisjoint(given):
         from moss_tts.cli.help import keep_names_whole
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = app(given, prog_name="moss-tts", standalone_mode=False)
     except UsageError as error:
-        _fail(f"{error.format_message().rstrip('.')}; see moss-tts --help.", 2)
+        _fail(f"{error.format_message().rstrip('.')}{text_advice(error, given)}; see moss-tts --help.", 2)
     except (MossTTSError, OSError) as error:
         _fail(str(error), 2 if isinstance(error, RequestError) else 1)
     # A command that ends without an exit code is done.

@@ -6,6 +6,7 @@ Mistakes here are usage errors: RequestError.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ def read_text(argument: str | None, file: Path | None, piped: bool) -> str | Non
         piped: whether standard input counts when neither of them was given.
 
     Raises:
-        RequestError: both were given, or what they name is no UTF-8 text.
+        RequestError: both were given, or one of them is no UTF-8 text.
     """
     if argument is not None and file is not None:
         raise RequestError("text was given twice: as an argument and as --file. Give one.")
@@ -34,6 +35,15 @@ def read_text(argument: str | None, file: Path | None, piped: bool) -> str | Non
         return _decoded(str(file), _bytes_of(file))
     if argument == "-" or (argument is None and piped and not sys.stdin.isatty()):
         return _decoded("standard input", _bytes_of_stdin(sys.stdin))
+    return None if argument is None else _typed(argument)
+
+
+def _typed(argument: str) -> str:
+    """An argument as it was typed. Where Python takes the terminal for ASCII, it keeps other bytes as surrogates."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return _decoded("the text", os.fsencode(argument))
     return argument
 
 

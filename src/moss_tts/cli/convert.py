@@ -77,6 +77,7 @@ def convert(
     from moss_tts.checkpoints.plan import plan
     from moss_tts.checkpoints.upload import check_repo, upload
     from moss_tts.cli.terminal import Terminal
+    from moss_tts.device.memory import size
     from moss_tts.model import load
     from moss_tts.weights.quantisation import asked_recipe
 
@@ -100,7 +101,7 @@ def convert(
     inside = codec_to_include(source, config, codec) if with_codec or codec is not None else None
     with terminal.writing(str(mlx_path), planned.nbytes) as show:
         absent = write(source, mlx_path, planned, codec=inside, base_model=base_model, on_bytes=show)
-    terminal.say(f"{mlx_path}: {planned.nbytes / 1e9:.2f} GB, {planned.bits_per_weight:.2f} bits per weight")
+    terminal.say(f"{mlx_path}: {size(planned.nbytes)}, {planned.bits_per_weight:.2f} bits per weight")
     for name in absent:
         terminal.say(f"absent: {name}")
     if upload_repo is not None:

@@ -11,6 +11,7 @@ from moss_tts.checkpoints.inspection import CodecFacts, Inspection, ModelFacts, 
 from moss_tts.device import blas, compiled
 from moss_tts.device.blas import BlasState, BlasStatus
 from moss_tts.device.compiled import CState, CStatus
+from moss_tts.device.memory import size
 
 Lines = Iterator[tuple[str, str]]
 
@@ -128,8 +129,3 @@ def openblas(state: BlasState) -> str:
 def c_of_our_own(state: CState) -> str:
     """Whether the C is in use, or why not."""
     return _C[state.status].format(error=state.error)
-
-
-def size(count: int) -> str:
-    """Bytes for people: GB, or MB where that says more."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.2f} MB"

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from moss_tts.cli.output_files import Recording
+from moss_tts.device.memory import size
 from moss_tts.errors import MossTTSWarning
 
 BYTES = (BarColumn(20), DownloadColumn())
@@ -111,5 +112,5 @@ def figures(recording: Recording) -> str:
     return (
         f"prompt {first.prompt['tokens']} rows, {frames} frames "
         f"({frames / max(recording.compute_seconds, 1e-9):.1f} per second), first audio after "
-        f"{first.processing_time_seconds:.2f} s, peak memory {recording.results[-1].peak_memory_usage:.2f} GB"
+        f"{first.processing_time_seconds:.2f} s, peak memory {size(1e9 * recording.results[-1].peak_memory_usage)}"
     )

@@ -60,7 +60,7 @@ def list_voices(
 
     known = list(Voices(voices))
     if json:
-        print(dumps([asdict(voice.record) for voice in known], ensure_ascii=False, indent=2))
+        print(dumps([asdict(voice.record) for voice in known], indent=2))
         return
     for voice in known:
         about = voice.record.description or voice.record.transcript or ""

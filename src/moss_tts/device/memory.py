@@ -85,3 +85,10 @@ def _from_libc(name: str) -> Callable[..., object]:
     """A function of glibc; where the C library is another one, nothing."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     return getattr(libc, name, lambda *_: None)
+
+
+def size(count: float) -> str:
+    """Bytes for people: GB, or MB below 0.1 GB, so that nothing that is there is shown as 0.0."""
+    if count >= 1e8:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.3g} MB" if count >= 1000 else f"{count:.0f} B"

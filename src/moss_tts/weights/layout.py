@@ -7,6 +7,7 @@ that name a weight and the list of what upstream stores all come from one table.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,12 @@ from mlx.utils import tree_flatten
 
 from moss_tts.errors import CheckpointError
 
+log = logging.getLogger(__name__)
+
 Shapes = dict[str, tuple[int, ...]]
 INDEX_FILE = "model.safetensors.index.json"
+WHOLE_FILE = "model.safetensors"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 SUFFIXES = ("weight", "scales", "biases")
 
 
@@ -196,9 +201,10 @@ def weight_files(directory: Path) -> list[Path]:
     """The safetensors files of a checkpoint, shards in order.
 
     Raises:
-        CheckpointError: none there, or a shard that the index names is missing.
+        CheckpointError: none there, or a shard that the index names is missing and there is no whole file either.
     """
     index = directory / INDEX_FILE
+    whole = directory / WHOLE_FILE
     if not index.is_file():
         files = sorted(directory.glob("model*.safetensors"))
         if not files:
@@ -211,6 +217,9 @@ def weight_files(directory: Path) -> list[Path]:
     if outside := [name for name in names if Path(name).name != name]:
         raise CheckpointError(f"{index} names files that are not beside it: {listing(outside)}.")
     missing = [name for name in names if not (directory / name).is_file()]
+    if missing and whole.is_file():
+        log.warning("%s names shards that are not there: %s; %s was read", index, listing(missing), whole.name)
+        return [whole]
     if missing or not names:
         raise CheckpointError(f"{index} names shards that are not there: {listing(missing) or 'none at all'}.")
     return [directory / name for name in names]
@@ -224,6 +233,7 @@ def check_safetensors(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: not a safetensors file, or cut off.
     """
+    check_content(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -240,6 +250,20 @@ def check_safetensors(path: Path) -> dict[str, Any]:
     return header
 
 
+def check_content(path: Path) -> None:
+    """Refuse what git leaves in place of a large file that it did not fetch.
+
+    Raises:
+        CheckpointError: it is that.
+    """
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise CheckpointError(
+                f"{path} is a git-lfs pointer: a few lines in place of the file. Run `git lfs pull` in {path.parent}, "
+                "or download the file itself."
+            )
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
@@ -247,6 +271,7 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: not there, not JSON, or not an object.
     """
     try:
+        check_content(path)
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist.") from error

@@ -12,6 +12,7 @@ from moss_tts.atomic import atomic_file
 from moss_tts.books.report.charts import Span, speed_chart, timestamp, waveform_rows
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.books.report.style import STYLE
+from moss_tts.device.memory import size
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics, TextSegment
 
 __all__ = ["Envelope", "EnvelopeBuilder", "ReportedSegment", "reported_segments", "write_report"]
@@ -117,7 +118,7 @@ def _totals(segments: Sequence[ReportedSegment], envelope: Envelope) -> Iterator
         "Characters": f"{sum(spoken.segment_chars for spoken in metrics):,}",
         "Flagged seams": str(sum(segment.is_flagged for segment in segments)),
         "Retries": str(sum(spoken.retry_count for spoken in metrics)),
-        "Peak memory": f"{max((spoken.total_peak_memory_gb for spoken in metrics), default=0):.2f} GB",
+        "Peak memory": size(1e9 * max((spoken.total_peak_memory_gb for spoken in metrics), default=0)),
     }
     yield '<dl class="totals">'
     yield from (f"<div><dt>{name}</dt><dd>{figure}</dd></div>" for name, figure in figures.items())
