@@ -27,9 +27,10 @@ from safetensors.numpy import save_file
 
 from moss_tts.atomic import PlaceTakenError, atomic_directory, atomic_file, remove_directory
 from moss_tts.audio.codes import CodeMatrix
-from moss_tts.audio.files import Waveform, as_waveform, check_audible, errors_name, fit_channels, read_audio
+from moss_tts.audio.files import read_audio
 from moss_tts.audio.pcm import as_pcm, wav_header
 from moss_tts.audio.references import RegisteredVoice
+from moss_tts.audio.waveform import Waveform, as_waveform, audible_channels, errors_name
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.text.cleanup import check_text
 
@@ -176,25 +177,27 @@ class Voices:
         return (_read_voice(self.directory / name) for name in self.names)
 
     def __contains__(self, name: object) -> bool:
-        is_name = isinstance(name, str) and NAME.fullmatch(name) is not None
-        return is_name and (self.directory / str(name) / DESCRIPTION).is_file()
+        return isinstance(name, str) and self._is_there(name.lower())
+
+    def _is_there(self, name: str) -> bool:
+        return NAME.fullmatch(name) is not None and (self.directory / name / DESCRIPTION).is_file()
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, name: str) -> Voice:
-        """A voice.
+        """A voice by its name, in capitals or not.
 
         Raises:
             RequestError: there is none of that name.
         """
-        self._check_known(name)
-        return _read_voice(self.directory / name)
+        return _read_voice(self._place(name))
 
-    def _check_known(self, name: str) -> None:
+    def _place(self, name: str) -> Path:
         if name not in self:
             known = ", ".join(self.names) or "none yet"
             raise RequestError(f"there is no voice {name[:100]!r}; there are: {known}")
+        return self.directory / name.lower()
 
     def add(
         self,
@@ -244,9 +247,9 @@ class Voices:
         Raises:
             RequestError: there is none of that name.
         """
-        self._check_known(name)
+        place = self._place(name)
         try:
-            remove_directory(self.directory / name)
+            remove_directory(place)
         except FileNotFoundError as error:
             raise RequestError(f"voice {name!r} was removed by somebody else") from error
 
@@ -298,7 +301,7 @@ def _load(recording: str | os.PathLike[str] | Waveform | tuple[Any, int]) -> tup
         waveform = recording if isinstance(recording, Waveform) else as_waveform(*recording)
         source = waveform.samples.tobytes()
     with errors_name("the recording"):
-        check_audible(fit_channels(waveform.samples, 1))
+        audible_channels(waveform.samples, 1)
     return waveform, hashlib.sha256(source).hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -24,6 +25,7 @@ from moss_tts.model import Model
 from moss_tts.server.device_thread import Device
 from moss_tts.server.errors import ApiError, refused
 from moss_tts.server.gate import Gate
+from moss_tts.server.paths import unknown_path, wrong_method
 from moss_tts.server.responses import EXPOSED_HEADERS
 from moss_tts.server.routes import new_router
 from moss_tts.server.schema import SpeechBody, VoiceBody
@@ -53,10 +55,11 @@ def create_app(settings: Settings, device: Device, model: Model) -> FastAPI:
     app = FastAPI(
         title="moss-tts", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    app.include_router(new_router(service))
+    router = new_router(service)
+    app.include_router(router)
     _add_own(app, service)
     _add_page(app)
-    _answer_errors(app)
+    _answer_errors(app, [route for route in (*router.routes, *app.routes) if isinstance(route, Route)])
     _describe_bodies(app)
     _guard(app, settings)
     return app
@@ -93,7 +96,7 @@ def _add_page(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=PAGE))
 
 
-def _answer_errors(app: FastAPI) -> None:
+def _answer_errors(app: FastAPI, routes: Sequence[Route]) -> None:
     @app.exception_handler(ApiError)
     async def refused_request(_: Request, error: ApiError) -> JSONResponse:
         if error.status == 500:
@@ -106,8 +109,15 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        headers = dict(error.headers or {})
-        return await refused_request(request, ApiError(error.status_code, str(error.detail), headers=headers))
+        path = request.scope["path"]
+        match error.status_code:
+            case 404:
+                refusal = unknown_path(routes, path)
+            case 405:
+                refusal = wrong_method(routes, request.method, path)
+            case status:
+                refusal = ApiError(status, str(error.detail), headers=dict(error.headers or {}))
+        return await refused_request(request, refusal)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -55,7 +56,8 @@ async def receive(request: Request, kind: type[Body], settings: Settings) -> Rec
 def _from_json(content: bytes, kind: type[Body], max_chars: int) -> Received[Body]:
     check_size(content, max_chars)
     try:
-        return Received(kind.model_validate_json(content, strict=True))
+        # Windows programs put a byte order mark in front.
+        return Received(kind.model_validate_json(content.removeprefix(BOM_UTF8), strict=True))
     except ValidationError as error:
         raise invalid_field(error) from error
 
@@ -96,10 +98,10 @@ async def _from_form(form: FormData, kind: type[Body], max_chars: int) -> tuple[
 
 def _structured(name: str, value: str, max_chars: int) -> Any:
     """Lists and objects are sent as JSON."""
-    if name not in ("conversation", "dialogue_speakers"):
+    if name not in ("conversation", "dialogue_speakers", "metadata"):
         return value
     check_size(value.encode(errors="replace"), max_chars)
     try:
-        return json.loads(value)
+        return json.loads(value.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"{name}: not JSON: {error}", name, "invalid_value") from error

@@ -164,6 +164,6 @@ def _add_voices(router: APIRouter, service: Service) -> None:
     @router.delete("/audio/voices/{name}", responses=errors(404))
     async def remove(name: str) -> dict[str, Any]:
         """Forget a voice."""
-        service.voice(name, "name", status=404)
-        await asyncio.to_thread(service.voices.remove, name)
-        return {"id": name, "object": "audio.voice.deleted", "deleted": True}
+        gone = service.voice(name, "name", status=404).name
+        await asyncio.to_thread(service.voices.remove, gone)
+        return {"id": gone, "object": "audio.voice.deleted", "deleted": True}

@@ -75,12 +75,21 @@ class SpeechBody(BaseModel):
     model: str | None = Field(None, max_length=200, description="The loaded model, or one of OpenAI's names for it.")
     input: str | None = Field(None, description="What to speak.")
     voice: str | VoiceId | None = Field(
-        None, description="A registered voice. default and OpenAI's names are the server's own voice."
+        None,
+        description="A registered voice, in capitals or not. default and OpenAI's names are the server's own voice.",
     )
     instructions: str | None = Field(None, description="How to speak, or what the voice is like.")
     response_format: ResponseFormat = "mp3"
     speed: float | None = Field(None, description="1 or nothing: these models have no speed. See tokens.")
     stream_format: Literal["audio", "sse"] = "audio"
+
+    # ---- OpenAI's in other requests, which clients send with this one too; none of them means other audio
+    user: str | None = Field(None, max_length=1000, description="Who asks, for the client's own use: not looked at.")
+    safety_identifier: str | None = Field(None, max_length=1000, description="Like user.")
+    prompt_cache_key: str | None = Field(None, max_length=1000, description="Not looked at: nothing is cached by it.")
+    metadata: dict[str, str] | None = Field(None, max_length=16, description="Labels for the client's own use.")
+    service_tier: Literal["auto", "default"] | None = Field(None, description="There is one tier.")
+    store: Literal[False] | None = Field(None, description="Nothing is stored.")
 
     # ---- what to speak
     language: str | None = Field(None, description='English name of the language: "French".')
@@ -152,7 +161,8 @@ class SpeechBody(BaseModel):
 
 # Fields of the body that are no options of generate by that name.
 OPENAI_FIELDS = frozenset(
-    {"model", "input", "voice", "instructions", "response_format", "speed", "stream_format", "stream", "verbose"}
+    "model input voice instructions response_format speed stream_format user safety_identifier prompt_cache_key "
+    "metadata service_tier store stream verbose".split()
 )
 
 

@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
-from moss_tts.audio.files import Waveform
+from moss_tts.audio.waveform import Waveform
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
@@ -258,9 +258,8 @@ class Service:
     def _voice_name(self, body: SpeechBody) -> str | None:
         """The registered voice that a body names; None where it leaves the choice to the server."""
         given = body.voice if isinstance(body.voice, str | None) else body.voice.id
-        if not given or given == "default" or (given in OPENAI_VOICES and given not in self.voices):
-            return None
-        return given
+        name = (given or "default").lower()
+        return None if name == "default" or (name in OPENAI_VOICES and name not in self.voices) else given
 
     # ------------------------------------------------------------------------------------------ voices
 
