@@ -6,9 +6,12 @@ and the log says what is not.
 
 from __future__ import annotations
 
-import io
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from itertools import chain, groupby
@@ -27,7 +30,6 @@ _UNKNOWN_LENGTH = 2**62
 _READ_BLOCK = 1 << 18
 # No header is longer, and no encoding has more bytes per value.
 _HEADER_BYTES = 1 << 16
-_LEAST_BYTES = 24
 _MOST_BYTES = 8 * MAX_VALUES + _HEADER_BYTES
 # Formats that estimate their length before it is known, such as mp3, are this exact.
 _LENGTH_TOLERANCE = 0.01
@@ -67,14 +69,16 @@ def read_with_soundfile(stream: FileIO, name: str, max_seconds: float) -> Found:
     stream.seek(0)
     # By its number, for soundfile takes a file named .raw to be one without a header.
     found = _read_sound(stream.fileno(), max_seconds)
-    if found.waveform is None and (mended := _without_length(stream)) is not None:
-        found = _read_sound(mended, max_seconds)
-        if found.waveform is not None:
-            log.warning("%s: its header does not say how long it is; all that follows it was read", name)
+    if found.waveform is not None:
+        return found
+    with _without_length(stream) as copy:
+        found = found if copy is None else _read_sound(copy, max_seconds)
+    if found.waveform is not None:
+        log.warning("%s: its header does not say how long it is; all that follows it was read", name)
     return found
 
 
-def _read_sound(file: int | io.BytesIO, max_seconds: float) -> Found:
+def _read_sound(file: int, max_seconds: float) -> Found:
     try:
         with _ForwardOnly(file, closefd=False) as sound:
             check_sample_rate(sound.samplerate)
@@ -100,30 +104,37 @@ def _all_of(sound: soundfile.SoundFile, max_seconds: float) -> Samples | None:
     return np.concatenate(blocks, axis=1) if blocks else None
 
 
-def _without_length(stream: FileIO) -> io.BytesIO | None:
-    """The file with a header that says that its samples go on to its end; None for other kinds of files.
+@contextmanager
+def _without_length(stream: FileIO) -> Iterator[int | None]:
+    """The number of a copy whose header has no length; None for other kinds of files, and for far too long ones."""
+    stream.seek(0)
+    head = _open_ended(stream.read(_HEADER_BYTES) or b"")
+    if head is None or os.fstat(stream.fileno()).st_size > _MOST_BYTES:
+        yield None
+        return
+    # libsndfile reads it by its number: soundfile prints a traceback where a seek in an object of Python's fails.
+    with tempfile.TemporaryFile() as copy:
+        copy.write(head)
+        shutil.copyfileobj(stream, copy)
+        copy.flush()
+        copy.seek(0)
+        yield copy.fileno()
+
+
+def _open_ended(head: bytes) -> bytes | None:
+    """A header that says that its samples go on to the end of the file; None for other kinds of files.
 
     What writes to a pipe cannot go back to put the length into the header: it stays 0, or -1.
     """
-    stream.seek(0)
-    content = io.BytesIO(stream.read(_MOST_BYTES) or b"")
-    if content.getbuffer().nbytes < _LEAST_BYTES:
-        return None
-    with content.getbuffer() as buffer:
-        match bytes(buffer[:4]), bytes(buffer[8:12]):
-            case ((b"RIFF" | b"RF64" | b"BW64"), b"WAVE"):
-                # libsndfile's own rule: where this size is 8, data of size 0 or -1 end with the file.
-                buffer[:8] = b"RIFF" + (8).to_bytes(4, "little")
-            case b".snd", _:
-                buffer[8:12] = b"\xff" * 4
-            case b"FORM", (b"AIFF" | b"AIFC"):
-                start = bytes(buffer[:_HEADER_BYTES]).find(b"SSND")
-                if start < 0 or start + 8 > len(buffer):
-                    return None
-                buffer[start + 4 : start + 8] = bytes(4)
-            case _:
-                return None
-    return content
+    match head[:4], head[8:12]:
+        case ((b"RIFF" | b"RF64" | b"BW64"), b"WAVE"):
+            # libsndfile's own rule: where this size is 8, data of size 0 or -1 end with the file.
+            return b"RIFF" + (8).to_bytes(4, "little") + head[8:]
+        case b".snd", _:
+            return head[:8] + b"\xff" * 4 + head[12:]
+        case b"FORM", (b"AIFF" | b"AIFC") if (start := head.find(b"SSND") + 4) > 4:
+            return head[:start] + bytes(4) + head[start + 4 :]
+    return None
 
 
 # -------------------------------------------------------------------------------------------------------- PyAV
