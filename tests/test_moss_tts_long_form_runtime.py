@@ -489,3 +489,13 @@ def test_a_pause_between_segments_is_that_much_silence(delay_model, parallel):
     assert first[before:-after].any()
     assert second[: rate // 10].any()
     same(speak(delay_model, text, **options).audio, np.concatenate([first, second]))
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_without_continuity_each_segment_is_as_alone(delay_model, prompts, parallel):
+    segments = by_segment(stream(delay_model, long_form_continuity="none", long_form_parallel=parallel))
+    assert all(messages[-1].reference is None and mode == "generation" for messages, mode in prompts)
+    alone = {**OPTIONS_USED, "long_form": False, "seed": retry_seed(OPTIONS_USED["seed"], 1, 0)}
+    alone = {name: value for name, value in alone.items() if not name.startswith("long_form_")}
+    (second,) = delay_model.generate(PLAN[1].text, **alone)
+    same(segments[1], second.audio)

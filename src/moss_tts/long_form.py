@@ -45,7 +45,7 @@ _SOFT_KINDS = (
     BoundaryKind.CLAUSE,
     BoundaryKind.WHITESPACE,
 )
-Continuity = Literal["voice", "continue"]
+Continuity = Literal["voice", "continue", "none"]
 CONTINUITIES: Final = get_args(Continuity)
 
 
@@ -62,7 +62,7 @@ class LongFormOptions:
         prefix_text_chars: characters of the previous text that condition the next.
         retry_attempts: further attempts at a segment that failed.
         continuity: "voice" carries how the voice sounds; "continue" goes on from the previous segment, its
-            text and codes as the prompt.
+            text and codes as the prompt; "none" speaks each segment as if it were alone.
         crossfade_ms: overlap at seams.
         trim_silence: whether long silence at seams is shortened.
         parallel: segments spoken at the same time; above 1, nothing may tie a segment to the one before.
@@ -94,6 +94,8 @@ class LongFormOptions:
             self._check_independent()
 
     def _check_independent(self) -> None:
+        if self.continuity == "none":
+            return
         if self.continuity != "voice":
             raise RequestError(
                 f"long_form_parallel = {self.parallel} needs long_form_continuity = 'voice', got {self.continuity!r}: "
@@ -113,6 +115,8 @@ class LongFormOptions:
 
     def prefix_frames(self, frame_rate: float) -> int:
         """Frames of the previous segment that condition the next; 0 for none."""
+        if self.continuity == "none":
+            return 0
         limits = [self.prefix_audio_max_tokens]
         if self.prefix_audio_seconds > 0:
             limits.append(max(1, round(self.prefix_audio_seconds * frame_rate)))
@@ -293,7 +297,7 @@ def advance_continuity_state(
         previous=segment,
         previous_codes=codes,
         prefix_codes=codes[-frames:] if frames else None,
-        prefix_text=_last_words(segment.text, options.prefix_text_chars),
+        prefix_text=_last_words(segment.text, 0 if options.continuity == "none" else options.prefix_text_chars),
     )
 
 

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from moss_tts.audio.references import Reference
 from moss_tts.errors import ConfigError, RequestError
-from moss_tts.long_form import LongFormOptions, TextSegment
+from moss_tts.long_form import Continuity, LongFormOptions, TextSegment
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.dialogue import cloned_voices
 from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, UserMessage
 from moss_tts.prompts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
-from moss_tts.prompts.planning import check_words, followed, plan_text
+from moss_tts.prompts.planning import check_words, followed, plan_text, usual_continuity
 from moss_tts.sampling import Sampling, draw_seed
 from moss_tts.text.cleanup import normalize_text
 from moss_tts.text.preparation import TextPreparation
@@ -170,7 +170,7 @@ def resolve_generation_request(
     check_conflicts(given, variant)
     given, left_out = followed(given, preparation)
     prompt = _prompt(given, variant)
-    planned = plan_text(prompt.get("text"), _long_form(given), preparation)
+    planned = plan_text(prompt.get("text"), _long_form(given, usual_continuity(preparation)), preparation)
     if preparation is not None and prompt.get("prompt_transcript") is not None:
         prompt["prompt_transcript"] = prepare(prompt["prompt_transcript"], preparation).text
     return MossNormalizedRequest(
@@ -332,8 +332,8 @@ def _conversation_prompt(given: Options) -> Options:
     return {"conversation": messages, "tokens": asked[-1].tokens if asked else None}
 
 
-def _long_form(given: Options) -> LongFormOptions | None:
+def _long_form(given: Options, continuity: Continuity) -> LongFormOptions | None:
     if not given.get("long_form"):
         return None
     named = {name.removeprefix("long_form_"): given[name] for name in LONG_FORM if name in given}
-    return LongFormOptions(**named)
+    return LongFormOptions(**{"continuity": continuity, **named})

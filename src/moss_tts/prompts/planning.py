@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from moss_tts.errors import RequestError
-from moss_tts.long_form import LongFormOptions, TextSegment, normalize_line_ends, plan_text_segments
+from moss_tts.long_form import Continuity, LongFormOptions, TextSegment, normalize_line_ends, plan_text_segments
 from moss_tts.text.boundaries import BoundaryKind
 from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES, TextPreparation
 from moss_tts.text.prepared import Pause, PreparedText, prepare
@@ -56,7 +56,14 @@ def plan_text(text: str | None, options: LongFormOptions | None, preparation: Te
     check_words("text", prepared.text)
     if options is None and len(segments) == 1 and not segments[0].has_silence:
         return PlannedText(prepared.text, notes=prepared.notes)
-    return PlannedText(prepared.text, options or LongFormOptions(), segments, prepared.notes)
+    return PlannedText(
+        prepared.text, options or LongFormOptions(continuity=usual_continuity(preparation)), segments, prepared.notes
+    )
+
+
+def usual_continuity(preparation: TextPreparation | None) -> Continuity:
+    """What ties segments where nobody says: the first one's voice, unless the checkpoint follows no reference."""
+    return "voice" if preparation is None or "reference" in preparation.follows else "none"
 
 
 def followed(given: Mapping[str, Any], preparation: TextPreparation | None) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from moss_tts.long_form import Continuity
 from moss_tts.sampling import MAX_SEED
 
 # Within these, sampling cannot overflow whatever it computes in.
@@ -153,7 +154,7 @@ class SpeechBody(BaseModel):
     long_form_prefix_audio_max_tokens: Annotated[int, Field(ge=0, le=100_000)] | None = None
     long_form_prefix_text_chars: Annotated[int, Field(ge=0, le=100_000)] | None = None
     long_form_retry_attempts: Annotated[int, Field(ge=0, le=10)] | None = None
-    long_form_continuity: Literal["voice", "continue"] | None = None
+    long_form_continuity: Continuity | None = None
     long_form_crossfade_ms: Annotated[float, Field(ge=0, le=10_000)] | None = None
     long_form_trim_silence: bool | None = None
     long_form_parallel: Annotated[int, Field(ge=1, le=64)] | None = None

@@ -191,8 +191,9 @@ class Narrator:
     def _takes(self) -> Iterator[Take]:
         """The segments that are left, being spoken."""
         studio, retries, at_once = self._studio, self._options.retry_attempts, self._options.parallel
-        # Side by side, all segments have the same voice: the user's, or the first segment's.
+        # Side by side, all segments have the same voice: the user's, the first segment's, or the only one there is.
         has_voice = bool(self._request.reference) or self._request.prompt_audio is not None
+        has_voice |= self._options.continuity == "none"
         alone = len(self.plan) if at_once == 1 else 0 if has_voice else 1
         rest = range(max(alone, self._state.done), len(self.plan))
         for take in chain(
@@ -245,7 +246,7 @@ class Narrator:
         tokens = self._share_of_tokens(segment)
         request = replace(self._request, text=segment.spoken_text, tokens=tokens, seed=seed)
         state = self._state.continuity
-        if state.previous is None:
+        if state.previous is None or self._options.continuity == "none":
             return request
         if self._options.continuity == "continue":
             assert state.previous_codes is not None
