@@ -178,7 +178,7 @@ def test_what_is_neither_a_directory_nor_an_id_is_refused_without_asking(name):
 
 
 def test_a_file_is_no_checkpoint(checkpoints):
-    with pytest.raises(CheckpointError, match="neither a directory"):
+    with pytest.raises(CheckpointError, match="is a file; a checkpoint is the directory that holds"):
         moss_tts.load(checkpoints["delay"] / "model.safetensors")
 
 
