@@ -15,7 +15,9 @@ from .data import buzz, synthesise, write_shard
 from .export import export, export_codec
 from .model import LocalModel, local_config
 from .prompt import RowWriter
-from .texts import held_out, write_texts
+from .speakers import SPEAKERS
+from .teachers import Reading
+from .texts import Counts, held_out, write_texts
 from .tokenizer import save_tokenizer, special_ids, train_tokenizer
 from .train_codec import CodecPlan, train_codec
 from .train_model import ModelPlan, train_model, write_codes
@@ -32,8 +34,7 @@ class Settings:
     codec: CodecPlan
     model: ModelPlan
     wordnet: Path | None
-    everyday: int = 40_000
-    definitions: int = 12_000
+    counts: Counts = Counts()
     vocab: int = 512
     workers: int = 1
     sentences: int = 20
@@ -47,23 +48,36 @@ class Settings:
     def lists(self) -> list[Path]:
         return sorted((self.state / "texts").glob("*.txt"))
 
+    @property
+    def lines(self) -> list[str]:
+        """All lists, end to end."""
+        return [line for path in self.lists for line in path.read_text().splitlines()]
+
 
 def texts_stage(s: Settings) -> None:
-    write_texts(s.state / "texts", s.wordnet, s.everyday, s.definitions)
+    if not s.lists:  # the shards' texts must stay what they were
+        write_texts(s.state / "texts", s.wordnet, s.counts)
 
 
 def data_stage(s: Settings) -> None:
     if s.smoke:
         return smoke_data(s)
-    for path in s.lists:
-        synthesise(path.read_text().splitlines(), s.data / path.stem, s.workers)
+    synthesise(SPEAKERS, s.lines, s.data, s.workers)
+
+
+def audition_stage(s: Settings) -> None:
+    """Every speaker's error rate, quality and likeness, on sentences that are held out."""
+    from .audition import audition_all
+
+    sentences = [text for text in held_out() if 30 < len(text) < 80]
+    audition_all(SPEAKERS, sentences[:: len(sentences) // s.sentences][: s.sentences], s.state / "audition.json")
 
 
 def smoke_data(s: Settings) -> None:
-    """One shard of synthetic sound: the smoke run does not need the teacher."""
-    (s.data / "smoke").mkdir(parents=True, exist_ok=True)
-    waves = {text: buzz(0.5 + 0.2 * n, n) for n, text in enumerate(SMOKE_TEXTS)}
-    write_shard(SMOKE_TEXTS, s.data / "smoke" / "00000.npy", read=waves.__getitem__)
+    """Two speakers' shards of synthetic sound: the smoke run does not need the teachers."""
+    for number, name in enumerate(("low", "high")):
+        waves = {text: buzz(0.5 + 0.2 * n, n, 1 + number) for n, text in enumerate(SMOKE_TEXTS)}
+        write_shard(SMOKE_TEXTS, s.data / name / "00000.npy", lambda text, found=waves: Reading(found[text], [], []))
 
 
 def codec_stage(s: Settings) -> None:
@@ -71,8 +85,7 @@ def codec_stage(s: Settings) -> None:
 
 
 def tokenizer_stage(s: Settings) -> None:
-    lines = SMOKE_TEXTS if s.smoke else [line for path in s.lists for line in path.read_text().splitlines()]
-    save_tokenizer(train_tokenizer(lines, s.vocab), s.state / "tokenizer")
+    save_tokenizer(train_tokenizer(SMOKE_TEXTS if s.smoke else s.lines, s.vocab), s.state / "tokenizer")
 
 
 def codes_stage(s: Settings) -> None:
@@ -80,7 +93,7 @@ def codes_stage(s: Settings) -> None:
 
 
 def align_stage(s: Settings) -> None:
-    write_alignment(s.state, s.workers, known=not s.smoke)
+    write_alignment(s.state, s.data)
 
 
 def model_stage(s: Settings) -> None:
@@ -136,6 +149,7 @@ def trained_model(s: Settings) -> LocalModel:
 
 STAGES = {
     "texts": texts_stage,
+    "audition": audition_stage,
     "data": data_stage,
     "codec": codec_stage,
     "tokenizer": tokenizer_stage,
@@ -154,7 +168,7 @@ def smoke_settings(s: Settings) -> Settings:
     return replace(
         s,
         codec=replace(
-            s.codec, sizes=codec.SMOKE, steps=6, batch=2, frames=4, open_until=3, adversary_from=4, log_every=1
+            s.codec, sizes=codec.SMOKE, steps=6, batch=2, frames=4, heard=2, open_until=3, adversary_from=4, log_every=1
         ),
         model=replace(s.model, sizes=model.SMOKE, steps=3, rows=512, pool=16, log_every=1),
         vocab=340,
@@ -180,8 +194,8 @@ def parse(argv: list[str] | None) -> tuple[list[str], Settings]:
     parser.add_argument("--rate", type=float, help="learning rate")
     parser.add_argument("--adversary-from", type=int, default=10**9, help="codec: the step at which critics join")
     parser.add_argument("--finish", action="store_true", help="model: the rate has fallen when --minutes are over")
-    parser.add_argument("--ranks", type=int, default=1, help="model: how many processes train together")
-    parser.add_argument("--rank", type=int, default=0, help="model: which of them this is")
+    parser.add_argument("--ranks", type=int, default=1, help="how many processes train together")
+    parser.add_argument("--rank", type=int, default=0, help="which of them this is")
     parser.add_argument("--joined", type=float, default=0.1, help="model: share of lessons of two or three sentences")
     parser.add_argument("--referred", type=float, default=0.25, help="model: share of lessons with a reference")
     parser.add_argument("--sentences", type=int, default=20, help="held-out sentences to listen to")
@@ -192,16 +206,15 @@ def parse(argv: list[str] | None) -> tuple[list[str], Settings]:
     common = {"minutes": a.minutes, "device": a.device, "loaders": LOADERS if a.device == "cuda" else 0}
     common |= {"steps": a.steps} if a.steps else {}
     common |= {"rate": a.rate} if a.rate else {}
-    codec_plan = CodecPlan(
-        **common, frames=a.frames, adversary_from=a.adversary_from, **({"batch": a.batch} if a.batch else {})
-    )
-    kinds = {"joined": a.joined, "referred": a.referred}
-    kinds |= {"rows": a.batch} if a.batch else {}
-    model_plan = ModelPlan(**common, **kinds, finish=a.finish, rank=a.rank, ranks=a.ranks)
+    common |= {"rank": a.rank, "ranks": a.ranks}
+    sized = {"batch": a.batch} if a.batch else {}
+    codec_plan = CodecPlan(**common, **sized, frames=a.frames, adversary_from=a.adversary_from)
+    sized = {"rows": a.batch} if a.batch else {}
+    model_plan = ModelPlan(**common, **sized, joined=a.joined, referred=a.referred, finish=a.finish)
     settings = Settings(a.state, codec_plan, model_plan, a.wordnet, workers=a.workers, sentences=a.sentences)
     stages = [*STAGES] if "all" in a.stages else a.stages
     if a.smoke:
-        settings, stages = smoke_settings(settings), [s for s in stages if s not in ("texts", "listen")]
+        settings, stages = smoke_settings(settings), [s for s in stages if s not in ("texts", "audition", "listen")]
     return stages, settings
 
 

@@ -1,42 +1,21 @@
-"""Which letter and which phonemes each codec frame says, from the teacher's own durations.
+"""Which letter and which phonemes each codec frame says, from the teachers' own durations.
 
-The teacher decides how long each phoneme lasts before it makes any sound. Words of phonemes and words of text
-correspond one to one nearly always; inside a word, phonemes are spread evenly over the letters.
+A teacher decides how long each phoneme lasts before it makes any sound; the data stage keeps what it decided.
+Words of phonemes and words of text correspond one to one nearly always; inside a word, phonemes are spread evenly
+over the letters.
 F frames, P phonemes of a sentence.
 """
 
-from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from .data import FRAME, teacher
+from .data import FRAME, Utterance, utterances
+from .teachers import hibari
 
-STEP = 600  # samples of one unit of the teacher's durations
-DURATIONS = "/Clip_output_0"  # the value in the teacher's graph: frames of each phoneme
 INSIDE = (0.2, 0.5, 0.8)  # where in a frame a phoneme is looked up
-PHONEMES = 192  # ids of the teacher's alphabet lie below this
+PHONEMES = 192  # ids of the teachers' alphabet lie below this
 UNKNOWN = -1
-
-
-@cache
-def duration_model():
-    """The teacher's network as far as its durations."""
-    import onnx
-    import onnxruntime
-
-    graph = onnx.load(teacher().model_path)
-    cut = onnx.utils.Extractor(graph).extract_model(["ids", "speed"], [DURATIONS])
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(cut.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def durations(ids: list[int]) -> np.ndarray:
-    """Samples of each phoneme (P,)."""
-    inputs = {"ids": np.asarray([ids], np.int64), "speed": np.ones(1, np.float32)}
-    return np.round(duration_model().run(None, inputs)[0]).astype(np.int64).ravel() * STEP
 
 
 def word_spans(text: str) -> list[tuple[int, int]]:
@@ -62,45 +41,39 @@ def letters(text: str, readings: list[str]) -> list[int]:
     return found
 
 
-def alignment(text: str, frames: int) -> np.ndarray:
-    """int16 (F, 1 + len(INSIDE)): the index of the letter at each frame's middle, and phoneme ids across it."""
-    h = teacher()
-    readings = [reading.strip() for reading in h.phonemize(text)]
-    places = letters(text, readings)
-    spoken, ids, samples, start = [], [], [], 0
-    for reading in readings:
-        keep = [c in h.vocab for c in reading]
-        here = places[start : start + len(reading)]
+def spoken(utterance: Utterance) -> tuple[list[int], list[int], np.ndarray]:
+    """Of each sound and silence: the letter it belongs to, its phoneme's id, and the sample where it ends."""
+    vocab = hibari().vocab
+    places, ids, start = [], [], 0
+    where = letters(utterance.text, list(utterance.phonemes))
+    for reading in utterance.phonemes:
+        here = where[start : start + len(reading)]
         start += len(reading) + 1
-        kept = [place for place, known in zip(here, keep, strict=True) if known]
-        spoken += [kept[0], *kept, kept[-1]]
-        ids += h.ids(reading)
-        samples.append(durations(h.ids(reading)))
-    ends = np.cumsum(np.concatenate(samples))
-    if -(-ends[-1] // FRAME) != frames:
-        return np.full((frames, 1 + len(INSIDE)), UNKNOWN, np.int16)
+        kept = [place for place, sound in zip(here, reading, strict=True) if sound in vocab]
+        places += [kept[0], *kept, kept[-1]]
+        ids += hibari().ids(reading)
+    return places, ids, np.cumsum(np.concatenate(utterance.durations))
+
+
+def alignment(utterance: Utterance) -> np.ndarray:
+    """int16 (F, 1 + len(INSIDE)): the index of the letter at each frame's middle, and phoneme ids across it."""
+    frames = utterance.samples // FRAME
+    unknown = np.full((frames, 1 + len(INSIDE)), UNKNOWN, np.int16)
+    if not utterance.phonemes:
+        return unknown
+    places, ids, ends = spoken(utterance)
+    if len(ends) != len(ids) or -(-ends[-1] // FRAME) != frames:
+        return unknown
     times = (np.arange(frames)[:, None] + np.asarray((0.5, *INSIDE))) * FRAME
     which = np.minimum(np.searchsorted(ends, times, side="right"), len(ends) - 1)
     found = np.asarray(ids)[which]
-    found[:, 0] = np.asarray(spoken)[which[:, 0]]
+    found[:, 0] = np.asarray(places)[which[:, 0]]
     return found.astype(np.int16)
 
 
-def align_line(line: str) -> np.ndarray:
-    frames, text = line.split("\t")
-    return alignment(text, int(frames))
-
-
-def align_line_unknown(line: str) -> np.ndarray:
-    return np.full((int(line.split("\t")[0]), 1 + len(INSIDE)), UNKNOWN, np.int16)
-
-
-def write_alignment(state: Path, workers: int, known: bool = True) -> None:
-    """`state`/alignment.npy, frame by frame beside codes.npy; nothing is `known` without the teacher."""
-    lines = (state / "codes.tsv").read_text().splitlines()
-    with ProcessPoolExecutor(workers) as pool:
-        align = align_line if known else align_line_unknown
-        found = np.concatenate(list(pool.map(align, lines, chunksize=100)))
+def write_alignment(state: Path, data: Path) -> None:
+    """`state`/alignment.npy, frame by frame beside codes.npy."""
+    found = np.concatenate([alignment(utterance) for utterance in utterances(data)])
     np.save(state / "alignment.npy", found)
     share = (found >= 0).mean(0)
     print(f"alignment: {share[1]:.3f} of all frames have phonemes, {share[0]:.3f} a letter")

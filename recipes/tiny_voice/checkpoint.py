@@ -1,6 +1,7 @@
 """Checkpoints that travel: weights in float32, Adam's moments in bfloat16, in files of at most 14 MiB.
 
-A checkpoint is a folder; it is written beside the old one and then takes its place, so a kill never harms it.
+A checkpoint is a folder; it is written beside the old one and then takes its place, so a kill never harms it: at
+every moment one of the two is whole and is found.
 """
 
 import json
@@ -50,8 +51,21 @@ def save(folder: Path, step: int, models: dict[str, nn.Module], optimizers: dict
     for number, part in enumerate(split({k: v.detach() for k, v in tensors.items()})):
         save_file(part, fresh / f"part-{number:02d}.safetensors")
     (fresh / "step.json").write_text(json.dumps({"step": step}))
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(earlier(folder), ignore_errors=True)
+    if folder.exists():
+        folder.rename(earlier(folder))
     fresh.rename(folder)
+    shutil.rmtree(earlier(folder), ignore_errors=True)
+
+
+def earlier(folder: Path) -> Path:
+    """Where the last checkpoint is while a newer one takes its place."""
+    return folder.with_name(folder.name + ".old")
+
+
+def whole(folder: Path) -> Path | None:
+    """The newest complete checkpoint of `folder`; None where there is none."""
+    return next((path for path in (folder, earlier(folder)) if (path / "step.json").exists()), None)
 
 
 def read(folder: Path) -> dict[str, Tensor]:
@@ -65,10 +79,11 @@ def read(folder: Path) -> dict[str, Tensor]:
 
 def restore(folder: Path, models: dict[str, nn.Module], optimizers: dict[str, torch.optim.Optimizer]) -> int:
     """The step of the checkpoint in `folder`, its values put in place; 0 and nothing done where there is none."""
-    if not (folder / "step.json").exists():
+    found = whole(folder)
+    if found is None:
         return 0
-    step = int(json.loads((folder / "step.json").read_text())["step"])
-    tensors = read(folder)
+    step = int(json.loads((found / "step.json").read_text())["step"])
+    tensors = read(found)
     for name, model in models.items():
         if any(key.startswith(f"{name}/") for key in tensors):
             restore_one(name, model, optimizers.get(name), tensors, step)
@@ -99,6 +114,6 @@ def slim(folder: Path, to: Path, name: str) -> None:
 
 def demand(folder: Path, models: dict[str, nn.Module]) -> int:
     """As `restore` without optimizers, but a missing checkpoint is an error."""
-    if not (folder / "step.json").exists():
+    if whole(folder) is None:
         raise FileNotFoundError(f"no checkpoint in {folder}: run that training stage first")
     return restore(folder, models, {})

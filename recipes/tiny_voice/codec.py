@@ -5,7 +5,9 @@ Shapes: B batch, S samples, T steps of a stage, F frames, Q codebooks, D width, 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +35,12 @@ def patch(size: int) -> dict:
 class Sizes:
     """(width, layers) of the stages at 100, 50, 25 and 12.5 Hz, each way, and the quantizer's sizes."""
 
-    encoder: tuple[tuple[int, int], ...] = ((128, 2), (128, 2), (128, 2), (192, 1))
-    decoder: tuple[tuple[int, int], ...] = ((256, 2), (192, 2), (128, 2), (192, 1))
-    latent: int = 192
+    encoder: tuple[tuple[int, int], ...] = ((192, 2), (192, 2), (192, 2), (256, 1))
+    decoder: tuple[tuple[int, int], ...] = ((384, 4), (256, 2), (256, 2), (256, 2))
+    latent: int = 256
     rvq: int = 128
-    codebooks: int = 10
-    codebook_size: int = 256
+    codebooks: int = 12
+    codebook_size: int = 512
     context: float = 1.28
 
 
@@ -72,12 +74,18 @@ def codec_config(sizes: Sizes) -> dict:
     }  # fmt: skip
 
 
+@cache
+def turns(steps: int, width: int, device: str) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (T, width / 2) of rotary positions, base 10000, counted from the crop's start."""
+    half = width // 2
+    rate = torch.exp(-torch.arange(half, device=device) * (math.log(10000) / half))
+    angle = torch.arange(steps, device=device)[:, None] * rate
+    return angle.cos(), angle.sin()
+
+
 def rotate(x: Tensor) -> Tensor:
-    """Rotary positions on interleaved pairs, base 10000, counted from the crop's start. x (B, H, T, 64)."""
-    half = x.shape[-1] // 2
-    rate = torch.exp(-torch.arange(half, device=x.device) * (math.log(10000) / half))
-    angle = torch.arange(x.shape[-2], device=x.device)[:, None] * rate
-    cos, sin = angle.cos(), angle.sin()
+    """Rotary positions on interleaved pairs. x (..., T, 64)."""
+    cos, sin = turns(x.shape[-2], x.shape[-1], str(x.device))
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).to(x.dtype)
 
@@ -98,7 +106,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         batch, steps, width = x.shape
         q, k, v = self.in_projs[0](x).view(batch, steps, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(rotate(q), rotate(k), v, attn_mask=mask)
+        # Written out: on a CPU the backward pass of scaled_dot_product_attention takes several times as long.
+        scores = (rotate(q) @ rotate(k).mT).float() * q.shape[-1] ** -0.5
+        y = scores.masked_fill(~mask, -torch.inf).softmax(-1).to(v.dtype) @ v
         return self.out_projs[0](y.transpose(1, 2).reshape(batch, steps, width))
 
 
@@ -250,13 +260,16 @@ class Quantizer(nn.Module):
         books = [Codebook(entry["codebook_size"], dim, width) for _ in range(entry["num_quantizers"])]
         self.quantizers = nn.ModuleList(books)
 
+    @torch.autocast("cpu", enabled=False)
+    @torch.autocast("cuda", enabled=False)
     def forward(self, hidden: Tensor, used: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, F, D), codebooks used per row (B,) -> (B, F, D), codes (Q, B, F), commitment loss ().
 
         A row that uses none is passed on as it is: an encoder and a decoder find each other sooner that way.
+        All of it is in float32, since codes are often nearly as near as others.
         """
         latent = residual = linear(self.input_proj, hidden)
-        total, codes, loss = torch.zeros_like(residual), [], hidden.new_zeros(())
+        total, codes, loss = torch.zeros_like(residual), [], residual.new_zeros(())
         for n, book in enumerate(self.quantizers):
             quantised, chosen, commitment = book(residual)
             keep = (used > n).to(quantised)
@@ -280,6 +293,11 @@ class Codec(nn.Module):
     @property
     def codebooks(self) -> int:
         return len(self.quantizer.quantizers)
+
+    def codebook_state(self) -> Iterator[Tensor]:
+        """What follows the data without a gradient."""
+        for book in self.quantizer.quantizers:
+            yield from (book.codebook.weight, book.count, book.total)
 
     def forward(self, audio: Tensor, used: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """(B, S) -> (B, S), codes (Q, B, F), commitment loss (). S is a whole number of frames."""

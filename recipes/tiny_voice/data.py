@@ -1,9 +1,11 @@
-"""Teacher audio in shards: hibari-tts reads a list of sentences; 24 kHz mono int16, loudness near -20 dB.
+"""The teachers' audio in shards, a folder for each speaker: 24 kHz mono int16, loudness near -20 dB.
 
-A shard is `NNNNN.npy` (its sentences end to end) and `NNNNN.tsv` (start, samples, text), written last: a shard
-with a table is complete, so a run that was stopped goes on where it was. Same sentences, same shards, anywhere.
+A shard is `SPEAKER/NNNNN.npy` (its lines end to end) and `NNNNN.tsv` (start, samples, text, phonemes, durations),
+written last: a shard with a table is complete, so a run that was stopped goes on where it was. Same texts, same
+shards, anywhere. What a line's phonemes and durations say is kept because Kokoro is too slow to ask again.
 """
 
+import random
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,37 +15,41 @@ from pathlib import Path
 
 import numpy as np
 
-RATE = 24_000
+from .teachers import RATE, Reading, Speaker, read_aloud
+
 FRAME = 1_920
-SHARD = 500
+SHARD = 100
+LETTERS_PER_SECOND = 15
 LEVEL_DB, GAIN_DB, PEAK = -20.0, 6.0, 0.95
+# A shard of Kokoro takes as long as fifty of hibari: it waits for so many of them, else all would wait for it.
+KOKORO_WAITS = 8
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One sentence inside a shard."""
+    """One line inside a shard. A line is one sentence or a few: of each the phonemes (P,) and their durations
+    (P + 2,) in samples, which count the silence around them; none where they are not known."""
 
     shard: Path
     start: int
     samples: int
     text: str
+    phonemes: tuple[str, ...] = ()
+    durations: tuple[tuple[int, ...], ...] = ()
 
     @property
     def audio(self) -> np.ndarray:
         """float32 (S,)"""
         return open_shard(self.shard)[self.start : self.start + self.samples].astype(np.float32) / 32768
 
+    @property
+    def speaker(self) -> str:
+        return self.shard.parent.name
+
 
 @cache
 def open_shard(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r")
-
-
-@cache
-def teacher():
-    from hibari import Hibari  # only the data stage needs it
-
-    return Hibari()
 
 
 def level(audio: np.ndarray) -> np.ndarray:
@@ -58,44 +64,87 @@ def whole_frames(audio: np.ndarray) -> np.ndarray:
     return np.pad(audio, (0, -len(audio) % FRAME))
 
 
-def read_aloud(text: str) -> np.ndarray:
-    """float32 (S,): the teacher's reading, the same on every run."""
-    return whole_frames(level(teacher()(text, seed=zlib.crc32(text.encode()))))
+def recording(reading: Reading) -> np.ndarray:
+    """int16 (S,), a whole number of frames."""
+    return np.round(whole_frames(level(reading.audio)) * 32767).astype(np.int16)
 
 
-def write_shard(sentences: list[str], path: Path, read: Callable[[str], np.ndarray] = read_aloud) -> Path:
-    audio = [np.round(read(text) * 32767).astype(np.int16) for text in sentences]
+def row(start: int, samples: int, text: str, reading: Reading) -> str:
+    """One line of a shard's table; a stroke stands between sentences."""
+    durations = "|".join(" ".join(map(str, part)) for part in reading.durations)
+    return f"{start}\t{samples}\t{text}\t{'|'.join(reading.phonemes)}\t{durations}"
+
+
+def write_shard(lines: list[str], path: Path, read: Callable[[str], Reading]) -> Path:
+    readings = [read(line) for line in lines]
+    audio = [recording(reading) for reading in readings]
     starts = np.cumsum([0, *map(len, audio)])
+    path.parent.mkdir(parents=True, exist_ok=True)
     np.save(path, np.concatenate(audio))
-    rows = [f"{start}\t{len(wave)}\t{text}" for start, wave, text in zip(starts, audio, sentences, strict=False)]
+    rows = [row(a, len(w), t, r) for a, w, t, r in zip(starts, audio, lines, readings, strict=False)]
     table = path.with_suffix(".tmp")
     table.write_text("\n".join(rows) + "\n")
     return table.rename(path.with_suffix(".tsv"))
 
 
-def synthesise(sentences: list[str], folder: Path, workers: int = 1) -> None:
-    """Shards of `sentences` in `folder`; those already there are kept."""
-    folder.mkdir(parents=True, exist_ok=True)
-    groups = [sentences[i : i + SHARD] for i in range(0, len(sentences), SHARD)]
-    paths = [folder / f"{n:05d}.npy" for n in range(len(groups))]
-    todo = [(g, p) for g, p in zip(groups, paths, strict=True) if not p.with_suffix(".tsv").exists()]
+@dataclass(frozen=True)
+class Task:
+    """One shard that is to be made."""
+
+    speaker: Speaker
+    lines: list[str]
+    path: Path
+
+    def run(self) -> Path:
+        return write_shard(self.lines, self.path, lambda text: read_aloud(self.speaker, text))
+
+
+def tasks(speaker: Speaker, lines: list[str], folder: Path) -> list[Task]:
+    """The shards that fill the speaker's hours; its lines come in an order of its own."""
+    own = lines[:]
+    random.Random(zlib.crc32(speaker.name.encode())).shuffle(own)
+    groups = [own[i : i + SHARD] for i in range(0, len(own), SHARD)]
+    seconds = np.cumsum([sum(map(len, group)) / LETTERS_PER_SECOND for group in groups])
+    enough = int(np.searchsorted(seconds, 3600 * speaker.hours, side="left")) + 1
+    paths = [folder / speaker.name / f"{n:05d}.npy" for n in range(enough)]
+    return [Task(speaker, group, path) for group, path in zip(groups, paths, strict=False)]
+
+
+def in_turn(speakers: list[Speaker], lines: list[str], folder: Path) -> list[Task]:
+    """All speakers' tasks, so that each grows beside the others, the slow ones more slowly."""
+    ranked = []
+    for place, speaker in enumerate(speakers):
+        weight = KOKORO_WAITS if speaker.styles else 1
+        ranked += [((n + 1) * weight, place, task) for n, task in enumerate(tasks(speaker, lines, folder))]
+    return [task for *_, task in sorted(ranked, key=lambda entry: entry[:2])]
+
+
+def synthesise(speakers: list[Speaker], lines: list[str], folder: Path, workers: int = 1) -> None:
+    """Shards of all speakers in `folder`; those already there are kept."""
+    todo = [t for t in in_turn(speakers, lines, folder) if not t.path.with_suffix(".tsv").exists()]
     with ProcessPoolExecutor(workers) as pool:
-        for done in pool.map(write_shard, *zip(*todo, strict=True)) if todo else ():
+        for done in pool.map(Task.run, todo):
             print(done, flush=True)
 
 
+def utterance(shard: Path, line: str) -> Utterance:
+    start, samples, text, phonemes, durations = line.split("\t")
+    sentences = tuple(phonemes.split("|")) if phonemes else ()
+    lengths = tuple(tuple(map(int, part.split())) for part in durations.split("|")) if durations else ()
+    return Utterance(shard, int(start), int(samples), text, sentences, lengths)
+
+
 def utterances(folder: Path) -> Iterator[Utterance]:
-    """Every sentence of every complete shard below `folder`, in order."""
+    """Every line of every complete shard below `folder`, in order."""
     for table in sorted(folder.rglob("*.tsv")):
         for line in table.read_text().splitlines():
-            start, samples, text = line.split("\t")
-            yield Utterance(table.with_suffix(".npy"), int(start), int(samples), text)
+            yield utterance(table.with_suffix(".npy"), line)
 
 
-def buzz(seconds: float, seed: int) -> np.ndarray:
+def buzz(seconds: float, seed: int, octave: float = 1.0) -> np.ndarray:
     """float32 (S,): harmonics over a gliding pitch, for smoke runs where the teacher is not installed."""
     rng = np.random.default_rng(seed)
     time = np.arange(int(seconds * RATE)) / RATE
-    phase = 2 * np.pi * np.cumsum(180 + 60 * np.sin(2 * np.pi * rng.uniform(0.5, 2) * time)) / RATE
+    phase = 2 * np.pi * np.cumsum(octave * (120 + 40 * np.sin(2 * np.pi * rng.uniform(0.5, 2) * time))) / RATE
     wave = sum(np.sin(k * phase) / k for k in range(1, 12)) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * time))
-    return whole_frames(level((wave + 0.02 * rng.standard_normal(len(time))).astype(np.float32)))
+    return (wave + 0.02 * rng.standard_normal(len(time))).astype(np.float32)

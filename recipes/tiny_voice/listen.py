@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from .codec import Codec
-from .data import RATE, read_aloud
+from .data import RATE
 from .model import LocalModel
 from .prompt import Lesson, RowWriter
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 RATE = 24_000
 MEL_SCALES = ((2048, 120), (1024, 80), (512, 48), (256, 24), (128, 12))
-PHASE_WINDOWS = (1024, 256)
+PHASE_WINDOWS = (1024, 256)  # two of the above
 # -80 dB. A lower floor lets near-silent frames, where the logarithm is steepest, drown all other gradients.
 LOG_FLOOR = 1e-4
 MEL_WEIGHT, PHASE_WEIGHT, WAVE_WEIGHT, COMMITMENT_WEIGHT = 1.0, 1.0, 1.0, 0.25
@@ -49,33 +49,33 @@ def magnitude(spec: Tensor) -> Tensor:
     return torch.sqrt(spec.real.square() + spec.imag.square() + 1e-6)
 
 
-def log_mel(wave: Tensor, window: int, bands: int) -> Tensor:
-    power = magnitude(spectrum(wave, window)) @ mel_filters(window, bands, str(wave.device))
-    return torch.log(power + LOG_FLOOR)
+def log_mel(spec: Tensor, window: int, bands: int) -> Tensor:
+    return torch.log(magnitude(spec) @ mel_filters(window, bands, str(spec.device)) + LOG_FLOOR)
 
 
-def mel_distance(made: Tensor, real: Tensor) -> Tensor:
-    """Mean absolute difference of natural-log mel spectra over all scales."""
-    gaps = [(log_mel(made, *s) - log_mel(real, *s)).abs().mean() for s in MEL_SCALES]
-    return torch.stack(gaps).mean()
+def compressed(spec: Tensor) -> Tensor:
+    """Magnitudes to the power 0.3, phases as they are: real (..., 2)."""
+    return torch.view_as_real(spec * magnitude(spec) ** -0.7)
 
 
-def phase_distance(made: Tensor, real: Tensor) -> Tensor:
-    """Distance of complex spectra whose magnitudes were compressed to the power 0.3."""
-    gaps = []
-    for window in PHASE_WINDOWS:
-        a, b = spectrum(made, window), spectrum(real, window)
-        a, b = a * magnitude(a) ** -0.7, b * magnitude(b) ** -0.7
-        gaps.append((torch.view_as_real(a) - torch.view_as_real(b)).abs().mean())
-    return torch.stack(gaps).mean()
+def gap(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).abs().mean()
 
 
+@torch.autocast("cpu", enabled=False)
+@torch.autocast("cuda", enabled=False)
 def reconstruction(made: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum without the commitment term, and its parts for the log."""
-    parts = {
-        "mel": mel_distance(made, real),
-        "phase": phase_distance(made, real),
-        "wave": (made - real).abs().mean(),
-    }
+    """The weighted sum without the commitment term, and its parts for the log.
+
+    "mel" is the mean absolute difference of natural-log mel spectra over all scales, "phase" that of complex spectra.
+    """
+    made, real = made.float(), real.float()
+    mels, phases = [], []
+    for window, bands in MEL_SCALES:
+        a, b = spectrum(made, window), spectrum(real, window)
+        mels.append(gap(log_mel(a, window, bands), log_mel(b, window, bands)))
+        if window in PHASE_WINDOWS:
+            phases.append(gap(compressed(a), compressed(b)))
+    parts = {"mel": torch.stack(mels).mean(), "phase": torch.stack(phases).mean(), "wave": gap(made, real)}
     total = MEL_WEIGHT * parts["mel"] + PHASE_WEIGHT * parts["phase"] + WAVE_WEIGHT * parts["wave"]
     return total, {name: part.detach() for name, part in parts.items()}

@@ -17,9 +17,9 @@ ITERATIONS = 5
 
 
 def orthogonal(x: Tensor, iterations: int = ITERATIONS) -> Tensor:
-    """Matrices (N, R, C) with R <= C -> the same singular vectors, singular values near 1."""
+    """Matrices (N, R, C) with R <= C -> the same singular vectors, singular values near 1, in bfloat16."""
     a, b, c = QUINTIC
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
     for _ in range(iterations):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -57,7 +57,7 @@ class Muon(torch.optim.Optimizer):
         for (rows, columns), group in shapes.items():
             stacked = torch.stack([steps[p] for p in group])
             turned = orthogonal(stacked) if rows <= columns else orthogonal(stacked.mT).mT
-            steps |= dict(zip(group, turned * max(1.0, rows / columns) ** 0.5, strict=True))
+            steps |= dict(zip(group, turned.float() * max(1.0, rows / columns) ** 0.5, strict=True))
         for p, step in zip(parameters, together.gather([steps[p] for p in parameters]), strict=True):
             p.mul_(1 - rate * self.decay).sub_(step, alpha=rate * self.ratio)
 

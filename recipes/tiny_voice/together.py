@@ -43,3 +43,13 @@ def gather(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     flat = torch.cat([t.flatten() for t in own])
     dist.all_reduce(flat)
     return [part.view_as(t) for part, t in zip(flat.split([t.numel() for t in own]), own, strict=True)]
+
+
+def copy_first(tensors: Sequence[Tensor]) -> None:
+    """Gives all processes the values of the first one's tensors."""
+    if not dist.is_initialized():
+        return
+    flat = torch.cat([t.flatten() for t in tensors])
+    dist.broadcast(flat, 0)
+    for t, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+        t.copy_(part.view_as(t))
