@@ -23,7 +23,8 @@ from recipes.tiny_voice.data import utterances  # noqa: E402
 from recipes.tiny_voice.listen import edits  # noqa: E402
 from recipes.tiny_voice.model import LocalModel, common_rows  # noqa: E402
 from recipes.tiny_voice.prompt import Lesson, RowWriter  # noqa: E402
-from recipes.tiny_voice.texts import everyday, held_out, number_words, ordinal_words, year_words  # noqa: E402
+from recipes.tiny_voice.spoken import number_words, ordinal_words, year_words  # noqa: E402
+from recipes.tiny_voice.texts import everyday, held_out  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"

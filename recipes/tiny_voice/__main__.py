@@ -17,7 +17,7 @@ from .model import LocalModel, local_config
 from .prompt import RowWriter
 from .speakers import SPEAKERS
 from .teachers import Reading
-from .texts import Counts, held_out, write_texts
+from .texts import COUNTS, Counts, held_out, write_texts
 from .tokenizer import save_tokenizer, special_ids, train_tokenizer
 from .train_codec import CodecPlan, train_codec
 from .train_model import ModelPlan, train_model, write_codes
@@ -34,7 +34,7 @@ class Settings:
     codec: CodecPlan
     model: ModelPlan
     wordnet: Path | None
-    counts: Counts = Counts()
+    counts: Counts = COUNTS
     vocab: int = 512
     workers: int = 1
     sentences: int = 20
@@ -110,7 +110,7 @@ def listen_stage(s: Settings) -> None:
     from .listen import listen_to_codec, listen_to_model
 
     texts = held_out()[: s.sentences]
-    listen_to_codec(trained_codec(s), texts, s.state)
+    listen_to_codec(trained_codec(s), texts, SPEAKERS, s.state)
     if (s.state / "model").exists():
         writer = RowWriter(tokenizer(s), s.codec.sizes.codebook_size)
         listen_to_model(trained_model(s), trained_codec(s), writer, texts, s.state)

@@ -72,8 +72,9 @@ def alignment(utterance: Utterance) -> np.ndarray:
 
 
 def write_alignment(state: Path, data: Path) -> None:
-    """`state`/alignment.npy, frame by frame beside codes.npy."""
-    found = np.concatenate([alignment(utterance) for utterance in utterances(data)])
-    np.save(state / "alignment.npy", found)
-    share = (found >= 0).mean(0)
+    """`state`/alignment.npy, frame by frame beside codes.npy: shards made after it are left out."""
+    coded = {tuple(line.split("\t")[1:3]) for line in (state / "codes.tsv").read_text().splitlines()}
+    found = [alignment(u) for u in utterances(data) if (u.speaker, u.shard.stem) in coded]
+    np.save(state / "alignment.npy", np.concatenate(found))
+    share = (np.concatenate(found) >= 0).mean(0)
     print(f"alignment: {share[1]:.3f} of all frames have phonemes, {share[0]:.3f} a letter")

@@ -1,27 +1,16 @@
 """Which speakers are fit to learn from: what a recogniser hears of them, how they sound, how much they differ."""
 
 import json
-import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from .data import RATE
-from .listen import error_rate, hear
+from .listen import error_rate, hear, rating
 from .teachers import Speaker, read_aloud
 
-EVALS = Path(__file__).parents[2] / "evals"
 HEARD_RATE = 16_000
-
-
-def rating(audio: np.ndarray) -> float:
-    """DistillMOS of (S,), 1 to 5, as evals/speech.py measures it."""
-    if str(EVALS) not in sys.path:
-        sys.path.append(str(EVALS))
-    from quality import distillmos
-
-    return distillmos(audio, RATE)
 
 
 @cache

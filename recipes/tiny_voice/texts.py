@@ -21,13 +21,16 @@ class Counts:
     passages: int = 20_000
 
 
+COUNTS = Counts()
 HERE = Path(__file__).parent
 HELD_OUT = HERE / "held_out.txt"
 GRAMMARS = ("everyday.txt", "prose.txt")
 LONGEST = 250  # letters of a line, which is what the voice is asked to say at once
 # What a context-free grammar cannot agree on: articles before vowels, verbs after plural subjects.
 AGREEMENT = (
-    (re.compile(r"\b([Aa]) (?=[aeio]|u(?!ni|se))"), r"\1n "),
+    (re.compile(r"(?:\ba|(?:^|(?<=[.?!] )|(?<=[.?!] \")|(?<=^\"))A) (?=[aeio]|u(?!ni|se))"), lambda m: m[0][0] + "n "),
+    (re.compile(r"([Pp]rincess)s\b"), r"\1es"),
+    (re.compile(r"mans\b"), "men"),
     (re.compile(r"\b([Ww]e|[Tt]hey|[Yy]ou|\w+ parents|\w+ children|The \w+s|the \w+s) was\b"), r"\1 were"),
     (re.compile(r"\b([Tt]hey|parents|children) (wants|has|seems|is)\b"), lambda m: f"{m[1]} {PLURAL[m[2]]}"),
     (re.compile(r"\bI (wants|has|is)\b"), lambda m: f"I {dict(PLURAL, **{'is': 'am'})[m[1]]}"),
@@ -125,5 +128,7 @@ def write_texts(folder: Path, wordnet: Path | None, counts: Counts) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     barred = set(held_out())
     for name, lines in all_lists(wordnet, counts).items():
-        kept = [line for line in lines if line not in barred and not any(b in line for b in barred if len(b) < len(line))]
+        kept = [
+            line for line in lines if line not in barred and not any(b in line for b in barred if len(b) < len(line))
+        ]
         (folder / f"{name}.txt").write_text("\n".join(kept) + "\n")

@@ -62,7 +62,8 @@ class ModelPlan:
 
 @torch.no_grad()
 def write_codes(codec: Codec, data: Path, state: Path, device: str, batch_frames: int = 4_000) -> Path:
-    """Codes of every utterance, int16 (F, Q) end to end in `state`/codes.npy, with frame counts beside them."""
+    """Codes of every utterance, int16 (F, Q) end to end in `state`/codes.npy; codes.tsv has of each of them the
+    frames, speaker, shard and text."""
     torch.set_float32_matmul_precision("highest")  # near-ties between codes: the runtime computes in float32
     codec = codec.to(device).eval()
     found = sorted(utterances(data), key=lambda u: u.samples)
@@ -77,19 +78,21 @@ def write_codes(codec: Codec, data: Path, state: Path, device: str, batch_frames
         start += len(group)
     ordered = sorted(codes, key=lambda u: (str(u.shard), u.start))
     np.save(state / "codes.npy", np.concatenate([codes[u] for u in ordered]))
-    lines = [f"{len(codes[u])}\t{u.text}" for u in ordered]
+    lines = [f"{len(codes[u])}\t{u.speaker}\t{u.shard.stem}\t{u.text}" for u in ordered]
     (state / "codes.tsv").write_text("\n".join(lines) + "\n")
     return state / "codes.npy"
 
 
 class Corpus:
-    """Texts with their codes, and random lessons made of them."""
+    """Texts with their codes, and random lessons made of them: one speaker's text, with its own voice as reference."""
 
     def __init__(self, state: Path, plan: ModelPlan) -> None:
         self.codes = np.load(state / "codes.npy", mmap_mode="r")
         table = [line.split("\t") for line in (state / "codes.tsv").read_text().splitlines()]
-        self.texts = [text for _, text in table]
-        self.ends = np.cumsum([int(frames) for frames, _ in table])
+        self.texts = [text for *_, text in table]
+        self.ends = np.cumsum([int(frames) for frames, *_ in table])
+        self.speakers = np.array([speaker for _, speaker, *_ in table])
+        self.by_speaker = {name: np.flatnonzero(self.speakers == name) for name in dict.fromkeys(self.speakers)}
         self.alignment = np.load(state / "alignment.npy", mmap_mode="r")
         self.plan = plan
 
@@ -114,9 +117,11 @@ class Corpus:
     def lesson(self, rng: np.random.Generator) -> Lesson:
         """One sentence, or two or three in a row; sometimes with a reference, a length or a language."""
         count = int(rng.integers(2, 4)) if rng.random() < self.plan.joined else 1
-        picked = rng.integers(len(self.texts), size=count)
+        first = rng.integers(len(self.texts))
+        own = self.by_speaker[self.speakers[first]]
+        picked = np.array([first, *rng.choice(own, count - 1)])
         codes = np.concatenate([self.spoken(i) for i in picked])
-        reference = self.excerpt(rng) if rng.random() < self.plan.referred else None
+        reference = self.excerpt(own, rng) if rng.random() < self.plan.referred else None
         fields = []
         if rng.random() < self.plan.described:
             fields.append(("Tokens", str(len(codes))))
@@ -124,9 +129,9 @@ class Corpus:
             fields.append(("Language", "English"))
         return Lesson(" ".join(self.texts[i] for i in picked), codes, reference, tuple(fields), self.aligned(picked))
 
-    def excerpt(self, rng: np.random.Generator, most: int = 50) -> np.ndarray:
-        codes = self.spoken(int(rng.integers(len(self.texts))))
-        return codes[: int(rng.integers(12, most))]
+    def excerpt(self, own: np.ndarray, rng: np.random.Generator, most: int = 50) -> np.ndarray:
+        """The beginning of one of the texts `own`."""
+        return self.spoken(int(rng.choice(own)))[: int(rng.integers(12, most))]
 
 
 Batch = tuple[Tensor, Tensor, Hints]
