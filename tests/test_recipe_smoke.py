@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,14 +20,16 @@ pytest.importorskip("tokenizers")
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from recipes.tiny_voice import checkpoint, codec, train_codec  # noqa: E402
+from recipes.tiny_voice import adversary, alignment, checkpoint, codec, data, teachers, texts, train_codec  # noqa: E402
 from recipes.tiny_voice.__main__ import main, parse, tokenizer, trained_codec, trained_model  # noqa: E402
-from recipes.tiny_voice.data import utterances  # noqa: E402
+from recipes.tiny_voice.data import FRAME, utterances  # noqa: E402
 from recipes.tiny_voice.listen import edits  # noqa: E402
 from recipes.tiny_voice.model import LocalModel, common_rows  # noqa: E402
 from recipes.tiny_voice.prompt import Lesson, RowWriter  # noqa: E402
 from recipes.tiny_voice.spoken import number_words, ordinal_words, year_words  # noqa: E402
-from recipes.tiny_voice.texts import everyday, held_out  # noqa: E402
+from recipes.tiny_voice.teachers import Reading  # noqa: E402
+from recipes.tiny_voice.texts import LONGEST, Counts, everyday, held_out, passages, prose, several, write_texts  # noqa: E402
+from recipes.tiny_voice.train_model import Corpus  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -131,6 +136,104 @@ def test_training_resumes_where_it_stopped(settings, tmp_path: Path) -> None:
     assert steps == [1, 2, 3, 4]
 
 
+def test_a_run_that_is_ended_saves_its_last_step(settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = train_codec.codec_step
+
+    def ended(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(*args)
+
+    monkeypatch.setattr(train_codec, "codec_step", ended)
+    before = signal.getsignal(signal.SIGTERM)
+    train_codec.train_codec(settings.data, tmp_path, settings.codec)
+    assert json.loads((tmp_path / "codec" / "step.json").read_text()) == {"step": 1}
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("killed_after", ["writing", "moving"])
+def test_a_checkpoint_survives_a_kill(tmp_path: Path, killed_after: str) -> None:
+    model, folder = torch.nn.Linear(2, 2), tmp_path / "codec"
+    checkpoint.save(folder, 7, {"codec": model}, {"codec": torch.optim.AdamW(model.parameters())})
+    if killed_after == "writing":
+        (tmp_path / "codec.new").mkdir()
+    else:
+        folder.rename(checkpoint.earlier(folder))
+    assert checkpoint.restore(folder, {"codec": torch.nn.Linear(2, 2)}, {}) == 7
+
+
+def test_critics_say_what_they_would_if_asked_twice(settings) -> None:
+    """`debate` computes the critics once; its gradient is that of the codec's loss through them."""
+    learner = train_codec.new_learner(settings.codec)
+    made = (0.1 * torch.randn(2, 2 * FRAME)).requires_grad_()
+    real = 0.1 * torch.randn(2, 2 * FRAME)
+    with torch.autocast("cpu", torch.bfloat16):
+        fooled, matched = adversary.persuasion(learner.adversary(made), learner.adversary(real))
+    wish = adversary.ADVERSARIAL_WEIGHT * fooled + adversary.MATCH_WEIGHT * matched
+    (wanted,) = torch.autograd.grad(wish, made)
+    advice, _ = train_codec.debate(learner, made, real, 2)
+    (found,) = torch.autograd.grad(advice, made)
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max()))
+
+
+def test_every_speaker_is_heard_alike(settings) -> None:
+    crops = train_codec.Crops(settings.data, settings.codec, 0)
+    assert [[shard.parent.name for shard in group] for group in crops.shards] == [["high"], ["low"]]
+
+
+def test_references_are_of_the_same_speaker(settings) -> None:
+    corpus = Corpus(settings.state, replace(settings.model, referred=1.0, joined=1.0))
+    own = {name: [corpus.spoken(i).tobytes() for i in found] for name, found in corpus.by_speaker.items()}
+    assert set(own) == {"high", "low"}
+    rng = np.random.default_rng(0)
+    for lesson in [corpus.lesson(rng) for _ in range(20)]:
+        speakers = [name for name, codes in own.items() if all(part in b"".join(codes) for part in parts(lesson))]
+        assert speakers
+
+
+def parts(lesson: Lesson) -> list[bytes]:
+    """The first frames of a lesson's answer and of its reference, as bytes."""
+    return [np.ascontiguousarray(codes[:6]).tobytes() for codes in (lesson.codes, lesson.reference)]
+
+
+def test_tables_keep_phonemes_and_durations(tmp_path: Path) -> None:
+    reading = Reading(data.buzz(0.5, 0), ["hI", "ju"], [np.array([600, 1200, 600, 0]), np.array([0, 600, 600, 9000])])
+    data.write_shard(["Hi. You"], tmp_path / "somebody" / "00000.npy", lambda _: reading)
+    (found,) = utterances(tmp_path)
+    assert (found.speaker, found.text, found.phonemes) == ("somebody", "Hi. You", ("hI", "ju"))
+    assert found.durations == ((600, 1200, 600, 0), (0, 600, 600, 9000))
+
+
+def test_frames_are_aligned_with_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = SimpleNamespace(vocab={"h": 1, "I": 2, " ": 3}, ids=lambda text: [0, *("_hI ".index(c) for c in text), 0])
+    monkeypatch.setattr(alignment, "hibari", lambda: teacher)
+    lengths = (FRAME, 2 * FRAME, FRAME, 2 * FRAME)
+    said = data.Utterance(Path("a/0.npy"), 0, 6 * FRAME, "Hi", ("hI",), (lengths,))
+    rows = alignment.alignment(said)
+    assert rows[:, 0].tolist() == [0, 0, 0, 1, 1, 1]
+    assert rows[:, 2].tolist() == [0, 1, 1, 2, 0, 0]
+    assert (alignment.alignment(replace(said, samples=7 * FRAME)) == alignment.UNKNOWN).all()
+
+
+@pytest.mark.parametrize("size", [0.8, 1.25])
+def test_a_larger_person_sounds_lower(size: float) -> None:
+    tone = np.sin(2 * np.pi * 300 * np.arange(24_000) / 24_000).astype(np.float32)
+    made, durations = teachers.resized(tone, np.array([7_800, 16_200]), size)
+    assert len(made) == durations.sum() == round(24_000 / size)
+    peak = np.abs(np.fft.rfft(made)).argmax() * 24_000 / len(made)
+    assert peak == pytest.approx(300 * size, rel=0.01)
+
+
+def test_slow_teachers_wait_for_fast_ones(tmp_path: Path) -> None:
+    lines = [f"Sentence number {n} of many." for n in range(4_000)]
+    fast, slow = teachers.Speaker("fast", 0.3), teachers.Speaker("slow", 0.3, {"jf_alpha": 1})
+    order = [task.speaker.name for task in data.in_turn([slow, fast], lines, tmp_path)]
+    assert order.count("fast") == order.count("slow") == 6
+    assert order[:6] == ["fast"] * 6
+    assert [task.lines for task in data.tasks(fast, lines, tmp_path)] != [
+        task.lines for task in data.tasks(slow, lines, tmp_path)
+    ]
+
+
 def test_no_part_of_a_checkpoint_is_over_its_limit() -> None:
     tensors = {str(n): torch.zeros(1 << 20) for n in range(9)}
     parts = checkpoint.split(tensors)
@@ -201,10 +304,34 @@ def test_held_out_sentences_are_held_out() -> None:
     assert len(set(sentences)) > 1_800
 
 
+def test_prose_is_long_and_has_no_digits() -> None:
+    lines = several(prose(random.Random(17)), 3_000)
+    assert max(map(len, lines)) <= LONGEST
+    assert sum(len(line) > 150 for line in lines) > 300
+    assert not any(set(line) & set("0123456789{}") for line in lines)
+    assert any(line.startswith("Chapter ") for line in lines)
+    assert not any(word in line for line in lines for word in (" An in ", "princesss", "fishermans"))
+
+
+def test_passages_join_sentences() -> None:
+    sentences = [f"This sentence has the number {number_words(n)}." for n in range(50)]
+    found = list(passages(sentences, random.Random(0)))
+    assert found
+    assert all(100 <= len(text) <= LONGEST and text.count(".") > 1 for text in found)
+
+
+def test_texts_hold_out_what_is_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = several(prose(random.Random(17)), 20)
+    monkeypatch.setattr(texts, "held_out", lambda: [lines[3], lines[4][:12]])
+    write_texts(tmp_path, None, Counts(everyday=5, prose=20))
+    assert (tmp_path / "prose.txt").read_text().splitlines() == [*lines[:3], *lines[5:]]
+
+
 @pytest.mark.parametrize(
     ("made", "words"),
     [
         (number_words(0), "zero"),
+        (number_words(3_000_040), "three million forty"),
         (number_words(342), "three hundred and forty-two"),
         (number_words(70_015), "seventy thousand fifteen"),
         (ordinal_words(31), "thirty-first"),

@@ -53,3 +53,12 @@ def copy_first(tensors: Sequence[Tensor]) -> None:
     dist.broadcast(flat, 0)
     for t, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
         t.copy_(part.view_as(t))
+
+
+def any_of(fact: bool) -> bool:
+    """Whether it is so in any of the processes."""
+    if not dist.is_initialized():
+        return fact
+    found = torch.tensor(float(fact))
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return bool(found)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from . import checkpoint, together
 from .adversary import ADVERSARIAL_WEIGHT, MATCH_WEIGHT, Adversary, critics_loss, persuasion
+from .clock import Clock
 from .codec import SIZES, Codec, Sizes, codec_config, parameter_count
 from .curves import Curve
 from .data import FRAME, open_shard
@@ -187,9 +188,8 @@ def train_codec(data: Path, state: Path, plan: CodecPlan) -> Codec:
     print(f"codec: {parameter_count(learner.codec):,} parameters, {len(crops.shards)} speakers, from step {start}")
     torch.set_float32_matmul_precision("high")  # TF32 where there is a GPU that has it
     feed = load_ahead(crops, plan.loaders, plan.device)
-    deadline = time.monotonic() + 60 * plan.minutes
-    saved = time.monotonic()
-    while step < plan.steps and time.monotonic() < deadline:
+    saved, clock = time.monotonic(), Clock(plan.minutes)
+    while step < plan.steps and not together.any_of(clock.over):
         for group in learner.optimizers["codec"].param_groups:
             group["lr"] = learning_rate(step, plan)
         real = next(feed).to(plan.device, non_blocking=True)
@@ -202,6 +202,7 @@ def train_codec(data: Path, state: Path, plan: CodecPlan) -> Codec:
         if time.monotonic() > saved + 60 * plan.save_minutes:
             checkpoint.save(state / "codec", step, learner.models, learner.optimizers)
             saved = time.monotonic()
+    clock.release()
     if plan.rank == 0:
         checkpoint.save(state / "codec", step, learner.models, learner.optimizers)
     return learner.codec.eval()
