@@ -18,10 +18,10 @@ import numpy as np
 from .teachers import RATE, Reading, Speaker, read_aloud
 
 FRAME = 1_920
-SHARD = 100
+SHARD, KOKORO_SHARD = 100, 20  # lines: some minutes' work of each teacher
 LETTERS_PER_SECOND = 15
 LEVEL_DB, GAIN_DB, PEAK = -20.0, 6.0, 0.95
-# A shard of Kokoro takes as long as fifty of hibari: it waits for so many of them, else all would wait for it.
+# A line of Kokoro takes as long as fifty of hibari: it waits for so many of them, else all would wait for it.
 KOKORO_WAITS = 8
 
 
@@ -103,7 +103,8 @@ def tasks(speaker: Speaker, lines: list[str], folder: Path) -> list[Task]:
     """The shards that fill the speaker's hours; its lines come in an order of its own."""
     own = lines[:]
     random.Random(zlib.crc32(speaker.name.encode())).shuffle(own)
-    groups = [own[i : i + SHARD] for i in range(0, len(own), SHARD)]
+    shard = KOKORO_SHARD if speaker.styles else SHARD
+    groups = [own[i : i + shard] for i in range(0, len(own), shard)]
     seconds = np.cumsum([sum(map(len, group)) / LETTERS_PER_SECOND for group in groups])
     enough = int(np.searchsorted(seconds, 3600 * speaker.hours, side="left")) + 1
     paths = [folder / speaker.name / f"{n:05d}.npy" for n in range(enough)]
@@ -115,7 +116,10 @@ def in_turn(speakers: list[Speaker], lines: list[str], folder: Path) -> list[Tas
     ranked = []
     for place, speaker in enumerate(speakers):
         weight = KOKORO_WAITS if speaker.styles else 1
-        ranked += [((n + 1) * weight, place, task) for n, task in enumerate(tasks(speaker, lines, folder))]
+        made = 0
+        for task in tasks(speaker, lines, folder):
+            made += len(task.lines)
+            ranked.append((made * weight, place, task))
     return [task for *_, task in sorted(ranked, key=lambda entry: entry[:2])]
 
 
