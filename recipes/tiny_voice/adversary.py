@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from .losses import magnitude, spectrum
 
-WINDOWS = (2048, 512, 128)
+WINDOWS = (2048, 1024, 512)
 PERIODS = (2, 3, 5, 7, 11)
 # Where the mel distance weighs one.
 ADVERSARIAL_WEIGHT, MATCH_WEIGHT = 0.1, 0.6

@@ -37,7 +37,7 @@ class CodecPlan:
     minutes: float = 1e9
     batch: int = 16
     frames: int = 16
-    heard: int = 8
+    heard: int = 5
     rate: float = 1e-3
     warmup: int = 200
     dropout: float = 0.25
