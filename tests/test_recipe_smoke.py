@@ -227,7 +227,7 @@ def test_slow_teachers_wait_for_fast_ones(tmp_path: Path) -> None:
     lines = [f"Sentence number {n} of many." for n in range(4_000)]
     fast, slow = teachers.Speaker("fast", 0.3), teachers.Speaker("slow", 0.3, {"jf_alpha": 1})
     order = [task.speaker.name for task in data.in_turn([slow, fast], lines, tmp_path)]
-    assert (order.count("fast"), order.count("slow")) == (6, 28)
+    assert (order.count("fast"), order.count("slow")) == (6, 29)
     assert order.index("slow") == 1  # twenty lines of the slow one wait for a hundred and sixty of the fast one
     assert order[:8].count("slow") == 3
     assert [task.lines for task in data.tasks(fast, lines, tmp_path)] != [
