@@ -22,7 +22,7 @@ from moss_tts.long_form import (
     plan_text_segments,
     retry_seed,
 )
-from moss_tts.prompts.planning import plan_with_pauses
+from moss_tts.prompts.planning import plan_text, plan_with_pauses
 from moss_tts.text.boundaries import BoundaryKind, find_boundaries
 
 MARKUP = re.compile(r"\[pause [\d.]+s\]|\[S\d\]|/[^/\s]+(?: [^/\s]+)*/")
@@ -421,6 +421,14 @@ def test_a_pause_inside_a_line_is_the_models():
     (only,) = with_pauses("It rained. [pause 1s] It stopped.")
     assert only.text == "It rained. [pause 1s] It stopped."
     assert only.silence_after == 0
+
+
+@pytest.mark.parametrize("pause", ["[pause 61s]", "[pause 40s]\n[pause 40s]", f"[pause {'9' * 400}s]"])
+def test_silence_is_bounded_and_that_is_said(pause):
+    planned = plan_text(f"It rained.\n{pause}\nIt stopped.", LongFormOptions(), None)
+    assert [segment.silence_after for segment in planned.segments] == [60, 0]
+    assert planned.notes == ("Silence lasts 60 s at most; it is cut to that.",)
+    assert plan_text("It rained.\n[pause 60s]\nIt stopped.", LongFormOptions(), None).notes == ()
 
 
 def test_who_speaks_is_known_behind_a_pause():

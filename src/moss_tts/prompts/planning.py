@@ -14,6 +14,8 @@ from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES, TextPreparatio
 from moss_tts.text.prepared import Pause, PreparedText, prepare
 from moss_tts.text.tags import PAUSE, has_words
 
+# Seconds of silence between two segments, however many pauses ask for it.
+MOST_SILENCE = 60.0
 _BUDGETS = ("long_form_min_chars", "long_form_target_chars", "long_form_max_chars")
 _PAUSE_LINE = re.compile(rf"^[^\S\n]*{PAUSE.pattern}[^\S\n]*$", re.IGNORECASE | re.MULTILINE)
 
@@ -50,15 +52,29 @@ def plan_text(text: str | None, options: LongFormOptions | None, preparation: Te
         return PlannedText(None)
     check_words("text", text)
     if preparation is None:
-        return PlannedText(text, options, () if options is None else plan_with_pauses(text, options))
+        segments, notes = _bounded(() if options is None else plan_with_pauses(text, options))
+        return PlannedText(text, options, segments, notes)
     prepared = prepare(text, preparation)
-    segments = plan_prepared(prepared)
+    segments, notes = _bounded(plan_prepared(prepared))
     check_words("text", prepared.text)
+    notes = prepared.notes + notes
     if options is None and len(segments) == 1 and not segments[0].has_silence:
-        return PlannedText(prepared.text, notes=prepared.notes)
-    return PlannedText(
-        prepared.text, options or LongFormOptions(continuity=usual_continuity(preparation)), segments, prepared.notes
+        return PlannedText(prepared.text, notes=notes)
+    ties = options or LongFormOptions(continuity=usual_continuity(preparation))
+    return PlannedText(prepared.text, ties, segments, notes)
+
+
+def _bounded(segments: tuple[TextSegment, ...]) -> tuple[tuple[TextSegment, ...], tuple[str, ...]]:
+    """Segments with bounded silence, so that a number in a text cannot fill the memory; and a note where it was cut."""
+    bounded = tuple(
+        replace(
+            segment,
+            silence_before=min(segment.silence_before, MOST_SILENCE),
+            silence_after=min(segment.silence_after, MOST_SILENCE),
+        )
+        for segment in segments
     )
+    return bounded, () if bounded == segments else (f"Silence lasts {MOST_SILENCE:g} s at most; it is cut to that.",)
 
 
 def usual_continuity(preparation: TextPreparation | None) -> Continuity:
