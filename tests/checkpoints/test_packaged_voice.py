@@ -20,6 +20,7 @@ from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.cli import main
 from moss_tts.errors import MossTTSWarning, RequestError
 from moss_tts.model import Model
+from support.serving import assert_same_speech, serving
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "evals"))
 
@@ -120,6 +121,21 @@ def test_every_way_to_speak_gives_the_same_audio_of_what_people_type(voice: Mode
         assert ended.value.code == 0
         written, _ = soundfile.read(tmp_path / f"{command}.wav", dtype="int16")
         assert np.abs(written.astype(int) - as_pcm(whole.audio)).max() <= 4
+
+
+def test_a_server_speaks_it_likewise_and_says_what_it_leaves_out(voice: Model, tmp_path: Path) -> None:
+    text = "Hello there, it cost $3.50 👍"
+    with pytest.warns(MossTTSWarning, match="👍"):
+        (wanted,) = voice.generate(text, seed=1)
+    with serving(packaged_voice(), tmp_path) as served:
+        body = {"input": text, "seed": 1, "response_format": "pcm", "instructions": "An old man"}
+        response = served.post(json=body)
+        assert_same_speech(np.frombuffer(response.content, "<i2"), wanted.audio)
+        assert "instruction" in response.headers["X-Warning"]
+        assert "\\U0001f44d" in response.headers["X-Warning"]
+        assert_same_speech(served.pcm({"input": LETTER, "seed": 1}), next(voice.generate(LETTER, seed=1)).audio)
+        refused = served.post(json={"input": "👍"})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "input")
 
 
 def test_segments_are_short_end_in_a_stop_and_pauses_are_silence(voice: Model) -> None:
