@@ -79,6 +79,12 @@ _PLAIN_WORD = st.text(string.ascii_lowercase, min_size=2, max_size=12).filter(
 _GAPS = st.sampled_from([" "] * 8 + [", ", ". ", "! ", "? ", " — ", "; ", ": ", "\n", "\n\n", "... ", " (", ") ", '" '])
 
 
+@pytest.mark.parametrize("start", ["On June 5th, 2023 I paid", "Yesterday afternoon, at long last, she gave me back"])
+def test_an_amount_of_money_is_not_cut(start: str) -> None:
+    found = segments(f"{start} $12.50 for three bags of very good apples, fresh from the tree")
+    assert any("twelve dollars and fifty cents" in segment for segment in found)
+
+
 @given(st.lists(st.tuples(_PLAIN_WORD, _GAPS), max_size=60))
 def test_no_word_is_lost_and_none_is_added(pairs: list[tuple[str, str]]) -> None:
     text = "".join(word + gap for word, gap in pairs)

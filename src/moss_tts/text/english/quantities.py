@@ -6,6 +6,7 @@ import re
 
 from moss_tts.text.english.numerals import ALONE, NUMBER, cardinal, digits, integer, ordinal
 from moss_tts.text.english.rules import Rule, rule
+from moss_tts.text.pieces import tied
 
 _TO = r"\s?[-–—]\s?"
 _MINUS = r"(?:(?<![\w.,)])[-–](?=[\d.]))"
@@ -43,7 +44,7 @@ def _money(sign: str, amount: str, scale: str | None) -> str:
     coins = f"{integer(cents)} {hundredth if cents == 1 else hundredths}"
     if not cents:
         return dollars
-    return coins if not int(whole) else f"{dollars} and {coins}"
+    return coins if not int(whole) else tied(f"{dollars} and {coins}")
 
 
 def _sign_first(match: re.Match[str]) -> str:
