@@ -26,7 +26,6 @@ from moss_tts.prompts.planning import followed, plan_text
 from moss_tts.sampling import MAX_SEED, draw_seed
 from moss_tts.speaking.narration import SpokenSegment
 from moss_tts.text.preparation import TextPreparation
-from moss_tts.text.prepared import prepare
 from moss_tts.text.tags import SPEAKER_TAG
 
 # Options that say whose voice it is; without any, it is that of the book's first segment.
@@ -72,9 +71,8 @@ def plan_book(book: Book, options: Options, preparation: TextPreparation | None 
 def reading_notes(book: Book, options: Options, preparation: TextPreparation | None) -> list[str]:
     """Sentences for people: what of the options and the text the checkpoint cannot follow."""
     _, notes = followed(check_options(options), preparation)
-    if preparation is None:
-        return list(notes)
-    return [*notes, *prepare("\n\n".join(chapter.text for chapter in book.chapters), preparation).notes]
+    text = "\n\n".join(chapter.text for chapter in book.chapters)
+    return [*notes, *plan_text(text, long_form_options(options), preparation).notes]
 
 
 def _name_of(book: Book, number: int) -> str:

@@ -45,7 +45,9 @@ Quiet = Annotated[bool, _output("--quiet", "-q", help="Only warnings and errors.
 MinChars = Annotated[int | None, _long(metavar="N", help="Least characters of a segment.")]
 TargetChars = Annotated[int | None, _long(metavar="N", help="Characters to aim at.")]
 MaxChars = Annotated[int | None, _long(metavar="N", help="Most characters of a segment.")]
-Continuity = Annotated[str | None, _long(metavar="WORD", help="voice: same voice; continue: as one recording; none.")]
+Continuity = Annotated[
+    str | None, _long(metavar="WORD", help="voice: same voice; continue: as one recording; none: untied.")
+]
 PrefixAudioSeconds = Annotated[float | None, _long(metavar="N", help="Audio of a segment that the next one hears.")]
 PrefixAudioMaxTokens = Annotated[int | None, _long(metavar="N", help="The same in frames; the smaller one rules.")]
 PrefixTextChars = Annotated[int | None, _long(metavar="N", help="Text of a segment that the next one sees.")]
