@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from moss_tts import cli
+from support.books import archive, epub_of, written
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -37,6 +38,7 @@ def home(checkpoints, tmp_path, monkeypatch) -> Path:
         soundfile.write(tmp_path / name, noise, 24000)
     for name in ("chapter.txt", "letter.txt"):
         (tmp_path / name).write_text("A short chapter.")
+    written(tmp_path, "book.epub", archive(epub_of({"a.xhtml": "<h1>One</h1><p>A short chapter.</p>"})))
     return tmp_path
 
 
