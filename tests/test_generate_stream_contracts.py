@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from moss_tts.errors import GenerationError
-from moss_tts.model import FIRST_CHUNK_FRAMES, Model
+from moss_tts.model import Model
 from moss_tts.result import GenerationResult, clock
+from moss_tts.speaking.jobs import FIRST_CHUNK_FRAMES
 from support.runtime_laws import TEXT, TOLERANCE, reference, speak, talkative
 
 FRAMES = 16
@@ -231,7 +232,7 @@ class GoneSilentAt:
 @pytest.mark.parametrize("interval", [0.01, 0.5, 60.0])
 def test_where_silence_ends_speech_does_not_depend_on_chunks(delay_model, monkeypatch, interval):
     options = {"seed": talkative(delay_model), "runaway_guard": True}
-    monkeypatch.setattr("moss_tts.model.QuietWatch", GoneSilentAt)
+    monkeypatch.setattr("moss_tts.speaking.jobs.QuietWatch", GoneSilentAt)
     whole = speak(delay_model, max_tokens=FRAMES, **options)
     chunks = stream(delay_model, streaming_interval=interval, **options)
     assert (whole.finish_reason, whole.token_count, len(whole.audio)) == ("silence", 8, 8 * 1920)

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import moss_tts.model as model_module
 from moss_tts.errors import GenerationError, RequestError
 from moss_tts.frames import Frames
 from moss_tts.long_form import (
@@ -24,7 +23,9 @@ from moss_tts.long_form import (
     plan_text_segments,
     retry_seed,
 )
+from moss_tts.processor import MossTTSProcessor
 from moss_tts.prompts.options import LONG_FORM, OPTIONS, GenerateOptions
+from moss_tts.speaking.engine import SpeechEngine
 from moss_tts.speaking.runaway import longest_plausible_seconds
 from support.references import codes_of
 
@@ -112,7 +113,7 @@ def test_closing_the_generator_frees_what_it_held(delay_model):
     results = delay_model.generate(TEXT, stream=True, **OPTIONS_USED)
     while next(results).segment_idx < 1:
         pass
-    held = weakref.ref(results.gi_frame.f_locals["chunks"])
+    held = weakref.ref(results.gi_frame.f_locals["steps"])
     assert mx.get_active_memory() > before
     results.close()
     del results
@@ -129,13 +130,13 @@ def test_closing_the_generator_frees_what_it_held(delay_model):
 def prompts(monkeypatch):
     """The messages of every segment that is packed, with the mode."""
     packed = []
-    real = model_module.MossTTSProcessor.prepare_generation_inputs
+    real = MossTTSProcessor.prepare_generation_inputs
 
     def prepare(self, messages, mode, template):
         packed.append((messages, mode))
         return real(self, messages, mode, template)
 
-    monkeypatch.setattr(model_module.MossTTSProcessor, "prepare_generation_inputs", prepare)
+    monkeypatch.setattr(MossTTSProcessor, "prepare_generation_inputs", prepare)
     return packed
 
 
@@ -356,14 +357,14 @@ def test_side_by_side_is_one_after_the_other(model, reference, parallel):
 
 def test_so_many_are_spoken_at_the_same_time(delay_model, monkeypatch):
     widths = []
-    real = model_module.SpeechEngine.step
+    real = SpeechEngine.step
 
     def step(self):
         results = real(self)
         widths.append(len(self._voices))
         return results
 
-    monkeypatch.setattr(model_module.SpeechEngine, "step", step)
+    monkeypatch.setattr(SpeechEngine, "step", step)
     speak(delay_model, **UNTIED, long_form_parallel=2, reference=[voice(delay_model, 5)])
     assert max(widths) == 2
 

@@ -2,9 +2,9 @@
 
 import moss_tts
 
-model = moss_tts.load("path/to/MOSS-TTS")
-for result in model.generate("Hello there.", seed=1):
-    moss_tts.write_audio("hello.wav", result.audio, result.sample_rate)
+model = moss_tts.load()                     # the packaged voice, or load("path/to/MOSS-TTS")
+speech = model.say("Hello there.", seed=1)
+speech.save("hello.wav")
 """
 
 import os
@@ -19,19 +19,63 @@ OPENBLAS = blas.preload()
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 if TYPE_CHECKING:
-    from moss_tts.audio.files import write_audio
+    from moss_tts.audio.files import read_audio, write_audio
+    from moss_tts.errors import (
+        AudioError,
+        CheckpointError,
+        CodecNotFoundError,
+        ConfigError,
+        GenerationError,
+        MossTTSError,
+        MossTTSWarning,
+        RequestError,
+        UnknownOptionError,
+    )
     from moss_tts.model import Model, load
-    from moss_tts.result import GenerationResult
+    from moss_tts.result import GenerationResult, Speech
+    from moss_tts.voices import Voice, Voices
 
-__all__ = ["GenerationResult", "Model", "__version__", "load", "write_audio"]
+__all__ = [
+    "AudioError",
+    "CheckpointError",
+    "CodecNotFoundError",
+    "ConfigError",
+    "GenerationError",
+    "GenerationResult",
+    "Model",
+    "MossTTSError",
+    "MossTTSWarning",
+    "RequestError",
+    "Speech",
+    "UnknownOptionError",
+    "Voice",
+    "Voices",
+    "__version__",
+    "load",
+    "read_audio",
+    "write_audio",
+]
 
-_HOMES = {"GenerationResult": "result", "Model": "model", "load": "model", "write_audio": "audio.files"}
+_HOMES = {
+    "GenerationResult": "result",
+    "Model": "model",
+    "Speech": "result",
+    "Voice": "voices",
+    "Voices": "voices",
+    "load": "model",
+    "read_audio": "audio.files",
+    "write_audio": "audio.files",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import the parts on first use: `moss-tts --help` should not wait for mlx and transformers."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"moss_tts.{_HOMES[name]}"), name)
+    return getattr(import_module(f"moss_tts.{_HOMES.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -12,6 +12,7 @@ from typing import ClassVar, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from moss_tts.backbone import Qwen3Backbone, head_rows
 from moss_tts.config import DelayConfig
@@ -48,7 +49,7 @@ class MossTTSDelayModel(nn.Module):
     def __init__(self, config: DelayConfig) -> None:
         super().__init__()
         self._codebook = config.audio_vocab_size + 1
-        self._offsets = mx.arange(config.n_vq) * self._codebook
+        self._offsets = mx.array(np.arange(config.n_vq, dtype=np.int32) * self._codebook)
         width = config.hidden_size
         self.text_embedding = nn.Embedding(config.vocab_size, width)
         self.audio_embedding = nn.Embedding(config.n_vq * self._codebook, width)

@@ -11,6 +11,7 @@ from typing import ClassVar, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx_lm.models.cache import ConcatenateKVCache
 
 from moss_tts.backbone import Qwen3Backbone, SwiGLU, head_rows
@@ -35,7 +36,7 @@ class MossTTSLocalModel(nn.Module):
     def __init__(self, config: LocalConfig) -> None:
         super().__init__()
         self._codebook = config.audio_vocab_size + 1
-        self._offsets = mx.arange(config.n_vq) * self._codebook
+        self._offsets = mx.array(np.arange(config.n_vq, dtype=np.int32) * self._codebook)
         width, depth, adapter = config.hidden_size, config.depth, config.additional_mlp_ffn_hidden_size
         channels = 1 + config.n_vq
         self.text_embedding = nn.Embedding(config.vocab_size, width)

@@ -11,6 +11,7 @@ from typing import ClassVar, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx_lm.models.cache import ConcatenateKVCache
 
 from moss_tts.backbone import Qwen3Backbone, RowShape, head_rows
@@ -111,7 +112,7 @@ class MossTTSLocalV15Model(nn.Module):
         super().__init__()
         self._n_vq = config.n_vq
         self._codebook = config.audio_vocab_size
-        self._offsets = mx.arange(config.n_vq) * self._codebook
+        self._offsets = mx.array(np.arange(config.n_vq, dtype=np.int32) * self._codebook)
         width = config.hidden_size
         self.text_embedding = nn.Embedding(config.vocab_size, width)
         self.audio_embedding = nn.Embedding(config.n_vq * self._codebook, width)

@@ -6,22 +6,19 @@ request.py, prompts in processor.py, rows in rows.py, frames in frames.py, sound
 
 from __future__ import annotations
 
-import math
-import sys
+import gc
 import threading
-import time
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import replace
+from asyncio import get_running_loop
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, Unpack
+from typing import Any, NoReturn, Self, TypeAlias, Unpack
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
 
 from moss_tts.architectures import Architecture
-from moss_tts.audio.references import CodeArray
 from moss_tts.checkpoints.footprint import limit_memory
 from moss_tts.checkpoints.loading import (
     CheckpointSource,
@@ -36,28 +33,31 @@ from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.checkpoints.tokenizer import load_tokenizer
 from moss_tts.codec.precision import decoder_precision
 from moss_tts.context.quantised_cache import check_kv_bits
-from moss_tts.device.memory import cache_limit
+from moss_tts.device.memory import cache_limit, release_memory
+from moss_tts.device.thread import closed_at_exit, items_from_device, on_device, refuse_fork
 from moss_tts.errors import GenerationError, MossTTSWarning, RequestError
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
 from moss_tts.presets import Preset
 from moss_tts.processor import MossTTSProcessor
-from moss_tts.prompts.options import GenerateOptions
+from moss_tts.prompts.options import GenerateOptions, spells_out_options
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
-from moss_tts.result import GenerationResult
-from moss_tts.rows import RowRequest
-from moss_tts.speaking.engine import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, merged, speak_all, speak_one
-from moss_tts.speaking.narration import Narrator, OnSegment, Studio
-from moss_tts.speaking.runaway import QuietWatch, longest_plausible_seconds
+from moss_tts.result import GenerationResult, Speech
+from moss_tts.speaking.engine import SpeechChunk, speak_one
+from moss_tts.speaking.jobs import AnyOf, Cancel, JobMaker
+from moss_tts.speaking.narration import OnSegment
+from moss_tts.speaking.results import BatchResults, Callbacks, results_of, results_one_by_one, results_side_by_side
 from moss_tts.weights.layout import read_json, read_weights
 from moss_tts.weights.shards import check_sums
 
-FIRST_CHUNK_FRAMES = 4
-# (index of the request, result or failure)
-BatchResults: TypeAlias = Iterator[tuple[int, GenerationResult | GenerationError]]
+OnProgress: TypeAlias = Callable[[float], None]
+# Attributes that hold memory.
+_PARTS = ("architecture", "processor", "codec")
 
 
-class Model:
-    """A checkpoint in memory. Not for use from several threads at once.
+class Model(JobMaker):
+    """A checkpoint in memory; any thread may use it, and what several threads ask for is computed in turns.
+
+    `with moss_tts.load() as model:` gives its memory back at the end, as `close` does.
 
     Args:
         architecture: the network with its way of making rows.
@@ -65,6 +65,7 @@ class Model:
         codec: asked for when there is something to encode or decode.
         preset: variant of the checkpoint, used unless a request names another.
         generation_config: generation_config.json of the checkpoint.
+        name: of the checkpoint, for people.
     """
 
     def __init__(
@@ -74,45 +75,70 @@ class Model:
         codec: LazyCodec,
         preset: Preset,
         generation_config: Mapping[str, Any],
+        name: str = "",
     ) -> None:
-        self.architecture = architecture
-        self.config = architecture.config
-        self.processor = processor
-        self.codec = codec
+        super().__init__(architecture, processor, codec)
+        self.name = name
         self.preset = preset
         self._generation_config = generation_config
         self._last_long_form_segment_metrics: list[SegmentMetrics] = []
         self._last_long_form_boundary_metrics: list[BoundaryMetrics] = []
 
+    def __repr__(self) -> str:
+        if self.closed:
+            return f"<moss_tts.Model {self.name}: closed>"
+        kind, preset = self.architecture.name, self.preset.name
+        return f"<moss_tts.Model {self.name}: {kind}, preset {preset}, {self.sample_rate} Hz>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in _PARTS:
+            raise GenerationError("this model is closed; load it again to use it.")
+        raise AttributeError(f"a Model has no attribute {name!r}")
+
     @property
-    def sample_rate(self) -> int:
-        """Of the audio generate returns, in Hz."""
-        return int(self.config.sampling_rate)
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return "architecture" not in self.__dict__
+
+    def close(self) -> None:
+        """Give the memory back; what is used of the model afterwards raises a GenerationError."""
+        for part in _PARTS:
+            self.__dict__.pop(part, None)
+        gc.collect()
+        release_memory()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     # ------------------------------------------------------------------------------------------ generating
 
+    @spells_out_options
     def generate(
         self,
         text: str | None = None,
         *,
         cancel: threading.Event | None = None,
         on_chunk: Callable[[GenerationResult], None] | None = None,
-        on_segment: Callable[[SegmentMetrics], None] | None = None,
+        on_segment: OnSegment | None = None,
+        on_progress: OnProgress | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Generator[GenerationResult, None, None]:
         """Speak a request.
 
-        Arguments are checked when this is called, before the first result is asked for. What of them the checkpoint
-        cannot follow is a MossTTSWarning. Without `stream` there
-        is one result; with it, chunks as they are made, the last of which is final (and empty where a chunk was
-        just full). Closing the iterator stops the work.
+        Arguments are checked when this is called, before the first result is asked for. What the checkpoint cannot
+        follow of them is a MossTTSWarning. Without `stream` there is one result; with it, chunks as they are made, the
+        last of which is final (and empty where a chunk was just full). Closing the iterator stops the work.
 
         Args:
             text: what to speak.
             cancel: set it from any thread, and generation ends within one frame; what is complete is returned
                 with finish_reason "cancelled".
-            on_chunk: told of each result, before it is returned.
-            on_segment: told of each segment of a long text as it is finished.
+            on_chunk: called with each result before it is returned, as the other two in the caller's thread.
+            on_segment: called with each segment of a long text as it is finished.
+            on_progress: called with the share of the text that is spoken, 0 to 1, after each segment.
             **options: see GenerateOptions.
 
         Raises:
@@ -122,16 +148,74 @@ class Model:
             CodecNotFoundError: the checkpoint's codec cannot be had.
             GenerationError: the model ended without audio, or a segment failed all its attempts.
         """
-        request = self.request({"text": text, **options})
-        for note in request.notes:
-            warnings.warn(note, MossTTSWarning, stacklevel=2)
-        self._last_long_form_segment_metrics = []
-        self._last_long_form_boundary_metrics = []
-        if request.long_form is None:
-            chunks: Iterator[tuple[int, SpeechChunk]] = ((0, chunk) for chunk in self._speak(request, cancel))
-        else:
-            chunks = self._generate_long_form(request, cancel, on_segment)
-        return self._results(chunks, request, on_chunk)
+        request = self._noted_request({"text": text, **options})
+        return closed_at_exit(self._results(request, cancel, Callbacks(on_chunk, on_segment, on_progress)))
+
+    @spells_out_options
+    def say(
+        self,
+        text: str | None = None,
+        *,
+        cancel: threading.Event | None = None,
+        on_segment: OnSegment | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> Speech:
+        """Speak a request, and wait for all of it: `model.say("Hello.").save("hello.wav")`.
+
+        Args:
+            text: what to speak.
+            cancel: see generate, as for the callbacks.
+            on_segment: called with each segment of a long text as it is finished.
+            on_progress: called with the share of the text that is spoken, 0 to 1, after each segment.
+            **options: see GenerateOptions; all but stream.
+
+        Raises:
+            RequestError: stream, or what generate refuses.
+            MossTTSError: see generate.
+        """
+        if options.pop("stream", None):
+            raise RequestError("say returns the whole speech; for its parts as they are made, use generate.")
+        request = self._noted_request({"text": text, **options})
+        segments: list[SegmentMetrics] = []
+
+        def keep(segment: SegmentMetrics) -> None:
+            segments.append(segment)
+            if on_segment is not None:
+                on_segment(segment)
+
+        [result] = self._results(request, cancel, Callbacks(None, keep, on_progress))
+        return Speech.of(result, text, tuple(segments))
+
+    @spells_out_options
+    def generate_async(
+        self,
+        text: str | None = None,
+        *,
+        cancel: threading.Event | None = None,
+        on_segment: OnSegment | None = None,
+        on_progress: OnProgress | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> AsyncGenerator[GenerationResult, None]:
+        """Speak a request for a coroutine: `async for result in model.generate_async("Hello.", stream=True)`.
+
+        The event loop goes on while speech is computed. A cancelled task ends the work within one frame.
+
+        Args:
+            text: what to speak.
+            cancel: see generate.
+            on_segment: called in the event loop with each segment of a long text as it is finished.
+            on_progress: called in the event loop with the share of the text that is spoken, 0 to 1.
+            **options: see GenerateOptions.
+
+        Raises:
+            MossTTSError: see generate.
+            RuntimeError: no event loop runs in this thread.
+        """
+        request, left = self._noted_request({"text": text, **options}), threading.Event()
+        callbacks = Callbacks(None, on_segment, on_progress).in_loop(get_running_loop())
+        steps = closed_at_exit(self._steps(request, AnyOf(left, cancel), callbacks))
+        return items_from_device(steps, left.set)
 
     def generate_batch(self, requests: Sequence[Mapping[str, Any]], *, max_batch: int = 16) -> BatchResults:
         """Speak several requests side by side.
@@ -150,41 +234,35 @@ class Model:
         Raises:
             RequestError: a bad option of any request; nothing is started then.
         """
-        resolved = {index: self.request(options) for index, options in enumerate(requests)}
+        resolved = {}
+        for index, options in enumerate(requests):
+            resolved[index] = self._noted_request(options)
         if any(options.get("long_form") for options in requests):
             raise RequestError("generate_batch does not take long_form; speak long texts with generate.")
-        return self._batch_results(resolved, max_batch)
+        return closed_at_exit(self._batch_results(resolved, max_batch))
 
-    def _batch_results(self, requests: Mapping[int, MossNormalizedRequest], max_batch: int) -> BatchResults:
+    def _batch_results(
+        self, requests: Mapping[int, MossNormalizedRequest], max_batch: int
+    ) -> Generator[tuple[int, GenerationResult | GenerationError], None, None]:
         short = {index: request for index, request in requests.items() if request.long_form is None}
-        yield from self._side_by_side(short, max_batch)
-        yield from self._one_by_one({index: requests[index] for index in requests if index not in short})
-
-    def _side_by_side(self, requests: Mapping[int, MossNormalizedRequest], max_batch: int) -> BatchResults:
         with cache_limit():
-            jobs = [self.job(request) for request in requests.values()]
+            jobs = [self.job(request) for request in short.values()]
             self.codec.release_encoder()
-            indices, started = list(requests), [time.perf_counter()] * len(jobs)
-            parts: list[list[SpeechChunk]] = [[] for _ in jobs]
-            for job, chunk in speak_all(SpeechEngine(self.architecture, self.codec, max_batch), jobs):
-                index = indices[job]
-                if isinstance(chunk, GenerationError):
-                    yield index, chunk
-                    continue
-                parts[job].append(chunk)
-                if requests[index].stream or chunk.finish_reason is not None:
-                    now = time.perf_counter()
-                    yield index, self._result(requests[index], merged(parts[job]), now - started[job])
-                    started[job], parts[job] = now, []
+            indices, engine = list(short), self.engine(max_batch)
+            for place, result in results_side_by_side(engine, jobs, list(short.values()), self.sample_rate):
+                yield indices[place], result
+        long = {index: request for index, request in requests.items() if index not in short}
+        chunks = {index: self._chunks(request, None, None) for index, request in long.items()}
+        yield from results_one_by_one(chunks, long, self.sample_rate)
 
-    def _one_by_one(self, requests: Mapping[int, MossNormalizedRequest]) -> BatchResults:
-        """Texts that the checkpoint wants in segments."""
-        for index, request in requests.items():
-            try:
-                for result in self._results(self._generate_long_form(request, None, None), request, None):
-                    yield index, result
-            except GenerationError as error:
-                yield index, error
+    def _noted_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
+        """A request whose notes the caller of the caller is warned of."""
+        request = self.request(options)
+        for note in request.notes:
+            warnings.warn(note, MossTTSWarning, stacklevel=3)
+        self._last_long_form_segment_metrics = []
+        self._last_long_form_boundary_metrics = []
+        return request
 
     def request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
         """The options of a `generate`, checked and settled.
@@ -192,7 +270,9 @@ class Model:
         Raises:
             RequestError: a bad option.
             AudioError: a reference that names a file which cannot be opened.
+            GenerationError: the model is closed, or belongs to the process that this one was forked from.
         """
+        refuse_fork()
         request = resolve_generation_request(
             options,
             self.preset,
@@ -205,121 +285,38 @@ class Model:
 
     _resolve_generation_request = request
 
-    def job(self, request: MossNormalizedRequest, cancel: threading.Event | None = None) -> SpeechJob:
-        """A request as a SpeechEngine takes it: references encoded, prompt packed, budget settled.
+    def _results(
+        self, request: MossNormalizedRequest, cancel: Cancel | None, callbacks: Callbacks
+    ) -> Generator[GenerationResult, None, None]:
+        steps = self._steps(request, cancel, callbacks)
+        for result in steps:
+            if result is not None:
+                yield result
 
-        Args:
-            request: from `request`.
-            cancel: ends the job within one frame once it is set.
+    def _steps(
+        self, request: MossNormalizedRequest, cancel: Cancel | None, callbacks: Callbacks
+    ) -> Generator[GenerationResult | None, None, None]:
+        """The results of a request, and None where there is none yet."""
+        chunks = self._chunks(request, cancel, partial(callbacks.segment, request))
+        for result in results_of(chunks, request, self.sample_rate):
+            if result is not None:
+                callbacks.chunk(request, result)
+            yield result
 
-        Raises:
-            AudioError: a reference that cannot be used.
-        """
-        ids, _ = self.processor.prepare_generation_inputs(list(request.messages), request.mode, request.preset.template)
-        assert request.n_vq_for_inference is not None, "the architecture has settled it"
-        interval = max(1, round(request.streaming_interval * self.codec().config.frame_rate))
-        job = SpeechJob(
-            np.array(ids)[0],
-            RowRequest(request.sampling, request.seed, request.effective_max_tokens),
-            request.n_vq_for_inference,
-            ChunkSizes(min(FIRST_CHUNK_FRAMES, interval), interval) if request.stream else ChunkSizes(),
-            (cancel or threading.Event()).is_set,
-        )
-        guarded = request.runaway_guard and request.tokens is None
-        return self._guarded(job, request.text) if guarded and request.text is not None else job
-
-    def _guarded(self, job: SpeechJob, text: str) -> SpeechJob:
-        """A job that ends when it has made far more speech than its text can take, or has gone silent."""
-        plausible = math.ceil(longest_plausible_seconds(text) * self.codec().config.frame_rate)
-        bounded = replace(job.request, max_frames=min(job.request.max_frames, plausible))
-        return replace(job, request=bounded, gone_silent=QuietWatch(text, self.sample_rate).hear)
-
-    def narrator(
-        self,
-        request: MossNormalizedRequest,
-        *,
-        cancel: threading.Event | None = None,
-        on_segment: OnSegment | None = None,
-        refit: Callable[[Studio], Studio] = lambda studio: studio,
-    ) -> Narrator:
-        """A narrator of a long text, for callers that keep its segments themselves.
-
-        Args:
-            request: from `request`, with long_form.
-            cancel: ends the segment that is being spoken.
-            on_segment: told of each finished segment.
-            refit: changes what it speaks with, for callers whose requests share an engine.
-
-        Raises:
-            AudioError: a reference that cannot be used.
-        """
-        given = [*request.reference, request.prompt_audio]
-        known = [reference for reference in given if reference is not None]
-        encoded = iter(self.processor.encode_audio(known) if known else [])
-        *references, prompt = [None if reference is None else CodeArray(next(encoded)) for reference in given]
-        studio = Studio(
-            job=lambda part: self.job(part, cancel),
-            engine=lambda at_once: SpeechEngine(self.architecture, self.codec, at_once),
-            sample_rate=self.sample_rate,
-            frame_rate=self.codec().config.frame_rate,
-            n_vq=self.config.n_vq,
-        )
-        encoded_request = replace(request, reference=tuple(references), prompt_audio=prompt)
-        return Narrator(encoded_request, refit(studio), on_segment)
-
-    def _generate_long_form(
-        self, request: MossNormalizedRequest, cancel: threading.Event | None, on_segment: OnSegment | None
+    def _chunks(
+        self, request: MossNormalizedRequest, cancel: Cancel | None, on_segment: OnSegment | None
     ) -> Iterator[tuple[int, SpeechChunk]]:
-        """(segment, chunk) of a long text; keeps its metrics."""
+        """(segment, chunk) of a request; keeps the metrics of a long text."""
+        if request.long_form is None:
+            job = self.job(request, cancel)
+            self.codec.release_encoder()
+            yield from ((0, chunk) for chunk in speak_one(self.engine(1), job))
+            return
         narrator = self.narrator(request, cancel=cancel, on_segment=on_segment)
         self.codec.release_encoder()
         self._last_long_form_segment_metrics = narrator.segment_metrics
         self._last_long_form_boundary_metrics = narrator.boundary_metrics
         yield from narrator.run()
-
-    def _speak(
-        self, request: MossNormalizedRequest, cancel: threading.Event | None
-    ) -> Generator[SpeechChunk, None, None]:
-        """Speak one request in one piece."""
-        job = self.job(request, cancel)
-        self.codec.release_encoder()
-        yield from speak_one(SpeechEngine(self.architecture, self.codec), job)
-
-    def _results(
-        self,
-        chunks: Iterator[tuple[int, SpeechChunk]],
-        request: MossNormalizedRequest,
-        on_chunk: Callable[[GenerationResult], None] | None,
-    ) -> Generator[GenerationResult, None, None]:
-        mx.reset_peak_memory()
-        started = time.perf_counter()
-        with cache_limit():
-            for segment, chunk in chunks if request.stream else [(0, merged([chunk for _, chunk in chunks]))]:
-                now = time.perf_counter()
-                result = self._result(request, chunk, now - started, segment)
-                started = now
-                if on_chunk is not None:
-                    on_chunk(result)
-                yield result
-
-    def _result(
-        self, request: MossNormalizedRequest, chunk: SpeechChunk, seconds: float, segment: int = 0
-    ) -> GenerationResult:
-        result = GenerationResult.of(
-            chunk.audio,
-            sample_rate=self.sample_rate,
-            frames=len(chunk.frames),
-            prompt_rows=chunk.prompt_rows,
-            seconds=seconds,
-            peak_memory=mx.get_peak_memory(),
-            streaming=request.stream,
-            finish_reason=chunk.finish_reason,
-            seed=request.seed,
-            segment_idx=segment,
-        )
-        if request.verbose:
-            sys.stderr.write(f"{result.figures}\n")
-        return result
 
     # --------------------------------------------------------------------------------------------- loading
 
@@ -354,6 +351,7 @@ class Model:
             lazy_codec,
             preset_of(source, architecture.default_preset),
             read_json(generation_config) if generation_config.is_file() else {},
+            source.directory.name,
         )
 
 
@@ -388,11 +386,15 @@ def load(
     """
     decoder_precision(codec_dtype)  # before anything is fetched
     check_kv_bits(kv_bits)
-    source = find_checkpoint(packaged_voice() if name is None else name, revision=revision, token=token)
-    config = load_config(source.directory)
-    if max_memory is not None:
-        limit_memory(source, config, max_memory, codec=codec, dtype=dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)
-    check_sums(source.directory)
-    architecture = load_architecture(source.directory, config, read_weights(source.directory), dtype)
-    architecture.network.backbone.keep_context_in(kv_bits)
-    return Model.post_load_hook(architecture, source, codec, codec_dtype)
+
+    def read() -> Model:
+        source = find_checkpoint(packaged_voice() if name is None else name, revision=revision, token=token)
+        config = load_config(source.directory)
+        if max_memory is not None:
+            limit_memory(source, config, max_memory, codec=codec, dtype=dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)
+        check_sums(source.directory)
+        architecture = load_architecture(source.directory, config, read_weights(source.directory), dtype)
+        architecture.network.backbone.keep_context_in(kv_bits)
+        return Model.post_load_hook(architecture, source, codec, codec_dtype)
+
+    return on_device(read)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from moss_tts.errors import RequestError
 from moss_tts.sampling import ChannelSampling, Sampling
@@ -61,6 +62,11 @@ class Preset:
         """Both channels, before generation_config.json and the caller."""
         return Sampling(text=self.text, audio=self.audio)
 
+
+# The names, for type checkers and for editors that complete them.
+PresetName: TypeAlias = Literal[
+    "moss_tts", "moss_tts_local", "moss_tts_local_v1_5", "ttsd", "voice_generator", "soundeffect"
+]
 
 PRESETS = {
     preset.name: preset

@@ -1,13 +1,20 @@
-"""What generate hands out: audio with what it took to make it."""
+"""What `generate` and `say` return: audio with what it took to make it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import base64
+import html
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from moss_tts.audio.files import AudioFormat, encode_audio, write_audio
 from moss_tts.device.memory import size
 from moss_tts.frames import FinishReason
+from moss_tts.long_form import SegmentMetrics
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,111 @@ class GenerationResult:
             f"({self.real_time_factor:.1f} x real time), prompt {self.prompt['tokens']} rows, "
             f"peak memory {size(1e9 * self.peak_memory_usage)}, seed {self.seed}"
         )
+
+
+@dataclass(frozen=True)
+class Timings:
+    """What it took to make a speech.
+
+    Attributes:
+        seconds: of computing, from the request to the last sample.
+        real_time_factor: seconds of audio per second of computing.
+        frames: frames of codes that were generated.
+        prompt_rows: rows of the prompt.
+        peak_memory: bytes that MLX held at most.
+    """
+
+    seconds: float
+    real_time_factor: float
+    frames: int
+    prompt_rows: int
+    peak_memory: int
+
+
+@dataclass(frozen=True, eq=False)
+class Speech:
+    """A text that was spoken, whole. NumPy takes it as its audio, a notebook shows it as a player.
+
+    Attributes:
+        audio: float32 (S,), or (S, 2) from a stereo codec.
+        sample_rate: in Hz.
+        text: what was spoken; None where another field carried the prompt.
+        seed: the same seed gives the same audio.
+        finish_reason: "stop", or what cut the speech short: "length", "silence" or "cancelled".
+        timings: what it took.
+        segments: of a long text, one entry per segment; else empty.
+    """
+
+    audio: np.ndarray = field(repr=False)
+    sample_rate: int
+    text: str | None
+    seed: int
+    finish_reason: FinishReason
+    timings: Timings
+    segments: tuple[SegmentMetrics, ...] = field(default=(), repr=False)
+
+    @classmethod
+    def of(cls, result: GenerationResult, text: str | None = None, segments: tuple[SegmentMetrics, ...] = ()) -> Speech:
+        """A speech from the one result of a request without `stream`."""
+        assert result.finish_reason is not None
+        timings = Timings(
+            result.processing_time_seconds,
+            result.real_time_factor,
+            result.token_count,
+            int(result.prompt["tokens"]),
+            round(1e9 * result.peak_memory_usage),
+        )
+        return cls(result.audio, result.sample_rate, text, result.seed, result.finish_reason, timings, segments)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio."""
+        return len(self.audio) / self.sample_rate
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the audio as .wav, .flac, .mp3 or .ogg: all of the file, or none of it.
+
+        Raises:
+            AudioError: another suffix, or a place that cannot be written to.
+        """
+        return write_audio(path, self)
+
+    def encode(self, format: AudioFormat = "wav") -> bytes:
+        """The content of an audio file, for programs that send it on."""
+        return encode_audio(self.audio, self.sample_rate, f".{format}")
+
+    def play(self) -> None:
+        """Play the audio with a player of this machine, to its end.
+
+        Raises:
+            AudioError: there is no player, or it fails.
+        """
+        from moss_tts.audio.live_output import find_player, send_on  # players are not needed for speech
+
+        for _ in send_on([self], [find_player()]):
+            pass
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.audio, dtype=dtype, copy=copy)
+
+    def __len__(self) -> int:
+        return len(self.audio)
+
+    def __repr__(self) -> str:
+        text = "" if self.text is None else f" {shortened(self.text)!r}"
+        return f"<Speech{text}: {self.seconds:.2f} s at {self.sample_rate} Hz, {self.finish_reason}, seed {self.seed}>"
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.encode("flac")).decode()
+        return (
+            f'<audio controls src="data:audio/flac;base64,{data}"></audio><br><small>{html.escape(repr(self))}</small>'
+        )
+
+
+def shortened(text: str, most: int = 40) -> str:
+    """The beginning of a text, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def clock(seconds: float) -> str:

@@ -30,7 +30,7 @@ from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.files import read_audio
 from moss_tts.audio.pcm import as_pcm, wav_header
 from moss_tts.audio.references import RegisteredVoice
-from moss_tts.audio.waveform import Waveform, as_waveform, audible_channels, errors_name
+from moss_tts.audio.waveform import HasAudio, Waveform, as_waveform, audible_channels, errors_name
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.text.cleanup import check_text
 
@@ -202,7 +202,7 @@ class Voices:
     def add(
         self,
         name: str,
-        recording: str | os.PathLike[str] | Waveform | tuple[Any, int],
+        recording: str | os.PathLike[str] | Waveform | HasAudio | tuple[Any, int],
         *,
         transcript: str | None = None,
         description: str | None = None,
@@ -213,7 +213,7 @@ class Voices:
 
         Args:
             name: 1 to 64 of a-z, 0-9, - and _.
-            recording: a file, a waveform, or (samples, rate).
+            recording: a file, a waveform, a Speech or result, or (samples, rate).
             transcript: what it says.
             description: words for people.
             model: codes are made for it now; otherwise, and for other models, when they are first needed.
@@ -292,13 +292,14 @@ def _text(name: str, value: str | None) -> str | None:
     return value.strip()
 
 
-def _load(recording: str | os.PathLike[str] | Waveform | tuple[Any, int]) -> tuple[Waveform, str]:
+def _load(recording: str | os.PathLike[str] | Waveform | HasAudio | tuple[Any, int]) -> tuple[Waveform, str]:
     """A recording that can serve as a reference, and the hash of where it came from."""
     if isinstance(recording, str | os.PathLike):
         waveform = read_audio(recording)
         source = Path(recording).expanduser().read_bytes()
     else:
-        waveform = recording if isinstance(recording, Waveform) else as_waveform(*recording)
+        samples = (recording.audio, recording.sample_rate) if isinstance(recording, HasAudio) else recording
+        waveform = samples if isinstance(samples, Waveform) else as_waveform(*samples)
         source = waveform.samples.tobytes()
     with errors_name("the recording"):
         audible_channels(waveform.samples, 1)

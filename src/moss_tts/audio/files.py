@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import soundfile
@@ -24,6 +24,7 @@ from moss_tts.audio.quiet import quiet_libraries
 from moss_tts.audio.waveform import (
     MAX_CHANNELS,
     MAX_SECONDS,
+    HasAudio,
     Samples,
     Waveform,
     as_float,
@@ -42,6 +43,7 @@ WRITABLE_FORMATS = {
     ".mp3": ("MP3", "MPEG_LAYER_III"),
     ".ogg": ("OGG", "VORBIS"),
 }
+AudioFormat: TypeAlias = Literal["wav", "flac", "mp3", "ogg"]
 _WRITE_BLOCK = 1 << 16
 
 log = logging.getLogger(__name__)
@@ -120,18 +122,25 @@ def _longer(part: Waveform, stream: FileIO, name: str, max_seconds: float) -> Wa
 # --------------------------------------------------------------------------------------------------- writing
 
 
-def write_audio(path: str | os.PathLike[str], samples: object, sample_rate: int) -> Path:
-    """Write (S,), (C, S) or (S, C) as wav, flac, mp3 or ogg, by the suffix: all of the file, or none of it.
+def write_audio(path: str | os.PathLike[str], audio: object, sample_rate: int | None = None) -> Path:
+    """Write a file as wav, flac, mp3 or ogg, by the suffix: all of the file, or none of it.
+
+    Args:
+        path: the file; one that is there is replaced.
+        audio: a Speech, a GenerationResult, several results in order (the iterator that generate returns too), or
+            samples (S,), (C, S) or (S, C).
+        sample_rate: of samples, in Hz; results bring their own.
 
     Returns:
         The file's path.
 
     Raises:
-        AudioError: another suffix, samples that are no waveform, a rate the format does not have, or a
-            place that cannot be written to.
+        AudioError: another suffix, samples that are no waveform or come without their rate, a rate the format does
+            not have, or a place that cannot be written to.
     """
     with errors_name(os.fspath(path)):
-        content = encode_audio(samples, sample_rate, Path(path).suffix)
+        check_writable(Path(path).suffix)
+        content = encode_audio(*_rated_samples(audio, sample_rate), Path(path).suffix)
         file = Path(path).expanduser()
         try:
             with atomic_file(file) as part:
@@ -141,14 +150,46 @@ def write_audio(path: str | os.PathLike[str], samples: object, sample_rate: int)
         return file
 
 
-def encode_audio(samples: object, sample_rate: int, suffix: str) -> bytes:
-    """The content of an audio file of (S,), (C, S) or (S, C) samples.
+def _rated_samples(audio: object, sample_rate: int | None) -> tuple[object, int]:
+    """The samples of results or of a bare waveform, and their rate."""
+    results = [audio] if isinstance(audio, HasAudio) else _results(audio)
+    if results:
+        rates = {result.sample_rate for result in results} | ({sample_rate} if sample_rate is not None else set())
+        if len(rates) > 1:
+            raise AudioError(f"one file has one sample rate, and here are {' and '.join(map(str, sorted(rates)))} Hz")
+        return np.concatenate([result.audio for result in results]), results[0].sample_rate
+    if sample_rate is None:
+        raise AudioError("samples need their sample_rate, such as write_audio(path, samples, 24000)")
+    return audio, sample_rate
+
+
+def _results(audio: object) -> list[HasAudio]:
+    """The results in an iterator or a list; none where it holds something else."""
+    if isinstance(audio, Iterator):
+        audio = list(audio)
+        if not audio:
+            raise AudioError("there is nothing to write: the iterator of results is at its end already")
+    given = audio if isinstance(audio, list | tuple) else []
+    return list(given) if all(isinstance(item, HasAudio) for item in given) else []
+
+
+def check_writable(suffix: str) -> None:
+    """Refuse a suffix that no format has.
 
     Raises:
         AudioError: see write_audio.
     """
     if suffix.lower() not in WRITABLE_FORMATS:
         raise AudioError(f"audio is written as {', '.join(WRITABLE_FORMATS)}; got {suffix or 'no suffix'}")
+
+
+def encode_audio(samples: object, sample_rate: int, suffix: str) -> bytes:
+    """The content of an audio file of (S,), (C, S) or (S, C) samples.
+
+    Raises:
+        AudioError: see write_audio.
+    """
+    check_writable(suffix)
     container, encoding = WRITABLE_FORMATS[suffix.lower()]
     frames = _writable(samples, sample_rate)
     file = io.BytesIO()

@@ -18,22 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from moss_tts.audio.pcm import MAX_WAV_BYTES, WAV_HEADER, as_pcm, wav_header
+from moss_tts.audio.waveform import HasAudio
 from moss_tts.errors import AudioError
-
-
-class HasAudio(Protocol):
-    """A result, or a chunk of one."""
-
-    @property
-    def audio(self) -> np.ndarray:
-        """(S,) or (S, C), in -1..1."""
-        ...
-
-    @property
-    def sample_rate(self) -> int:
-        """In Hz."""
-        ...
-
 
 Result = TypeVar("Result", bound=HasAudio)
 

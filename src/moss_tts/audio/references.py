@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from moss_tts.audio.codes import CODE_SUFFIXES, CodeMatrix, is_code_matrix
+from moss_tts.audio.waveform import HasAudio
 from moss_tts.errors import RequestError
 
 
@@ -87,7 +88,7 @@ def as_reference(value: object, name: str) -> Reference:
     An array of integers is codes, never PCM; integer PCM comes with its rate.
 
     Args:
-        value: a path, a waveform, a pair (waveform, its rate), a code matrix, or a Reference already.
+        value: a path, a waveform, a pair (waveform, its rate), a Speech or result, a code matrix, or a Reference.
         name: of the option or place, for messages.
 
     Raises:
@@ -99,6 +100,8 @@ def as_reference(value: object, name: str) -> Reference:
         case str() | os.PathLike():
             path = os.fspath(value)
             return CodeFile(path) if Path(path).suffix.lower() in CODE_SUFFIXES else AudioFile(path)
+        case HasAudio():
+            return AudioArray(value.audio, value.sample_rate)
         case (samples, rate) if _is_rated(value):
             return AudioArray(samples, rate)
         case _ if is_code_matrix(value):
@@ -106,7 +109,8 @@ def as_reference(value: object, name: str) -> Reference:
         case _ if _is_array(value):
             return AudioArray(value)
     raise RequestError(
-        f"{name} must be a path, a waveform, a pair (waveform, its rate) or a code matrix, got a {type(value).__name__}"
+        f"{name} must be a path, a waveform, a pair (waveform, its rate), a speech or a code matrix, "
+        f"got a {type(value).__name__}"
     )
 
 

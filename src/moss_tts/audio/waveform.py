@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import mlx.core as mx
 import numpy as np
@@ -55,6 +55,21 @@ class Waveform:
     def seconds(self) -> float:
         """Its duration."""
         return self.samples.shape[1] / self.sample_rate
+
+
+@runtime_checkable
+class HasAudio(Protocol):
+    """What carries audio with its rate: a result, a chunk of one, a speech."""
+
+    @property
+    def audio(self) -> np.ndarray:
+        """(S,) or (S, C), in -1..1."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        ...
 
 
 @contextmanager

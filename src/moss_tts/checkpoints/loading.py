@@ -23,6 +23,7 @@ from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.config import MossConfig, parse_config
 from moss_tts.device.kernels import Linear
 from moss_tts.device.memory import cache_limit
+from moss_tts.device.thread import on_device
 from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
 from moss_tts.presets import Preset, variant_of
 from moss_tts.weights.layout import Layout, leaves, listing, load_strict, read_json, read_weights
@@ -330,6 +331,9 @@ class LazyCodec:
             CodecNotFoundError: it cannot be had; says where it was looked for.
             CheckpointError: it is broken, or the codec of another model.
         """
+        return self._codec or on_device(self._kept)
+
+    def _kept(self) -> MossAudioTokenizer:
         if self._codec is None:
             codec = self._load()
             check_codec_fits(codec.config, self._config)

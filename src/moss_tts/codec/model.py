@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import mlx.core as mx
 import numpy as np
@@ -35,12 +35,15 @@ from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.codec.quantizer import Quantizer
 from moss_tts.codec.weights import Weights, canonical_weights, network_parameters
 from moss_tts.device.memory import cache_limit
+from moss_tts.device.thread import on_device
 from moss_tts.strict import Raw
 from moss_tts.weights.layout import leaves, read_json, read_weights
 
 # 5 s: enough frames for efficient products at the lowest rate, few enough that little of a window is masked.
 CHUNK_FRAMES = 64
 DTYPES = (mx.float32, mx.bfloat16, mx.float16)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -235,8 +238,12 @@ class MossAudioTokenizer:
             AudioError: wrong shape, not floats, not finite, or shorter than one frame.
             RequestError: there are not so many codebooks.
         """
-        samples = as_samples(audio, self.config)
-        return self._encode(samples, [samples.shape[2]] * samples.shape[0], num_quantizers, chunk_frames)
+
+        def work() -> EncodedAudio:
+            samples = as_samples(audio, self.config)
+            return self._encode(samples, [samples.shape[2]] * samples.shape[0], num_quantizers, chunk_frames)
+
+        return _on_device(work, audio)
 
     def batch_encode(
         self, audio: Sequence[Array], num_quantizers: int | None = None, chunk_frames: int = CHUNK_FRAMES
@@ -247,9 +254,15 @@ class MossAudioTokenizer:
             AudioError: see encode; the message names the waveform.
             RequestError: there are not so many codebooks, or no waveforms.
         """
-        rows = [as_samples(item, self.config, f"audio {index}") for index, item in enumerate(audio)]
-        samples = pad_rows([row[0] for row in rows], 0.0)
-        return self._encode(samples, [row.shape[2] for row in rows], num_quantizers, chunk_frames)
+
+        items = list(audio)
+
+        def work() -> EncodedAudio:
+            rows = [as_samples(item, self.config, f"audio {index}") for index, item in enumerate(items)]
+            samples = pad_rows([row[0] for row in rows], 0.0)
+            return self._encode(samples, [row.shape[2] for row in rows], num_quantizers, chunk_frames)
+
+        return _on_device(work, *items)
 
     def _encode(
         self, samples: mx.array, n_samples: Sequence[int], num_quantizers: int | None, chunk_frames: int
@@ -265,7 +278,9 @@ class MossAudioTokenizer:
             mx.async_eval(codes)
             pieces.append(codes)
         codes = mx.concatenate(pieces, axis=2)
-        return EncodedAudio(mx.where(_inside(codes.shape[2], lengths), codes, self.config.codebook_size), lengths)
+        codes = mx.where(_inside(codes.shape[2], lengths), codes, self.config.codebook_size)
+        mx.eval(codes, lengths)
+        return EncodedAudio(codes, lengths)
 
     def decode(self, codes: Array, num_quantizers: int | None = None, chunk_frames: int = CHUNK_FRAMES) -> DecodedAudio:
         """Decode codes (Q, F), or a batch of equal length (Q, B, F), of the first Q codebooks.
@@ -278,8 +293,12 @@ class MossAudioTokenizer:
         Raises:
             RequestError: wrong shape, not integers, out of range, or more codebooks than there are.
         """
-        batch = as_codes(codes, self.config, num_quantizers)
-        return self._decode(batch, [batch.shape[2]] * batch.shape[1], chunk_frames)
+
+        def work() -> DecodedAudio:
+            batch = as_codes(codes, self.config, num_quantizers)
+            return self._decode(batch, [batch.shape[2]] * batch.shape[1], chunk_frames)
+
+        return _on_device(work, codes)
 
     def batch_decode(
         self, codes: Sequence[Array], num_quantizers: int | None = None, chunk_frames: int = CHUNK_FRAMES
@@ -289,10 +308,16 @@ class MossAudioTokenizer:
         Raises:
             RequestError: see decode; without num_quantizers, all must have the same Q.
         """
-        rows = [as_codes(item, self.config, num_quantizers, f"codes {index}") for index, item in enumerate(codes)]
-        check_same_depth(rows)
-        batch = pad_rows([row[:, 0] for row in rows], self.config.codebook_size)
-        return self._decode(batch.transpose(1, 0, 2), [row.shape[2] for row in rows], chunk_frames)
+
+        items = list(codes)
+
+        def work() -> DecodedAudio:
+            rows = [as_codes(item, self.config, num_quantizers, f"codes {index}") for index, item in enumerate(items)]
+            check_same_depth(rows)
+            batch = pad_rows([row[:, 0] for row in rows], self.config.codebook_size)
+            return self._decode(batch.transpose(1, 0, 2), [row.shape[2] for row in rows], chunk_frames)
+
+        return _on_device(work, *items)
 
     def _decode(self, codes: mx.array, n_frames: Sequence[int], chunk_frames: int) -> DecodedAudio:
         check_chunk(chunk_frames)
@@ -304,7 +329,15 @@ class MossAudioTokenizer:
             mx.async_eval(audio)
             pieces.append(audio)
         audio = mx.concatenate(pieces, axis=2)
-        return DecodedAudio(mx.where(_inside(audio.shape[2], lengths)[:, None], audio, 0.0), lengths)
+        audio = mx.where(_inside(audio.shape[2], lengths)[:, None], audio, 0.0)
+        mx.eval(audio, lengths)
+        return DecodedAudio(audio, lengths)
+
+
+def _on_device(work: Callable[[], T], *given: object) -> T:
+    """Work in the device thread; MLX arrays that the caller's thread has only begun are computed there first."""
+    mx.eval([array for array in given if isinstance(array, mx.array)])
+    return on_device(work)
 
 
 def _integers(lengths: mx.array) -> list[int]:

@@ -51,7 +51,7 @@ class Quantizer:
             in_projs=tuple(_projection(wide, f"quantizers.{q}.in_proj") for q in range(config.num_quantizers)),
             output_proj=_projection(wide, "output_proj"),
         )
-        mx.eval(quantizer.tables, quantizer.codebooks, quantizer.in_projs, quantizer.output_proj)
+        mx.eval(quantizer.tables, quantizer.codebooks, quantizer.input_proj, quantizer.in_projs, quantizer.output_proj)
         return quantizer
 
     def decode(self, codes: mx.array) -> mx.array:

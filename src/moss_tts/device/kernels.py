@@ -7,7 +7,7 @@ twelve for attention, and at the sizes of one frame each primitive costs more th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from math import e, factorial, log, log2
 from typing import Any, NamedTuple
 
@@ -145,8 +145,13 @@ class Rotary:
 
     def __init__(self, dims: int, base: float, traditional: bool = False, positions: int = 0) -> None:
         self._dims, self._base, self._traditional = dims, base, traditional
-        self._frequencies = base ** (-mx.arange(0, dims, 2, dtype=mx.float32) / dims)
         self._kept: list[Rotation | None] = [None] * positions
+
+    @cached_property
+    def _frequencies(self) -> mx.array:
+        frequencies = self._base ** (-mx.arange(0, self._dims, 2, dtype=mx.float32) / self._dims)
+        mx.eval(frequencies)
+        return frequencies
 
     def at(self, offset: int | mx.array, rows: int) -> Rotation:
         """The rotation of `rows` rows that start at `offset`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
@@ -21,7 +21,9 @@ from moss_tts.text.cleanup import check_text
 
 AUDIO_PLACEHOLDER = "<|audio|>"
 # The mode of a request, and whose message its conversation ends with.
-FINAL_ROLE = {"generation": "user", "continuation": "assistant"}
+Mode: TypeAlias = Literal["generation", "continuation"]
+# Mode -> the role of a conversation's last message.
+FINAL_ROLE: Mapping[str, str] = {"generation": "user", "continuation": "assistant"}
 USER_HEAD = "<user_inst>\n- Reference(s):\n"
 TEXT_HEADING = "- Text:\n"
 USER_TAIL = "\n</user_inst>"

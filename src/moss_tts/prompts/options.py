@@ -7,16 +7,18 @@ value, and returns the value as the request keeps it. Blank text counts as absen
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 from moss_tts.audio.references import Reference, as_references, is_list
 from moss_tts.errors import RequestError, UnknownOptionError
-from moss_tts.long_form import CONTINUITIES
+from moss_tts.long_form import CONTINUITIES, Continuity
+from moss_tts.presets import PresetName
 from moss_tts.prompts.dialogue import parse_speakers
-from moss_tts.prompts.messages import FINAL_ROLE, Message, as_message
+from moss_tts.prompts.messages import FINAL_ROLE, Message, Mode, as_message
 from moss_tts.sampling import MAX_SEED
 from moss_tts.text.cleanup import check_text
 from moss_tts.voices import Voice, Voices
@@ -47,8 +49,8 @@ class GenerateOptions(TypedDict, total=False):
     sound_event: str | None
     ambient_sound: str | None
     scene: str | None
-    preset: str | None
-    mode: str | None
+    preset: PresetName | None
+    mode: Mode | None
     conversation: Any
     dialogue_speakers: Any
     normalize_text: bool | None
@@ -79,10 +81,25 @@ class GenerateOptions(TypedDict, total=False):
     long_form_prefix_audio_max_tokens: int | None
     long_form_prefix_text_chars: int | None
     long_form_retry_attempts: int | None
-    long_form_continuity: str | None
+    long_form_continuity: Continuity | None
     long_form_crossfade_ms: float | None
     long_form_trim_silence: bool | None
     long_form_parallel: int | None
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def spells_out_options(function: F) -> F:
+    """Show each option in the signature of a function of `**options`: notebooks complete names from it."""
+    signature = inspect.signature(function)
+    named = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in GenerateOptions.__annotations__.items()
+    ]
+    function.__signature__ = signature.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+    return function
 
 
 Check = Callable[[str, Any], Any]

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from moss_tts.device.memory import cache_limit, release_memory
+from moss_tts.device.thread import own_device
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.model import Model
 from moss_tts.speaking.engine import SpeechChunk, SpeechEngine, SpeechJob, Voice, is_last, speak_one
@@ -109,7 +110,7 @@ class Device:
 
     def _run(self) -> None:
         try:
-            with cache_limit():
+            with own_device(), cache_limit():
                 self._speak_until_stopped(self._loaded())
         except EXPECTED as error:
             if self._ready.done():

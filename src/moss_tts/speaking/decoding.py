@@ -6,21 +6,18 @@ a thread that queues more than about a hundred of MLX's primitives waits for the
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache, partial
-from queue import SimpleQueue
 from typing import TypeAlias
 
 import mlx.core as mx
 import numpy as np
 
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
+from moss_tts.device.thread import Worker
 from moss_tts.frames import Frames
 
 # Rows come first with this much; with more, jobs that have ended wait for the end of their audio.
@@ -32,46 +29,10 @@ Key: TypeAlias = Hashable
 Audio: TypeAlias = dict[Key, list[np.ndarray]]
 
 
-class _CodecThread(threading.Thread):
-    """Does what it is given, in order.
-
-    A daemon, which does not end before the process: MLX aborts processes that exit while one of its threads does.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(name="codec", daemon=True)
-        self._inbox: SimpleQueue[tuple[Callable[[], Audio], Future[Audio]]] = SimpleQueue()
-
-    def submit(self, work: Callable[[], Audio]) -> Future[Audio]:
-        """Queue it; from any thread."""
-        future: Future[Audio] = Future()
-        self._inbox.put((work, future))
-        return future
-
-    def run(self) -> None:
-        """Work until the process ends."""
-        if sys.platform == "linux":
-            # The priority of this thread alone: where cores are scarce, rows come first and audio gets the rest.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        while True:
-            work, future = self._inbox.get()
-            try:
-                future.set_result(work())
-            except BaseException as error:
-                # Raised where the result is asked for.
-                future.set_exception(error)
-                if not isinstance(error, Exception):
-                    raise
-            # What they hold would stay until the next call.
-            del work, future
-
-
 @cache
-def _codec_thread() -> _CodecThread:
-    """One for the process: MLX keeps a stream, and a thread, for each thread that ever had one."""
-    thread = _CodecThread()
-    thread.start()
-    return thread
+def _codec_thread() -> Worker:
+    """One for the process: where cores are scarce, rows come first and audio gets the rest."""
+    return Worker("codec", NICENESS)
 
 
 @cache

@@ -1,0 +1,184 @@
+"""The device thread: one thread of the process computes, whichever thread asks.
+
+MLX ties an array that is not computed yet to the thread that made it, and keeps a stream for each thread that ever
+computed. So models are loaded and run in one thread. Callers wait for it, and work from several of them is done in
+turn. A thread with a loop of its own over the device, such as the server's, declares itself with `own_device`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from functools import cache
+from queue import SimpleQueue
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from moss_tts.errors import GenerationError
+
+T = TypeVar("T")
+
+# Set when the process ends: work in progress stops at its next row.
+closing = threading.Event()
+# Work that does not look at `closing`, such as loading, is waited for no longer than this.
+SECONDS_TO_END = 20.0
+
+_END: Any = object()
+_open: WeakSet[Generator[Any, None, None]] = WeakSet()
+_here = threading.local()
+
+
+class Worker(threading.Thread):
+    """A thread that does what it is given, in order.
+
+    It is a daemon that never ends before the process: MLX aborts a process that exits while a thread that computed
+    is ending. At exit it is waited for until it is idle.
+
+    Args:
+        name: of the thread.
+        niceness: how far it yields to the process's other threads, on Linux.
+        prepare_exit: called in the thread as its last work before the process exits.
+
+    Attributes:
+        process: the process that has this thread; a fork of it has not.
+    """
+
+    def __init__(self, name: str, niceness: int = 0, prepare_exit: Callable[[], None] = lambda: None) -> None:
+        super().__init__(name=name, daemon=True)
+        self._niceness, self._prepare_exit = niceness, prepare_exit
+        self._inbox: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        self.process = os.getpid()
+        atexit.register(self._await_idle)
+        self.start()
+
+    def submit(self, work: Callable[[], T]) -> Future[T]:
+        """Queue work from any thread."""
+        future: Future[T] = Future()
+        self._inbox.put((work, future))
+        return future
+
+    def run(self) -> None:
+        """Work until the process ends."""
+        _here.computes = True
+        if self._niceness and sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+        while True:
+            _do(*self._inbox.get())
+
+    def _await_idle(self) -> None:
+        if os.getpid() != self.process:
+            return
+        closing.set()
+        for generator in list(_open):
+            with suppress(ValueError):  # raised by one that a daemon thread is in, which sees `closing`
+                generator.close()
+        wait([self.submit(self._prepare_exit)], timeout=SECONDS_TO_END)
+
+
+def _do(work: Callable[[], Any], future: Future[Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(work())
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        future.set_exception(error)
+    finally:
+        # The error's traceback holds this frame, which would hold them in turn.
+        del work, future
+
+
+@cache
+def _device_thread() -> Worker:
+    return Worker("device", prepare_exit=_finish_arrays)
+
+
+def refuse_fork() -> None:
+    """Refuse to compute in a fork of a process that has used a model: MLX would wait there for ever.
+
+    Raises:
+        GenerationError: this is such a process.
+    """
+    if _device_thread().process != os.getpid():
+        raise GenerationError(
+            "this process was forked from one that had used a model already, which MLX does not survive; start it with "
+            'multiprocessing.get_context("spawn"), or load the model only after the fork.'
+        )
+
+
+def _finish_arrays() -> None:
+    """Wait for arrays that are still computed ahead, such as the next row of a generator nobody asked further."""
+    import mlx.core as mx
+
+    mx.synchronize()
+
+
+@contextmanager
+def own_device() -> Iterator[None]:
+    """Let the current thread compute by itself while this is open."""
+    before, _here.computes = _computes_here(), True
+    try:
+        yield
+    finally:
+        _here.computes = before
+
+
+def _computes_here() -> bool:
+    return getattr(_here, "computes", False)
+
+
+def on_device(work: Callable[[], T]) -> T:
+    """Do work in the device thread, and wait for it.
+
+    Arrays in what it returns should be computed: others work in the device thread only.
+
+    Raises:
+        GenerationError: see refuse_fork.
+    """
+    if _computes_here():
+        return work()
+    refuse_fork()
+    return _device_thread().submit(work).result()
+
+
+def release_on_device(work: Callable[[], object]) -> None:
+    """Do what frees something in the device thread, wherever the garbage collector happens to call from.
+
+    A thread that computes does not wait for another one, and at exit there is nothing left to free.
+    """
+    if closing.is_set() or os.getpid() != _device_thread().process:
+        return
+    if threading.current_thread() is _device_thread() or not _computes_here():
+        on_device(work)
+    else:
+        _device_thread().submit(work)
+
+
+def closed_at_exit(generator: Generator[T, None, None]) -> Generator[T, None, None]:
+    """The generator, which is closed before the process exits: what it cleans up needs modules that are gone later."""
+    _open.add(generator)
+    return generator
+
+
+async def items_from_device(
+    items: Generator[T | None, None, None], stop: Callable[[], None]
+) -> AsyncGenerator[T, None]:
+    """The items of a generator that runs in the device thread, while the event loop goes on.
+
+    Args:
+        items: the generator; with None, it lets other work have its turn. It is closed together with this one.
+        stop: makes it end its current item early, where the task is cancelled meanwhile.
+    """
+    thread = _device_thread()
+    try:
+        while (item := await asyncio.wrap_future(thread.submit(lambda: next(items, _END)))) is not _END:
+            if item is not None:
+                yield item
+    finally:
+        stop()
+        await asyncio.wrap_future(thread.submit(items.close))

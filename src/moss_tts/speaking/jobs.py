@@ -1,0 +1,142 @@
+"""Requests as an engine takes them: references encoded, prompts packed, budgets settled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from moss_tts.architectures import Architecture
+from moss_tts.audio.references import CodeArray
+from moss_tts.codec import MossAudioTokenizer
+from moss_tts.processor import MossTTSProcessor
+from moss_tts.request import MossNormalizedRequest
+from moss_tts.rows import RowRequest
+from moss_tts.speaking.engine import ChunkSizes, SpeechEngine, SpeechJob
+from moss_tts.speaking.narration import Narrator, OnSegment, Studio
+from moss_tts.speaking.on_device import EngineOnDevice
+from moss_tts.speaking.runaway import QuietWatch, longest_plausible_seconds
+
+FIRST_CHUNK_FRAMES = 4
+
+
+class Cancel(Protocol):
+    """An event that ends work early, such as a threading.Event."""
+
+    def is_set(self) -> bool:
+        """Whether the work should end."""
+        ...
+
+
+class CodecSource(Protocol):
+    """A codec that is loaded when it is first asked for."""
+
+    def __call__(self) -> MossAudioTokenizer:
+        """The codec."""
+        ...
+
+    def release_encoder(self) -> None:
+        """Free what only encoding needs."""
+        ...
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """Set as soon as one of two events is."""
+
+    first: Cancel
+    second: Cancel | None
+
+    def is_set(self) -> bool:
+        """Whether one of them is set."""
+        return self.first.is_set() or (self.second is not None and self.second.is_set())
+
+
+class JobMaker:
+    """Makes jobs and narrators of requests.
+
+    Args:
+        architecture: the network with its way of making rows.
+        processor: packs prompts.
+        codec: asked for when there is something to encode or decode.
+    """
+
+    def __init__(self, architecture: Architecture[Any, Any], processor: MossTTSProcessor, codec: CodecSource) -> None:
+        self.architecture = architecture
+        self.config = architecture.config
+        self.processor = processor
+        self.codec = codec
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the audio, in Hz."""
+        return int(self.config.sampling_rate)
+
+    def job(self, request: MossNormalizedRequest, cancel: Cancel | None = None) -> SpeechJob:
+        """A request as a SpeechEngine takes it: references encoded, prompt packed, budget settled.
+
+        Args:
+            request: from `request`.
+            cancel: ends the job within one frame once it is set.
+
+        Raises:
+            AudioError: a reference that cannot be used.
+        """
+        ids, _ = self.processor.prepare_generation_inputs(list(request.messages), request.mode, request.preset.template)
+        assert request.n_vq_for_inference is not None, "the architecture has settled it"
+        interval = max(1, round(request.streaming_interval * self.codec().config.frame_rate))
+        job = SpeechJob(
+            np.array(ids)[0],
+            RowRequest(request.sampling, request.seed, request.effective_max_tokens),
+            request.n_vq_for_inference,
+            ChunkSizes(min(FIRST_CHUNK_FRAMES, interval), interval) if request.stream else ChunkSizes(),
+            cancel.is_set if cancel is not None else lambda: False,
+        )
+        guarded = request.runaway_guard and request.tokens is None
+        return self._guarded(job, request.text) if guarded and request.text is not None else job
+
+    def _guarded(self, job: SpeechJob, text: str) -> SpeechJob:
+        """A job that ends when it has made far more speech than its text can take, or has gone silent."""
+        plausible = math.ceil(longest_plausible_seconds(text) * self.codec().config.frame_rate)
+        bounded = replace(job.request, max_frames=min(job.request.max_frames, plausible))
+        return replace(job, request=bounded, gone_silent=QuietWatch(text, self.sample_rate).hear)
+
+    def narrator(
+        self,
+        request: MossNormalizedRequest,
+        *,
+        cancel: Cancel | None = None,
+        on_segment: OnSegment | None = None,
+        refit: Callable[[Studio], Studio] = lambda studio: studio,
+    ) -> Narrator:
+        """A narrator of a long text, for callers that keep its segments themselves.
+
+        Args:
+            request: from `request`, with long_form.
+            cancel: ends the segment that is being spoken.
+            on_segment: told of each finished segment.
+            refit: changes what it speaks with, for callers whose requests share an engine.
+
+        Raises:
+            AudioError: a reference that cannot be used.
+        """
+        given = [*request.reference, request.prompt_audio]
+        known = [reference for reference in given if reference is not None]
+        encoded = iter(self.processor.encode_audio(known) if known else [])
+        *references, prompt = [None if reference is None else CodeArray(next(encoded)) for reference in given]
+        studio = Studio(
+            job=lambda part: self.job(part, cancel),
+            engine=self.engine,
+            sample_rate=self.sample_rate,
+            frame_rate=self.codec().config.frame_rate,
+            n_vq=self.config.n_vq,
+        )
+        encoded_request = replace(request, reference=tuple(references), prompt_audio=prompt)
+        return Narrator(encoded_request, refit(studio), on_segment)
+
+    def engine(self, max_batch: int) -> EngineOnDevice:
+        """An engine for up to `max_batch` jobs at a time, for callers in any thread."""
+        return EngineOnDevice(lambda: SpeechEngine(self.architecture, self.codec, max_batch))
