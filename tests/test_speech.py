@@ -170,7 +170,7 @@ def test_what_cannot_be_written_is_said(audio, message, tmp_path):
 
 
 def test_a_rate_that_contradicts_the_result_is_said(speech, tmp_path):
-    with pytest.raises(moss_tts.AudioError, match="24000 and 24000 Hz"):
+    with pytest.raises(moss_tts.AudioError, match="24000 and 44100 Hz"):
         moss_tts.write_audio(tmp_path / "speech.wav", speech, 44100)
 
 
