@@ -26,6 +26,7 @@ from hypothesis import settings
 
 from moss_tts.checkpoints.demo import write_demo_checkpoint, write_tokenizer
 from moss_tts.config import parse_config
+from moss_tts.device import kernels
 from moss_tts.weights.layout import read_weights
 from support.codec_tiny import random_weights, stereo
 
@@ -34,6 +35,50 @@ settings.load_profile("default")
 
 GOLDEN = Path(__file__).parent / "golden"
 ARCHITECTURES = ("delay", "local", "local_v1_5")
+# Test files of what computes: what they check holds on every device.
+MEET_BRANCHES = {
+    "test_codec.py",
+    "test_codec_precision.py",
+    "test_codec_stages.py",
+    "test_decoding.py",
+    "test_generate_stream_contracts.py",
+    "test_golden.py",
+    "test_moss_tts_delay_runtime.py",
+    "test_moss_tts_local_runtime.py",
+    "test_quantised_cache.py",
+    "test_rows.py",
+    "test_sampling.py",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--branches",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="Which branches of the code run: those for CPUs, or those for GPUs, which run on a CPU as well.",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of the second suite, keep what meets the branches, and not what is about the C for CPUs."""
+    if config.getoption("branches") == "gpu":
+        kept = [item for item in items if item.path.name in MEET_BRANCHES and not item.get_closest_marker("c_on_cpus")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"branches of the code for {config.getoption('branches').upper()}s"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def branches(request: pytest.FixtureRequest):
+    """With --branches gpu, everything that asks whether this is a CPU hears that it is none."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.getoption("branches") == "gpu":
+            patch.setattr(kernels, "device_is_cpu", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -107,6 +107,7 @@ def test_blocks_of_a_long_call_are_short_calls(window: int) -> None:
     same(whole, mx.concatenate(steps, axis=1))
 
 
+@pytest.mark.c_on_cpus
 @pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")
 def test_large_calls_in_c_are_those_in_mlx() -> None:
     """Large enough for several cores, and uneven."""

@@ -72,6 +72,7 @@ def test_chunks_of_any_size_make_the_same_audio(folder, name):
     assert noise < (0.01 if name == "bfloat16" else 1e-5)
 
 
+@pytest.mark.c_on_cpus
 @pytest.mark.parametrize("name", DECODERS)
 def test_only_float32_is_computed_in_c(folder, name):
     here = compiled.library() is not None
