@@ -213,11 +213,11 @@ def test_then_the_configs_codec_then_openmosss(tmp_path, copied, monkeypatch, ki
     (directory / "config.json").write_text(json.dumps(raw))
     asked = []
 
-    def snapshot_download(name: str, local_files_only: bool, **_: Any) -> str:
-        asked.append((name, local_files_only))
-        return str(tmp_path)
+    def find_checkpoint(name: str, cached_only: bool) -> CheckpointSource:
+        asked.append((name, cached_only))
+        return CheckpointSource(name, tmp_path, from_hub=True)
 
-    monkeypatch.setattr(loading, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(loading, "find_checkpoint", find_checkpoint)
     config = loading.load_config(directory)
     LazyCodec(CheckpointSource("x", tmp_path, from_hub), config).directory()
     default = "OpenMOSS-Team/MOSS-Audio-Tokenizer" + ("-v2" if kind == "local_v1_5" else "")

@@ -105,6 +105,11 @@ class MossConfig:
     id_defaults: ClassVar[Mapping[str, int]] = {}
 
     @property
+    def codec_name(self) -> str:
+        """Directory or hub id of the codec, where none is beside the weights."""
+        return self.audio_tokenizer_name_or_path or self.default_codec
+
+    @property
     def hidden_size(self) -> int:
         """Width D of the backbone."""
         return self.backbone.hidden_size

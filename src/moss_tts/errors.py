@@ -3,6 +3,8 @@
 MossTTSError
 ├── ConfigError (ValueError)          config.json is not a model of this family, or contradicts itself
 ├── CheckpointError                   weight files that are missing, broken, or do not fit the config
+│   └── HubError                      the hub does not give what was asked of it
+│       └── NotHereError              a checkpoint of the hub that was not fetched, or only in part
 ├── CodecNotFoundError                no codec in any of the places that were searched
 ├── RequestError (ValueError)         an argument of a request is wrong, or two contradict each other
 │   └── UnknownOptionError (TypeError)    a keyword that generate does not have
@@ -29,6 +31,14 @@ class ConfigError(MossTTSError, ValueError):
 
 class CheckpointError(MossTTSError):
     """Weight files that are missing, broken, or do not fit the config."""
+
+
+class HubError(CheckpointError):
+    """The hub does not give what was asked of it."""
+
+
+class NotHereError(HubError):
+    """A checkpoint of the hub that was not fetched, or only in part."""
 
 
 class CodecNotFoundError(MossTTSError):

@@ -318,7 +318,7 @@ def test_broken_sums_are_not_passed_over(tmp_path, demos, content):
 
 
 def test_a_corrupted_codec_inside_is_found_when_it_is_needed(tmp_path, demos):
-    demo = demos["delay"]
+    demo = shutil.copytree(demos["delay"], tmp_path / "source")
     convert(source_of(demo), tmp_path / "copy", plan(demo, load_config(demo)), codec=demo / "audio_tokenizer")
     flip_a_bit(tmp_path / "copy" / "audio_tokenizer" / "model.safetensors", 0.9)
     with pytest.raises(CheckpointError, match="not what was written"):
@@ -460,7 +460,10 @@ def test_a_checkpoint_fused_with_its_codec_stays_so(run, tmp_path, demos):
     made = read_weights(tmp_path / "copy")
     assert all(mx.array_equal(made[f"codec_model.{key}"], weight) for key, weight in codec.items())
     assert next(load_model(tmp_path / "copy").generate(TEXT, max_tokens=4, seed=1)).samples > 0
-    assert run("convert", "--hf-path", fused, "--mlx-path", tmp_path / "b", "--with-codec")[0] == 2
+    assert run("convert", "--hf-path", fused, "--mlx-path", tmp_path / "b", "--with-codec")[0] == 0
+    code, _, err = run("convert", "--hf-path", fused, "--mlx-path", tmp_path / "c", "--no-codec")
+    assert code == 2
+    assert "is fused with its codec" in err
 
 
 def test_the_model_card_says_where_it_comes_from(run, tmp_path, demos):

@@ -2,35 +2,32 @@
 
 What becomes of each tensor is planned in plan.py. The copy is made under another name and renamed once it is
 complete and its sums are known; config.json, without which nothing loads, is written last. So an interruption leaves
-nothing that could be taken for a checkpoint.
+nothing that could be taken for a checkpoint. The codec is not changed: on one disk, source and copy share its weights.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from moss_tts.atomic import atomic_directory
-from moss_tts.checkpoints.loading import (
-    CHECKPOINT_FILES,
-    CODEC_DIRECTORIES,
-    DTYPES,
-    CheckpointSource,
-    LazyCodec,
-    check_codec_fits,
-)
+from moss_tts.checkpoints.hub import CHECKPOINT_FILES
+from moss_tts.checkpoints.loading import DTYPES, CheckpointSource, LazyCodec, check_codec_fits, load_config
 from moss_tts.checkpoints.model_card import model_card
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES
 from moss_tts.checkpoints.plan import Plan
 from moss_tts.codec import CodecConfig
 from moss_tts.config import MossConfig
 from moss_tts.device.memory import size
-from moss_tts.errors import CheckpointError, RequestError
+from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
 from moss_tts.weights.layout import INDEX_FILE, read_json, weight_files
 from moss_tts.weights.shards import write_shards, write_sums
 
 CARD = "README.md"
+COPY_BYTES = 2**24
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
 # What a checkpoint may do without, and what is missing then.
 OPTIONAL = {
@@ -47,6 +44,7 @@ def convert(
     *,
     codec: Path | None = None,
     base_model: str | None = None,
+    repo: str | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
 ) -> tuple[str, ...]:
     """Write the copy.
@@ -57,6 +55,7 @@ def convert(
         planned: by `plan`.
         codec: directory of the codec that is to lie inside the copy.
         base_model: hub id for the model card; by default the source's, if that is one.
+        repo: hub id that the copy will have, for the card.
         on_bytes: told of bytes as they are written.
 
     Returns:
@@ -65,33 +64,65 @@ def convert(
     Raises:
         CheckpointError: the target exists, the disk is too small, or a file cannot be read or written.
     """
-    extra = 0 if codec is None else sum(path.stat().st_size for path in weight_files(codec))
-    check_room(target, planned.nbytes + extra)
+    check_room(target, planned.nbytes + (0 if codec is None or _one_disk(codec, target) else weights_nbytes(codec)))
     with atomic_directory(target) as directory:
         write_shards(directory, planned.outputs, on_bytes)
         copy_beside(source.directory, directory)
         if codec is not None:
-            copy_codec(codec, directory / CODEC_DIRECTORIES[0])
+            copy_codec(codec, directory / CODEC_DIRECTORIES[0], on_bytes)
         origin = base_model or (source.name if source.from_hub else None)
-        (directory / CARD).write_text(model_card(target.name, origin, planned, source.directory), encoding="utf-8")
+        about = codec_words(source.directory, codec)
+        card = model_card(repo or target.name, origin, planned, source.directory, about)
+        (directory / CARD).write_text(card, encoding="utf-8")
         absent = lacking(source.directory, directory)
         write_config(source, directory, planned)
     return absent
 
 
-def codec_to_include(source: CheckpointSource, config: MossConfig, given: str | None) -> Path:
-    """Directory of the codec that a copy is to hold; the one the checkpoint speaks with, or the given one.
+def codec_to_include(
+    source: CheckpointSource, config: MossConfig, given: str | None, wanted: bool | None = None
+) -> Path | None:
+    """Directory of the codec that a copy is to hold, so that it speaks as its source does.
+
+    Args:
+        source: the checkpoint to be copied.
+        config: its config.
+        given: directory or hub id of a codec, in place of the one that the checkpoint speaks with.
+        wanted: False: none; True: it must be there; None: it is included where it can be had.
+
+    Returns:
+        None where there is none to include, or it is fused with the weights.
 
     Raises:
-        RequestError: the codec is fused with the weights, and so in the copy anyway.
+        RequestError: arguments that contradict each other, or the checkpoint.
         CodecNotFoundError: it cannot be had.
         CheckpointError: it does not fit the model.
     """
-    if given is None and config.codec_config is not None:
-        raise RequestError(f"{source.directory} is fused with its codec, and so is the copy; leave out --with-codec.")
-    directory = LazyCodec(source, config, given).directory()
+    fused = config.codec_config is not None
+    if wanted is False and (fused or given is not None):
+        why = f"{source.directory} is fused with its codec" if fused else f"--codec {given} asks for one"
+        raise RequestError(f"--no-codec cannot be followed: {why}.")
+    if wanted is False or (fused and given is None):
+        return None
+    try:
+        directory = LazyCodec(source, config, given).directory()
+    except CodecNotFoundError:
+        if wanted or given is not None:
+            raise
+        return None
     check_codec_fits(CodecConfig.from_dict(read_json(directory / "config.json")), config)
     return directory
+
+
+def weights_nbytes(directory: Path) -> int:
+    """Of all weight files of a checkpoint."""
+    return sum(path.stat().st_size for path in weight_files(directory))
+
+
+def shares_weights(codec: Path, copy: Path) -> bool:
+    """Whether the codec in a copy is the source's own files, and takes no room."""
+    inside = copy / CODEC_DIRECTORIES[0]
+    return all(path.samefile(inside / path.name) for path in weight_files(codec))
 
 
 def check_room(target: Path, nbytes: int) -> None:
@@ -109,24 +140,55 @@ def check_room(target: Path, nbytes: int) -> None:
 
 def copy_beside(source: Path, target: Path) -> None:
     """Copy what lies beside weights: tokenizer, chat template, sampling, licence."""
-    patterns = [pattern for pattern in CHECKPOINT_FILES if pattern != "*.safetensors"] + ["LICENSE*"]
+    patterns = [pattern for pattern in CHECKPOINT_FILES if pattern != "*.safetensors"]
     for path in sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()}):
         if path.name not in ("config.json", INDEX_FILE):
             shutil.copyfile(path, target / path.name)
 
 
-def copy_codec(source: Path, target: Path) -> None:
+def copy_codec(source: Path, target: Path, on_bytes: Callable[[int], None] = lambda _: None) -> None:
     """Copy a codec as it is, with sums of its weights."""
     target.mkdir()
     files = weight_files(source)
     for path in files:
-        shutil.copyfile(path, target / path.name)
+        _link_or_copy(path, target / path.name, on_bytes)
     copy_beside(source, target)
     # An index that is left of other weights says nothing of these.
     if len(files) > 1 and (source / INDEX_FILE).is_file():
         shutil.copyfile(source / INDEX_FILE, target / INDEX_FILE)
     write_sums(target, [path.name for path in files])
     shutil.copyfile(source / "config.json", target / "config.json")
+
+
+def _one_disk(source: Path, target: Path) -> bool:
+    """Whether files of a directory can have a second name beside a directory that is to be made."""
+    place = next(path for path in target.resolve().parents if path.exists())
+    return all(path.stat().st_dev == place.stat().st_dev for path in weight_files(source))
+
+
+def _link_or_copy(source: Path, target: Path, on_bytes: Callable[[int], None]) -> None:
+    """A second name for a file that nobody changes; a copy where the disk is another one, or has no such names."""
+    try:
+        os.link(source.resolve(), target)
+        on_bytes(source.stat().st_size)
+    except OSError:
+        with source.open("rb") as old, target.open("xb") as new:
+            while block := old.read(COPY_BYTES):
+                new.write(block)
+                on_bytes(len(block))
+
+
+def codec_words(source: Path, codec: Path | None) -> str:
+    """Where a copy has its codec, as a line of its card; empty where the weights hold it."""
+    if codec is not None:
+        return f"Its codec lies in {CODEC_DIRECTORIES[0]}, {size(weights_nbytes(codec))}."
+    config = load_config(source)
+    if config.codec_config is not None:
+        return ""
+    return (
+        f"Its codec, {config.codec_name}, is not in it: it is fetched too where the copy is given by its hub id, and "
+        f"--codec names it where the copy is given as a directory."
+    )
 
 
 def write_config(source: CheckpointSource, directory: Path, planned: Plan) -> None:
@@ -148,5 +210,5 @@ def lacking(source: Path, copy: Path) -> tuple[str, ...]:
     found = [f"{name} ({means})" for name, means in OPTIONAL.items() if not (copy / name).is_file()]
     fused = "codec_config" in read_json(source / "config.json")
     if not fused and not any((copy / name).is_dir() for name in CODEC_DIRECTORIES):
-        found.append("the codec (--with-codec puts it inside; without, it is looked for when speech is made)")
+        found.append("the codec (convert again without --no-codec where it can be had, or name it with --codec)")
     return tuple(found)

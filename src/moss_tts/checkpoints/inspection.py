@@ -1,13 +1,14 @@
 """What a checkpoint is, what it needs and whether it runs on this machine.
 
-Only config files and headers of weight files are read; networks are built without being evaluated.
+Only config files and headers of weight files are read; networks are built without being evaluated. So a checkpoint of
+the hub can be looked at before it is fetched.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +16,11 @@ from typing import Any, TypeVar
 import mlx.core as mx
 
 from moss_tts.architectures import ARCHITECTURES
+from moss_tts.checkpoints.downloads import needed
 from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
 from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config, preset_of
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES
+from moss_tts.checkpoints.outline import outlines
 from moss_tts.codec import CodecConfig
 from moss_tts.codec.config import MODEL_TYPES
 from moss_tts.codec.precision import decoder_precision
@@ -25,7 +29,7 @@ from moss_tts.config import MossConfig
 from moss_tts.device import blas, compiled
 from moss_tts.device.blas import BlasState
 from moss_tts.device.compiled import CState
-from moss_tts.errors import MossTTSError
+from moss_tts.errors import MossTTSError, NotHereError
 from moss_tts.presets import Preset
 from moss_tts.request import resolve_sampling
 from moss_tts.weights.layout import check_safetensors, read_json, read_weights, weight_files
@@ -51,9 +55,15 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class CodecFacts:
-    """A codec, from its config. `where` is its directory, or what holds it."""
+    """A codec, from its config and its weight files.
+
+    Attributes:
+        where: its directory, what holds it, or its hub id.
+        bytes: of its weights as stored.
+    """
 
     where: str
+    bytes: int
     generation: int
     sampling_rate: int
     channels: int
@@ -97,6 +107,8 @@ class Inspection:
     """Everything found; a part is None where it does not apply or could not be read.
 
     Attributes:
+        directory: where it is, or its hub id.
+        download_bytes: what of it, and of its codec, is still to be fetched; None where it is here.
         problems: sentences; with any of them the checkpoint does not run.
     """
 
@@ -108,6 +120,7 @@ class Inspection:
     codec: CodecFacts | None = None
     tokenizer: TokenizerFacts | None = None
     memory: MemoryFacts | None = None
+    download_bytes: int | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -125,21 +138,28 @@ class Inspection:
 
 
 def inspect_checkpoint(name: str | Path, codec: str | Path | None = None, codec_dtype: str = "float32") -> Inspection:
-    """Look at a speech model or a codec.
+    """Look at a speech model or a codec. What is not here is looked at on the hub, and not fetched.
 
     Args:
-        name: its directory, or a hub id that is in the local cache.
+        name: its directory, or a hub id.
         codec: the codec, if it is not beside the weights.
         codec_dtype: what its decoder is to be kept in.
 
     Raises:
-        CheckpointError: there is no checkpoint of that name.
+        CheckpointError: there is no checkpoint of that name, or the hub cannot be asked for it.
+        ConfigError: the hub has something of that name that does not run here.
         RequestError: no such codec_dtype.
     """
     decoder_precision(codec_dtype)
-    found = find_checkpoint(name, cached_only=True)
+    try:
+        found = find_checkpoint(name, cached_only=True)
+    except NotHereError:
+        return _inspect_on_hub(str(name), codec, codec_dtype)
     # Nothing is fetched here, whatever the name was.
-    source = CheckpointSource(found.name, found.directory, from_hub=False)
+    return _inspect(CheckpointSource(found.name, found.directory, from_hub=False), codec, codec_dtype)
+
+
+def _inspect(source: CheckpointSource, codec: str | Path | None, codec_dtype: str) -> Inspection:
     raw = read_json(source.directory / "config.json")
     is_codec = raw.get("model_type") in MODEL_TYPES
     inspection = Inspection(str(source.directory), "codec" if is_codec else "speech model", machine())
@@ -150,6 +170,20 @@ def inspect_checkpoint(name: str | Path, codec: str | Path | None = None, codec_
         config = inspection.attempt(lambda: load_config(source.directory))
         if config is not None:
             _inspect_model(inspection, source, config, codec, codec_dtype)
+    return inspection
+
+
+def _inspect_on_hub(name: str, codec: str | Path | None, codec_dtype: str) -> Inspection:
+    """The same of a checkpoint that is not here, with its codec as if it were beside it."""
+    repositories = needed(name)
+    places = ("", CODEC_DIRECTORIES[0])
+    with outlines(*zip(repositories, places, strict=False)) as directory:
+        inspection = _inspect(CheckpointSource(name, directory, from_hub=False), codec, codec_dtype)
+    inspection.directory = name
+    inspection.problems = [problem.replace(str(directory), name) for problem in inspection.problems]
+    if inspection.codec is not None and inspection.codec.where.startswith(str(directory)):
+        inspection.codec = replace(inspection.codec, where=repositories[-1].name)
+    inspection.download_bytes = sum(file.nbytes for listed in repositories for file in listed.missing())
     return inspection
 
 
@@ -238,7 +272,8 @@ def _inspect_codec(inspection: Inspection, directory: Path) -> None:
     config = inspection.attempt(lambda: CodecConfig.from_dict(raw))
     if config is None:
         return
-    inspection.codec = _codec_facts(config, str(directory))
+    stored = 0 if inspection.weights is None else inspection.weights.bytes
+    inspection.codec = _codec_facts(config, str(directory), stored)
     if inspection.weights is not None:
         inspection.attempt(lambda: canonical_weights(config, read_weights(directory)))
 
@@ -248,15 +283,16 @@ def _codec_of(
 ) -> CodecBytes:
     """Bytes of the two halves of a speech model's codec, after the checks that it is there and fits."""
     codec, where, weights = codec_weights(source, config, given)
-    inspection.codec = _codec_facts(codec, where)
+    inspection.codec = _codec_facts(codec, where, sum(weight.nbytes for weight in weights.values()))
     sizes = CodecBytes.of(codec, weights)
     check_codec_fits(codec, config)
     return sizes
 
 
-def _codec_facts(config: CodecConfig, where: str) -> CodecFacts:
+def _codec_facts(config: CodecConfig, where: str, stored: int) -> CodecFacts:
     return CodecFacts(
         where=where,
+        bytes=stored,
         generation=config.version,
         sampling_rate=config.sampling_rate,
         channels=config.channels,

@@ -1,12 +1,11 @@
 """From a directory or a hub id to a network in memory.
 
 Finding files, choosing the compute type, applying quantisation. Nothing is fetched unless the caller named a
-hub id; huggingface_hub's own environment (HF_HUB_OFFLINE, HF_HOME, HF_TOKEN) decides how.
+hub id (hub.py).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,32 +13,25 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from moss_tts.architectures import ARCHITECTURES, Architecture
+from moss_tts.checkpoints import hub
+from moss_tts.checkpoints.downloads import runnable
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES, HUB_ID, no_checkpoint
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.config import MossConfig, parse_config
 from moss_tts.device.kernels import Linear
 from moss_tts.device.memory import cache_limit
 from moss_tts.device.thread import on_device
-from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
+from moss_tts.errors import CheckpointError, CodecNotFoundError, NotHereError, RequestError
 from moss_tts.presets import Preset, variant_of
 from moss_tts.weights.layout import Layout, leaves, listing, load_strict, read_json, read_weights
 from moss_tts.weights.shards import check_sums
 
-CODEC_DIRECTORIES = ("audio_tokenizer", "moss_audio_tokenizer", "codec")
 CODEC_PREFIX = "codec_model."
 # Layers that share their input become one product.
 JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-CHECKPOINT_FILES = ("*.json", "*.jinja", "*.safetensors", "*.txt", "*.model")
-# As the hub has them: anything else is a path, and is not asked for.
-HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*(?<![.-])/\w[\w.-]*(?<![.-])", re.ASCII)
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-HUB_ADDRESS = re.compile(
-    rf"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/({HUB_ID.pattern})(?=[/?#]|$)", re.ASCII | re.IGNORECASE
-)
 # Of the `quantization` block, with mlx-lm's defaults; all other keys name layers.
 SETTINGS: Mapping[str, Any] = {"group_size": 64, "bits": 4, "mode": "affine"}
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16}
@@ -60,13 +52,14 @@ def find_checkpoint(
     """The directory of a checkpoint.
 
     Args:
-        name: a directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if need be.
+        name: a directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if it is not here.
         revision: branch, tag or commit on the hub.
         token: hub token, if not the one that is logged in.
         cached_only: look in the local hub cache, fetch nothing.
 
     Raises:
         CheckpointError: no such directory, or the hub does not give it.
+        ConfigError: the hub has something of that name that does not run here.
     """
     path = Path(name).expanduser()
     # Path("") is the current directory, which nobody means by it.
@@ -75,36 +68,14 @@ def find_checkpoint(
             raise CheckpointError(f"{path} is a directory; revision {revision!r} applies to hub ids only.")
         return CheckpointSource(str(name), path, from_hub=False)
     if path.exists() or not HUB_ID.fullmatch(str(name)):
-        raise CheckpointError(_no_checkpoint(str(name), path))
+        raise CheckpointError(no_checkpoint(str(name), path))
     try:
-        directory = snapshot_download(
-            str(name),
-            revision=revision,
-            token=token,
-            allow_patterns=list(CHECKPOINT_FILES),
-            local_files_only=cached_only,
-        )
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{name} is no directory here and could not be had from the hub: {reason}") from error
-    return CheckpointSource(str(name), Path(directory), from_hub=True)
-
-
-def _no_checkpoint(name: str, path: Path) -> str:
-    """What a name is that is no checkpoint, and what to give instead."""
-    if path.is_file():
-        inside = (path.parent / "config.json").is_file()
-        return (
-            f"{name!r} is a file; a checkpoint is the directory that holds config.json and the weights"
-            f"{f': give {str(path.parent)!r}' if inside else ''}."
-        )
-    if on_hub := HUB_ADDRESS.match(name):
-        return f"{name!r} is an address; on the hub that checkpoint has the id {on_hub[1]!r}: give that."
-    if ADDRESS.match(name):
-        return f"{name!r} is an address, which nothing is fetched from; download it, and give the directory."
-    if name.endswith("/") and HUB_ID.fullmatch(bare := name.rstrip("/")):
-        return f"there is no directory {name!r}; a hub id has no / at its end: if you mean the hub, give {bare!r}."
-    return f"{name!r} is neither a directory nor a hub id such as 'OpenMOSS-Team/MOSS-TTS'."
+        directory = hub.kept(str(name), revision)
+    except NotHereError:
+        if cached_only:
+            raise
+        directory = hub.fetch(runnable(str(name), revision, token)[0], token)
+    return CheckpointSource(str(name), directory, from_hub=True)
 
 
 def preset_of(source: CheckpointSource, default: str) -> Preset:
@@ -359,19 +330,24 @@ class LazyCodec:
             CodecNotFoundError: it cannot be had.
         """
         if self._given is not None:
-            return _codec_directory(self._given, cached_only=False)
+            try:
+                return find_checkpoint(self._given).directory
+            except CheckpointError as error:
+                raise CodecNotFoundError(f"no codec: {error}") from error
         for name in CODEC_DIRECTORIES:
             if (beside := self._source.directory / name).is_dir():
                 return beside
-        named = self._config.audio_tokenizer_name_or_path or self._config.default_codec
+        named = self._config.codec_name
         try:
-            return _codec_directory(named, cached_only=not self._source.from_hub)
-        except CodecNotFoundError as error:
-            beside_names = ", ".join(CODEC_DIRECTORIES)
+            return find_checkpoint(named, cached_only=not self._source.from_hub).directory
+        except NotHereError as error:
             raise CodecNotFoundError(
-                f"no codec: looked in {self._source.directory} for {beside_names}, then for {named}. Put the codec's "
-                f"files into one of these directories, or name its directory or hub id (codec=, --codec)."
+                f"{self._source.directory} has no codec: none of {', '.join(CODEC_DIRECTORIES)} is in it, and {named} "
+                f"has not been fetched. Fetch that with `moss-tts download {named}`, name a directory or a hub id with "
+                f"--codec (codec=), or, if this is a copy, convert again without --no-codec."
             ) from error
+        except CheckpointError as error:
+            raise CodecNotFoundError(f"no codec in {self._source.directory}: {error}") from error
 
 
 def fused_codec(directory: Path) -> dict[str, mx.array]:
@@ -389,10 +365,3 @@ def check_codec_fits(codec: CodecConfig, config: MossConfig) -> None:
             f"at {codec.sampling_rate} Hz; the model needs at least {config.n_vq} of {config.audio_vocab_size} at "
             f"{config.sampling_rate} Hz."
         )
-
-
-def _codec_directory(name: str | Path, cached_only: bool) -> Path:
-    try:
-        return find_checkpoint(name, cached_only=cached_only).directory
-    except CheckpointError as error:
-        raise CodecNotFoundError(f"no codec: {error}") from error

@@ -13,14 +13,15 @@ LICENSE = re.compile(r"\A---\n(?:.*\n)*?license: *(\S+) *\n")
 TAGS = ("mlx", "moss-tts", "text-to-speech")
 
 
-def model_card(name: str, base_model: str | None, planned: Plan, source: Path) -> str:
+def model_card(name: str, base_model: str | None, planned: Plan, source: Path, codec: str = "") -> str:
     """README.md of a copy.
 
     Args:
-        name: of the copy.
+        name: of the copy, or its hub id.
         base_model: hub id of the source, if it has one.
         planned: what was written.
         source: directory of the source, whose licence holds on.
+        codec: a line that says where the codec is.
     """
     origin = base_model or source.resolve().name
     return "\n".join(
@@ -38,6 +39,7 @@ def model_card(name: str, base_model: str | None, planned: Plan, source: Path) -
             "```",
             "",
             *_details(planned),
+            *([codec, ""] if codec else []),
         ]
     )
 

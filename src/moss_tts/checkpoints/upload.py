@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.utils import disable_progress_bars
 
-from moss_tts.checkpoints.loading import HUB_ID
-from moss_tts.errors import CheckpointError, RequestError
+from moss_tts.checkpoints.hub_failures import hub_door
+from moss_tts.checkpoints.names import HUB_ID
+from moss_tts.errors import RequestError
 
 
 def check_repo(repo: str) -> None:
@@ -28,13 +29,10 @@ def upload(directory: Path, repo: str) -> str:
         Its address.
 
     Raises:
-        CheckpointError: the hub does not take it; the directory stays.
+        HubError: the hub does not take it; the directory stays.
     """
     api = HfApi()
-    try:
+    with hub_door(repo, f"did not get {directory}, which is complete here"), disable_progress_bars():
         url = api.create_repo(repo, repo_type="model", exist_ok=True)
         api.upload_folder(folder_path=directory, repo_id=repo, repo_type="model", commit_message="Upload by moss-tts")
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"{directory} is complete, but was not uploaded to {repo}: {reason}") from error
     return str(url)

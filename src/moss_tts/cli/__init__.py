@@ -1,4 +1,4 @@
-"""The command line `moss-tts`: say, generate, read, serve, voices, convert, bench, inspect, demo-checkpoint.
+"""The command line `moss-tts`: from say to convert, and what looks after models and voices.
 
 A module for each command declares its options; what they mean is request.py's business. Everything slow to import is
 imported inside the commands, so that --help answers at once.
@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn, cast
 import typer
 
 from moss_tts._version import __version__
-from moss_tts.cli import bench, checkpoints, convert, generate, read, say, serve, voices
+from moss_tts.cli import bench, checkpoints, convert, generate, models, read, say, serve, voices
 from moss_tts.cli.options import HELP
 from moss_tts.cli.shell import lose_only_letters, text_advice
 from moss_tts.device.memory import use_one_heap
@@ -93,6 +93,8 @@ _register(say.say, say.EXAMPLES)
 _register(read.read, read.EXAMPLES)
 _register(serve.serve, serve.EXAMPLES)
 app.add_typer(voices.app, name="voices")
+_register(models.download, models.EXAMPLES)
+app.add_typer(models.app, name="models")
 _register(convert.convert, convert.EXAMPLES)
 _register(bench.bench, bench.EXAMPLES)
 _register(checkpoints.inspect)

@@ -12,7 +12,7 @@ from moss_tts.cli.options import Codec
 
 def inspect(
     directory: Annotated[
-        str, typer.Argument(metavar="DIR", help="A checkpoint or a codec; or a hub id that is cached here.")
+        str, typer.Argument(metavar="DIR|HUB_ID", help="A checkpoint or a codec; what is not here is asked of the hub.")
     ],
     codec: Codec = None,
     codec_dtype: Annotated[str, typer.Option(help="float32, bfloat16 or 8bit, for the codec's decoder.")] = "float32",
@@ -20,7 +20,8 @@ def inspect(
 ) -> None:
     """Say what a checkpoint is, what it needs and whether it runs here.
 
-    Reads the headers of the weight files only, and downloads nothing. Exit code 1 if it cannot run.
+    Reads the descriptions and the headers of the weight files only: of a checkpoint of the hub that is not here, some
+    hundred kilobytes. Exit code 1 if it cannot run.
     """
     from moss_tts.checkpoints.inspection import inspect_checkpoint
     from moss_tts.cli.inspection_text import as_json, as_text

@@ -17,7 +17,7 @@ EXAMPLES = (
     "Four bit:  moss-tts convert --hf-path OpenMOSS-Team/MOSS-TTS --mlx-path MOSS-TTS-4bit -q",
     "More bits where they matter:  moss-tts convert --hf-path DIR --mlx-path OUT -q --quant-predicate mixed_4_8",
     "Calibrated:  moss-tts convert --hf-path DIR --mlx-path OUT -q --calibrate texts.txt",
-    "bfloat16, codec inside:  moss-tts convert --hf-path DIR --mlx-path OUT --dtype bfloat16 --with-codec",
+    "To publish, without the codec:  moss-tts convert --hf-path DIR --mlx-path OUT -q --no-codec --upload-repo me/OUT",
 )
 
 
@@ -29,8 +29,14 @@ def convert(
     mlx_path: Annotated[Path, WHERE("--mlx-path", metavar="DIR", help="Made; must not exist.")] = Path("mlx_model"),
     revision: Annotated[str | None, WHERE(help="Branch, tag or commit of a hub id.")] = None,
     with_codec: Annotated[
-        bool, WHERE("--with-codec", help="Put the codec that belongs to it inside, as audio_tokenizer/.")
-    ] = False,
+        bool | None,
+        WHERE(
+            "--with-codec/--no-codec",
+            help="Whether its codec comes along, as audio_tokenizer/: without it, the copy does not speak. By default "
+            "it does where it can be had; on one disk it takes no room. Leave it out of copies to be published.",
+            show_default=False,
+        ),
+    ] = None,
     codec: Annotated[str | None, WHERE(metavar="DIR|HUB_ID", help="Put this codec inside.")] = None,
     quantize: Annotated[
         bool, PRECISION("--quantize", "-q", help="Quantise; a copy without speaks the same tokens.")
@@ -71,7 +77,7 @@ def convert(
     behind never loads, and the sums of a copy are checked whenever it is loaded.
     """
     from moss_tts.checkpoints.calibration import OPTIONS, Calibration, read_requests, spoken
-    from moss_tts.checkpoints.convert import codec_to_include
+    from moss_tts.checkpoints.convert import check_room, codec_to_include, shares_weights, weights_nbytes
     from moss_tts.checkpoints.convert import convert as write
     from moss_tts.checkpoints.loading import DTYPES, compute_dtype, find_checkpoint, load_config
     from moss_tts.checkpoints.plan import plan
@@ -87,25 +93,33 @@ def convert(
         check_repo(upload_repo)
         if not sys.stdin.isatty():
             raise RequestError("--upload-repo asks before it uploads, and here is no terminal to ask on.")
+    check_room(mlx_path, 0)
     terminal = Terminal(quiet)
     with terminal.loading(hf_path):
         source = find_checkpoint(hf_path, revision=revision)
-    config = load_config(source.directory)
+        config = load_config(source.directory)
+        inside = codec_to_include(source, config, codec, with_codec)
     planned = plan(source.directory, config, recipe, stored)
     if calibrate is not None:
         with terminal.loading(f"{hf_path}, which speaks the texts of {calibrate}"):
-            model = load(source.directory)
+            model = load(hf_path, revision=revision, codec=codec)
             jobs = [model.job(model.request({**OPTIONS, **given})) for given in read_requests(calibrate)]
             calibration = Calibration(model.architecture, spoken(model.architecture, jobs))
         planned = plan(source.directory, config, recipe, stored, calibration.factor)
-    inside = codec_to_include(source, config, codec) if with_codec or codec is not None else None
-    with terminal.writing(str(mlx_path), planned.nbytes) as show:
-        absent = write(source, mlx_path, planned, codec=inside, base_model=base_model, on_bytes=show)
+    beside = 0 if inside is None else weights_nbytes(inside)
+    with terminal.writing(str(mlx_path), planned.nbytes + beside) as show:
+        absent = write(source, mlx_path, planned, codec=inside, base_model=base_model, repo=upload_repo, on_bytes=show)
     terminal.say(f"{mlx_path}: {size(planned.nbytes)}, {planned.bits_per_weight:.2f} bits per weight")
+    if inside is not None:
+        room = ", the source's own files, which take no room" if shares_weights(inside, mlx_path) else ""
+        terminal.say(f"with its codec, {size(beside)}{room}")
     for name in absent:
         terminal.say(f"absent: {name}")
     if upload_repo is not None:
-        if not typer.confirm(f"Upload {mlx_path} to https://huggingface.co/{upload_repo}, for all to see?"):
+        much = size(planned.nbytes + beside)
+        if not typer.confirm(f"Upload {mlx_path}, {much}, to https://huggingface.co/{upload_repo}, for all to see?"):
             terminal.say("not uploaded")
             return
-        terminal.say(upload(mlx_path, upload_repo))
+        with terminal.loading(f"{mlx_path} onto the hub"):
+            url = upload(mlx_path, upload_repo)
+        terminal.say(url)

@@ -26,12 +26,17 @@ def as_text(inspection: Inspection) -> str:
     """A heading, a line per fact, the verdict."""
     lines = [f"{inspection.kind} {inspection.directory}"]
     lines += [f"  {label:<15} {value}" for label, value in _facts(inspection)]
+    here = inspection.download_bytes is None
     if inspection.runs:
-        return "\n".join([*lines, "It runs here."])
-    return "\n".join([*lines, "It does not run here:", *(f"  - {problem}" for problem in inspection.problems)])
+        return "\n".join([*lines, "It runs here." if here else "It would run here."])
+    verdict = "It does not run here:" if here else "It would not run here:"
+    return "\n".join([*lines, verdict, *(f"  - {problem}" for problem in inspection.problems)])
 
 
 def _facts(inspection: Inspection) -> Lines:
+    if inspection.download_bytes is not None:
+        fetch = f"`moss-tts download {inspection.directory}` fetches {size(inspection.download_bytes)}"
+        yield "on the hub", f"not here yet; {fetch}"
     if inspection.model is not None:
         yield from _model(inspection.model)
     if inspection.weights is not None:
@@ -77,7 +82,7 @@ def _codec(codec: CodecFacts, alone: bool) -> str:
     channels = {1: "mono", 2: "stereo"}.get(codec.channels, f"{codec.channels} channels")
     return (
         f"{where}generation {codec.generation}, {codec.sampling_rate} Hz {channels}, {codec.frame_rate:g} frames per "
-        f"second, {codec.codebooks} codebooks of {codec.codebook_size}"
+        f"second, {codec.codebooks} codebooks of {codec.codebook_size}{'' if alone else f', {size(codec.bytes)}'}"
     )
 
 

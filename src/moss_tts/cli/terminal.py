@@ -16,8 +16,11 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
+from moss_tts.checkpoints.hub import shown_by
 from moss_tts.cli.output_files import Recording
 from moss_tts.device.memory import size
 from moss_tts.errors import MossTTSWarning
@@ -67,10 +70,29 @@ class Terminal:
 
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:
-        """A spinner while a checkpoint is loaded."""
+        """A spinner while a checkpoint is loaded, and a bar in its place while something is fetched for it."""
         with self._bar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
             bar.add_task(f"loading {name}", total=None)
-            yield
+
+            @contextmanager
+            def instead(what: str, nbytes: int) -> Iterator[Callable[[int], object]]:
+                bar.stop()
+                with self.downloading(what, nbytes) as show:
+                    yield show
+                bar.start()
+
+            with shown_by(instead):
+                yield
+
+    @contextmanager
+    def downloading(self, name: str, nbytes: int) -> Iterator[Callable[[int], object]]:
+        """A line that says how many bytes will be fetched; on a terminal, a bar that is told of them as they come."""
+        if nbytes and not self.quiet:
+            self.stderr.print(f"fetching {name}, {size(nbytes)}", markup=False)
+        shown = (SpinnerColumn(), TextColumn("{task.percentage:.0f} %"), *BYTES, TransferSpeedColumn())
+        with self._bar(*shown, TimeRemainingColumn()) as bar:
+            task = bar.add_task("", total=nbytes)
+            yield lambda count: bar.update(task, advance=count)
 
     @contextmanager
     def speaking(self, expected: float | None) -> Iterator[Callable[[Recording], None]]:

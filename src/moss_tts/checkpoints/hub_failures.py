@@ -1,0 +1,168 @@
+"""Each failure of huggingface_hub as one sentence: what happened, and what to do.
+
+Its own messages stay away from people: they name classes, files and arguments of that library.
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from logging import CRITICAL
+
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    EntryNotFoundError,
+    FileMetadataError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import logging
+
+from moss_tts.checkpoints.names import HUB_ID, suggestion
+from moss_tts.errors import HubError, MossTTSError
+
+# Of httpx or httpx2, whichever this release of huggingface_hub brings, by their names; the first that fits counts.
+NETWORK = {
+    "ProxyError": "the proxy does not let through to {hub}; check HTTPS_PROXY, then try again",
+    "ConnectError": "{hub} cannot be reached; check the network, and HF_ENDPOINT where it is set, then try again",
+    "TimeoutException": "{hub} did not answer in time; try again",
+    "TransportError": "the connection to {hub} broke off; try again, and what is complete is not fetched again",
+    "TooManyRedirects": "what answers at {hub} is no hub; check HF_ENDPOINT, proxy and log-in page of the network",
+}
+STATUS = {
+    401: "{hub} does not accept the token; log in again with `hf auth login`, or correct HF_TOKEN",
+    403: "the token in use may not do that; give it the right at {hub}/settings/tokens",
+    404: "{hub} does not know it",
+    413: "{hub} takes no more of this account",
+    429: "{hub} has had too many requests from here; wait some minutes, or log in with `hf auth login`",
+}
+DISK = {
+    errno.ENOSPC: "the disk of {cache} is full; make room, or name another place with HF_HUB_CACHE",
+    errno.EDQUOT: "the quota of {cache} is used up; make room, or name another place with HF_HUB_CACHE",
+    errno.EACCES: "{cache} is closed to this user; name another place with HF_HUB_CACHE",
+    errno.EPERM: "{cache} is closed to this user; name another place with HF_HUB_CACHE",
+    errno.EROFS: "{cache} is read-only; name another place with HF_HUB_CACHE",
+}
+NO_HUB = "what answers at {hub} is no hub; check HF_ENDPOINT, proxy and log-in page of the network"
+OFFLINE = "HF_HUB_OFFLINE forbids to ask {hub}; unset it, then try again"
+
+
+@contextmanager
+def hub_door(name: str, task: str, revision: str | None = None) -> Iterator[None]:
+    """What is asked of huggingface_hub inside: its log stays quiet, its errors become a HubError.
+
+    Args:
+        name: hub id that it is about.
+        task: what is done with it, as in "was not fetched".
+        revision: that was asked for.
+
+    Raises:
+        HubError: whatever went wrong, in a sentence.
+    """
+    level = logging.get_verbosity()
+    logging.set_verbosity(CRITICAL)
+    try:
+        yield
+    except MossTTSError:
+        raise
+    except Exception as error:
+        raise HubError(f"{name} {task}: {reason(error, name, revision)}.") from error
+    finally:
+        logging.set_verbosity(level)
+
+
+def reason(error: BaseException, name: str, revision: str | None = None) -> str:
+    """Why something failed, as a clause without a full stop."""
+    error = _first(error)
+    for kind, words in _KINDS.items():
+        if isinstance(error, kind):
+            return words(name, revision)
+    return _general(error).format(hub=constants.ENDPOINT, cache=constants.HF_HUB_CACHE)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What an error that says "not in the cache either" was at first."""
+    while isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _general(error: BaseException) -> str:
+    """The words for an error that tells nothing of the repository."""
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        ours = f"{{hub}} answers {status}"
+        return STATUS.get(status) or (f"{ours}, a fault of its own; try later" if status >= 500 else ours)
+    if _certificate(error):
+        return "the certificate of {hub} is not trusted here; a proxy of your network may be in between"
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if network := next((words for kind, words in NETWORK.items() if kind in names), None):
+        return network
+    if isinstance(error, OSError) and error.errno is not None:
+        return DISK.get(error.errno, f"{error.strerror} ({error.filename or '{cache}'})")
+    if isinstance(error, OSError):
+        # huggingface_hub's own: a file of another length than was promised.
+        return "a file did not arrive whole; try again, and what is complete is not fetched again"
+    # An answer that cannot be read.
+    return (
+        NO_HUB
+        if isinstance(error, ValueError | LookupError | TypeError)
+        else f"huggingface_hub failed ({type(error).__name__})"
+    )
+
+
+def _certificate(error: BaseException | None) -> bool:
+    """Whether an error comes from a certificate."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) or "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+# -------------------------------------------------------------------------------------- about the repository
+
+
+def _unknown(name: str, _: str | None) -> str:
+    meant = suggestion(name)
+    other = f"; OpenMOSS publishes {meant.id}" if meant else ""
+    return (
+        f"{constants.ENDPOINT} has nothing of that name that everybody may read; check the name, or log in with "
+        f"`hf auth login` if it is private{other}"
+    )
+
+
+def _gated(name: str, _: str | None) -> str:
+    return f"its owner wants to be asked first; do so at {constants.ENDPOINT}/{name}, then log in with `hf auth login`"
+
+
+def _revision(name: str, revision: str | None) -> str:
+    return f"it has no revision {revision!r}; its branches and tags are at {constants.ENDPOINT}/{name}/tree/main"
+
+
+def _name(name: str, _: str | None) -> str:
+    return "the hub has no such ids" if HUB_ID.fullmatch(name) else "a hub id looks like 'OpenMOSS-Team/MOSS-TTS'"
+
+
+# In this order: some of them are kinds of others.
+_KINDS: Mapping[type[BaseException], Callable[[str, str | None], str]] = {
+    OfflineModeIsEnabled: lambda *_: OFFLINE.format(hub=constants.ENDPOINT),
+    GatedRepoError: _gated,
+    RepositoryNotFoundError: _unknown,
+    RevisionNotFoundError: _revision,
+    DisabledRepoError: lambda *_: "the hub has closed it",
+    LocalEntryNotFoundError: lambda *_: "it is not here yet",
+    EntryNotFoundError: lambda *_: "a file that belongs to it is not on the hub",
+    LocalTokenNotFoundError: lambda *_: "nobody is logged in; do so with `hf auth login`, or set HF_TOKEN",
+    FileMetadataError: lambda *_: NO_HUB.format(hub=constants.ENDPOINT),
+    HFValidationError: _name,
+}

@@ -1,0 +1,136 @@
+"""The checkpoints that are on this machine: in the package, in the hub's cache, in a directory of copies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from huggingface_hub import constants, scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
+from huggingface_hub.utils import CachedRepoInfo
+
+from moss_tts.checkpoints.downloads import is_codec
+from moss_tts.checkpoints.hub import is_kept
+from moss_tts.checkpoints.hub_failures import hub_door
+from moss_tts.checkpoints.names import PUBLISHED, suggestion
+from moss_tts.checkpoints.packaged import packaged_voice
+from moss_tts.errors import CheckpointError, ConfigError, RequestError
+from moss_tts.weights.layout import read_json
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint that is here.
+
+    Attributes:
+        name: as --model takes it; None for the packaged voice, which is taken without.
+        kind: "speech model" or "codec".
+        nbytes: that it takes on the disk.
+        directory: where it is.
+        complete: whether all of it is here.
+        fetched: whether it came from the hub, so that it can be fetched again.
+    """
+
+    name: str | None
+    kind: str
+    nbytes: int
+    directory: Path
+    complete: bool = True
+    fetched: bool = False
+
+
+def checkpoints_here(beside: Path) -> list[Kept]:
+    """The packaged voice, what was fetched from the hub, and the copies in a directory."""
+    return [*_packaged(), *_fetched(), *_copies(beside)]
+
+
+def _packaged() -> Iterator[Kept]:
+    try:
+        directory = packaged_voice()
+    except CheckpointError:
+        return  # a build without it
+    yield Kept(None, "speech model", bytes_of(directory), directory)
+
+
+def _fetched() -> Iterator[Kept]:
+    for repository in sorted(_repositories(), key=lambda repository: repository.repo_id):
+        directory = _newest(repository)
+        kind = kind_of(directory) or _published_kind(repository.repo_id)
+        if kind is not None:
+            nbytes, complete = bytes_of(repository.repo_path / "blobs"), is_kept(repository.repo_id)
+            yield Kept(repository.repo_id, kind, nbytes, directory, complete, fetched=True)
+
+
+def _copies(beside: Path) -> Iterator[Kept]:
+    for directory in sorted(path for path in beside.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        if kind := kind_of(directory):
+            yield Kept(directory.name, kind, bytes_of(directory), directory.resolve())
+
+
+def _repositories() -> list[CachedRepoInfo]:
+    """The models in the hub's cache, of whatever kind."""
+    with hub_door(constants.HF_HUB_CACHE, "could not be looked through"):
+        try:
+            found = scan_cache_dir()
+        except CacheNotFound:
+            return []
+    return [repository for repository in found.repos if repository.repo_type == "model" and repository.revisions]
+
+
+def _newest(repository: CachedRepoInfo) -> Path:
+    """The snapshot that a name without a revision means, else the newest."""
+    main = repository.refs.get("main")
+    return (main or max(repository.revisions, key=lambda revision: revision.last_modified)).snapshot_path
+
+
+def kind_of(directory: Path) -> str | None:
+    """What a directory holds that this package reads: "speech model", "codec" or None."""
+    try:
+        return "codec" if is_codec(read_json(directory / "config.json")) else "speech model"
+    except (CheckpointError, ConfigError):
+        return None
+
+
+def _published_kind(name: str) -> str | None:
+    """The same of a published repository whose config.json is not here yet."""
+    codecs = {published.id: published.is_codec for published in PUBLISHED if published.runs}
+    return None if name not in codecs else "codec" if codecs[name] else "speech model"
+
+
+def bytes_of(directory: Path) -> int:
+    """What the files of a directory take; what links point to counts as well."""
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def remove(name: str) -> int:
+    """Delete what was fetched of a checkpoint from the hub's cache, all its revisions.
+
+    Returns:
+        How many bytes that frees.
+
+    Raises:
+        RequestError: there is nothing of that name in the cache.
+        CheckpointError: it cannot be deleted.
+    """
+    repositories = {repository.repo_id: repository for repository in _repositories()}
+    if name not in repositories:
+        raise RequestError(_not_in_the_cache(name, repositories.keys()))
+    found = repositories[name]
+    nbytes = bytes_of(found.repo_path / "blobs")
+    with hub_door(name, "could not be deleted"):
+        # Revisions are told apart by their commits alone, and repositories may share one.
+        alone = replace(scan_cache_dir(), repos=frozenset({found}))
+        alone.delete_revisions(*(revision.commit_hash for revision in found.revisions)).execute()
+    if found.repo_path.exists():
+        raise CheckpointError(f"{found.repo_path} could not be deleted, or not all of it; is it yours?")
+    return nbytes
+
+
+def _not_in_the_cache(name: str, known: Collection[str]) -> str:
+    if Path(name).is_dir():
+        return f"{name} is a directory of your own, and nothing of the hub's cache; delete it as any other directory."
+    meant = suggestion(name)
+    if meant and meant.id in known:
+        return f"{name} was not fetched from the hub; {meant.id} was."
+    return f"{name} was not fetched from the hub; `moss-tts models` shows what was."

@@ -1,0 +1,106 @@
+"""The commands `moss-tts download`, `models` and `models remove`. What is slow to import waits inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from moss_tts.cli.options import HELP, Quiet
+
+if TYPE_CHECKING:
+    from moss_tts.checkpoints.kept import Kept
+
+EXAMPLES = (
+    "[bold]Examples[/bold]",
+    "A model and its codec:  moss-tts download OpenMOSS-Team/MOSS-TTS",
+    "Would it run here?  moss-tts inspect OpenMOSS-Team/MOSS-TTS",
+    "What is here already?  moss-tts models",
+)
+
+app = typer.Typer(
+    help="The checkpoints that are on this machine: what they are, how large, and where.",
+    context_settings={"help_option_names": HELP},
+)
+
+
+def download(
+    name: Annotated[str, typer.Argument(metavar="HUB_ID", help="Such as OpenMOSS-Team/MOSS-TTS.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch a checkpoint from the hub, with the codec that it speaks with.
+
+    It says first how much that is. After an interruption the same command goes on: files that were complete are kept.
+    A checkpoint that is here is brought up to date.
+    """
+    from moss_tts.checkpoints.downloads import needed
+    from moss_tts.checkpoints.hub import check_room, fetch, shown_by
+    from moss_tts.checkpoints.names import HUB_ID, no_checkpoint
+    from moss_tts.cli.terminal import Terminal
+    from moss_tts.device.memory import size
+    from moss_tts.errors import RequestError
+
+    if not HUB_ID.fullmatch(name):
+        raise RequestError(no_checkpoint(name, Path(name)))
+    terminal = Terminal(quiet)
+    repositories = needed(name, revision)
+    for listed in repositories:
+        here = listed.nbytes - sum(file.nbytes for file in listed.missing())
+        terminal.say(f"{listed.name}: {size(listed.nbytes)}, of which {size(here)} are here")
+    check_room(*repositories)
+    with shown_by(terminal.downloading):
+        directories = [fetch(listed) for listed in repositories]
+    terminal.say(f"{name} is here: {directories[0]}")
+
+
+@app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the checkpoints that are here."""
+    if context.invoked_subcommand is not None:
+        return
+    from moss_tts.checkpoints.kept import checkpoints_here
+
+    here = checkpoints_here(Path())
+    print(_as_json(here) if json else _as_text(here))
+
+
+@app.command()
+def remove(
+    name: Annotated[str, typer.Argument(metavar="HUB_ID", help="As `moss-tts models` shows it.")],
+) -> None:
+    """Delete what was fetched of a checkpoint. It can be fetched again."""
+    from moss_tts.checkpoints import kept
+    from moss_tts.cli.terminal import Terminal
+    from moss_tts.device.memory import size
+
+    Terminal().say(f"{name} is gone; that frees {size(kept.remove(name))}")
+
+
+def _as_json(here: list[Kept]) -> str:
+    from dataclasses import asdict
+    from json import dumps
+
+    return dumps([asdict(one) | {"directory": str(one.directory)} for one in here], indent=2)
+
+
+def _as_text(here: list[Kept]) -> str:
+    from moss_tts.checkpoints.names import PUBLISHED
+    from moss_tts.device.memory import size
+
+    rows = [(one.name or "(packaged voice)", one.kind, size(one.nbytes), _where(one)) for one in here]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
+    ]
+    names = {one.name for one in here}
+    absent = [one.id for one in PUBLISHED if one.runs and not one.is_codec and one.id not in names]
+    return "\n".join([*lines, "", "On the hub, for `moss-tts download`:", *(f"  {name}" for name in absent)])
+
+
+def _where(one: Kept) -> str:
+    return str(one.directory) if one.complete else f"in part; `moss-tts download {one.name}` goes on"
