@@ -47,7 +47,9 @@ EDGES = {
     "transformers": "checkpoints.tokenizer",
     "tokenizers": "prompts.messages checkpoints.demo",
     "jinja2": "prompts.messages",
-    "huggingface_hub": "checkpoints.loading checkpoints.upload",
+    "huggingface_hub": (
+        "checkpoints.hub checkpoints.hub_failures checkpoints.outline checkpoints.kept checkpoints.upload"
+    ),
     "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments voices",
     "soxr": "audio.waveform",
     "av": "audio.decoders books.m4b server.formats",

@@ -2,41 +2,76 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from huggingface_hub import constants
 
 from moss_tts import cli
+from moss_tts.checkpoints.names import PUBLISHED
 from support.books import archive, epub_of, written
+from support.hub import cache_entry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
-PYTHON = [block for language, block in BLOCKS if language == "python"]
+# Whose commands are run here; docs/server.md's and docs/scaling.md's are where servers and processes are started.
+DOCUMENTS = ("README.md", "docs/quantisation.md", "docs/scaling.md")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The blocks of code in a document."""
+    text = (ROOT / document).read_text()
+    return [block for found, block in re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL) if found == language]
+
+
+PYTHON = blocks("README.md", "python")
 COMMANDS = [
     line
-    for language, block in BLOCKS
-    if language == "bash"
+    for document in DOCUMENTS
+    for block in blocks(document, "bash")
     for line in block.splitlines()
-    if line.startswith("moss-tts ")
+    # What asks the hub is run where there is one: tests/checkpoints/test_hub.py.
+    if line.startswith("moss-tts ") and not line.startswith("moss-tts download ")
 ]
-CHECKPOINTS = set(re.findall(r"MOSS-[\w.-]*\w", "".join(PYTHON) + "".join(COMMANDS)))
+CONVERSIONS = [command for command in COMMANDS if command.startswith("moss-tts convert ")]
+HUB_IDS = set(re.findall(r"OpenMOSS-Team/[\w.-]*\w", " ".join([*PYTHON, *COMMANDS])))
+
+
+def run(command: str) -> int:
+    """The exit code of a command, in this process."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(shlex.split(command, comments=True)[1:])
+    return int(exit_.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def hub_cache(checkpoints, tmp_path_factory) -> Path:
+    """The hub's cache, as if all that the documents name had been fetched: the codec apart from its models."""
+    cache, published = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("published")
+    model = shutil.copytree(checkpoints["delay"], published / "model")
+    codec = (model / "audio_tokenizer").rename(published / "codec")
+    for name in HUB_IDS | {"OpenMOSS-Team/MOSS-Audio-Tokenizer"}:
+        cache_entry(cache, name, codec if "Tokenizer" in name else model)
+    return cache
 
 
 @pytest.fixture
-def home(checkpoints, tmp_path, monkeypatch) -> Path:
-    """A directory that holds everything the README speaks of."""
+def home(hub_cache, tmp_path, monkeypatch) -> Path:
+    """A directory that holds everything the documents speak of, but what their own commands make."""
     monkeypatch.chdir(tmp_path)
-    for name in CHECKPOINTS:
-        (tmp_path / name).symlink_to(checkpoints["delay"])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_cache))
     noise = 0.1 * np.random.default_rng(0).standard_normal(24000)
     for name in ("alice.wav", "bob.wav"):
         soundfile.write(tmp_path / name, noise, 24000)
-    for name in ("chapter.txt", "letter.txt"):
+    for name in ("chapter.txt", "letter.txt", "texts.txt"):
         (tmp_path / name).write_text("A short chapter.")
     written(tmp_path, "book.epub", archive(epub_of({"a.xhtml": "<h1>One</h1><p>A short chapter.</p>"})))
     return tmp_path
@@ -66,11 +101,53 @@ def test_python_snippets_run(snippet):
 @pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_run(command, capsys):
-    for made in re.findall(r"--mlx-path (\S+)", command):
-        Path(made).unlink()  # other commands find it there
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(shlex.split(command, comments=True)[1:])
-    assert exit_.value.code == 0, capsys.readouterr().err
+    """Those that use a copy, after the command of the same documents that makes it."""
+    made_by = {re.findall(r"--mlx-path (\S+)", conversion)[0]: conversion for conversion in CONVERSIONS}
+    for copy in re.findall(r"--model (\S+)", command):
+        assert copy not in made_by or run(made_by[copy]) == 0
+    assert run(command) == 0, capsys.readouterr().err
+
+
+def test_the_documents_use_the_copies_that_they_make():
+    made = set(re.findall(r"--mlx-path (\S+)", " ".join(CONVERSIONS)))
+    used = set(re.findall(r"--model (\S+)", " ".join(COMMANDS))) - HUB_IDS
+    assert used <= made
+    assert {"MOSS-TTS-4bit", "MOSS-TTS-mixed", "MOSS-TTS-8bit"} <= used
+    assert [command for command in COMMANDS if "bench --model MOSS-TTS-mixed" in command]
+
+
+def test_the_readmes_table_has_the_ids_of_what_is_published():
+    rows = re.findall(r"^\| `(OpenMOSS-Team/[^`]*)` \|", README, flags=re.MULTILINE)
+    assert rows == [published.id for published in PUBLISHED if published.runs and not published.is_codec]
+
+
+@pytest.mark.slow
+def test_what_is_written_lies_where_the_readme_says(tmp_path):
+    """A user's home and directory of temporary files after speaking and registering a voice."""
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    ours = {"HOME": home, "TMPDIR": temporary, "PYTHONPATH": ROOT / "src", "XDG_CACHE_HOME": "", "XDG_DATA_HOME": ""}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "MOSS_"))} | ours
+    for place in (home, temporary):
+        place.mkdir()
+    for arguments in (["say", "Hello."], ["voices", "add", "alice", "speech.wav"]):
+        command = [sys.executable, "-m", "moss_tts", *arguments]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=300)
+    found = {path.relative_to(home) for path in home.rglob("*") if path.is_file()}
+    voices, cache = Path(".local/share/moss-tts/voices"), Path(".cache/moss_tts")
+    assert [path for path in found if path.is_relative_to(voices)]
+    others = [path for path in found if not path.is_relative_to(voices) and not path.is_relative_to(cache)]
+    assert [path for path in others if path.parts[0] not in (".triton", ".nv")] == []
+    assert {path.name for path in temporary.iterdir()} <= {"mlx"}
+    section = README.split("## Where files lie")[1].split("\n## ")[0]
+    for place in (
+        f"~/{voices}",
+        f"~/{cache}",
+        "`mlx`",
+        "~/.cache/huggingface/hub",
+        "MOSS_TTS_VOICES",
+        "XDG_CACHE_HOME",
+    ):
+        assert place in section
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/overview.md"])

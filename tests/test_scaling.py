@@ -6,6 +6,8 @@ import http.client
 import importlib.util
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,11 +23,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import requests
+import soundfile
 
 pytest.importorskip("fastapi", reason="the extra server is not installed")
 
+import moss_tts
 from moss_tts.errors import ConfigError
 from moss_tts.tensor_parallel import load_part
+from support.hub import cache_entry
 from support.serving import assert_same_speech, wait_until
 from support.tensor_parallel_frames import frames
 
@@ -123,6 +128,31 @@ def test_two_processes_draw_the_rows_of_one(checkpoints, models, tmp_path):
             np.testing.assert_array_equal(spoken[str(index)], frames(models[name]))
             whole = models[name].architecture.network["backbone"].layers[0].self_attn.o_proj.weight
             assert spoken["o_proj"][index] * 2 == whole.size
+
+
+def documented(program: str) -> str:
+    """The first command of docs/scaling.md that begins with a program, one for this machine."""
+    lines = (ROOT / "docs" / "scaling.md").read_text().splitlines()
+    return next(line for line in lines if line.startswith(f"{program} ") and "hostfile" not in line)
+
+
+@pytest.mark.slow
+def test_the_documents_own_command_speaks_in_two_processes(checkpoints, tmp_path):
+    if not mx.distributed.is_available("ring"):
+        pytest.skip("this build of mlx has no ring backend")
+    cache_entry(tmp_path / "cache", "OpenMOSS-Team/MOSS-TTS", checkpoints["delay"])
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    # As where this environment is activated.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = ENVIRONMENT | {"PATH": path, "HF_HUB_CACHE": str(tmp_path / "cache")}
+    command = shlex.split(documented("mlx.launch"))
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert re.fullmatch(r"hello\.wav: 00:00:\d\d\.\d{3}, 2 processes, [\d.]+ MB each\n", ran.stdout)
+    alone = next(moss_tts.load(checkpoints["delay"]).generate("Hello.", seed=0))
+    np.testing.assert_allclose(soundfile.read(tmp_path / "hello.wav")[0], alone.audio, atol=1e-4)
 
 
 class Alone:

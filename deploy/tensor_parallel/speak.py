@@ -1,7 +1,7 @@
 """Speak with one model over several processes, for networks that no machine has the memory for.
 
-    mlx.launch -n 2 --backend ring deploy/tensor_parallel/speak.py --model DIR --output hello.wav "Hello there."
-    mlx.launch --hostfile hosts.json deploy/tensor_parallel/speak.py ...      # over machines, see docs/scaling.md
+    mlx.launch -n 2 --backend ring python deploy/tensor_parallel/speak.py --model DIR --output hello.wav "Hello there."
+    mlx.launch --hostfile hosts.json python deploy/tensor_parallel/speak.py ...   # over machines: docs/scaling.md
 
 Every process runs this; the first one writes.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 import moss_tts  # before mlx: it brings the fast BLAS
 
 import mlx.core as mx  # isort: skip
+from moss_tts.device.memory import size
 from moss_tts.tensor_parallel import load_part
 
 
@@ -31,9 +32,8 @@ def main() -> None:
     result = next(model.generate(given.text, seed=given.seed, max_tokens=given.max_tokens))
     if group.rank() == 0:
         moss_tts.write_audio(given.output, result.audio, result.sample_rate)
-        print(
-            f"{given.output}: {result.audio_duration}, {group.size()} processes, {result.peak_memory_usage:.2f} GB each"
-        )
+        memory = size(1e9 * result.peak_memory_usage)
+        print(f"{given.output}: {result.audio_duration}, {group.size()} processes, {memory} each")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,12 +17,14 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
 from moss_tts import cli
 from moss_tts import load as load_model
 from moss_tts.architectures import ARCHITECTURES
+from moss_tts.checkpoints import convert as convert_module
 from moss_tts.checkpoints import upload
-from moss_tts.checkpoints.convert import convert
+from moss_tts.checkpoints.convert import convert, shares_weights, weights_nbytes
 from moss_tts.checkpoints.demo import write_demo_checkpoint
 from moss_tts.checkpoints.loading import CheckpointSource, load_architecture, load_config, quantizable_modules
 from moss_tts.checkpoints.plan import Plan, plan
@@ -30,6 +33,7 @@ from moss_tts.weights import shards
 from moss_tts.weights.layout import read_json, read_weights
 from moss_tts.weights.quantisation import AFFINE_BITS, MIXED, MODES, Precision, Recipe, asked_recipe, recipe_of
 from support import golden_models
+from support.hub import cache_entry
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = ["delay", "local", "local_v1_5"]
@@ -427,6 +431,103 @@ def test_a_quantised_copy_speaks(run, tmp_path, demos, name):
     assert run("inspect", copy)[0] == 0
 
 
+# ----------------------------------------------------------------------------------------------------- codec
+
+
+def spoken(directory: Path) -> np.ndarray:
+    return next(load_model(directory).generate(TEXT, seed=3, max_tokens=8)).audio
+
+
+def test_a_copy_keeps_the_codec_without_being_asked_and_speaks_when_its_source_is_gone(run, tmp_path, demos):
+    source, copy = Path(shutil.copytree(demos["delay"], tmp_path / "source")), tmp_path / "copy"
+    code, out, err = run("convert", "--hf-path", source, "--mlx-path", copy)
+    assert code == 0, err
+    assert "with its codec, 0.438 MB, the source's own files, which take no room" in out
+    assert "absent: the codec" not in out
+    weights = Path("audio_tokenizer") / "model.safetensors"
+    assert (copy / weights).samefile(source / weights)
+    # What people may edit is not shared.
+    assert not (copy / "audio_tokenizer" / "config.json").samefile(source / "audio_tokenizer" / "config.json")
+    before = spoken(source)
+    shutil.rmtree(source)
+    np.testing.assert_array_equal(spoken(copy), before)
+    card = (copy / "README.md").read_text()
+    assert "Its codec lies in audio_tokenizer, 0.438 MB." in card
+
+
+def test_where_files_cannot_have_two_names_the_codec_is_copied_and_counted(tmp_path, demos, monkeypatch):
+    def refuse(*_: Any) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    demo, codec = demos["delay"], demos["delay"] / "audio_tokenizer"
+    planned, written = plan(demo, load_config(demo)), []
+    convert(source_of(demo), tmp_path / "copy", planned, codec=codec, on_bytes=written.append)
+    assert sum(written) == planned.nbytes + weights_nbytes(codec)
+    copied = tmp_path / "copy" / "audio_tokenizer" / "model.safetensors"
+    assert copied.read_bytes() == (codec / "model.safetensors").read_bytes()
+    assert not shares_weights(codec, tmp_path / "copy")
+
+
+def test_room_for_the_codec_is_asked_for_on_another_disk(tmp_path, demos, monkeypatch):
+    demo, codec = demos["delay"], demos["delay"] / "audio_tokenizer"
+    planned = plan(demo, load_config(demo))
+    free = planned.nbytes + 1000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2 * free, free, free))  # type: ignore[attr-defined]
+    monkeypatch.setattr(convert_module, "_one_disk", lambda *_: False)
+    with pytest.raises(CheckpointError, match="on a disk with"):
+        convert(source_of(demo), tmp_path / "copy", planned, codec=codec)
+    monkeypatch.setattr(convert_module, "_one_disk", lambda *_: True)
+    convert(source_of(demo), tmp_path / "copy", planned, codec=codec)
+
+
+def test_a_copy_to_publish_leaves_the_codec_out_and_says_what_to_do(run, tmp_path, demos):
+    copy = tmp_path / "copy"
+    code, out, _ = run("convert", "--hf-path", demos["delay"], "--mlx-path", copy, "--no-codec")
+    assert code == 0
+    assert "absent: the codec (convert again without --no-codec" in out
+    assert not (copy / "audio_tokenizer").exists()
+    assert "Its codec, OpenMOSS-Team/MOSS-Audio-Tokenizer, is not in it" in (copy / "README.md").read_text()
+    for command in (["generate", TEXT], ["bench"]):
+        code, _, err = run(*command, "--model", copy)
+        assert code == 1
+        assert "--codec" in err
+        assert "`moss-tts download OpenMOSS-Team/MOSS-Audio-Tokenizer`" in err
+        assert "convert again without --no-codec" in err
+    codec = ["--codec", demos["delay"] / "audio_tokenizer"]
+    out = ["-o", tmp_path / "a.wav", "--max-tokens", "4"]
+    assert run("generate", TEXT, "--model", copy, *codec, *out)[0] == 0
+
+
+def test_a_copy_of_what_was_fetched_keeps_the_codec_that_was_fetched_for_it(run, tmp_path, demos, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    model = Path(shutil.copytree(demos["delay"], tmp_path / "model"))
+    codec = (model / "audio_tokenizer").rename(tmp_path / "codec")
+    cache_entry(tmp_path / "cache", "OpenMOSS-Team/MOSS-TTSD-v1.0", model)
+    kept = cache_entry(tmp_path / "cache", "OpenMOSS-Team/MOSS-Audio-Tokenizer", codec)
+    copy = tmp_path / "copy"
+    code, _, err = run("convert", "--hf-path", "OpenMOSS-Team/MOSS-TTSD-v1.0", "--mlx-path", copy, "-q")
+    assert code == 0, err
+    assert (copy / "audio_tokenizer" / "model.safetensors").samefile(kept / "model.safetensors")
+    assert not (copy / "audio_tokenizer" / "model.safetensors").is_symlink()
+    assert load_model(copy).preset.name == "ttsd"
+    assert run("models", "remove", "OpenMOSS-Team/MOSS-Audio-Tokenizer")[0] == 0
+    assert spoken(copy).size > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "problem"),
+    [
+        (["--codec", "somewhere", "--no-codec"], 2, "--no-codec cannot be followed: --codec somewhere asks for one"),
+        (["--with-codec"], 1, "has no codec"),
+    ],
+)
+def test_flags_of_the_codec_that_cannot_be_followed(run, tmp_path, flags, code, problem):
+    ended = run("convert", "--hf-path", GOLDEN / "delay", "--mlx-path", tmp_path / "copy", *flags)
+    assert ended[0] == code
+    assert problem in ended[2]
+
+
 def test_what_was_absent_is_said(run, tmp_path):
     code, out, _ = run("convert", "--hf-path", GOLDEN / "delay", "--mlx-path", tmp_path / "copy")
     assert code == 0
@@ -529,6 +630,7 @@ def test_an_upload_asks_first(run, tmp_path, demos, monkeypatch, answer):
     code, out, _ = run("convert", "--hf-path", demos["delay"], "--mlx-path", copy, "--upload-repo", "me/copy")
     assert code == 0
     assert "for all to see?" in out
+    assert re.search(r"Upload .*, 1\.\d+ MB, to https", out)
     wanted = [("me/copy", "model", True), (copy, "me/copy", "model")]
     assert calls == (wanted if answer == "y" else [])
     assert copy.is_dir()

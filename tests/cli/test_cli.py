@@ -444,7 +444,7 @@ def cut(directory: Path) -> None:
     [
         (drop("tokenizer.json"), "no tokenizer.json"),
         (rewrite("tokenizer_config.json", chat_template=None), "chat template"),
-        (drop("audio_tokenizer"), "no codec: looked in"),
+        (drop("audio_tokenizer"), "has no codec: none of audio_tokenizer"),
         (drop("audio_tokenizer/model.safetensors"), "model*.safetensors"),
         (drop("model.safetensors"), "model*.safetensors"),
         (cut, "an incomplete copy?"),

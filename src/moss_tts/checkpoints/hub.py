@@ -27,6 +27,7 @@ from huggingface_hub.utils import filter_repo_objects, tqdm
 
 from moss_tts.checkpoints.hub_failures import hub_door
 from moss_tts.device.memory import size
+from moss_tts.device.thread import closing
 from moss_tts.errors import CheckpointError, HubError, NotHereError
 from moss_tts.weights.layout import weight_files
 
@@ -230,7 +231,9 @@ def counter(on_bytes: Callable[[int], object]) -> type:
             super().__init__(*arguments, **{**options, "disable": True})
 
         def update(self, n: float | None = 1) -> None:
-            """Bytes that were written."""
+            """Bytes that were written. A process that ends does not wait for the others."""
+            if closing.is_set():
+                raise KeyboardInterrupt
             on_bytes(int(n or 0))
 
         def update_transfer(self, n: float | None = 1) -> None:

@@ -72,7 +72,7 @@ def _repositories() -> list[CachedRepoInfo]:
     """The models in the hub's cache, of whatever kind."""
     with hub_door(constants.HF_HUB_CACHE, "could not be looked through"):
         try:
-            found = scan_cache_dir()
+            found = scan_cache_dir(constants.HF_HUB_CACHE)
         except CacheNotFound:
             return []
     return [repository for repository in found.repos if repository.repo_type == "model" and repository.revisions]
@@ -120,7 +120,7 @@ def remove(name: str) -> int:
     nbytes = bytes_of(found.repo_path / "blobs")
     with hub_door(name, "could not be deleted"):
         # Revisions are told apart by their commits alone, and repositories may share one.
-        alone = replace(scan_cache_dir(), repos=frozenset({found}))
+        alone = replace(scan_cache_dir(constants.HF_HUB_CACHE), repos=frozenset({found}))
         alone.delete_revisions(*(revision.commit_hash for revision in found.revisions)).execute()
     if found.repo_path.exists():
         raise CheckpointError(f"{found.repo_path} could not be deleted, or not all of it; is it yours?")

@@ -78,6 +78,17 @@ def find_checkpoint(
     return CheckpointSource(str(name), directory, from_hub=True)
 
 
+def bring(name: str | Path, *, revision: str | None = None, codec: str | Path | None = None) -> None:
+    """Fetch a checkpoint and its codec, as far as they are not here; nothing of them is loaded.
+
+    Raises:
+        CheckpointError, ConfigError: as of `find_checkpoint`.
+        CodecNotFoundError: the codec cannot be had.
+    """
+    source = find_checkpoint(name, revision=revision)
+    LazyCodec(source, load_config(source.directory), codec).bring()
+
+
 def preset_of(source: CheckpointSource, default: str) -> Preset:
     """The variant of a checkpoint: told by its name, else by the name of what it was converted from."""
     origin = read_json(source.directory / "config.json").get("_name_or_path")
@@ -302,6 +313,8 @@ class LazyCodec:
             CodecNotFoundError: it cannot be had; says where it was looked for.
             CheckpointError: it is broken, or the codec of another model.
         """
+        if self._codec is None:
+            self.bring()
         return self._codec or on_device(self._kept)
 
     def _kept(self) -> MossAudioTokenizer:
@@ -317,6 +330,15 @@ class LazyCodec:
             return MossAudioTokenizer(codec, lambda: fused_codec(self._source.directory), decoder=self._precision)
         check_sums(directory := self.directory())
         return MossAudioTokenizer.from_pretrained(directory, decoder=self._precision)
+
+    def bring(self) -> None:
+        """Fetch it, where that is needed and in the caller's thread, which Ctrl-C reaches; nothing of it is read.
+
+        Raises:
+            CodecNotFoundError: it cannot be had.
+        """
+        if self._given is not None or self._config.codec_config is None:
+            self.directory()
 
     def release_encoder(self) -> None:
         """Free what only encoding needs; it is read again when something is encoded again."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from moss_tts.audio.files import WRITABLE_FORMATS, write_audio
+from moss_tts.checkpoints.loading import bring
 from moss_tts.cli.output_files import Recording, interruptible, record
 from moss_tts.cli.terminal import Terminal, figures, summary
 from moss_tts.errors import RequestError
@@ -31,7 +32,8 @@ class Source:
     kv_bits: int | None = None
 
     def load(self) -> Model:
-        """The model in memory."""
+        """The model in memory. What is not here is fetched first, in this thread, which Ctrl-C reaches."""
+        bring(self.model, revision=self.revision, codec=self.codec)
         most = None if self.max_memory is None else round(self.max_memory * 1e9)
         return load(
             self.model,
