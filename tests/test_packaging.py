@@ -1,0 +1,93 @@
+"""What is built from pyproject.toml: what a package index shows, and what an installation holds."""
+
+from __future__ import annotations
+
+import email
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("hatchling", reason="the extra test is not installed")
+pytest.importorskip("hatch_fancy_pypi_readme", reason="the extra test is not installed")
+
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
+
+ROOT = Path(__file__).parents[1]
+URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+HOME = URLS["Homepage"]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> dict[str, Path]:
+    """The wheel and the sdist, built with what is installed here."""
+    directory = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(directory)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    return {path.suffix: path for path in directory.iterdir()}
+
+
+def test_every_link_of_the_description_leads_to_a_file_or_an_address():
+    core = ProjectMetadata(str(ROOT), PluginManager()).core
+    assert core.readme_content_type == "text/markdown"
+    links = re.findall(r"\]\(([^)]*)\)", core.readme)
+    assert len(links) >= len(re.findall(r"\]\(", (ROOT / "README.md").read_text())) > 10
+    assert [link for link in links if not link.startswith("https://")] == []
+    ours = [link.removeprefix(f"{HOME}/blob/main/") for link in links if link.startswith(HOME)]
+    assert len(ours) > 5
+    for path, _, anchor in (link.partition("#") for link in ours):
+        assert (ROOT / path).is_file(), path
+        assert not anchor or anchor in anchors(ROOT / path), f"{path}#{anchor}"
+
+
+def anchors(document: Path) -> set[str]:
+    """Names of the headings of a Markdown file, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_all_addresses_are_of_one_repository():
+    assert set(URLS) == {"Homepage", "Documentation", "Issues", "Changelog"}
+    assert all(url.startswith(HOME) for url in URLS.values())
+    text = (ROOT / "pyproject.toml").read_text()
+    assert set(re.findall(r"https://github\.com/[\w.-]+/[\w-]+", text)) == {HOME}
+    for url in URLS.values():
+        path = re.sub(rf"^{re.escape(HOME)}/(?:blob|tree)/main/", "", url)
+        assert path == url or (ROOT / path).exists()
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_all_that_runs_and_nothing_else(built):
+    with zipfile.ZipFile(built[".whl"]) as wheel:
+        names = wheel.namelist()
+        about = email.message_from_bytes(wheel.read(next(name for name in names if name.endswith("/METADATA"))))
+    sources = [path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "moss_tts").rglob("*")]
+    wanted = {name for name in sources if (ROOT / "src" / name).is_file() and "__pycache__" not in name}
+    assert wanted == {name for name in names if ".dist-info/" not in name}
+    assert {"moss_tts/tiny_voice/model.safetensors", "moss_tts/py.typed"} <= wanted
+    assert {line.split(", ")[0] for line in about.get_all("Project-URL")} == set(URLS)
+    assert about["License-Expression"] == "Apache-2.0"
+    assert "Typing :: Typed" in about.get_all("Classifier")
+    assert f"]({HOME}/blob/main/docs/server.md)" in about.get_payload()
+
+
+@pytest.mark.slow
+def test_an_sdist_holds_all_that_a_wheel_and_its_tests_are_made_of(built):
+    with tarfile.open(built[".gz"]) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    for needed in (
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "src/moss_tts/model.py",
+        "tests/conftest.py",
+    ):
+        assert needed in names
+    assert [name for name in names if name.startswith((".git/", ".venv", "dist/"))] == []
