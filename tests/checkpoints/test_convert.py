@@ -18,6 +18,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.errors import LocalTokenNotFoundError
 
 from moss_tts import cli
 from moss_tts import load as load_model
@@ -634,6 +635,25 @@ def test_an_upload_asks_first(run, tmp_path, demos, monkeypatch, answer):
     wanted = [("me/copy", "model", True), (copy, "me/copy", "model")]
     assert calls == (wanted if answer == "y" else [])
     assert copy.is_dir()
+
+
+def test_an_upload_that_fails_says_why_and_the_card_names_the_repository(run, tmp_path, demos, monkeypatch):
+    class Hub:
+        def create_repo(self, *_: Any, **__: Any) -> str:
+            raise LocalTokenNotFoundError("Token is required (`token=True`), but no token found. Traceback")
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(upload, "HfApi", Hub)
+    monkeypatch.setattr(cli.convert.sys, "stdin", Terminal("y\n"))
+    copy = tmp_path / "copy"
+    code, _, err = run("convert", "--hf-path", demos["delay"], "--mlx-path", copy, "--upload-repo", "me/copy")
+    assert code == 1
+    assert f"me/copy did not get {copy}, which is complete here: nobody is logged in; do so with `hf auth login`" in err
+    assert "token=True" not in err
+    assert "--model me/copy" in (copy / "README.md").read_text()
 
 
 def test_a_plan_names_what_differs_from_the_usual():

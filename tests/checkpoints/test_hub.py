@@ -11,6 +11,7 @@ import pty
 import random
 import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -31,7 +32,8 @@ from moss_tts.checkpoints.names import PUBLISHED, suggestion
 from moss_tts.errors import CheckpointError, CodecNotFoundError, HubError, NotHereError
 from support.hub import COMMIT, GATED, UNKNOWN, Hub, Repository, cache_entry, hub_of
 
-SOURCE = Path(moss_tts.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src"
 MODEL, CODEC = "OpenMOSS-Team/MOSS-TTS", "OpenMOSS-Team/MOSS-Audio-Tokenizer"
 # Words of huggingface_hub and of what it stands on, none of which helps anybody.
 INTERNALS = re.compile(
@@ -98,6 +100,19 @@ def test_a_download_says_how_much_fetches_model_and_codec_and_then_speaks_offlin
     assert re.search(r"MB, of which 1\.\d+ MB are here", again.stdout)
     # What tells which files there are is asked again, and config.json, on which all else depends, but no weights.
     assert set(hub.fetched()) <= {"config.json"}
+
+
+def documented() -> list[str]:
+    """The downloads that the documents tell people to begin."""
+    documents = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    lines = [line for path in documents for line in path.read_text().splitlines()]
+    return [line for line in lines if line.startswith("moss-tts download ")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", documented())
+def test_the_documents_own_downloads_run(run, command):
+    assert run(*shlex.split(command, comments=True)[1:]).returncode == 0
 
 
 @pytest.mark.slow
@@ -327,6 +342,16 @@ def asked_for(hub: Hub, tmp_path: Path, *names: str, **environment: str) -> dict
 
 
 @pytest.mark.slow
+def test_a_gated_repository_that_may_be_listed_is_told_apart_when_it_is_opened(run, hub):
+    hub.repositories[MODEL].closed = GATED
+    for command in (["download"], ["inspect"], ["generate", "x", "--model"]):
+        ended = run(*command, MODEL)
+        assert ended.returncode == 1
+        wanted = f"its owner wants to be asked first; do so at {hub.address}/{MODEL}, then log in"
+        assert f"{MODEL} could not be looked at on the hub: {wanted}" in ended.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
@@ -434,6 +459,14 @@ def test_what_cannot_be_removed_says_why(run, tmp_path, parts, name, words):
     ended = run("models", "remove", name)
     assert ended.returncode == 2
     assert words in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_directory_is_not_downloaded(run, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    ended = run("download", "a/b")
+    assert ended.returncode == 2
+    assert "a/b is a directory, and here already" in ended.stderr
 
 
 def test_models_without_a_cache_shows_the_packaged_voice(run):

@@ -51,6 +51,7 @@ class Repository:
     Attributes:
         files: path -> content.
         refusal: status and headers of every answer, in place of what is asked for.
+        closed: the same of every answer with a file: what a repository holds may be known, and not open to all.
         breaks: how many more answers with a large file end in its middle.
         empty: whether these end before its first byte.
         seconds: that each answer waits.
@@ -59,6 +60,7 @@ class Repository:
 
     files: dict[str, bytes] = field(default_factory=dict)
     refusal: tuple[int, dict[str, str]] | None = None
+    closed: tuple[int, dict[str, str]] | None = None
     breaks: int = 0
     empty: bool = False
     seconds: float = 0.0
@@ -136,6 +138,8 @@ class _Answer(BaseHTTPRequestHandler):
             return self._send(404, {"X-Error-Code": "RevisionNotFound"})
         if about:
             return self._send(200, {}, self._listing(name, repository, tree=about[2] == "tree"))
+        if repository.closed is not None:
+            return self._send(*repository.closed)
         return self._file(repository, file[3], body)
 
     def _listing(self, name: str, repository: Repository, tree: bool) -> bytes:

@@ -42,6 +42,8 @@ def download(
     from moss_tts.device.memory import size
     from moss_tts.errors import RequestError
 
+    if Path(name).is_dir():
+        raise RequestError(f"{name} is a directory, and here already; a hub id looks like 'OpenMOSS-Team/MOSS-TTS'.")
     if not HUB_ID.fullmatch(name):
         raise RequestError(no_checkpoint(name, Path(name)))
     terminal = Terminal(quiet)
