@@ -93,7 +93,15 @@ def test_importing_the_package_loads_neither_mlx_nor_transformers():
 
 def test_importing_a_model_loads_neither_what_rounds_weights_nor_what_plays():
     """Whatever speaks imports this module; conversion and players are for commands of their own."""
-    other = ("checkpoints.gptq", "checkpoints.plan", "checkpoints.convert", "audio.live_output", "books", "server")
+    other = (
+        "checkpoints.gptq",
+        "checkpoints.plan",
+        "checkpoints.convert",
+        "audio.live_output",
+        "audio.players",
+        "books",
+        "server",
+    )
     names = [f"moss_tts.{name}" for name in other] + ["av"]
     done = run_python(f"import sys, moss_tts.model\nprint([name for name in {names} if name in sys.modules])")
     assert done.stdout.strip() == "[]", done.stderr

@@ -159,6 +159,27 @@ def test_links_and_scripts_exist(document):
         assert (ROOT / script).stat().st_mode & 0o100, script
 
 
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_demo_says_what_it_does_and_what_comes_next(tmp_path, installed):
+    """Its own script, with stand-ins for what it calls."""
+    program = '#!/bin/sh\\necho "ran: $*"'
+    make = f"mkdir -p .venv/bin && printf '{program}' > .venv/bin/moss-tts && chmod +x .venv/bin/moss-tts\n"
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "demo").write_text((ROOT / "scripts" / "demo").read_text())
+    (tmp_path / "scripts" / "setup").write_text(f"#!/bin/sh\n{make}")
+    for script in (tmp_path / "scripts").iterdir():
+        script.chmod(0o755)
+    if installed:
+        subprocess.run(["sh", "-c", make], cwd=tmp_path, check=True)
+    said = subprocess.run([tmp_path / "scripts" / "demo"], capture_output=True, text=True, check=True).stdout
+    assert ("makes .venv" in said) is not installed
+    before, after = re.split(r"ran: say .* --output demo\.wav\n", said)
+    assert "Saying a sentence into demo.wav" in before
+    assert "seconds" in before
+    for command in ("say", "read", "--help"):
+        assert re.search(rf"^  \.venv/bin/moss-tts {command}", after, flags=re.MULTILINE)
+
+
 def test_ci_runs_the_readmes_own_test_command():
     assert re.search(r"^scripts/test\b", README, flags=re.MULTILINE)
     assert re.search(r"^scripts/test\b", (ROOT / ".ci" / "run").read_text(), flags=re.MULTILINE)

@@ -89,7 +89,7 @@ def test_play_gives_the_audio_to_a_player(speech, monkeypatch):
         def close(self, complete):
             played.append(complete)
 
-    monkeypatch.setattr("moss_tts.audio.live_output.find_player", Player)
+    monkeypatch.setattr("moss_tts.audio.players.find_player", Player)
     speech.play()
     assert played == [(speech.sample_rate, 1), 2 * len(speech.audio), True]
 

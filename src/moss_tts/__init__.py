@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from moss_tts.audio.files import read_audio, write_audio
     from moss_tts.errors import (
         AudioError,
+        BackendNotFoundError,
         CheckpointError,
         CodecNotFoundError,
         ConfigError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AudioError",
+    "BackendNotFoundError",
     "CheckpointError",
     "CodecNotFoundError",
     "ConfigError",
@@ -78,7 +80,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"moss_tts.{_HOMES.get(name, 'errors')}"), name)
+    from moss_tts.device.backend import explained_backend
+
+    with explained_backend():
+        return getattr(import_module(f"moss_tts.{_HOMES.get(name, 'errors')}"), name)
 
 
 def __dir__() -> list[str]:

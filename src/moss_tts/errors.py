@@ -6,6 +6,7 @@ MossTTSError
 │   └── HubError                      the hub does not give what was asked of it
 │       └── NotHereError              a checkpoint of the hub that was not fetched, or only in part
 ├── CodecNotFoundError                no codec in any of the places that were searched
+├── BackendNotFoundError (ImportError)    MLX cannot be imported, for want of a backend
 ├── RequestError (ValueError)         an argument of a request is wrong, or two contradict each other
 │   └── UnknownOptionError (TypeError)    a keyword that generate does not have
 ├── AudioError (ValueError)           audio that cannot be read, or cannot serve as a reference
@@ -43,6 +44,10 @@ class NotHereError(HubError):
 
 class CodecNotFoundError(MossTTSError):
     """No codec in any of the places that were searched."""
+
+
+class BackendNotFoundError(MossTTSError, ImportError):
+    """MLX cannot be imported, for want of a backend."""
 
 
 class RequestError(MossTTSError, ValueError):

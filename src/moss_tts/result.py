@@ -181,7 +181,8 @@ class Speech:
         Raises:
             AudioError: there is no player, or it fails.
         """
-        from moss_tts.audio.live_output import find_player, send_on  # players are not needed for speech
+        from moss_tts.audio.live_output import send_on  # what plays is not needed for speech
+        from moss_tts.audio.players import find_player
 
         for _ in send_on([self], [find_player()]):
             pass

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
-from moss_tts.audio import live_output
-from moss_tts.audio.live_output import GrowingWav, PcmPipe, find_player, pcm_format, send_on
+from moss_tts.audio import live_output, players
+from moss_tts.audio.live_output import GrowingWav, PcmPipe, SinkFailedError, pcm_format, send_on
 from moss_tts.audio.pcm import as_float, as_pcm, wav_header
+from moss_tts.audio.players import find_player
 from moss_tts.cli.speak_live import STDOUT, is_live, open_sinks
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import AudioError, GenerationError, RequestError
@@ -140,7 +142,7 @@ def only_players(tmp_path, monkeypatch):
     """A PATH with nothing but the players a test puts there."""
     directory = tmp_path / "bin"
     directory.mkdir()
-    monkeypatch.setattr(live_output.shutil, "which", lambda name: _there(directory / name))
+    monkeypatch.setattr(players.shutil, "which", lambda name: _there(directory / name))
     return directory
 
 
@@ -152,7 +154,7 @@ def _there(path: Path) -> str | None:
 def test_a_player_hears_a_wav_of_unknown_length(only_players, tmp_path, name):
     fake_player(only_players, name, f"exec cat > {tmp_path}/heard")
     audio = np.linspace(-1, 1, 100)
-    list(send_on(chunks_of(audio, [30]), [find_player(live_output.shutil.which)]))
+    list(send_on(chunks_of(audio, [30]), [find_player(players.shutil.which)]))
     heard = (tmp_path / "heard").read_bytes()
     assert heard[:44] == wav_header(RATE, 1, 2**32 - 1)
     assert heard[44:] == as_pcm(audio).tobytes()
@@ -161,20 +163,70 @@ def test_a_player_hears_a_wav_of_unknown_length(only_players, tmp_path, name):
 def test_a_player_of_files_gets_the_whole_at_the_end(only_players, tmp_path):
     fake_player(only_players, "afplay", f'exec cp "$1" {tmp_path}/heard.wav')
     audio = np.linspace(-1, 1, 100)
-    list(send_on(chunks_of(audio, [30]), [find_player(live_output.shutil.which)]))
+    list(send_on(chunks_of(audio, [30]), [find_player(players.shutil.which)]))
     assert np.array_equal(soundfile.read(tmp_path / "heard.wav", dtype="int16")[0], as_pcm(audio))
 
 
 def test_a_player_that_is_closed_ends_the_work(only_players):
     fake_player(only_players, "ffplay", "exit 0")
     results = (chunk(np.zeros(100_000)) for _ in range(100))
-    assert len(list(send_on(results, [find_player(live_output.shutil.which)]))) < 100
+    assert len(list(send_on(results, [find_player(players.shutil.which)]))) < 100
+
+
+# What ffplay and aplay print on a machine without a sound card, and the exit code with which each of them ends.
+NO_CARD = "ALSA lib pcm.c:2666:(snd_pcm_open_noupdate) Unknown PCM default"
+FAILURES = [
+    ("ffplay", 0, f"{NO_CARD}\n[error] No more tries, audio open failed\n[fatal] Failed to open file", "No more tries"),
+    ("ffplay", 1, "[error] pipe:0: Invalid data\n", "pipe:0: Invalid data"),
+    ("aplay", 1, f"{NO_CARD}\naplay: main:850: audio open error: No such file", "aplay: main:850: audio open error"),
+    ("afplay", 1, "Error: AudioQueueStart failed (-66680)", "Error: AudioQueueStart failed"),
+    ("afplay", 3, "", "it ended with exit code 3"),
+]
+
+
+@pytest.mark.parametrize("dies", ["at once", "at the end"])
+@pytest.mark.parametrize(("name", "code", "printed", "reason"), FAILURES)
+def test_a_player_that_fails_gives_its_reason_alone_and_the_file_is_whole(
+    only_players, tmp_path, capfd, name, code, printed, reason, dies
+):
+    reads = "" if dies == "at once" or name == "afplay" else "cat > /dev/null"
+    fake_player(only_players, name, f"{reads}\nprintf '%s' '{printed}' >&2\necho noise\nexit {code}")
+    results = (chunk(np.full(30_000, 0.25)) for _ in range(20))
+    failures = []
+    sinks = [GrowingWav(tmp_path / "a.wav"), find_player(players.shutil.which)]
+    assert len(list(send_on(results, sinks, failures.append))) == 20
+    (failure,) = failures
+    assert str(failure).startswith(f"{name} could not play the audio: {reason}")
+    assert len(str(failure).splitlines()) == 1
+    assert len(soundfile.read(tmp_path / "a.wav")[0]) == 20 * 30_000
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_player_that_fails_is_an_error_where_nobody_minds_it(only_players):
+    fake_player(only_players, "aplay", "exit 1")
+    with pytest.raises(SinkFailedError):
+        list(send_on([chunk(np.zeros(10))], [find_player(players.shutil.which)]))
+
+
+def test_what_a_player_prints_while_it_plays_is_no_failure(only_players, capfd):
+    fake_player(only_players, "ffplay", "cat > /dev/null\necho 'ALSA lib pcm.c: underrun occurred' >&2")
+    assert len(list(send_on([chunk(np.zeros(10))], [find_player(players.shutil.which)]))) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_player_is_stopped_when_the_work_is(only_players):
+    fake_player(only_players, "ffplay", "exec sleep 60")
+    sent = send_on((chunk(np.zeros(10)) for _ in range(3)), [find_player(players.shutil.which)])
+    next(sent)
+    started = time.monotonic()
+    sent.close()
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.usefixtures("only_players")
 def test_a_machine_without_players_is_told_what_was_looked_for():
     with pytest.raises(AudioError, match=r"ffplay, aplay, afplay.*--output -"):
-        find_player(live_output.shutil.which)
+        find_player(players.shutil.which)
 
 
 # ------------------------------------------------------------------------------------------------- command line

@@ -25,15 +25,8 @@ from moss_tts.books.chapters import Book, Chapter
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, checkpoint_fingerprint, option_fingerprints, text_fingerprint
 from moss_tts.books.ogg import fix_serial
-from moss_tts.books.reading import (
-    begin_reading,
-    chapter_paths,
-    chapter_seed,
-    finish_book,
-    long_form_options,
-    plan_book,
-    speak_book,
-)
+from moss_tts.books.planning import long_form_options, plan_book
+from moss_tts.books.reading import begin_reading, chapter_paths, chapter_seed, finish_book, speak_book
 from moss_tts.cli import main
 from moss_tts.errors import AudioError, GenerationError, RequestError
 
@@ -469,6 +462,23 @@ def test_a_plan_fetches_no_model(capsys, tmp_path):
     assert len(re.findall(r"^  \d+\.\d+ ", out, re.MULTILINE)) == sum(SEGMENTS)
     assert "Tales: 2 chapters, 8 segments" in out
     assert list(tmp_path.iterdir()) == [tmp_path / "tales.md"]
+
+
+@pytest.mark.parametrize("model", [[], ["--model", "delay"], ["--model", "some/model"]])
+def test_a_plan_loads_nothing_that_speaks(checkpoints, tmp_path, model):
+    """It would take seconds, where the plan itself takes none."""
+    (tmp_path / "tale.txt").write_text("It was late.")
+    (tmp_path / "delay").symlink_to(checkpoints["delay"])
+    script = (
+        "import sys\nfrom moss_tts.cli import main\n"
+        f"try: main(['read', 'tale.txt', '--plan', *{model!r}])\n"
+        "except SystemExit as end: print(end.code)\n"
+        "slow = {'moss_tts.model', 'moss_tts.speaking', 'mlx_lm', 'transformers', 'torch', 'huggingface_hub'}\n"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert "1.1  0-12" in ended.stdout
+    assert ended.stdout.splitlines()[-2:] == ["0", "[]"]
 
 
 def test_a_plan_for_the_packaged_voice_is_of_its_segments(capsys, tmp_path):

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,37 +34,7 @@ from moss_tts.presets import PRESETS
 from moss_tts.prompts.options import OPTIONS
 from moss_tts.result import GenerationResult
 from moss_tts.weights.layout import parameter_shapes, read_weights
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path) -> Run:
-    """Run moss-tts in an empty directory with nothing on its standard input."""
-    monkeypatch.chdir(tmp_path)
-    pipe(monkeypatch, "")
-
-    def run_(*arguments: object) -> Ended:
-        with pytest.raises(SystemExit) as exit_:
-            cli.main([str(argument) for argument in arguments])
-        streams = capsys.readouterr()
-        assert "Traceback" not in streams.err
-        return Ended(int(exit_.value.code), streams.out, streams.err)
-
-    return run_
-
-
-def pipe(monkeypatch, text: str | bytes) -> None:
-    raw = text if isinstance(text, bytes) else text.encode()
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(raw)))
+from support.command_line import pipe
 
 
 def commands() -> dict[str, Any]:
@@ -253,7 +222,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(run, checkpoints, arguments, me
 
 
 def test_wrong_values_are_found_before_anything_is_loaded(run, monkeypatch):
-    monkeypatch.setattr(speak_text, "load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(speak_text.Source, "load", lambda *_: pytest.fail("loaded"))
     for arguments in (["--top-k", -1], ["-o", "a.xyz"]):
         assert run("generate", "Hello.", "-m", "any", *arguments).code == 2
 
@@ -368,7 +337,7 @@ def test_progress_is_drawn_on_a_terminal_only():
         terminal = Terminal(stderr=console)
         with terminal.loading("it"):
             pass
-        with terminal.speaking(2.0) as show:
+        with terminal.speaking(lambda recording: recording.seconds / 2) as show:
             show(Recording((result,), "stop"))
         assert ("1.0 s of audio, 2.0 x real time" in screen.getvalue()) == is_terminal
 

@@ -27,7 +27,38 @@ def refused(capsys, *arguments: str) -> str:
 @pytest.mark.parametrize("text", ["-5 degrees.", "-5", "- a list item", "--five dashes", "-quiet morning"])
 def test_a_text_that_begins_with_a_hyphen_is_told_where_to_go(capsys, command, text):
     quoted = text if " " not in text else f"'{text}'"
-    assert f"moss-tts {command} -- {quoted};" in refused(capsys, command, text)
+    assert f"moss-tts {command} -- {quoted}; see moss-tts {command} --help" in refused(capsys, command, text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["say", "-only joking"], "-only joking"),
+        (["generate", "-only joking", "-o", "a.wav"], "-only joking"),
+        (["say", "--output", "a.wav", "-how are you"], "-how are you"),
+        (["say", "-q", "-fun and games"], "-fun and games"),
+        (["generate", "-many people came"], "-many people came"),
+    ],
+)
+def test_a_text_is_never_taken_for_a_short_option(capsys, arguments, text):
+    """-o nly joking, -h, -f un and games, -m any people came."""
+    told = refused(capsys, *arguments)
+    assert f"moss-tts {arguments[0]} -- '{text}'" in told
+    takes_value = text[1] in "ofm"
+    assert (f"if you mean {text[:2]}, leave a space behind it: {text[:2]} '{text[2:]}'" in told) is takes_value
+
+
+def test_a_text_behind_dashes_and_values_of_options_are_taken_as_they_are(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (
+        ["-o", "-a b.wav", "Hi."],
+        ["--output=-a b.wav", "Hi."],
+        ["-o", "-a b.wav", "--", "-only joking"],
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            cli.main(["say", "--seed", "1", *arguments])
+        assert exit_.value.code == 0, capsys.readouterr().err
+        (tmp_path / "-a b.wav").unlink()
 
 
 @pytest.mark.parametrize("command", ["say", "generate"])
@@ -46,9 +77,9 @@ def test_other_mistakes_are_given_no_such_advice(capsys, arguments):
 
 def test_arguments_that_python_could_not_decode_are_read_as_utf_8():
     given = "Grüße".encode().decode("ascii", "surrogateescape")
-    assert read_text(given, None, piped=False) == "Grüße"
+    assert read_text(given, None, needed=False) == "Grüße"
     with pytest.raises(RequestError, match="not UTF-8"):
-        read_text("\udcff", None, piped=False)
+        read_text("\udcff", None, needed=False)
 
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -90,3 +90,15 @@ def test_one_switch_decides_whether_c_computes(value: str, expected: str) -> Non
 def test_every_golden_is_met_without_the_c() -> None:
     made = switched("0", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS / "test_golden.py"))
     assert made.returncode == 0, made.stdout
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")
+def test_a_first_run_that_compiles_says_so_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "moss_tts", "--version"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, env=environment, check=True) for _ in range(2)
+    )
+    assert first.stderr == f"{compiled.COMPILING}\n"
+    assert second.stderr == ""
+    assert first.stdout == second.stdout

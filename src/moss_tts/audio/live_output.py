@@ -1,4 +1,4 @@
-"""Audio that goes out while it is made: a WAV file that grows, raw PCM on standard output, a player.
+"""Audio that goes out while it is made: a WAV file that grows, and raw PCM on standard output. Players: players.py.
 
 All of it is 16-bit PCM, little-endian, channels interleaved. A sink is opened with the first chunk, when the rate
 and the channels are known.
@@ -7,15 +7,11 @@ and the channels are known.
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from moss_tts.audio.pcm import MAX_WAV_BYTES, WAV_HEADER, as_pcm, wav_header
 from moss_tts.audio.waveform import HasAudio
@@ -26,6 +22,10 @@ Result = TypeVar("Result", bound=HasAudio)
 
 class Closed(Exception):
     """Whoever was listening has gone."""
+
+
+class SinkFailedError(AudioError):
+    """A sink takes no more audio; the others still do."""
 
 
 class Sink(Protocol):
@@ -40,12 +40,19 @@ class Sink(Protocol):
 
         Raises:
             Closed: nobody listens any more.
-            AudioError: they cannot be taken.
+            SinkFailedError: this sink has failed, and the others have not.
+            AudioError: they cannot be taken, and without them nothing should go on.
         """
         ...
 
     def close(self, complete: bool) -> None:
-        """Called once at the end, after a failed `open` too; `complete` is False where the audio is not whole."""
+        """Called at the end, whether `open` was called or not, and once more after a failure of any call.
+
+        `complete` is False where the audio is not whole.
+
+        Raises:
+            SinkFailedError: this sink has failed.
+        """
         ...
 
 
@@ -122,119 +129,68 @@ def pcm_format(sample_rate: int, channels: int) -> str:
     return f"raw PCM: {sample_rate} Hz, {layout}, 16-bit signed little-endian"
 
 
-PLAYERS = ("ffplay", "aplay", "afplay")
+def _raise(failure: SinkFailedError) -> None:
+    raise failure
 
 
-def find_player(which: Callable[[str], str | None] = shutil.which) -> Sink:
-    """A player of this machine.
-
-    Raises:
-        AudioError: there is none.
-    """
-    found = {name: path for name in PLAYERS if (path := which(name)) is not None}
-    if "ffplay" in found:
-        return PipedPlayer([found["ffplay"], "-nodisp", "-autoexit", "-loglevel", "error", "-i", "pipe:0"])
-    if "aplay" in found:
-        return PipedPlayer([found["aplay"], "-q", "-t", "wav", "-"])
-    if "afplay" in found:
-        return FilePlayer([found["afplay"]])
-    raise AudioError(
-        f"no player found: looked for {', '.join(PLAYERS)}. Install FFmpeg, or pipe the audio into a player "
-        "of your own with --output -."
-    )
-
-
-class PipedPlayer:
-    """A program that plays the WAV on its standard input while it comes in."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = command
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def open(self, sample_rate: int, channels: int) -> None:
-        """Start it."""
-        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
-        self.write(wav_header(sample_rate, channels, MAX_WAV_BYTES))
-
-    def write(self, pcm: bytes) -> None:
-        """Pass it on; waits while the player has enough."""
-        assert self._process is not None
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(pcm)
-            self._process.stdin.flush()
-        except BrokenPipeError as error:
-            raise Closed from error
-
-    def close(self, complete: bool) -> None:
-        """Let it play to the end, or stop it."""
-        if self._process is None or self._process.stdin is None:
-            return
-        if not complete:
-            self._process.terminate()
-        try:
-            self._process.stdin.close()
-        except BrokenPipeError:
-            pass  # it was closed by its user
-        self._process.wait()
-
-
-class FilePlayer:
-    """A program that plays files only: it gets everything at the end."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._command = command
-        self._directory = tempfile.TemporaryDirectory(prefix="moss-tts-")
-        self._file = Path(self._directory.name) / "speech.wav"
-        self._wav = GrowingWav(self._file)
-
-    def open(self, sample_rate: int, channels: int) -> None:
-        """Begin the file."""
-        self._wav.open(sample_rate, channels)
-
-    def write(self, pcm: bytes) -> None:
-        """Lengthen it."""
-        self._wav.write(pcm)
-
-    def close(self, complete: bool) -> None:
-        """Play it."""
-        self._wav.close(complete)
-        if complete and self._file.exists():
-            subprocess.run([*self._command, str(self._file)], check=False)
-        self._directory.cleanup()
-
-
-def send_on(results: Iterable[Result], sinks: Sequence[Sink]) -> Generator[Result, None, None]:
+def send_on(
+    results: Iterable[Result], sinks: Sequence[Sink], on_failed: Callable[[SinkFailedError], None] = _raise
+) -> Generator[Result, None, None]:
     """Pass results on, their audio into all sinks on the way.
 
     Ends early, without an error, when nobody listens any more; the caller closes `results`.
 
+    Args:
+        results: what is passed on.
+        sinks: where their audio goes.
+        on_failed: told of a sink that failed, once; the others still get the audio. By default that is an error.
+
     Raises:
         AudioError: a sink could not take the audio.
     """
-    opened: list[Sink] = []
-    complete = False
+    all_sinks, complete, begun = _Sinks(sinks, on_failed), False, False
     try:
         for result in results:
-            for sink in () if opened else sinks:
-                opened.append(sink)  # closed even when opening fails half-way: a player may die at once
-                sink.open(result.sample_rate, _channels(result.audio))
-            _write(result.audio, opened)
+            if not begun:
+                begun = True
+                all_sinks.open(result.sample_rate, _channels(result.audio))
+            if pcm := as_pcm(result.audio).astype("<i2").tobytes():
+                all_sinks.write(pcm)
             yield result
         complete = True
     except Closed:
         return
     finally:
-        for sink in opened:
-            sink.close(complete)
+        all_sinks.close(complete)
 
 
 def _channels(audio: np.ndarray) -> int:
     return 1 if audio.ndim == 1 else int(audio.shape[1])
 
 
-def _write(audio: npt.ArrayLike, sinks: Sequence[Sink]) -> None:
-    pcm = as_pcm(audio).astype("<i2").tobytes()
-    if pcm:
-        for sink in sinks:
-            sink.write(pcm)
+class _Sinks:
+    """Sinks that take the same audio; one that fails is closed and left out from then on."""
+
+    def __init__(self, sinks: Sequence[Sink], on_failed: Callable[[SinkFailedError], None]) -> None:
+        self._working, self._on_failed = list(sinks), on_failed
+
+    def open(self, sample_rate: int, channels: int) -> None:
+        self._each(lambda sink: sink.open(sample_rate, channels))
+
+    def write(self, pcm: bytes) -> None:
+        self._each(lambda sink: sink.write(pcm))
+
+    def close(self, complete: bool) -> None:
+        self._each(lambda sink: sink.close(complete))
+
+    def _each(self, act: Callable[[Sink], None]) -> None:
+        failures = []
+        for sink in list(self._working):
+            try:
+                act(sink)
+            except SinkFailedError as error:
+                self._working.remove(sink)
+                sink.close(complete=False)
+                failures.append(error)
+        for failure in failures:
+            self._on_failed(failure)

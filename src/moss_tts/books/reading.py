@@ -17,15 +17,12 @@ from moss_tts.books.chapter_files import TIMES, SpokenBook, chapter_file_name, w
 from moss_tts.books.chapters import Book
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, option_fingerprints, text_fingerprint
+from moss_tts.books.planning import name_of_chapter
 from moss_tts.books.report.page import ReportedSegment, write_report
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
-from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.model import Model
-from moss_tts.prompts.options import LONG_FORM, check_options
-from moss_tts.prompts.planning import followed, plan_text
 from moss_tts.sampling import MAX_SEED, draw_seed
 from moss_tts.speaking.narration import SpokenSegment
-from moss_tts.text.preparation import TextPreparation
 from moss_tts.text.tags import SPEAKER_TAG
 
 # Options that say whose voice it is; without any, it is that of the book's first segment.
@@ -35,48 +32,6 @@ NOT_OF_THE_AUDIO = ("seed", "verbose", "stream", "streaming_interval", "long_for
 
 Options = Mapping[str, Any]
 OnSpoken = Callable[[int, SpokenSegment], None]
-
-
-def long_form_options(options: Options) -> LongFormOptions:
-    """The long_form_* options among the options of generate.
-
-    Raises:
-        RequestError: a bad value.
-    """
-    checked = check_options(options)
-    return LongFormOptions(**{name.removeprefix("long_form_"): checked[name] for name in LONG_FORM if name in checked})
-
-
-def plan_book(book: Book, options: Options, preparation: TextPreparation | None = None) -> list[list[TextSegment]]:
-    """The segments of each chapter; needs no model.
-
-    Args:
-        book: what is read.
-        options: of generate.
-        preparation: how the checkpoint that reads wants its texts.
-
-    Raises:
-        RequestError: a bad option, or a chapter without a letter or digit.
-    """
-    chosen = long_form_options(options)
-    plans = []
-    for number, chapter in enumerate(book.chapters):
-        try:
-            plans.append(list(plan_text(chapter.text, chosen, preparation).segments))
-        except RequestError as error:
-            raise RequestError(f"{_name_of(book, number)}: {error}") from error
-    return plans
-
-
-def reading_notes(book: Book, options: Options, preparation: TextPreparation | None) -> list[str]:
-    """Sentences for people: what of the options and the text the checkpoint cannot follow."""
-    _, notes = followed(check_options(options), preparation)
-    text = "\n\n".join(chapter.text for chapter in book.chapters)
-    return [*notes, *plan_text(text, long_form_options(options), preparation).notes]
-
-
-def _name_of(book: Book, number: int) -> str:
-    return f"chapter {number + 1} ({book.chapters[number].title!r})"
 
 
 def begin_reading(
@@ -148,7 +103,7 @@ def speak_book(
         try:
             finished = _speak_chapter(model, book, number, kept, options, seed, cancel, on_spoken)
         except MossTTSError as error:
-            raise GenerationError(f"{_name_of(book, number)}: {error}") from error
+            raise GenerationError(f"{name_of_chapter(book, number)}: {error}") from error
         if not finished:
             return False
         if on_chapter is not None:

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from moss_tts._version import __version__
 from moss_tts.cli import bench, checkpoints, convert, generate, models, read, say, serve, voices
+from moss_tts.cli.messages import messages_shown
 from moss_tts.cli.options import HELP
-from moss_tts.cli.shell import lose_only_letters, text_advice
+from moss_tts.cli.shell import TextCommand, UsageError, lose_only_letters, text_advice
+from moss_tts.device.backend import explained_backend
 from moss_tts.device.memory import use_one_heap
 from moss_tts.errors import MossTTSError, RequestError
-
-# click's base of usage errors, wherever this release of typer keeps its click.
-UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
     name="moss-tts",
@@ -41,9 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
         keep_names_whole()
     try:
-        code = app(given, prog_name="moss-tts", standalone_mode=False)
+        with messages_shown(), explained_backend():
+            code = app(given, prog_name="moss-tts", standalone_mode=False)
     except UsageError as error:
-        _fail(f"{error.format_message().rstrip('.')}{text_advice(error, given)}; see moss-tts --help.", 2)
+        command = error.ctx.command_path if error.ctx else "moss-tts"
+        _fail(f"{error.format_message().rstrip('.')}{text_advice(error, given)}; see {command} --help.", 2)
     except (MossTTSError, OSError) as error:
         _fail(str(error), 2 if isinstance(error, RequestError) else 1)
     # A command that ends without an exit code is done.
@@ -63,15 +65,17 @@ def _show_version(wanted: bool) -> None:
 
 ABOUT = (
     "Text to speech with the MOSS-TTS models, on this machine.",
+    """[bold]First steps[/bold]
+  moss-tts say "Hello there." --play     Speak in the packaged voice.
+  moss-tts read book.epub                Read a book aloud.
+  moss-tts serve                         Open a page for people, and an API.""",
+    """[bold]With a checkpoint of MOSS-TTS[/bold]
+  moss-tts inspect DIR                   Ask whether it runs on this machine.
+  moss-tts generate "Hello." -m DIR      Speak in any voice.""",
     "A checkpoint is a directory with config.json, weights, tokenizer and codec, or the id of one on the Hugging "
     "Face hub. Nothing is downloaded unless you give a hub id.",
-    "[bold]First steps[/bold]",
-    "Does this checkpoint run here?  moss-tts inspect DIR",
-    'Speak:  moss-tts generate "Hello there." --model DIR --output hello.wav',
-    "Read a book:  moss-tts read book.epub --model DIR --output book.m4b",
-    "Serve other programs, and a page for people:  moss-tts serve --model DIR",
-    "No checkpoint at hand? Make a tiny one that speaks noise:  moss-tts demo-checkpoint demo",
-    "[bold]Exit codes[/bold]  0 done, 1 failed, 2 wrong usage, 130 interrupted",
+    "Each command has its own help with examples: moss-tts say --help.",
+    "The exit code is 0 if all is done, 1 if something failed, 2 after wrong usage and 130 after Ctrl-C.",
 )
 
 
@@ -84,18 +88,19 @@ def moss_tts(
     """Options that come before a command."""
 
 
-def _register(command: Callable[..., None], examples: Sequence[str] = ()) -> None:
-    app.command(epilog="\n\n".join(examples))(command)
+def _register(command: Callable[..., None], examples: str, panel: str, kind: type[TyperCommand] | None = None) -> None:
+    app.command(epilog=examples, rich_help_panel=panel, cls=kind)(command)
 
 
-_register(generate.generate, generate.EXAMPLES)
-_register(say.say, say.EXAMPLES)
-_register(read.read, read.EXAMPLES)
-_register(serve.serve, serve.EXAMPLES)
-app.add_typer(voices.app, name="voices")
-_register(models.download, models.EXAMPLES)
-app.add_typer(models.app, name="models")
-_register(convert.convert, convert.EXAMPLES)
-_register(bench.bench, bench.EXAMPLES)
-_register(checkpoints.inspect)
-_register(checkpoints.demo_checkpoint)
+SPEAKING, CHECKPOINTS = "To speak", "Checkpoints"
+_register(say.say, say.EXAMPLES, SPEAKING, TextCommand)
+_register(read.read, read.EXAMPLES, SPEAKING)
+_register(serve.serve, serve.EXAMPLES, SPEAKING)
+_register(generate.generate, generate.EXAMPLES, SPEAKING, TextCommand)
+app.add_typer(voices.app, name="voices", rich_help_panel=SPEAKING)
+_register(models.download, models.EXAMPLES, CHECKPOINTS)
+app.add_typer(models.app, name="models", rich_help_panel=CHECKPOINTS)
+_register(checkpoints.inspect, checkpoints.INSPECT_EXAMPLES, CHECKPOINTS)
+_register(convert.convert, convert.EXAMPLES, CHECKPOINTS)
+_register(bench.bench, bench.EXAMPLES, CHECKPOINTS)
+_register(checkpoints.demo_checkpoint, checkpoints.DEMO_EXAMPLES, CHECKPOINTS)

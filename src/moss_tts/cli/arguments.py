@@ -18,24 +18,36 @@ from moss_tts.errors import RequestError
 SPEAKER = re.compile(r"(S[1-9]\d?)=(.*)", re.DOTALL)
 
 
-def read_text(argument: str | None, file: Path | None, piped: bool) -> str | None:
+def read_text(argument: str | None, file: Path | None, needed: bool) -> str | None:
     """The text to speak, from wherever it was given.
 
     Args:
         argument: TEXT of the command; "-" is standard input.
         file: --file.
-        piped: whether standard input counts when neither of them was given.
+        needed: whether there has to be one; then standard input counts when neither of them was given.
 
     Raises:
-        RequestError: both were given, or one of them is no UTF-8 text.
+        RequestError: both were given, one of them is no UTF-8 text, or there is no text where one is needed.
     """
+    text = _given_text(argument, file, needed)
+    if needed and (text is None or not text.strip()):
+        raise RequestError("there is no text to speak: give one in quotes, a file with --file, or a pipe.")
+    return text
+
+
+def _given_text(argument: str | None, file: Path | None, piped: bool) -> str | None:
     if argument is not None and file is not None:
         raise RequestError("text was given twice: as an argument and as --file. Give one.")
     if file is not None:
         return _decoded(str(file), _bytes_of(file))
-    if argument == "-" or (argument is None and piped and not sys.stdin.isatty()):
+    if argument == "-" or (argument is None and piped and _is_piped(sys.stdin)):
         return _decoded("standard input", _bytes_of_stdin(sys.stdin))
     return None if argument is None else _typed(argument)
+
+
+def _is_piped(stdin: TextIO | None) -> bool:
+    # Python has none where a program is started without standard input.
+    return stdin is not None and not stdin.isatty()
 
 
 def _typed(argument: str) -> str:

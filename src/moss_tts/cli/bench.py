@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.options import Checkpoint, Codec, CodecDtype, Dtype, KvBits
+from moss_tts.cli.options import Checkpoint, Codec, CodecDtype, Dtype, KvBits, examples
 
-EXAMPLES = (
-    "[bold]Examples[/bold]",
-    "This machine and a checkpoint:  moss-tts bench --model DIR",
-    "Before and after:  moss-tts bench --model DIR; moss-tts bench --model DIR-4bit",
+EXAMPLES = examples(
+    ("Measure the packaged voice", "moss-tts bench"),
+    ("Measure a checkpoint", "moss-tts bench --model DIR"),
 )
 
 
@@ -21,8 +20,8 @@ def bench(
     dtype: Dtype = None,
     codec_dtype: CodecDtype = None,
     kv_bits: KvBits = None,
-    frames: Annotated[int, typer.Option(min=8, metavar="N", help="Frames of 80 ms to make.")] = 50,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    frames: Annotated[int, typer.Option(min=8, metavar="N", help="Make N frames of 80 ms.")] = 50,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Say how fast a checkpoint speaks here: frames, first audio, memory, and how near that is to the machine's limit.
 

@@ -7,16 +7,29 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.options import Codec
+from moss_tts.cli.options import Codec, examples
+
+INSPECT_EXAMPLES = examples(
+    ("Ask whether a checkpoint runs here", "moss-tts inspect DIR"),
+    ("Read one figure in a program", "moss-tts inspect DIR --json"),
+)
+DEMO_EXAMPLES = examples(
+    ("Make a checkpoint and try it", 'moss-tts demo-checkpoint demo\n  moss-tts generate "Hello." --model demo'),
+)
 
 
 def inspect(
     directory: Annotated[
-        str, typer.Argument(metavar="DIR|HUB_ID", help="A checkpoint or a codec; what is not here is asked of the hub.")
+        str,
+        typer.Argument(
+            metavar="DIR|HUB_ID", help="Look at this checkpoint or codec; what is not here is asked of the hub."
+        ),
     ],
     codec: Codec = None,
-    codec_dtype: Annotated[str, typer.Option(help="float32, bfloat16 or 8bit, for the codec's decoder.")] = "float32",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    codec_dtype: Annotated[
+        str, typer.Option(metavar="TYPE", help="Count the memory of the codec's decoder in float32, bfloat16 or 8bit.")
+    ] = "float32",
+    json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
 ) -> None:
     """Say what a checkpoint is, what it needs and whether it runs here.
 
@@ -32,9 +45,11 @@ def inspect(
 
 
 def demo_checkpoint(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Written anew; must not hold anything yet.")],
-    architecture: Annotated[str, typer.Option(help="delay, local or local_v1_5.")] = "delay",
-    seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Write into this directory, which must be new or empty.")
+    ],
+    architecture: Annotated[str, typer.Option(metavar="NAME", help="Choose delay, local or local_v1_5.")] = "delay",
+    seed: Annotated[int, typer.Option(metavar="N", help="Draw the weights with this seed.")] = 0,
 ) -> None:
     """Write a tiny checkpoint with random weights: complete, quick, and it speaks noise."""
     from moss_tts.checkpoints.demo import NOTE, write_demo_checkpoint

@@ -8,16 +8,24 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.options import EXISTING, panel
+from moss_tts.cli.options import EXISTING, examples, panel
 from moss_tts.errors import RequestError
 
-EXAMPLES = (
-    "[bold]Examples[/bold]",
-    "What fits this machine?  moss-tts inspect DIR",
-    "Four bit:  moss-tts convert --hf-path OpenMOSS-Team/MOSS-TTS --mlx-path MOSS-TTS-4bit -q",
-    "More bits where they matter:  moss-tts convert --hf-path DIR --mlx-path OUT -q --quant-predicate mixed_4_8",
-    "Calibrated:  moss-tts convert --hf-path DIR --mlx-path OUT -q --calibrate texts.txt",
-    "To publish, without the codec:  moss-tts convert --hf-path DIR --mlx-path OUT -q --no-codec --upload-repo me/OUT",
+EXAMPLES = examples(
+    ("See what fits this machine", "moss-tts inspect DIR"),
+    ("Convert to four bits", "moss-tts convert --hf-path OpenMOSS-Team/MOSS-TTS -q --mlx-path MOSS-4bit"),
+    (
+        "Keep more bits where they matter",
+        "moss-tts convert --hf-path DIR --mlx-path OUT -q --quant-predicate mixed_4_8",
+    ),
+    (
+        "Round by what the layers hear",
+        "moss-tts convert --hf-path DIR --mlx-path OUT -q --calibrate texts.txt",
+    ),
+    (
+        "Publish a copy, without the codec",
+        "moss-tts convert --hf-path DIR --mlx-path OUT -q --no-codec --upload-repo me/OUT",
+    ),
 )
 
 
@@ -25,51 +33,57 @@ WHERE, PRECISION, HUB = panel("From and to"), panel("Precision"), panel("The hub
 
 
 def convert(
-    hf_path: Annotated[str, WHERE("--hf-path", metavar="DIR|HUB_ID", help="Holds config.json and safetensors.")],
-    mlx_path: Annotated[Path, WHERE("--mlx-path", metavar="DIR", help="Made; must not exist.")] = Path("mlx_model"),
-    revision: Annotated[str | None, WHERE(help="Branch, tag or commit of a hub id.")] = None,
+    hf_path: Annotated[str, WHERE("--hf-path", metavar="DIR|HUB_ID", help="Convert this checkpoint.")],
+    mlx_path: Annotated[
+        Path, WHERE("--mlx-path", metavar="DIR", help="Write the copy into this directory, which must not exist.")
+    ] = Path("mlx_model"),
+    revision: Annotated[str | None, WHERE(metavar="NAME", help="Take this branch, tag or commit of a hub id.")] = None,
     with_codec: Annotated[
         bool | None,
         WHERE(
             "--with-codec/--no-codec",
-            help="Whether its codec comes along, as audio_tokenizer/: without it, the copy does not speak. By default "
-            "it does where it can be had; on one disk it takes no room. Leave it out of copies to be published.",
+            help="Put the codec into the copy, as audio_tokenizer/, or leave it out. Without a codec the copy does not "
+            "speak by itself. By default the codec comes along where it can be had; on one disk it takes no room.",
             show_default=False,
         ),
     ] = None,
-    codec: Annotated[str | None, WHERE(metavar="DIR|HUB_ID", help="Put this codec inside.")] = None,
+    codec: Annotated[str | None, WHERE(metavar="DIR|HUB_ID", help="Put this codec into the copy.")] = None,
     quantize: Annotated[
-        bool, PRECISION("--quantize", "-q", help="Quantise; a copy without speaks the same tokens.")
+        bool, PRECISION("--quantize", "-q", help="Quantise the weights. Without this, the copy speaks the same tokens.")
     ] = False,
-    q_bits: Annotated[int | None, PRECISION(metavar="N", help="2, 3, 4, 5, 6 or 8; 4 by default.")] = None,
+    q_bits: Annotated[int | None, PRECISION(metavar="N", help="Use 2, 3, 4, 5, 6 or 8 bits. The default is 4.")] = None,
     q_group_size: Annotated[
-        int | None, PRECISION(metavar="N", help="Weights that share a scale: 32, 64 or 128; 64 by default.")
+        int | None, PRECISION(metavar="N", help="Let 32, 64 or 128 weights share a scale. The default is 64.")
     ] = None,
-    q_mode: Annotated[str | None, PRECISION(help="affine, mxfp4, nvfp4 or mxfp8.")] = None,
+    q_mode: Annotated[
+        str | None, PRECISION(metavar="WORD", help="Quantise as affine, mxfp4, nvfp4 or mxfp8. The default is affine.")
+    ] = None,
     quant_predicate: Annotated[
         str | None,
         PRECISION(
             metavar="RECIPE",
-            help="mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6 or mixed_4_8: more bits for the layers that matter most.",
+            help="Give more bits to the layers that matter most: mixed_2_6, mixed_3_4, mixed_3_6, mixed_4_6 or "
+            "mixed_4_8.",
         ),
     ] = None,
     calibrate: Annotated[
         Path | None,
         PRECISION(
             metavar="FILE",
-            help="Texts, one a line, which the checkpoint first speaks itself: rounding by what its layers hear (GPTQ) "
-            "makes 4 bit nearly as good as 5. The whole model has to fit into memory.",
+            help="Let the checkpoint speak the texts of this file, one a line, and round by what its layers hear "
+            "(GPTQ). 4 bit is then nearly as good as 5. The whole model has to fit into memory.",
             **EXISTING,
         ),
     ] = None,
     dtype: Annotated[
-        str | None, PRECISION(help="float32 or bfloat16, for what is not quantised; as stored by default.")
+        str | None,
+        PRECISION(metavar="TYPE", help="Store what is not quantised in float32 or bfloat16. The default is as it was."),
     ] = None,
     base_model: Annotated[
-        str | None, HUB(metavar="HUB_ID", help="The source's, for the model card, where --hf-path is a directory.")
+        str | None, HUB(metavar="HUB_ID", help="Name the source in the model card, where --hf-path is a directory.")
     ] = None,
-    upload_repo: Annotated[str | None, HUB(metavar="HUB_ID", help="Upload the copy there, after asking.")] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
+    upload_repo: Annotated[str | None, HUB(metavar="HUB_ID", help="Upload the copy there, after asking you.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only warnings and errors.")] = False,
 ) -> None:
     """Copy a checkpoint at another precision: less memory, more speed.
 

@@ -34,26 +34,38 @@ from moss_tts.cli.options import (
     RunawayGuard,
     TargetChars,
     TrimSilence,
+    examples,
     panel,
 )
 
 SPEAK, VOICE, SAMPLING = panel("What to speak"), panel("Voice"), panel("Sampling")
 OUTPUT, LONG = panel("Output"), panel("Long texts, in segments")
 
-EXAMPLES = (
-    "[bold]Examples[/bold]",
-    "Read a file aloud:  moss-tts generate --file chapter.txt --model DIR -o chapter.mp3",
-    'From a pipe:  echo "Hello there." | moss-tts generate --model DIR',
-    'In somebody\'s voice:  moss-tts generate "Hello there." --model DIR --ref-audio alice.wav',
-    'A voice from words (VoiceGenerator):  moss-tts generate "Hello." --model DIR --instruction "An old man, tired"',
-    'A sound (SoundEffect):  moss-tts generate --model DIR --ambient-sound "Rain on a tin roof" --seconds 10',
-    'A dialogue in cloned voices (TTSD):  moss-tts generate "\\[S1] Hello! \\[S2] Hi." --model DIR '
-    '--speaker S1=alice.wav --speaker-text "S1=What alice.wav says." '
-    '--speaker S2=bob.wav --speaker-text "S2=What bob.wav says."',
-    'Go on from a recording:  moss-tts generate "And then it rained." --model DIR --mode continuation '
-    '--ref-audio start.wav --ref-text "What start.wav says."',
-    "Hear it while it is made:  moss-tts generate --file chapter.txt --model DIR --long-form --play",
-    "Ctrl-C stops and keeps what has been spoken so far; a second one stops at once.",
+EXAMPLES = examples(
+    ("Read a file aloud", "moss-tts generate --file chapter.txt --model DIR -o chapter.mp3"),
+    ("Speak what comes through a pipe", 'echo "Hello there." | moss-tts generate --model DIR'),
+    ("Speak in somebody's voice", 'moss-tts generate "Hello there." --model DIR --ref-audio alice.wav'),
+    (
+        "Describe a voice (VoiceGenerator)",
+        'moss-tts generate "Hello." --model DIR --instruction "An old man, tired"',
+    ),
+    ("Make a sound (SoundEffect)", 'moss-tts generate --model DIR --ambient-sound "Rain on tin" --seconds 10'),
+    (
+        "Speak a dialogue in cloned voices (TTSD)",
+        'moss-tts generate "[S1] Hello! [S2] Hi." --model DIR \\\n'
+        '    --speaker S1=alice.wav --speaker-text "S1=What alice.wav says." \\\n'
+        '    --speaker S2=bob.wav --speaker-text "S2=What bob.wav says."',
+    ),
+    (
+        "Go on from a recording",
+        'moss-tts generate "And then it rained." --model DIR \\\n'
+        '    --mode continuation --ref-audio start.wav --ref-text "What it says."',
+    ),
+    ("Hear a long text while it is made", "moss-tts generate -f chapter.txt --model DIR --long-form --play"),
+    notes=(
+        "Ctrl-C stops and keeps what has been spoken so far; a second one stops at once.",
+        "A text that begins with - goes behind -- and all options.",
+    ),
 )
 
 
@@ -61,7 +73,9 @@ def generate(
     text: Annotated[
         str | None,
         typer.Argument(
-            metavar="TEXT", help="What to speak; - is standard input, and so is a pipe.", show_default=False
+            metavar="TEXT",
+            help="Speak this text; put it in quotes. Without it, or with -, what comes through a pipe is spoken.",
+            show_default=False,
         ),
     ] = None,
     model: Checkpoint = None,
@@ -71,63 +85,106 @@ def generate(
     codec_dtype: CodecDtype = None,
     kv_bits: KvBits = None,
     max_memory: MaxMemory = None,
-    file: Annotated[Path | None, SPEAK("--file", "-f", help="Read the text from this file.", **EXISTING)] = None,
-    language: Annotated[str | None, SPEAK(help='English name of the language: "French".')] = None,
-    tokens: Annotated[int | None, SPEAK(metavar="FRAMES", help="Length to aim at, in frames of 80 ms.")] = None,
-    duration_s: Annotated[float | None, SPEAK(metavar="SECONDS", help="Length to aim at, in seconds.")] = None,
-    seconds: Annotated[float | None, SPEAK(metavar="SECONDS", help="The same as --duration-s.")] = None,
-    normalize_text: Annotated[
-        bool | None, SPEAK(help="Clean up Markdown, odd spaces and the like; each variant has its own default.")
+    file: Annotated[
+        Path | None, SPEAK("--file", "-f", metavar="FILE", help="Read the text from this file.", **EXISTING)
     ] = None,
-    ambient_sound: Annotated[str | None, SPEAK(help="The sound to make (SoundEffect).")] = None,
-    sound_event: Annotated[str | None, SPEAK(help="A tag of the prompt.")] = None,
-    quality: Annotated[str | None, SPEAK(help="A tag of the prompt.")] = None,
-    scene: Annotated[str | None, SPEAK(help="Where a dialogue takes place (TTSD).")] = None,
+    language: Annotated[
+        str | None, SPEAK(metavar="NAME", help='Name the language in English, such as "French".')
+    ] = None,
+    tokens: Annotated[int | None, SPEAK(metavar="FRAMES", help="Aim at this length, in frames of 80 ms.")] = None,
+    duration_s: Annotated[float | None, SPEAK(metavar="SECONDS", help="Aim at this length, in seconds.")] = None,
+    seconds: Annotated[float | None, SPEAK(metavar="SECONDS", help="This is another name of --duration-s.")] = None,
+    normalize_text: Annotated[
+        bool | None, SPEAK(help="Clean up Markdown, odd spaces and the like. Each variant has its own default.")
+    ] = None,
+    ambient_sound: Annotated[str | None, SPEAK(metavar="TEXT", help="Make this sound (SoundEffect).")] = None,
+    sound_event: Annotated[str | None, SPEAK(metavar="TEXT", help="Name a sound event in the prompt.")] = None,
+    quality: Annotated[str | None, SPEAK(metavar="TEXT", help="Name a quality in the prompt.")] = None,
+    scene: Annotated[str | None, SPEAK(metavar="TEXT", help="Describe where a dialogue takes place (TTSD).")] = None,
     conversation: Annotated[
         Path | None,
-        SPEAK(help="JSON file with a list of messages, instead of text and the other prompt options.", **EXISTING),
+        SPEAK(
+            metavar="FILE",
+            help="Read a list of messages from this JSON file, which takes the place of the text and of all prompt "
+            "options.",
+            **EXISTING,
+        ),
     ] = None,
     voice: RegisteredVoice = None,
     ref_audio: Annotated[
-        list[Path] | None, VOICE(metavar="FILE", help="Recording of the voice; repeat for more speakers.", **EXISTING)
+        list[Path] | None,
+        VOICE(
+            metavar="FILE",
+            help="Speak in the voice of this recording. Repeat the option for more speakers.",
+            **EXISTING,
+        ),
     ] = None,
-    reference: Annotated[list[Path] | None, VOICE(metavar="FILE", help="The same as --ref-audio.", **EXISTING)] = None,
+    reference: Annotated[
+        list[Path] | None, VOICE(metavar="FILE", help="This is another name of --ref-audio.", **EXISTING)
+    ] = None,
     ref_text: RefText = None,
     instruction: Instruction = None,
-    instruct: Annotated[str | None, VOICE(help="The same as --instruction.")] = None,
+    instruct: Annotated[str | None, VOICE(metavar="TEXT", help="This is another name of --instruction.")] = None,
     speaker: Annotated[
-        list[str] | None, VOICE(metavar="S1=FILE", help="Recording of a dialogue's speaker; repeat.")
+        list[str] | None,
+        VOICE(metavar="S1=FILE", help="Give a speaker of a dialogue the voice of this recording. Repeat the option."),
     ] = None,
     speaker_text: Annotated[
-        list[str] | None, VOICE(metavar="S1=TEXT", help="What that speaker's recording says; repeat.")
+        list[str] | None, VOICE(metavar="S1=TEXT", help="Write here what that recording says. Repeat the option.")
     ] = None,
     mode: Annotated[
-        str | None, VOICE(help="generation, or continuation: go on from the recording, after what it says.")
+        str | None,
+        VOICE(
+            metavar="WORD",
+            help="Choose generation, or continuation, which goes on from the recording, after what it says.",
+        ),
     ] = None,
     preset: Annotated[
         str | None,
         VOICE(
-            help="moss_tts, moss_tts_local, moss_tts_local_v1_5, ttsd, voice_generator or soundeffect; by default "
-            "told from the checkpoint's name."
+            metavar="NAME",
+            help="Choose the variant: moss_tts, moss_tts_local, moss_tts_local_v1_5, ttsd, voice_generator or "
+            "soundeffect. The checkpoint's name tells it by default.",
         ),
     ] = None,
-    seed: Annotated[int | None, SAMPLING(help="The same seed gives the same audio; random by default.")] = None,
-    temperature: Annotated[float | None, SAMPLING(help="Of the audio; 0 is greedy.")] = None,
-    top_p: Annotated[float | None, SAMPLING(help="Of the audio: smallest set of codes with this mass.")] = None,
-    top_k: Annotated[int | None, SAMPLING(help="Of the audio: number of codes to choose from; 0 is off.")] = None,
-    repetition_penalty: Annotated[float | None, SAMPLING(help="Of the audio; 1 is off.")] = None,
-    audio_temperature: Annotated[float | None, SAMPLING(help="The same as --temperature.")] = None,
-    audio_top_p: Annotated[float | None, SAMPLING(help="The same as --top-p.")] = None,
-    audio_top_k: Annotated[int | None, SAMPLING(help="The same as --top-k.")] = None,
-    audio_repetition_penalty: Annotated[float | None, SAMPLING(help="The same as --repetition-penalty.")] = None,
-    text_temperature: Annotated[
-        float | None, SAMPLING(help="Of the channel that decides when speech ends; greedy ends it early.")
+    seed: Annotated[
+        int | None,
+        SAMPLING(metavar="N", help="Repeat a run: the same seed gives the same audio. The default is random."),
     ] = None,
-    text_top_p: Annotated[float | None, SAMPLING(help="Of that channel.")] = None,
-    text_top_k: Annotated[int | None, SAMPLING(help="Of that channel.")] = None,
-    text_repetition_penalty: Annotated[float | None, SAMPLING(help="Of that channel.")] = None,
+    temperature: Annotated[
+        float | None, SAMPLING(metavar="X", help="Vary the audio more, or less; 0 takes the likeliest codes.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        SAMPLING(metavar="X", help="Choose among the likeliest audio codes that together reach this probability."),
+    ] = None,
+    top_k: Annotated[
+        int | None, SAMPLING(metavar="N", help="Choose among the N likeliest audio codes; 0 sets no limit.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, SAMPLING(metavar="X", help="Make audio codes that were used less likely; 1 changes nothing.")
+    ] = None,
+    audio_temperature: Annotated[
+        float | None, SAMPLING(metavar="X", help="This is another name of --temperature.")
+    ] = None,
+    audio_top_p: Annotated[float | None, SAMPLING(metavar="X", help="This is another name of --top-p.")] = None,
+    audio_top_k: Annotated[int | None, SAMPLING(metavar="N", help="This is another name of --top-k.")] = None,
+    audio_repetition_penalty: Annotated[
+        float | None, SAMPLING(metavar="X", help="This is another name of --repetition-penalty.")
+    ] = None,
+    text_temperature: Annotated[
+        float | None,
+        SAMPLING(metavar="X", help="Set the temperature of the channel that ends speech; a low one ends it early."),
+    ] = None,
+    text_top_p: Annotated[
+        float | None, SAMPLING(metavar="X", help="Set top-p of the channel that ends speech.")
+    ] = None,
+    text_top_k: Annotated[int | None, SAMPLING(metavar="N", help="Set top-k of the channel that ends speech.")] = None,
+    text_repetition_penalty: Annotated[
+        float | None, SAMPLING(metavar="X", help="Set the repetition penalty of the channel that ends speech.")
+    ] = None,
     n_vq_for_inference: Annotated[
-        int | None, SAMPLING(metavar="CODEBOOKS", help="Use fewer codebooks: faster, coarser (Local v1.0).")
+        int | None, SAMPLING(metavar="CODEBOOKS", help="Use fewer codebooks, which is faster and coarser (Local v1.0).")
     ] = None,
     output: Annotated[
         Path,
@@ -135,25 +192,30 @@ def generate(
             "--output",
             "-o",
             metavar="FILE",
-            help=".wav, .flac, .mp3 or .ogg, replaced if it is there; - is raw PCM to a pipe.",
+            help="Write this .wav, .flac, .mp3 or .ogg; a file that is there is replaced. With -, raw PCM goes to a "
+            "pipe.",
         ),
     ] = Path("speech.wav"),
     max_tokens: Annotated[
-        int | None, OUTPUT(metavar="FRAMES", help="Stop after so many frames of 80 ms; 4096 by default.")
+        int | None, OUTPUT(metavar="FRAMES", help="Stop after so many frames of 80 ms. The default is 4096.")
     ] = None,
     stream: Annotated[
         bool | None,
         OUTPUT(
-            help="Write the .wav while it is made: a valid file at any moment. --no-stream decodes all at the end; "
-            "without either, Ctrl-C keeps what was spoken."
+            help="Write the .wav while it is made, so that it is valid at any moment. --no-stream decodes everything "
+            "at the end, and then Ctrl-C keeps nothing."
         ),
     ] = None,
     play: Play = False,
-    streaming_interval: Annotated[float | None, OUTPUT(metavar="SECONDS", help="Audio to decode at a time.")] = None,
+    streaming_interval: Annotated[
+        float | None, OUTPUT(metavar="SECONDS", help="Decode so much audio at a time.")
+    ] = None,
     quiet: Quiet = False,
-    verbose: Annotated[bool, OUTPUT("--verbose", "-v", help="Sizes, speeds and memory as well.")] = False,
+    verbose: Annotated[bool, OUTPUT("--verbose", "-v", help="Show sizes, speeds and memory as well.")] = False,
     runaway_guard: RunawayGuard = None,
-    long_form: Annotated[bool | None, LONG("--long-form", help="Speak in segments, tied to each other.")] = None,
+    long_form: Annotated[
+        bool | None, LONG("--long-form", help="Speak the text in segments that are tied to each other.")
+    ] = None,
     long_form_min_chars: MinChars = None,
     long_form_target_chars: TargetChars = None,
     long_form_max_chars: MaxChars = None,
@@ -168,18 +230,19 @@ def generate(
 ) -> None:
     """Speak a text, or make a sound, into an audio file."""
     given = dict(locals())
+    flags = tuple(given)
     from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.speak_live import is_live, speak_live
     from moss_tts.cli.speak_text import Source, request_options, speak_to_file
     from moss_tts.cli.terminal import Terminal
 
-    given["text"] = read_text(text, file, piped=conversation is None and ambient_sound is None)
+    given["text"] = read_text(text, file, needed=conversation is None and ambient_sound is None)
     given["conversation"] = read_conversation(conversation)
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
     # The command line has its own way to show figures.
     del given["verbose"]
     source = Source(model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits)
     if is_live(output, stream, play):
-        raise typer.Exit(speak_live(request_options(given), output, play, source, quiet, verbose))
+        raise typer.Exit(speak_live(request_options(given), output, play, source, flags, quiet, verbose))
     given["stream"] = stream is not False
-    raise typer.Exit(speak_to_file(request_options(given), output, source, Terminal(quiet, verbose=verbose)))
+    raise typer.Exit(speak_to_file(request_options(given), output, source, Terminal(quiet, verbose=verbose), flags))

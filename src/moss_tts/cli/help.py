@@ -1,4 +1,4 @@
-"""How --help is drawn: names of options stay whole, however narrow the terminal is."""
+"""How --help is drawn: names of options stay whole, however narrow the terminal is, and types in <> stay away."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from rich.console import RenderableType
 from rich.style import StyleType
 from rich.table import Table
 from typer import rich_utils
+
+# Typer's own words for types: of switches, which take no value, and of arguments, whose name says enough.
+TYPES = ("<bool>", "<str>", "<file>", "<path>")
 
 
 class OptionTable(Table):
@@ -16,7 +19,8 @@ class OptionTable(Table):
         if not self.columns:
             for column in range(1, len(cells) + 1):
                 self.add_column(no_wrap=column < len(cells))
-        super().add_row(*cells, style=style, end_section=end_section)
+        shown = ("" if str(cell) in TYPES else cell for cell in cells)
+        super().add_row(*shown, style=style, end_section=end_section)
 
 
 def keep_names_whole() -> None:

@@ -7,27 +7,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moss_tts.cli.options import HELP, Quiet
+from moss_tts.cli.options import HELP, Quiet, Revision, examples
 
 if TYPE_CHECKING:
     from moss_tts.checkpoints.kept import Kept
 
-EXAMPLES = (
-    "[bold]Examples[/bold]",
-    "A model and its codec:  moss-tts download OpenMOSS-Team/MOSS-TTS",
-    "Would it run here?  moss-tts inspect OpenMOSS-Team/MOSS-TTS",
-    "What is here already?  moss-tts models",
+EXAMPLES = examples(
+    ("Fetch a model and its codec", "moss-tts download OpenMOSS-Team/MOSS-TTS"),
+    ("See first whether it would run here", "moss-tts inspect OpenMOSS-Team/MOSS-TTS"),
+    ("See what is here already", "moss-tts models"),
 )
 
 app = typer.Typer(
-    help="The checkpoints that are on this machine: what they are, how large, and where.",
+    help="Show the checkpoints that are on this machine: what they are, how large, and where.",
     context_settings={"help_option_names": HELP},
 )
 
 
 def download(
-    name: Annotated[str, typer.Argument(metavar="HUB_ID", help="Such as OpenMOSS-Team/MOSS-TTS.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.")] = None,
+    name: Annotated[str, typer.Argument(metavar="HUB_ID", help="Fetch this checkpoint.")],
+    revision: Revision = None,
     quiet: Quiet = False,
 ) -> None:
     """Fetch a checkpoint from the hub, with the codec that it speaks with.
@@ -60,7 +59,7 @@ def download(
 @app.callback(invoke_without_command=True)
 def models(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Show the checkpoints that are here."""
     if context.invoked_subcommand is not None:
@@ -73,7 +72,9 @@ def models(
 
 @app.command()
 def remove(
-    name: Annotated[str, typer.Argument(metavar="HUB_ID", help="As `moss-tts models` shows it.")],
+    name: Annotated[
+        str, typer.Argument(metavar="HUB_ID", help="Delete this checkpoint, by the name that `moss-tts models` shows.")
+    ],
 ) -> None:
     """Delete what was fetched of a checkpoint. It can be fetched again."""
     from moss_tts.checkpoints import kept

@@ -50,6 +50,11 @@ class Recording:
         return sum(result.processing_time_seconds for result in self.results)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether generation ended by itself."""
+        return self.finish_reason not in (None, "cancelled")
+
+    @property
     def real_time_factor(self) -> float:
         """Seconds of audio per second of compute."""
         return self.seconds / self.compute_seconds if self.compute_seconds else 0.0

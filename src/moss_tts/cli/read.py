@@ -31,18 +31,22 @@ from moss_tts.cli.options import (
     RunawayGuard,
     TargetChars,
     TrimSilence,
+    examples,
     panel,
 )
 
-EXAMPLES = (
-    "[bold]Examples[/bold]",
-    "In the packaged voice:  moss-tts read book.epub",
-    "How will it be cut?  moss-tts read book.epub --model DIR --plan",
-    "One file with chapter marks:  moss-tts read book.epub --model DIR --output book.m4b",
-    "One file per chapter, in a voice of your choice:  moss-tts read book.txt --model DIR --output book "
-    "--format mp3 --ref-audio alice.wav",
-    "Ctrl-C, a crash, no power: give the same command again. What is finished is never spoken twice; it is kept in "
-    "OUTPUT.work, which you may delete when the book is done.",
+EXAMPLES = examples(
+    ("Read in the packaged voice", "moss-tts read book.epub"),
+    ("See how a book would be cut", "moss-tts read book.epub --plan"),
+    ("Make one file with chapter marks", "moss-tts read book.epub --model DIR --output book.m4b"),
+    (
+        "Make one file per chapter, in a voice of your choice",
+        "moss-tts read book.txt --model DIR --ref-audio alice.wav \\\n    --output book --format mp3",
+    ),
+    notes=(
+        "After Ctrl-C, a crash or a power cut, give the same command again. What is finished is never spoken twice; it "
+        "is kept in OUTPUT.work, which you may delete when the book is done.",
+    ),
 )
 
 
@@ -50,9 +54,10 @@ MODEL, VOICE, OUTPUT = panel("Model"), panel("Voice"), panel("Output")
 
 
 def read(
-    book: Annotated[Path, typer.Argument(metavar="BOOK", **EXISTING, help="A .txt, .md or .epub file.")],
+    book: Annotated[Path, typer.Argument(metavar="BOOK", **EXISTING, help="Read this .txt, .md or .epub file.")],
     model: Annotated[
-        str | None, MODEL("--model", "-m", metavar="DIR|HUB_ID", help="The checkpoint; by default the packaged voice.")
+        str | None,
+        MODEL("--model", "-m", metavar="DIR|HUB_ID", help="Use this checkpoint. The default is the packaged voice."),
     ] = None,
     codec: Codec = None,
     dtype: Dtype = None,
@@ -66,17 +71,26 @@ def read(
         VOICE(
             metavar="FILE",
             **EXISTING,
-            help="Recording of the voice; without one, the voice of the first segment is kept.",
+            help="Read in the voice of this recording. Without one, the voice of the first segment is kept.",
         ),
     ] = None,
     ref_text: RefText = None,
     instruction: Instruction = None,
-    language: Annotated[str | None, VOICE(help='English name of the language: "French".')] = None,
-    preset: Annotated[str | None, VOICE(help="The variant, told from the checkpoint's name by default.")] = None,
-    seed: Annotated[int | None, VOICE(help="The same seed gives the same book; random by default.")] = None,
-    temperature: Annotated[float | None, VOICE(help="Of the audio; 0 is greedy.")] = None,
+    language: Annotated[
+        str | None, VOICE(metavar="NAME", help='Name the language in English, such as "French".')
+    ] = None,
+    preset: Annotated[
+        str | None, VOICE(metavar="NAME", help="Choose the variant. The checkpoint's name tells it by default.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        VOICE(metavar="N", help="Repeat a reading: the same seed gives the same book. The default is random."),
+    ] = None,
+    temperature: Annotated[
+        float | None, VOICE(metavar="X", help="Vary the audio more, or less; 0 takes the likeliest codes.")
+    ] = None,
     max_tokens: Annotated[
-        int | None, VOICE(metavar="FRAMES", help="Longest segment, in frames of 80 ms; 4096 by default.")
+        int | None, VOICE(metavar="FRAMES", help="Stop a segment after so many frames of 80 ms. The default is 4096.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -84,19 +98,20 @@ def read(
             "--output",
             "-o",
             metavar="FILE.m4b|DIR",
-            help="One .m4b, or a directory for one file per chapter; by default a directory named like the book.",
+            help="Write one .m4b, or a directory with one file per chapter. The default is a directory named like the "
+            "book.",
             show_default=False,
         ),
     ] = None,
     format: Annotated[
-        str, OUTPUT("--format", metavar="WORD", help="Of files per chapter: wav, flac, mp3 or ogg.")
+        str, OUTPUT("--format", metavar="WORD", help="Write the chapters as wav, flac, mp3 or ogg.")
     ] = "mp3",
-    plan: Annotated[bool, OUTPUT("--plan", help="Print the chapters and segments, and do nothing else.")] = False,
+    plan: Annotated[bool, OUTPUT("--plan", help="Show the chapters and segments, and do nothing else.")] = False,
     report: Annotated[
-        Path | None, OUTPUT(metavar="FILE.html", help="Write a page with waveform, seams and speed.")
+        Path | None, OUTPUT(metavar="FILE.html", help="Write a page that shows waveform, seams and speed.")
     ] = None,
     force: Annotated[
-        bool, OUTPUT("--force", help="Drop what is kept if it is of another text or other options.")
+        bool, OUTPUT("--force", help="Drop what is kept if it belongs to another text or to other options.")
     ] = False,
     quiet: Quiet = False,
     long_form_min_chars: MinChars = None,

@@ -1,4 +1,7 @@
-"""The work of `moss-tts read`: plan, speak what is missing, write files."""
+"""The work of `moss-tts read`: plan, speak what is missing, write files.
+
+What speaks is imported where it is needed: a plan should be there at once.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +9,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING, Any
 
 from moss_tts.audio.files import WRITABLE_FORMATS
-from moss_tts.books.chapter_files import SpokenBook, write_chapter
 from moss_tts.books.chapters import Book
-from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.m4b import require_av
-from moss_tts.books.manifest import checkpoint_fingerprint
-from moss_tts.books.reading import (
-    begin_reading,
-    chapter_paths,
-    finish_book,
-    long_form_options,
-    plan_book,
-    reading_notes,
-    speak_book,
-)
-from moss_tts.checkpoints.loading import find_checkpoint, load_config
+from moss_tts.books.planning import long_form_options, plan_book, reading_notes
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.terminal import Terminal
+from moss_tts.config import parse_config
 from moss_tts.errors import RequestError
 from moss_tts.long_form import TextSegment
 from moss_tts.text.preparation import TextPreparation
+from moss_tts.weights.layout import read_json
+
+if TYPE_CHECKING:
+    from moss_tts.books.kept_segments import KeptSegments
 
 # A failed segment should not end a night's reading.
 RETRY_ATTEMPTS = 2
-# Seconds of the past that the time left is judged by.
-SPEED_MEMORY = 1800.0
 PREVIEW_CHARS = 60
 
 
@@ -109,7 +101,8 @@ def preparation_of(model: str) -> TextPreparation | None:
     Raises:
         ConfigError: the directory holds no checkpoint of this family.
     """
-    return load_config(Path(model)).text_preparation if Path(model).is_dir() else None
+    directory = Path(model)
+    return parse_config(read_json(directory / "config.json")).text_preparation if directory.is_dir() else None
 
 
 def show_notes(book: Book, options: Mapping[str, Any], preparation: TextPreparation | None, terminal: Terminal) -> None:
@@ -145,6 +138,9 @@ def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: 
     Raises:
         MossTTSError: what went wrong. Finished segments are kept.
     """
+    from moss_tts.books.chapter_files import SpokenBook, write_chapter
+    from moss_tts.books.reading import begin_reading, chapter_paths, finish_book, speak_book
+
     to.check()
     options = {"long_form_retry_attempts": RETRY_ATTEMPTS, **options}
     ties = long_form_options(options)
@@ -185,6 +181,9 @@ def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: 
 
 def fingerprint_of(source: Source) -> str:
     """What tells this checkpoint, codec and type from others."""
+    from moss_tts.books.manifest import checkpoint_fingerprint
+    from moss_tts.checkpoints.loading import find_checkpoint
+
     directories = [find_checkpoint(source.model, revision=source.revision).directory]
     if source.codec is not None:
         directories.append(find_checkpoint(source.codec).directory)
@@ -197,7 +196,7 @@ def fingerprint_of(source: Source) -> str:
 def _progress(
     plans: Sequence[Sequence[TextSegment]], kept: KeptSegments, terminal: Terminal
 ) -> Iterator[Callable[[int, int], None]]:
-    """A bar over characters; what was kept before counts as done, but not as speed."""
+    """How far the reading is, in characters; what was kept before counts as done, but not as speed."""
     total = sum(len(segment.text) for plan in plans for segment in plan)
     before = sum(
         len(segment.text)
@@ -205,22 +204,14 @@ def _progress(
         for number, segment in enumerate(plan)
         if kept.holds(chapter, number)
     )
-    shown = terminal.stderr.is_terminal and not terminal.quiet
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        console=terminal.stderr,
-        transient=True,
-        disable=not shown,
-        speed_estimate_period=SPEED_MEMORY,
-    ) as bar:
-        task = bar.add_task("reading", total=total, completed=before)
+    done = before
+
+    with terminal.working("reading", done=before / total) as show:
 
         def advance(chapter: int, characters: int) -> None:
-            bar.update(task, advance=characters, description=f"chapter {chapter + 1} of {len(plans)}")
+            nonlocal done
+            done += characters
+            show(done / total, f"chapter {chapter + 1} of {len(plans)}")
 
+        show(done / total, "")
         yield advance

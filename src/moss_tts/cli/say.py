@@ -8,35 +8,58 @@ from typing import Annotated
 import typer
 
 from moss_tts.cli.arguments import read_text
-from moss_tts.cli.options import EXISTING, Play, Quiet
+from moss_tts.cli.options import EXISTING, Play, Quiet, examples, panel
 
-EXAMPLES = (
-    "[bold]Examples[/bold]",
-    'Into speech.wav:  moss-tts say "Hello there."',
-    'Out loud:  moss-tts say "Hello there." --play',
-    "A file:  moss-tts say --file letter.txt --output letter.mp3",
+SPEAK, OUTPUT = panel("What to speak"), panel("Output")
+# What advice may speak of.
+FLAGS = ("seed",)
+EXAMPLES = examples(
+    ("Say a sentence into speech.wav", 'moss-tts say "Hello there."'),
+    ("Say it out loud as well", 'moss-tts say "Hello there." --play'),
+    ("Read a file into another", "moss-tts say --file letter.txt --output letter.mp3"),
+    notes=(
+        "Ctrl-C stops and keeps what has been said so far.",
+        "A text that begins with - goes behind -- and all options.",
+    ),
 )
 
 
 def say(
     text: Annotated[
         str | None,
-        typer.Argument(metavar="TEXT", help="What to say; - is standard input, and so is a pipe.", show_default=False),
+        typer.Argument(
+            metavar="TEXT",
+            help="Say this text; put it in quotes. Without it, or with -, what comes through a pipe is said.",
+            show_default=False,
+        ),
     ] = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="Read the text from this file.", **EXISTING)] = None,
+    file: Annotated[
+        Path | None, SPEAK("--file", "-f", metavar="FILE", help="Read the text from this file.", **EXISTING)
+    ] = None,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help=".wav, .flac, .mp3 or .ogg; - is raw PCM to a pipe."),
+        OUTPUT(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write this .wav, .flac, .mp3 or .ogg; a file that is there is replaced. With -, raw PCM goes to a "
+            "pipe.",
+        ),
     ] = Path("speech.wav"),
     play: Play = False,
     seed: Annotated[
-        int | None, typer.Option(help="The same seed gives the same audio; random by default.", show_default=False)
+        int | None,
+        OUTPUT(
+            metavar="N",
+            help="Repeat a run: the same seed gives the same audio. The default is random.",
+            show_default=False,
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Say a text in the voice that comes with this package: English, offline, nothing to download.
 
-    It is small and clear rather than beautiful; for other voices and languages, see moss-tts generate.
+    It is small and clear rather than beautiful; for other voices and languages, see moss-tts generate --help.
     """
     from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.speak_live import is_live, speak_live
@@ -44,7 +67,7 @@ def say(
     from moss_tts.cli.terminal import Terminal
 
     source = Source(str(packaged_voice()))
-    options = request_options({"text": read_text(text, file, piped=True), "seed": seed})
+    options = request_options({"text": read_text(text, file, needed=True), "seed": seed})
     if is_live(output, None, play):
-        raise typer.Exit(speak_live(options, output, play, source, quiet))
-    raise typer.Exit(speak_to_file({**options, "stream": True}, output, source, Terminal(quiet)))
+        raise typer.Exit(speak_live(options, output, play, source, FLAGS, quiet))
+    raise typer.Exit(speak_to_file({**options, "stream": True}, output, source, Terminal(quiet), FLAGS))

@@ -7,17 +7,33 @@ from typing import Annotated, Any
 
 import typer
 
-from moss_tts.cli.options import VOICES, Checkpoint, Codec, CodecDtype, Dtype, KvBits, MaxMemory, Revision, panel
+from moss_tts.cli.options import (
+    VOICES,
+    Checkpoint,
+    Codec,
+    CodecDtype,
+    Dtype,
+    KvBits,
+    MaxMemory,
+    Revision,
+    examples,
+    panel,
+)
 from moss_tts.errors import MossTTSError
 
-EXAMPLES = (
-    "[bold]Examples[/bold]",
-    "Serve the packaged voice:  moss-tts serve, then open http://127.0.0.1:8000",
-    "Another model:  moss-tts serve --model DIR",
-    "Speak:  curl http://127.0.0.1:8000/v1/audio/speech -H 'Content-Type: application/json' "
-    """-d '{"input": "Hello there."}' -o hello.mp3""",
-    "To others on the network:  MOSS_TTS_API_KEY=secret moss-tts serve --model DIR --host 0.0.0.0",
-    "Ctrl-C finishes what is being spoken; a second one does not wait.",
+EXAMPLES = examples(
+    ("Serve the packaged voice, and open http://127.0.0.1:8000", "moss-tts serve"),
+    ("Serve another model", "moss-tts serve --model DIR"),
+    (
+        "Ask it to speak, in another terminal",
+        "curl http://127.0.0.1:8000/v1/audio/speech -o hello.mp3 \\\n"
+        """    -H 'Content-Type: application/json' -d '{"input": "Hello there."}'""",
+    ),
+    (
+        "Serve the network, with a key that clients must send",
+        "MOSS_TTS_API_KEY=secret moss-tts serve --model DIR --host 0.0.0.0",
+    ),
+    notes=("Ctrl-C finishes what is being spoken; a second one does not wait.",),
 )
 
 
@@ -33,35 +49,58 @@ def serve(
     kv_bits: KvBits = None,
     max_memory: MaxMemory = None,
     name: Annotated[
-        str | None, MODEL(metavar="NAME", help="What clients call the model; the checkpoint's by default.")
+        str | None, MODEL(metavar="NAME", help="Let clients call the model so. The default is the checkpoint's name.")
     ] = None,
     voice: Annotated[
-        str | None, MODEL(metavar="NAME", help="The registered voice of requests that name none of their own.")
+        str | None, MODEL(metavar="NAME", help="Speak requests that name no voice in this registered one.")
     ] = None,
     voices: Annotated[Path | None, MODEL(**VOICES)] = None,
-    host: Annotated[str, WHO(help="Address to listen on; 0.0.0.0 is the whole network.")] = "127.0.0.1",
-    port: Annotated[int, WHO(min=0, max=65535, help="To listen on; 0 is any that is free.")] = 8000,
+    host: Annotated[
+        str, WHO(metavar="ADDRESS", help="Listen on this address; 0.0.0.0 is open to the whole network.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, WHO(min=0, max=65535, metavar="N", help="Listen on this port; 0 takes one that is free.")
+    ] = 8000,
     api_key: Annotated[
-        str | None, WHO(envvar="MOSS_TTS_API_KEY", help="Clients must send it as bearer token.", show_envvar=True)
+        str | None,
+        WHO(
+            envvar="MOSS_TTS_API_KEY",
+            metavar="KEY",
+            help="Ask clients for this key, as a bearer token.",
+            show_envvar=True,
+        ),
     ] = None,
     allow_host: Annotated[
         list[str] | None,
-        WHO(metavar="NAME", help="A public name of this server, where no key is asked for; repeat."),
+        WHO(
+            metavar="NAME",
+            help="Let browsers use this public name of the server, where no key is asked for. Repeat the option.",
+        ),
     ] = None,
     cors_origin: Annotated[
-        list[str] | None, WHO(metavar="ORIGIN", help="Another site whose pages may call this server; repeat.")
+        list[str] | None, WHO(metavar="ORIGIN", help="Let pages of this other site call the server. Repeat the option.")
     ] = None,
-    max_batch: Annotated[int, LIMITS(min=1, metavar="N", help="Requests spoken side by side.")] = 16,
-    max_waiting: Annotated[int, LIMITS(min=0, metavar="N", help="Requests that may wait; then 503.")] = 64,
-    timeout: Annotated[float, LIMITS(min=1, metavar="SECONDS", help="Of a request, its waiting included.")] = 600.0,
-    grace: Annotated[float, LIMITS(min=1, metavar="SECONDS", help="For running requests when stopped.")] = 30.0,
-    max_body: Annotated[int, LIMITS(min=1, metavar="MIB", help="Of a request.")] = 32,
-    max_chars: Annotated[int, LIMITS(min=1, metavar="N", help="Characters of a request's texts.")] = 20_000,
-    max_frames: Annotated[int, LIMITS(min=1, metavar="N", help="Of 80 ms that max_tokens may ask for.")] = 4096,
+    max_batch: Annotated[int, LIMITS(min=1, metavar="N", help="Speak up to N requests side by side.")] = 16,
+    max_waiting: Annotated[
+        int, LIMITS(min=0, metavar="N", help="Let up to N requests wait; more are refused with 503.")
+    ] = 64,
+    timeout: Annotated[
+        float, LIMITS(min=1, metavar="SECONDS", help="End a request after so long, its waiting included.")
+    ] = 600.0,
+    grace: Annotated[
+        float, LIMITS(min=1, metavar="SECONDS", help="Give running requests so long when the server is stopped.")
+    ] = 30.0,
+    max_body: Annotated[int, LIMITS(min=1, metavar="MIB", help="Refuse a request with a larger body.")] = 32,
+    max_chars: Annotated[
+        int, LIMITS(min=1, metavar="N", help="Refuse a request whose texts are longer than N characters.")
+    ] = 20_000,
+    max_frames: Annotated[
+        int, LIMITS(min=1, metavar="N", help="Refuse a request whose max_tokens is greater, in frames of 80 ms.")
+    ] = 4096,
     max_reference: Annotated[
-        float, LIMITS(min=1, metavar="SECONDS", help="Of a request's recordings together.")
+        float, LIMITS(min=1, metavar="SECONDS", help="Refuse a request whose recordings together are longer.")
     ] = 120.0,
-    max_voices: Annotated[int, LIMITS(min=0, metavar="N", help="That may be registered over HTTP.")] = 1000,
+    max_voices: Annotated[int, LIMITS(min=0, metavar="N", help="Let clients register up to N voices.")] = 1000,
 ) -> None:
     """Serve speech over HTTP: OpenAI's API, voices, and a page for people at /."""
     from moss_tts.checkpoints.packaged import packaged_voice

@@ -5,8 +5,14 @@ from __future__ import annotations
 import io
 import re
 import shlex
-from collections.abc import Sequence
-from typing import Any, TextIO
+from collections.abc import Collection, Sequence
+from typing import Any, TextIO, cast
+
+import typer
+from typer.core import TyperCommand
+
+# click's base of usage errors, wherever this release of typer keeps its click.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
 
 TEXT = "TEXT"
 EXTRA = re.compile(r"unexpected extra argument\S* \((.*)\)", re.DOTALL)
@@ -16,6 +22,47 @@ def lose_only_letters(stream: TextIO | None) -> None:
     """Have a stream write `?` for each letter that its code page lacks, where it would raise an error."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
+
+
+class TextCommand(TyperCommand):
+    """A command that takes a text. An argument that begins with - and has a space is a text, and never an option.
+
+    Short options would otherwise take such texts apart: "-only joking" would be -o with the value "nly joking".
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Arguments as click parses them.
+
+        Raises:
+            UsageError: one that may be a text stands where options are.
+        """
+        with_value = {flag for parameter in self.params for flag in parameter.opts if not _is_switch(parameter)}
+        rest = iter(args)
+        for argument in rest:
+            if argument == "--":
+                break
+            if argument in with_value:
+                next(rest, None)
+            elif argument.startswith("-") and re.search(r"\s", argument.partition("=")[0]):
+                raise UsageError(_taken_for_an_option(self.name, argument, with_value), ctx=ctx)
+        return cast("list[str]", super().parse_args(ctx, args))
+
+
+def _is_switch(parameter: Any) -> bool:
+    return parameter.param_type_name != "option" or parameter.is_flag
+
+
+def _taken_for_an_option(command: str | None, argument: str, with_value: Collection[str]) -> str:
+    option, value = argument[:2], argument[2:]
+    split = f"; if you mean {option}, leave a space behind it: {option} {shlex.quote(value)}"
+    return (
+        f"{argument!r} could be an option or a text. {_behind_dashes(command, argument)}"
+        f"{split if option in with_value else ''}"
+    )
+
+
+def _behind_dashes(command: str | None, text: str) -> str:
+    return f"A text that begins with - goes behind -- and all options: moss-tts {command} -- {shlex.quote(text)}"
 
 
 def text_advice(error: Any, given: Sequence[str]) -> str:
@@ -37,6 +84,4 @@ def text_advice(error: Any, given: Sequence[str]) -> str:
         return ""
     letters = error.option_name.lstrip("-")
     taken = next((argument for argument in given if argument[:1] == "-" and letters in argument), error.option_name)
-    return (
-        f". A text that begins with - goes behind -- and all options: moss-tts {command.name} -- {shlex.quote(taken)}"
-    )
+    return f". {_behind_dashes(command.name, taken)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from moss_tts.audio.live_output import GrowingWav, PcmPipe, Sink, find_player, send_on
-from moss_tts.cli.output_files import interruptible, record
-from moss_tts.cli.speak_text import INTERRUPTED, Source, check_output, seconds_asked_for, tell
+from moss_tts.audio.live_output import GrowingWav, PcmPipe, Sink, SinkFailedError, send_on
+from moss_tts.audio.players import find_player
+from moss_tts.cli.output_files import record
+from moss_tts.cli.speak_text import Source, check_output, exit_code, speaking, tell
 from moss_tts.cli.terminal import Terminal
+from moss_tts.errors import RequestError
 from moss_tts.result import GenerationResult
 
 STDOUT = Path("-")
@@ -27,17 +29,24 @@ def is_live(output: Path, stream: bool | None, play: bool) -> bool:
 
 
 def open_sinks(output: Path, play: bool, terminal: Terminal) -> list[Sink]:
-    """Where audio goes. Other formats than .wav cannot grow, so only a player gets those.
+    """Where audio goes.
 
     Raises:
-        RequestError: a file that could not be written, or is no .wav.
+        RequestError: a terminal, a file that could not be written, or one that cannot grow.
         AudioError: no player.
     """
     sinks: list[Sink] = []
     if output == STDOUT:
+        if sys.stdout.isatty():
+            raise RequestError(
+                "--output - writes raw audio, which a terminal cannot show: send it to a file with > speech.pcm, or "
+                "to a program with | player."
+            )
         sinks.append(PcmPipe(sys.stdout.buffer, terminal.say))
     else:
-        check_output(output, (".wav",))
+        check_output(output)
+        if output.suffix.lower() != ".wav":
+            raise RequestError(f"--output {output} must end in .wav: with --play it is written while it is played.")
         sinks.append(GrowingWav(output))
     return [*sinks, find_player()] if play else sinks
 
@@ -47,6 +56,7 @@ def speak_live(
     output: Path,
     play: bool,
     source: Source,
+    flags: Iterable[str],
     quiet: bool = False,
     verbose: bool = False,
 ) -> int:
@@ -57,6 +67,7 @@ def speak_live(
         output: a .wav, or STDOUT.
         play: whether to play as well.
         source: of the model.
+        flags: names of the command's options, of which a warning may speak.
         quiet: show nothing but warnings and errors.
         verbose: show sizes and speeds as well.
 
@@ -69,27 +80,27 @@ def speak_live(
     # Standard output carries audio and nothing else.
     stdout = Console(stderr=True, highlight=False, soft_wrap=True) if output == STDOUT else None
     terminal = Terminal(quiet, stdout, verbose=verbose)
-    sinks = open_sinks(output, play, terminal)
-    with terminal.loading(source.model):
-        model = source.load()
-    with interruptible() as cancel:
-        with terminal.showing_warnings():
-            results = model.generate(**{**options, "stream": True}, cancel=cancel)
-        with terminal.loading("codec"):
-            model.codec()
+    sinks, failed = open_sinks(output, play, terminal), []
+    with speaking({**options, "stream": True}, source, terminal, flags) as speech:
+
+        def player_failed(error: SinkFailedError) -> None:
+            # Ctrl-C ends a player as well, which is no failure of it.
+            if not speech.cancelled.is_set():
+                failed.append(error)
+                terminal.warn(f"{error} The audio is written all the same.")
+
         with (
-            closing(results),
-            closing(send_on(results, sinks)) as sent,
-            terminal.speaking(seconds_asked_for(options)) as show,
+            closing(speech.results),
+            closing(send_on(speech.results, sinks, player_failed)) as sent,
+            terminal.speaking(speech.share) as show,
         ):
             recording = record((_without_audio(result) for result in sent), show)
-    if recording.finish_reason is None and recording.failure is None:
-        return 0  # whoever was listening has gone
-    if recording.seconds or recording.finish_reason not in (None, "cancelled"):
-        tell(recording, output, terminal)
-    if recording.failure is not None:
-        raise recording.failure
-    return INTERRUPTED if recording.finish_reason == "cancelled" else 0
+    listener_has_gone = recording.finish_reason is None and recording.failure is None
+    if listener_has_gone:
+        recording = replace(recording, finish_reason="cancelled")
+    if (recording.seconds or recording.is_complete) and not (listener_has_gone and output == STDOUT):
+        tell(recording, output, terminal, speech)
+    return 0 if listener_has_gone else exit_code(recording) or (1 if failed else 0)
 
 
 def _without_audio(result: GenerationResult) -> GenerationResult:

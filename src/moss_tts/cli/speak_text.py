@@ -1,20 +1,26 @@
-"""The work of `moss-tts generate`: load, speak, keep what was spoken."""
+"""The work of `moss-tts generate` and `say`: load, speak, keep what was spoken."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import Event
+from typing import TYPE_CHECKING, Any
 
 from moss_tts.audio.files import WRITABLE_FORMATS, write_audio
-from moss_tts.checkpoints.loading import bring
+from moss_tts.cli.cut_short import what_was_cut
 from moss_tts.cli.output_files import Recording, interruptible, record
+from moss_tts.cli.shares import share_of
 from moss_tts.cli.terminal import Terminal, figures, summary
 from moss_tts.errors import RequestError
-from moss_tts.model import Model, load
+from moss_tts.long_form import SegmentMetrics
 from moss_tts.prompts.options import OPTIONS, check_options
-from moss_tts.request import FRAME_RATE
+from moss_tts.result import GenerationResult
+
+if TYPE_CHECKING:
+    from moss_tts.model import Model
 
 INTERRUPTED = 130
 
@@ -33,6 +39,10 @@ class Source:
 
     def load(self) -> Model:
         """The model in memory. What is not here is fetched first, in this thread, which Ctrl-C reaches."""
+        # Here, because it takes seconds: wrong usage and plans should not wait for it.
+        from moss_tts.checkpoints.loading import bring
+        from moss_tts.model import load
+
         bring(self.model, revision=self.revision, codec=self.codec)
         most = None if self.max_memory is None else round(self.max_memory * 1e9)
         return load(
@@ -57,8 +67,63 @@ def request_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def speak_to_file(options: Mapping[str, Any], output: Path, source: Source, terminal: Terminal) -> int:
+@dataclass(frozen=True)
+class Speech:
+    """A request that is being spoken.
+
+    Attributes:
+        results: its audio, as it is made.
+        share: of a recording of them, how much of the whole it is; None where that is not known.
+        warnings: sentences for people: what of a recording is missing.
+        cancelled: set once Ctrl-C was pressed.
+    """
+
+    results: Generator[GenerationResult, None, None]
+    share: Callable[[Recording], float | None]
+    warnings: Callable[[Recording], list[str]]
+    cancelled: Event
+
+
+@contextmanager
+def speaking(options: Mapping[str, Any], source: Source, terminal: Terminal, flags: Iterable[str]) -> Iterator[Speech]:
+    """Load the model, and speak until the end or Ctrl-C.
+
+    Args:
+        options: of generate.
+        source: of the model.
+        terminal: shows what happens.
+        flags: names of the command's options, of which a warning may speak.
+
+    Raises:
+        MossTTSError: the model cannot be loaded, or the request is wrong.
+    """
+    with terminal.loading(source.model):
+        model = source.load()
+    metrics: list[SegmentMetrics] = []
+    with interruptible() as cancel:
+        results = model.generate(**options, cancel=cancel, on_segment=metrics.append)
+        request = model.request(options)
+        with terminal.loading("codec"):
+            model.codec()
+        yield Speech(
+            results,
+            share_of(options, request.plan),
+            lambda recording: what_was_cut(recording, model, request, metrics, frozenset(flags)),
+            cancel,
+        )
+
+
+def speak_to_file(
+    options: Mapping[str, Any], output: Path, source: Source, terminal: Terminal, flags: Iterable[str]
+) -> int:
     """Speak a request into an audio file; what was decoded is kept when generation fails or is interrupted.
+
+    Args:
+        options: of generate.
+        output: the file.
+        source: of the model.
+        terminal: shows what happens.
+        flags: names of the command's options, of which a warning may speak.
 
     Returns:
         The exit code.
@@ -67,16 +132,22 @@ def speak_to_file(options: Mapping[str, Any], output: Path, source: Source, term
         MossTTSError: what went wrong.
     """
     check_output(output)
-    with terminal.loading(source.model):
-        model = source.load()
-    with interruptible() as cancel:
-        with terminal.showing_warnings():
-            results = model.generate(**options, cancel=cancel)
-        with terminal.loading("codec"):
-            model.codec()
-        with terminal.speaking(seconds_asked_for(options)) as show:
-            recording = record(results, show)
-    keep(recording, output, terminal)
+    with speaking(options, source, terminal, flags) as speech, terminal.speaking(speech.share) as show:
+        recording = record(speech.results, show)
+    if recording.seconds or recording.is_complete:
+        write_audio(output, recording.audio, recording.results[-1].sample_rate)
+        tell(recording, output, terminal, speech)
+    elif recording.failure is None:
+        terminal.warn("nothing was decoded, so no file was written")
+    return exit_code(recording)
+
+
+def exit_code(recording: Recording) -> int:
+    """The exit code of a command that recorded this.
+
+    Raises:
+        MossTTSError: what ended it, if that was an error.
+    """
     if recording.failure is not None:
         raise recording.failure
     return INTERRUPTED if recording.finish_reason == "cancelled" else 0
@@ -96,36 +167,12 @@ def check_output(path: Path, allowed: Iterable[str] = WRITABLE_FORMATS) -> None:
         raise RequestError(f"--output {path}: there is no directory {path.parent}.")
 
 
-def seconds_asked_for(options: Mapping[str, Any]) -> float | None:
-    """The length the caller wants, if any."""
-    if (tokens := options.get("tokens")) is not None:
-        return tokens / FRAME_RATE
-    return options.get("duration_s", options.get("seconds"))
-
-
-def keep(recording: Recording, output: Path, terminal: Terminal) -> None:
-    """Write the audio there is, and say what it is."""
-    complete = recording.finish_reason not in (None, "cancelled")
-    if not recording.seconds and not complete:
-        if recording.failure is None:
-            terminal.warn("nothing was decoded, so no file was written")
-        return
-    write_audio(output, recording.audio, recording.results[-1].sample_rate)
-    tell(recording, output, terminal)
-
-
-def tell(recording: Recording, output: Path, terminal: Terminal) -> None:
+def tell(recording: Recording, output: Path, terminal: Terminal, speech: Speech) -> None:
     """Say what was written, and what is missing of it."""
-    complete = recording.finish_reason not in (None, "cancelled")
     terminal.say(summary(output, recording))
     if terminal.verbose:
         terminal.say(figures(recording))
-    if not complete:
+    if not recording.is_complete:
         terminal.warn(f"generation was cut off; {output} holds the part that was decoded")
-    if recording.finish_reason == "silence":
-        terminal.warn("the model had gone silent and was stopped; another --seed may do better (--no-runaway-guard)")
-    if recording.finish_reason == "length":
-        terminal.warn(
-            "generation stopped at its budget, so the end may be missing. The budget is --max-tokens, with --tokens "
-            "or --duration-s half as much again as asked for, and what the text can take (--no-runaway-guard)"
-        )
+    for warning in speech.warnings(recording):
+        terminal.warn(warning)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -22,8 +21,8 @@ from rich.progress import (
 
 from moss_tts.checkpoints.hub import shown_by
 from moss_tts.cli.output_files import Recording
+from moss_tts.cli.progress import Show, showing
 from moss_tts.device.memory import size
-from moss_tts.errors import MossTTSWarning
 
 BYTES = (BarColumn(20), DownloadColumn())
 
@@ -55,18 +54,10 @@ class Terminal:
         if not self.quiet:
             self.stdout.print(line, markup=False)
 
-    def warn(self, line: str) -> None:
+    def warn(self, line: str, level: str = "warning") -> None:
         """Something the caller should know, on stderr even when quiet."""
-        self.stderr.print("warning:", style="yellow", end=" ")
+        self.stderr.print(f"{level}:", style="yellow", end=" ")
         self.stderr.print(line, markup=False)
-
-    @contextmanager
-    def showing_warnings(self) -> Iterator[None]:
-        """Show what the package warns of meanwhile as this terminal's warnings."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", MossTTSWarning)
-            warnings.showwarning = lambda message, *_: self.warn(str(message))
-            yield
 
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:
@@ -94,17 +85,21 @@ class Terminal:
             task = bar.add_task("", total=nbytes)
             yield lambda count: bar.update(task, advance=count)
 
+    def working(self, label: str, done: float = 0.0) -> AbstractContextManager[Show]:
+        """Show how far a task is; see progress.py."""
+        return showing(self.stderr, label, done=done, quiet=self.quiet)
+
     @contextmanager
-    def speaking(self, expected: float | None) -> Iterator[Callable[[Recording], None]]:
-        """A bar that counts seconds of audio.
+    def speaking(self, share: Callable[[Recording], float | None]) -> Iterator[Callable[[Recording], None]]:
+        """Show how far speech is.
 
         Args:
-            expected: seconds asked for, if any; without, the bar only shows that something happens.
+            share: of a recording, how much of the whole it is; None where that is not known.
         """
-        seconds = TextColumn("{task.completed:.1f} s of audio, {task.fields[rate]:.1f} x real time")
-        with self._bar(SpinnerColumn(), TextColumn("speaking"), BarColumn(20), seconds, TimeElapsedColumn()) as bar:
-            task = bar.add_task("", total=expected, rate=0.0)
-            yield lambda so_far: bar.update(task, completed=so_far.seconds, rate=so_far.real_time_factor)
+        with self.working("speaking") as show:
+            yield lambda so_far: show(
+                share(so_far), f"{so_far.seconds:.1f} s of audio, {so_far.real_time_factor:.1f} x real time"
+            )
 
     @contextmanager
     def writing(self, name: str, nbytes: int) -> Iterator[Callable[[int], None]]:

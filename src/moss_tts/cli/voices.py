@@ -7,30 +7,42 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.options import EXISTING, HELP, VOICES
+from moss_tts.cli.options import EXISTING, HELP, VOICES, examples
 
 app = typer.Typer(
-    help="Voices under a name, for generate, read and serve alike.",
+    help="Keep voices under a name, for generate, read and serve alike.",
     context_settings={"help_option_names": HELP},
 )
 
+ADD_EXAMPLES = examples(
+    ("Register a recording", 'moss-tts voices add alice alice.wav --text "What alice.wav says."'),
+    ("Speak in that voice", 'moss-tts generate "Hello there." --model DIR --voice alice'),
+)
+LIST_EXAMPLES = examples(("See which voices there are", "moss-tts voices list"))
+REMOVE_EXAMPLES = examples(("Remove a voice", "moss-tts voices remove alice"))
 
-@app.command()
+
+@app.command(epilog=ADD_EXAMPLES)
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 64 of a-z, 0-9, - and _.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Give the voice this name: 1 to 64 of a-z, 0-9, - and _.")
+    ],
     recording: Annotated[
         Path,
-        typer.Argument(metavar="FILE", **EXISTING, help="Some 5 to 30 seconds of the voice alone."),
+        typer.Argument(metavar="FILE", **EXISTING, help="Take this recording: 5 to 30 seconds of the voice alone."),
     ],
     text: Annotated[
-        str | None, typer.Option(help="What the recording says; dialogues and continuations need it.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Write here what the recording says; dialogues and continuations need it."),
     ] = None,
-    description: Annotated[str | None, typer.Option(help="Words for people.")] = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="Describe the voice for people.")] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", metavar="DIR|HUB_ID", help="Encode it for this model now, not when first used."),
+        typer.Option(
+            "--model", "-m", metavar="DIR|HUB_ID", help="Encode it for this model now, not when it is first used."
+        ),
     ] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="In place of a voice of that name.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a voice that has this name.")] = False,
     voices: Annotated[Path | None, typer.Option(**VOICES)] = None,
 ) -> None:
     """Register a recording as a voice, for instance one that VoiceGenerator made."""
@@ -47,32 +59,35 @@ def add(
     Terminal().say(f"{added.name}: {added.record.seconds:.1f} s, {added.directory}")
 
 
-@app.command("list")
+@app.command("list", epilog=LIST_EXAMPLES)
 def list_voices(
     voices: Annotated[Path | None, typer.Option(**VOICES)] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the voices as JSON.")] = False,
 ) -> None:
-    """The registered voices."""
+    """List the registered voices."""
     from dataclasses import asdict
     from json import dumps
 
     from moss_tts.voices import Voices
 
-    known = list(Voices(voices))
+    registered = Voices(voices)
+    known = list(registered)
     if json:
         print(dumps([asdict(voice.record) for voice in known], indent=2))
         return
+    if not known:
+        print(f"There are no voices in {registered.directory} yet. Add one: moss-tts voices add alice alice.wav")
     for voice in known:
         about = voice.record.description or voice.record.transcript or ""
         print(f"{voice.name:<20} {voice.record.seconds:6.1f} s  {about[:70]}".rstrip())
 
 
-@app.command()
+@app.command(epilog=REMOVE_EXAMPLES)
 def remove(
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Remove this voice.")],
     voices: Annotated[Path | None, typer.Option(**VOICES)] = None,
 ) -> None:
-    """Forget a voice, and delete its files."""
+    """Remove a voice, and delete its files."""
     from moss_tts.cli.terminal import Terminal
     from moss_tts.voices import Voices
 

@@ -27,6 +27,7 @@ SWITCH = "MOSS_TTS_C"
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 # Nothing looks at errno or floating-point traps, which would keep loops with conditions from becoming vectors.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
+COMPILING = "moss_tts compiles its C for this processor. This takes some seconds, and happens once."
 
 
 class CStatus(StrEnum):
@@ -98,11 +99,19 @@ def _compiled() -> Path:
     library = cache / f"compiled-{key}.so"
     if not library.exists():
         cache.mkdir(parents=True, exist_ok=True)
+        _tell_of_compiling()
         # Another process may be doing the same.
         with atomic_file(library) as part:
             command = [compiler, *FLAGS, "-o", str(part), *map(str, SOURCES), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=60)
     return library
+
+
+def _tell_of_compiling() -> None:
+    """Say why the program waits. As a warning, because Python shows nothing less where no log was set up."""
+    import logging  # only here: it would cost every start
+
+    logging.getLogger(__name__).warning(COMPILING)
 
 
 def _processor() -> str:

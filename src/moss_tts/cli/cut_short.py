@@ -1,0 +1,132 @@
+"""Speech that was cut short: which part of the text it was, and what helps.
+
+Budgets come from where they are made, `Model.job`, so that what is told is what held.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from moss_tts.cli.output_files import Recording
+from moss_tts.long_form import SegmentMetrics
+from moss_tts.request import FRAME_RATE, MossNormalizedRequest
+
+if TYPE_CHECKING:
+    from moss_tts.model import Model
+
+MOST_NAMED = 3
+PREVIEW_CHARACTERS = 30
+# Options of commands -> what to try with them.
+REMEDIES = {
+    "seconds": "a greater --seconds",
+    "max_tokens": "a higher --max-tokens",
+    "long_form": "segments (--long-form)",
+    "long_form_max_chars": "shorter segments (--long-form-max-chars)",
+    "seed": "another --seed",
+    "runaway_guard": "--no-runaway-guard",
+}
+# What helps against each budget.
+LENGTH_ASKED_FOR = ("seconds", "seed")
+MOST_FRAMES = ("max_tokens", "seed")
+RUNAWAY_GUARD = ("seed", "runaway_guard")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is spoken in one go: a segment of a text, or all of it.
+
+    Attributes:
+        name: for people.
+        frames: that were made of it.
+        budget: most frames that it could take.
+        helpful: options that help where the budget was too small.
+    """
+
+    name: str
+    frames: int
+    budget: int
+    helpful: tuple[str, ...]
+
+
+def what_was_cut(
+    recording: Recording,
+    model: Model,
+    request: MossNormalizedRequest,
+    metrics: Sequence[SegmentMetrics],
+    flags: Set[str],
+) -> list[str]:
+    """Sentences for people about a recording that lacks something of its text; none where all is well.
+
+    Args:
+        recording: of the request.
+        model: spoke it.
+        request: what was asked for.
+        metrics: of its segments; none where it was spoken in one piece.
+        flags: names of the command's options, of which a sentence may speak.
+    """
+    sentences = []
+    if recording.finish_reason == "silence":
+        sentences.append(f"the model had gone silent and was stopped. {_try(RUNAWAY_GUARD, flags)}")
+    if recording.finish_reason in ("length", "silence") and metrics:
+        parts = [_segment(model, request, spoken) for spoken in metrics]
+        cut = [part for part in parts if part.frames >= part.budget]
+    elif recording.finish_reason == "length":
+        cut = [_whole(model, request, sum(result.token_count for result in recording.results))]
+    else:
+        cut = []
+    return [*sentences, *([_told(cut, len(request.plan), flags)] if cut else [])]
+
+
+def _whole(model: Model, request: MossNormalizedRequest, frames: int) -> Part:
+    budget, helpful = _budget(model, request)
+    more = ("max_tokens", "long_form", "seed") if helpful == MOST_FRAMES and request.text else helpful
+    return Part("the speech", frames, budget, more)
+
+
+def _segment(model: Model, request: MossNormalizedRequest, spoken: SegmentMetrics) -> Part:
+    segment = request.plan[spoken.segment_idx]
+    total = sum(len(part.text) for part in request.plan)
+    # The narrator shares a length that was asked for in the same way.
+    tokens = None if request.tokens is None else max(1, math.ceil(request.tokens * len(segment.text) / total))
+    budget, helpful = _budget(model, replace(request, text=segment.spoken_text, tokens=tokens))
+    if helpful == MOST_FRAMES and model.config.text_preparation is None:
+        helpful = ("max_tokens", "long_form_max_chars", "seed")
+    return Part(_preview(spoken.segment_idx, segment.text), spoken.prompt_tokens_generated, budget, helpful)
+
+
+def _preview(index: int, text: str) -> str:
+    line = " ".join(text.split())
+    return f'{index + 1} ("{line if len(line) <= PREVIEW_CHARACTERS else line[: PREVIEW_CHARACTERS - 1] + "…"}")'
+
+
+def _budget(model: Model, request: MossNormalizedRequest) -> tuple[int, tuple[str, ...]]:
+    """Frames that a request may take, and what helps where they are too few."""
+    bare = replace(request, reference=(), prompt_audio=None, prompt_transcript=None, conversation=())
+    budget = model.job(bare).request.max_frames
+    if budget < request.effective_max_tokens:
+        return budget, RUNAWAY_GUARD
+    return budget, MOST_FRAMES if budget == request.max_tokens else LENGTH_ASKED_FOR
+
+
+def _told(cut: Sequence[Part], segments: int, flags: Set[str]) -> str:
+    helpful = dict.fromkeys(option for part in cut for option in part.helpful)
+    if len(cut) == 1:
+        budget = f"its budget of {cut[0].budget} frames ({cut[0].budget / FRAME_RATE:.1f} s)"
+        subject = f"segment {cut[0].name} of {segments}" if segments else cut[0].name
+        return f"{subject} stopped at {budget}, so its end may be missing. {_try(helpful, flags)}"
+    names = [part.name for part in cut[:MOST_NAMED]]
+    names += [f"{len(cut) - MOST_NAMED} more"] if len(cut) > MOST_NAMED else []
+    subject = f"all {segments} segments" if len(cut) == segments else f"segments {_listed(names, 'and')} of {segments}"
+    return f"{subject} stopped at their budgets, so their ends may be missing. {_try(helpful, flags)}"
+
+
+def _try(helpful: Iterable[str], flags: Set[str]) -> str:
+    return f"Try {_listed([REMEDIES[option] for option in helpful if option in flags], 'or')}."
+
+
+def _listed(words: Sequence[str], conjunction: str) -> str:
+    """Words as a sentence lists them."""
+    return " ".join([", ".join(words[:-1]), conjunction, words[-1]]) if len(words) > 1 else "".join(words)
