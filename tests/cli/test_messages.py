@@ -17,6 +17,7 @@ import soundfile
 
 from moss_tts.audio import players
 from moss_tts.audio.pcm import wav_header
+from moss_tts.cli import speak_text
 from moss_tts.cli.messages import messages_shown
 from moss_tts.errors import MossTTSWarning
 from support.command_line import runner
@@ -160,3 +161,20 @@ def test_a_list_without_voices_says_how_to_add_one(run, tmp_path):
     assert str(tmp_path / "none") in ended.out
     assert "moss-tts voices add alice alice.wav" in ended.out
     assert json.loads(run("voices", "list", "--voices", tmp_path / "none", "--json").out) == []
+
+
+def test_the_end_of_a_command_says_what_to_do_next(run, monkeypatch):
+    monkeypatch.setattr("moss_tts.server.lifecycle.serve", lambda _load, _settings, _place, tell: tell("http://x") or 0)
+    served, made = run("serve", "--port", 0), run("demo-checkpoint", "my demo")
+    assert served.out == "http://x\n"  # programs read the first line
+    assert "Ctrl-C stops" in served.err
+    assert made.err == "Try it: moss-tts generate \"Hello.\" --model 'my demo'\n"
+
+
+def test_a_place_that_cannot_be_written_is_told_before_hours_of_work(run, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != Path("locked"))
+    Path("locked").mkdir()
+    monkeypatch.setattr(speak_text.Source, "load", lambda *_: pytest.fail("loaded"))
+    ended = run("say", "Hello.", "-o", "locked/a.wav")
+    assert ended.code == 2
+    assert "nothing may be written into locked" in ended.err

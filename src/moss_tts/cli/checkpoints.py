@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -56,4 +57,6 @@ def demo_checkpoint(
     from moss_tts.cli.terminal import Terminal
 
     write_demo_checkpoint(directory, architecture, seed)
-    Terminal().say(f"{directory}: {NOTE}")
+    terminal = Terminal()
+    terminal.say(f"{directory}: {NOTE}")
+    terminal.hint(f'Try it: moss-tts generate "Hello." --model {shlex.quote(str(directory))}')

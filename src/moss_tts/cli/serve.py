@@ -141,5 +141,9 @@ def serve(
         with terminal.loading(checkpoint):
             return source.load()
 
+    def tell(address: str) -> None:
+        terminal.say(address)
+        terminal.hint("Open it in a browser, or let programs send OpenAI's requests to /v1. Ctrl-C stops.")
+
     with bound(host, port) as place:
-        raise typer.Exit(listen(load, settings, place, terminal.say))
+        raise typer.Exit(listen(load, settings, place, tell))

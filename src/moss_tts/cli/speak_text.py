@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,6 +166,8 @@ def check_output(path: Path, allowed: Iterable[str] = WRITABLE_FORMATS) -> None:
         raise RequestError(f"--output {path} must end in {', '.join(allowed)}.")
     if not path.parent.is_dir():
         raise RequestError(f"--output {path}: there is no directory {path.parent}.")
+    if not os.access(path.parent, os.W_OK):
+        raise RequestError(f"--output {path}: nothing may be written into {path.parent}.")
 
 
 def tell(recording: Recording, output: Path, terminal: Terminal, speech: Speech) -> None:

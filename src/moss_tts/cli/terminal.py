@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 from moss_tts.checkpoints.hub import shown_by
 from moss_tts.cli.output_files import Recording
@@ -56,8 +57,13 @@ class Terminal:
 
     def warn(self, line: str, level: str = "warning") -> None:
         """Something the caller should know, on stderr even when quiet."""
-        self.stderr.print(f"{level}:", style="yellow", end=" ")
-        self.stderr.print(line, markup=False)
+        # In one call: a bar that is being drawn would come between two.
+        self.stderr.print(Text.assemble((f"{level}:", "yellow"), " ", line))
+
+    def hint(self, line: str) -> None:
+        """What to do next, on stderr."""
+        if not self.quiet:
+            self.stderr.print(line, markup=False)
 
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:
