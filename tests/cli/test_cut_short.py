@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from moss_tts import model as model_module
 from moss_tts.cli.cut_short import REMEDIES
 from moss_tts.model import Model
 from moss_tts.prompts.options import OPTIONS
+from moss_tts.speaking import jobs
 
 TEXT = "It was a bright cold day in April. The clocks were striking thirteen. Nobody seemed to mind it at all. "
 SEGMENTS = {
@@ -55,7 +55,7 @@ def partly_cut(model: Model, options: dict[str, object]) -> tuple[int, list[int]
     ],
 )
 def test_the_segments_named_are_those_that_were_cut(run, checkpoints, delay_model, monkeypatch, limit, advice):
-    monkeypatch.setattr(model_module, "longest_plausible_seconds", lambda text: 1.0 + len(text) / 40)
+    monkeypatch.setattr(jobs, "longest_plausible_seconds", lambda text: 1.0 + len(text) / 40)
     monkeypatch.setattr("moss_tts.cli.cut_short.MOST_NAMED", 100)
     seed, cut, segments = partly_cut(delay_model, {**SEGMENTS, **limit})
     options = {"seed": seed, **SEGMENTS, **limit}
@@ -83,7 +83,7 @@ def test_many_segments_are_counted(run, checkpoints):
 
 
 def test_say_speaks_of_its_own_options_alone(run, monkeypatch):
-    monkeypatch.setattr(model_module, "longest_plausible_seconds", lambda _: 0.4)
+    monkeypatch.setattr(jobs, "longest_plausible_seconds", lambda _: 0.4)
     ended = run("say", "Hello there.", "--seed", 1)
     assert "Try another --seed." in ended.err
     assert set(re.findall(r"--[\w-]+", ended.err)) == {"--seed"}

@@ -38,6 +38,11 @@ class Source:
     codec_dtype: str | None = None
     kv_bits: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The checkpoint, for people: the last part of its directory, or its hub id."""
+        return Path(self.model).name if Path(self.model).is_dir() else self.model
+
     def load(self) -> Model:
         """The model in memory. What is not here is fetched first, in this thread, which Ctrl-C reaches."""
         # Here, because it takes seconds: wrong usage and plans should not wait for it.
@@ -98,7 +103,7 @@ def speaking(options: Mapping[str, Any], source: Source, terminal: Terminal, fla
     Raises:
         MossTTSError: the model cannot be loaded, or the request is wrong.
     """
-    with terminal.loading(source.model):
+    with terminal.loading(source.name):
         model = source.load()
     metrics: list[SegmentMetrics] = []
     with interruptible() as cancel:
