@@ -203,7 +203,7 @@ def generate(
         bool | None,
         OUTPUT(
             help="Write the .wav while it is made, so that it is valid at any moment. --no-stream decodes everything "
-            "at the end, and then Ctrl-C keeps nothing."
+            "at the end. Without either, audio is decoded as it is made and written at the end."
         ),
     ] = None,
     play: Play = False,
