@@ -68,6 +68,7 @@ def list_voices(
     from dataclasses import asdict
     from json import dumps
 
+    from moss_tts.cli.terminal import Terminal
     from moss_tts.voices import Voices
 
     registered = Voices(voices)
@@ -76,7 +77,10 @@ def list_voices(
         print(dumps([asdict(voice.record) for voice in known], indent=2))
         return
     if not known:
-        print(f"There are no voices in {registered.directory} yet. Add one: moss-tts voices add alice alice.wav")
+        # Standard output is for voices: programs read it.
+        Terminal().hint(
+            f"There are no voices in {registered.directory} yet. Add one: moss-tts voices add alice alice.wav"
+        )
     for voice in known:
         about = voice.record.description or voice.record.transcript or ""
         print(f"{voice.name:<20} {voice.record.seconds:6.1f} s  {about[:70]}".rstrip())
