@@ -24,7 +24,7 @@ EXAMPLES = examples(
     ),
     (
         "Publish a copy, without the codec",
-        "moss-tts convert --hf-path DIR --mlx-path OUT -q --no-codec --upload-repo me/OUT",
+        "moss-tts convert --hf-path DIR -q --no-codec --upload-repo me/OUT-4bit",
     ),
 )
 
