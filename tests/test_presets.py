@@ -38,6 +38,14 @@ def test_rules_that_differ_are_fields():
     assert all(preset.prompt_field == "text" for preset in PRESETS.values() if preset is not effect)
 
 
+def test_what_a_variant_follows_stands_in_its_prompt():
+    """A length is written where the template has a place for it, and so is a scene."""
+    for preset in PRESETS.values():
+        assert ("length" in preset.follows) == preset.template.tokens
+        assert ("scene" in preset.follows) == preset.template.scene
+    assert "reference" not in PRESETS["voice_generator"].follows | PRESETS["soundeffect"].follows
+
+
 @given(st.sampled_from([*PRESETS, *ALIASES]), st.sampled_from(["", " ", "\t"]), st.booleans(), st.booleans())
 def test_names_ignore_case_dashes_and_blanks(name, blank, upper, dashes):
     spelled = name.replace("_5", ".5").replace("_", "-") if dashes else name

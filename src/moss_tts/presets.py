@@ -34,6 +34,8 @@ class PromptTemplate:
 
 
 PLAIN_TEMPLATE = PromptTemplate()
+# What most variants follow beside their prompt; text/preparation.py says what one checkpoint follows of it.
+SPEECH = frozenset({"instruction", "reference", "language", "length"})
 TTSD_TEMPLATE = PromptTemplate(scene=True, tokens=False, names_silent_speakers=True)
 
 
@@ -48,6 +50,7 @@ class Preset:
         prompt_field: the request field that has to be given; "text" but for SoundEffect.
         normalizes_text: whether text is cleaned up before it enters the prompt.
         template: the shape of the user message.
+        follows: what it was trained to follow beside prompt_field; anything else may be asked for, to little effect.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Preset:
     prompt_field: str = "text"
     normalizes_text: bool = True
     template: PromptTemplate = PLAIN_TEMPLATE
+    follows: frozenset[str] = SPEECH
 
     @property
     def sampling(self) -> Sampling:
@@ -81,9 +85,20 @@ PRESETS = {
             text=ChannelSampling(temperature=1.0, top_p=1.0, top_k=50, repetition_penalty=1.0),
             normalizes_text=False,
         ),
-        Preset("ttsd", ChannelSampling(1.1, 0.9, 50, 1.1), normalizes_text=False, template=TTSD_TEMPLATE),
-        Preset("voice_generator", ChannelSampling(1.5, 0.6, 50, 1.1)),
-        Preset("soundeffect", ChannelSampling(1.5, 0.6, 50, 1.2), prompt_field="ambient_sound"),
+        Preset(
+            "ttsd",
+            ChannelSampling(1.1, 0.9, 50, 1.1),
+            normalizes_text=False,
+            template=TTSD_TEMPLATE,
+            follows=frozenset({"instruction", "language", "dialogue", "scene"}),
+        ),
+        Preset("voice_generator", ChannelSampling(1.5, 0.6, 50, 1.1), follows=frozenset({"instruction", "length"})),
+        Preset(
+            "soundeffect",
+            ChannelSampling(1.5, 0.6, 50, 1.2),
+            prompt_field="ambient_sound",
+            follows=frozenset({"length"}),
+        ),
     )
 }
 

@@ -153,6 +153,7 @@ def test_segments_are_short_end_in_a_stop_and_pauses_are_silence(voice: Model) -
         ("你好，世界。", {}, "你"),
         ("Hello there.", {"instruction": "An old man"}, "instruction"),
         ("Hello there.", {"language": "German"}, "German"),
+        ("Hello there.", {"duration_s": 3.0}, "duration_s"),
         ("Hello there.", {"ref_audio": (np.ones(24_000, np.float32), 24_000)}, "ref_audio"),
         ("Hello there.", {"long_form": True, "long_form_max_chars": 200}, "long_form_max_chars"),
     ],

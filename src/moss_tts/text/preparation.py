@@ -18,6 +18,7 @@ _SUPPORTED = {"language": "en", "numbers": "words", "ends_in_stop": True}
 FOLLOWABLE = {
     "instruction": ("instruction", "instruct", "quality", "sound_event", "ambient_sound"),
     "reference": ("voice", "ref_audio", "reference", "ref_text", "dialogue_speakers"),
+    "length": ("tokens", "duration_s", "seconds"),
 }
 # How people name a language that a checkpoint speaks.
 LANGUAGE_NAMES = {"en": ("en", "english")}
@@ -34,7 +35,7 @@ class TextPreparation:
         longest_segment: characters that it can speak at a time.
         alphabet: every character that it knows, the space among them.
         language: the one language that it speaks.
-        follows: what it follows beside the text: "instruction", "reference", both or neither.
+        follows: what it follows beside the text: names of FOLLOWABLE, or none.
     """
 
     longest_segment: int
