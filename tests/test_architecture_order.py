@@ -53,7 +53,7 @@ EDGES = {
     "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments voices",
     "soxr": "audio.waveform",
     "av": "audio.decoders books.m4b server.formats",
-    "pydantic": "server.bodies server.errors server.routes server.schema",
+    "pydantic": "server.bodies server.errors server.openapi server.schema",
     "soundfile": "audio.decoders audio.files books.chapter_files",
 }
 WEB = {"starlette", "fastapi", "uvicorn", "aiohttp", "flask", "websockets"}

@@ -25,10 +25,10 @@ from moss_tts.model import Model
 from moss_tts.server.device_thread import Device
 from moss_tts.server.errors import ApiError, refused
 from moss_tts.server.gate import Gate
+from moss_tts.server.openapi import describe
 from moss_tts.server.paths import unknown_path, wrong_method
 from moss_tts.server.responses import EXPOSED_HEADERS
 from moss_tts.server.routes import new_router
-from moss_tts.server.schema import SpeechBody, VoiceBody
 from moss_tts.server.service import ClientGone, Service
 from moss_tts.server.settings import Settings
 
@@ -39,8 +39,22 @@ PAGE_POLICY = (
     "frame-ancestors 'none'; form-action 'none'"
 )
 CLIENT_CLOSED_REQUEST = 499
+HEALTHY: dict[str, Any] = {
+    "description": "It takes requests.",
+    "content": {"application/json": {"example": {"status": "ok", "model": "MOSS-TTS"}}},
+}
 
 log = logging.getLogger("moss_tts.server")
+
+
+class PageFiles(StaticFiles):
+    """Files of the page, which browsers ask about each time: those of two releases must not meet in one page."""
+
+    def file_response(self, *args: Any) -> Response:
+        """A file, or the answer that the browser has it already."""
+        response = super().file_response(*args)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def create_app(settings: Settings, device: Device, model: Model) -> FastAPI:
@@ -60,20 +74,22 @@ def create_app(settings: Settings, device: Device, model: Model) -> FastAPI:
     _add_own(app, service)
     _add_page(app)
     _answer_errors(app, [route for route in (*router.routes, *app.routes) if isinstance(route, Route)])
-    _describe_bodies(app)
+    describe(app, settings, service.abilities)
     _guard(app, settings)
     return app
 
 
 def _add_own(app: FastAPI, service: Service) -> None:
-    @app.get("/health")
+    @app.get("/health", tags=["Server"], responses={200: HEALTHY, 503: {"description": "It takes no requests."}})
     async def health() -> JSONResponse:
         """Whether requests are taken."""
         ready = service.device.alive and service.admission.open
         content = {"status": "ok" if ready else "unavailable", "model": service.settings.model_id}
         return JSONResponse(content, 200 if ready else 503)
 
-    @app.get("/metrics", response_class=PlainTextResponse)
+    @app.get(
+        "/metrics", tags=["Server"], response_class=PlainTextResponse, responses={200: {"description": "The counters."}}
+    )
     async def metrics() -> PlainTextResponse:
         """Counters in Prometheus' format."""
         admission = service.admission
@@ -93,7 +109,7 @@ def _add_page(app: FastAPI) -> None:
 
     app.get("/", include_in_schema=False)(page("index.html"))
     app.get("/docs", include_in_schema=False)(page("docs.html"))
-    app.mount("/static", StaticFiles(directory=PAGE))
+    app.mount("/static", PageFiles(directory=PAGE))
 
 
 def _answer_errors(app: FastAPI, routes: Sequence[Route]) -> None:
@@ -133,24 +149,6 @@ def _answer_errors(app: FastAPI, routes: Sequence[Route]) -> None:
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, _error: Exception) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-
-
-def _describe_bodies(app: FastAPI) -> None:
-    """Bodies are read by bodies.py, so FastAPI does not know their schemas by itself."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            schemas: dict[str, Any] = {}
-            for kind in (SpeechBody, VoiceBody):
-                schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-                schemas |= schema.pop("$defs", {}) | {kind.__name__: schema}
-            described = generate()
-            described.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
-            app.openapi_schema = described
-        return app.openapi_schema
-
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _guard(app: FastAPI, settings: Settings) -> None:

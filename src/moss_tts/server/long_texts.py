@@ -9,7 +9,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moss_tts.model import Model
@@ -19,6 +19,17 @@ from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Voice
 from moss_tts.speaking.narration import Narrator, Studio
 
 Heard = tuple[Voice, Result]
+
+
+@dataclass(frozen=True)
+class SegmentChunk(SpeechChunk):
+    """A chunk of a long text.
+
+    Attributes:
+        segment: its place in the plan.
+    """
+
+    segment: int = 0
 
 
 class SharedStage:
@@ -76,7 +87,7 @@ class Narration:
         self._gone = threading.Event()
         self._stages: list[SharedStage] = []
 
-    def chunks(self) -> Iterator[SpeechChunk]:
+    def chunks(self) -> Iterator[SegmentChunk]:
         """The text's audio as it is made.
 
         Raises:
@@ -84,8 +95,8 @@ class Narration:
             MossTTSError: a reference that cannot be used, or a segment that failed.
         """
         narrator = self._on_device(self._narrator)
-        for _, chunk in narrator.run():
-            yield chunk
+        for segment, chunk in narrator.run():
+            yield SegmentChunk(**vars(chunk), segment=segment)
 
     def cancel(self) -> None:
         """End it within a frame; from any thread."""

@@ -84,6 +84,7 @@ class EncodedAudio:
         self._encoder: Encoder = new_encoder(format_, utterance.sample_rate, utterance.channels, whole)
         self.finish_reason: str | None = None
         self.frames = self.prompt_rows = self.samples = 0
+        self.progress: float | None = None
 
     async def start(self) -> bytes:
         """The first bytes; the model may need a while."""
@@ -105,6 +106,7 @@ class EncodedAudio:
         self.frames += len(chunk.frames)
         self.samples += len(chunk.audio)
         self.prompt_rows = self.prompt_rows or chunk.prompt_rows
+        self.progress = self.utterance.progress.after(chunk)
         # Encoding takes milliseconds, which other requests should not wait for.
         return await anyio.to_thread.run_sync(self._encode, chunk, limiter=self.utterance.encoders)
 
@@ -118,7 +120,8 @@ async def events(audio: EncodedAudio, first: bytes, verbose: bool) -> AsyncItera
     try:
         async for part in audio.rest(first):
             if part:
-                yield event({"type": "speech.audio.delta", "audio": base64.b64encode(part).decode()})
+                far = {"progress": round(audio.progress, 3)} if verbose and audio.progress is not None else {}
+                yield event({"type": "speech.audio.delta", "audio": base64.b64encode(part).decode(), **far})
     except ApiError as error:
         yield event({"type": "error", **error.body})
         raise

@@ -8,50 +8,16 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
-from pydantic import BaseModel
 
+from moss_tts.server import examples
+from moss_tts.server.encode import add_encode
 from moss_tts.server.errors import ApiError
 from moss_tts.server.formats import FORMATS
+from moss_tts.server.openapi import answer_like, body_of, commands, errors
 from moss_tts.server.responses import answer
 from moss_tts.server.schema import SpeechBody, VoiceBody
 from moss_tts.server.service import Service
 from moss_tts.voices import Voice
-
-ERROR = {
-    "description": "What is wrong, and in which field.",
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "properties": {
-                    "error": {
-                        "type": "object",
-                        "properties": {
-                            "message": {"type": "string"},
-                            "type": {"type": "string"},
-                            "param": {"type": ["string", "null"]},
-                            "code": {"type": ["string", "null"]},
-                        },
-                    }
-                },
-            }
-        }
-    },
-}
-
-
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Answers that are errors, for the schema."""
-    return {status: ERROR for status in statuses}
-
-
-def body_of(kind: type[BaseModel], *file_fields: str) -> dict[str, Any]:
-    """A body for the schema: JSON, or a form whose recordings are files."""
-    name = {"$ref": f"#/components/schemas/{kind.__name__}"}
-    files = {field: {"type": "array", "items": {"type": "string", "format": "binary"}} for field in file_fields}
-    form = {"allOf": [name], "properties": files} if files else name
-    content = {"application/json": {"schema": name}, "multipart/form-data": {"schema": form}}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 def voice_json(voice: Voice) -> dict[str, Any]:
@@ -79,9 +45,10 @@ def model_json(service: Service) -> dict[str, Any]:
         "created": 0,
         "owned_by": "local",
         "preset": preset.name,
-        "prompt_field": "input" if preset.prompt_field == "text" else preset.prompt_field,
+        "prompt_field": service.abilities.prompt_field,
         "sample_rate": service.model.sample_rate,
         "channels": service.channels,
+        **service.abilities.as_json(),
     }
 
 
@@ -89,6 +56,7 @@ def new_router(service: Service) -> APIRouter:
     """All routes under /v1."""
     router = APIRouter(prefix="/v1")
     _add_speech(router, service)
+    add_encode(router)
     _add_models(router, service)
     _add_voices(router, service)
     return router
@@ -97,29 +65,38 @@ def new_router(service: Service) -> APIRouter:
 def _add_speech(router: APIRouter, service: Service) -> None:
     @router.post(
         "/audio/speech",
-        openapi_extra=body_of(SpeechBody, "reference", "ref_audio"),
+        tags=["Speech"],
+        openapi_extra=body_of(SpeechBody, examples.REQUESTS) | commands(examples.SPEECH_COMMANDS),
         responses={
             200: {
                 "description": "Audio in response_format, or events that carry it.",
                 "content": {known.media_type: {} for known in FORMATS.values()} | {"text/event-stream": {}},
             },
-            **errors(400, 401, 403, 404, 408, 413, 415, 422, 500, 503, 504),
+            **errors(400, 403, 404, 408, 413, 415, 422, 500, 503, 504),
         },
         response_class=Response,
     )
     async def speech(request: Request) -> Response:
-        """Speak."""
+        """Speak a text, or make a sound.
+
+        The answer leaves while it is made; X-Seed says the seed, with which the same request gives the same audio.
+        X-Warning says what of the request this model does not follow.
+        """
         utterance, body = await service.say(request)
         return await answer(request, utterance, body)
 
 
 def _add_models(router: APIRouter, service: Service) -> None:
-    @router.get("/models")
+    listed = answer_like("The model, what it can be asked for, and the limits here.", examples.MODEL_LIST)
+
+    @router.get("/models", tags=["Models"], responses=listed, openapi_extra=commands(examples.MODELS_COMMANDS))
     async def models() -> dict[str, Any]:
         """The loaded model."""
         return {"object": "list", "data": [model_json(service)]}
 
-    @router.get("/models/{model:path}", responses=errors(404))
+    @router.get(
+        "/models/{model:path}", tags=["Models"], responses=answer_like("The model.", examples.MODEL) | errors(404)
+    )
     async def model(model: str) -> dict[str, Any]:
         """The loaded model, by its name."""
         if model != service.settings.model_id:
@@ -134,7 +111,12 @@ def _add_models(router: APIRouter, service: Service) -> None:
 
 
 def _add_voices(router: APIRouter, service: Service) -> None:
-    @router.get("/audio/voices")
+    @router.get(
+        "/audio/voices",
+        tags=["Voices"],
+        responses=answer_like("All of them.", examples.VOICE_LIST),
+        openapi_extra=commands(examples.VOICES_COMMANDS),
+    )
     async def voices() -> dict[str, Any]:
         """The registered voices, in OpenAI's form and in the one that others look for."""
         known = [voice_json(voice) for voice in await asyncio.to_thread(list, service.voices)]
@@ -144,24 +126,38 @@ def _add_voices(router: APIRouter, service: Service) -> None:
     @router.post(
         "/audio/voices",
         status_code=201,
-        openapi_extra=body_of(VoiceBody, "audio_sample"),
-        responses=errors(400, 401, 403, 408, 409, 413, 415, 500),
+        tags=["Voices"],
+        openapi_extra=body_of(VoiceBody) | commands(examples.ADD_VOICE_COMMANDS),
+        responses=answer_like("The voice.", examples.VOICE, status=201) | errors(400, 403, 408, 409, 413, 415, 500),
     )
     async def add(request: Request) -> dict[str, Any]:
-        """Register a voice."""
+        """Register a voice, from a recording that requests then name by `voice`."""
         return voice_json(await service.add_voice(request))
 
-    @router.get("/audio/voices/{name}", responses=errors(404))
+    @router.get(
+        "/audio/voices/{name}", tags=["Voices"], responses=answer_like("The voice.", examples.VOICE) | errors(404)
+    )
     async def voice(name: str) -> dict[str, Any]:
         """One voice."""
         return voice_json(service.voice(name, "name", status=404))
 
-    @router.get("/audio/voices/{name}/sample", responses=errors(404), response_class=FileResponse)
+    @router.get(
+        "/audio/voices/{name}/sample",
+        tags=["Voices"],
+        responses={200: {"description": "The recording.", "content": {"audio/wav": {}}}, **errors(404)},
+        response_class=FileResponse,
+        openapi_extra=commands(examples.SAMPLE_COMMANDS),
+    )
     async def sample(name: str) -> FileResponse:
         """The recording of a voice."""
         return FileResponse(service.voice(name, "name", status=404).sample, media_type="audio/wav")
 
-    @router.delete("/audio/voices/{name}", responses=errors(404))
+    @router.delete(
+        "/audio/voices/{name}",
+        tags=["Voices"],
+        responses=answer_like("The voice is gone.", examples.DELETED) | errors(403, 404),
+        openapi_extra=commands(examples.REMOVE_VOICE_COMMANDS),
+    )
     async def remove(name: str) -> dict[str, Any]:
         """Forget a voice."""
         gone = service.voice(name, "name", status=404).name

@@ -80,17 +80,11 @@ class SpeechBody(BaseModel):
         description="A registered voice, in capitals or not. default and OpenAI's names are the server's own voice.",
     )
     instructions: str | None = Field(None, description="How to speak, or what the voice is like.")
-    response_format: ResponseFormat = "mp3"
+    response_format: ResponseFormat = Field(
+        "mp3", description="pcm is 16-bit little-endian; X-Sample-Rate and X-Channels say more."
+    )
     speed: float | None = Field(None, description="1 or nothing: these models have no speed. See tokens.")
-    stream_format: Literal["audio", "sse"] = "audio"
-
-    # ---- OpenAI's in other requests, which clients send with this one too; none of them means other audio
-    user: str | None = Field(None, max_length=1000, description="Who asks, for the client's own use: not looked at.")
-    safety_identifier: str | None = Field(None, max_length=1000, description="Like user.")
-    prompt_cache_key: str | None = Field(None, max_length=1000, description="Not looked at: nothing is cached by it.")
-    metadata: dict[str, str] | None = Field(None, max_length=16, description="Labels for the client's own use.")
-    service_tier: Literal["auto", "default"] | None = Field(None, description="There is one tier.")
-    store: Literal[False] | None = Field(None, description="Nothing is stored.")
+    stream_format: Literal["audio", "sse"] = Field("audio", description="sse: events that carry the audio in base64.")
 
     # ---- what to speak
     language: str | None = Field(None, description='English name of the language: "French".')
@@ -122,17 +116,17 @@ class SpeechBody(BaseModel):
 
     # ---- sampling
     temperature: Temperature | None = Field(None, description="Of the audio; 0 is greedy.")
-    top_p: TopP | None = None
-    top_k: TopK | None = None
-    repetition_penalty: Penalty | None = None
+    top_p: TopP | None = Field(None, description="Of the audio: the smallest set of candidates with this mass.")
+    top_k: TopK | None = Field(None, description="Of the audio: so many candidates; 0 is all.")
+    repetition_penalty: Penalty | None = Field(None, description="Of the audio; 1 is none.")
     audio_temperature: Temperature | None = Field(None, description="The same as temperature.")
-    audio_top_p: TopP | None = None
-    audio_top_k: TopK | None = None
-    audio_repetition_penalty: Penalty | None = None
+    audio_top_p: TopP | None = Field(None, description="The same as top_p.")
+    audio_top_k: TopK | None = Field(None, description="The same as top_k.")
+    audio_repetition_penalty: Penalty | None = Field(None, description="The same as repetition_penalty.")
     text_temperature: Temperature | None = Field(None, description="Of the channel that decides when speech ends.")
-    text_top_p: TopP | None = None
-    text_top_k: TopK | None = None
-    text_repetition_penalty: Penalty | None = None
+    text_top_p: TopP | None = Field(None, description="Of the same channel.")
+    text_top_k: TopK | None = Field(None, description="Of the same channel.")
+    text_repetition_penalty: Penalty | None = Field(None, description="Of the same channel.")
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(None, description="The same seed, the same audio.")
     n_vq_for_inference: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="Fewer codebooks (Local).")
     max_tokens: Count | None = Field(None, description="Stop after so many frames of 80 ms.")
@@ -143,21 +137,48 @@ class SpeechBody(BaseModel):
         None, description="false: the whole file at once, its length in its header. Otherwise audio as it is made."
     )
     streaming_interval: Annotated[float, Field(gt=0, le=60)] | None = Field(None, description="Seconds per chunk.")
-    verbose: bool | None = Field(None, description="Figures in the last event of an event stream.")
+    verbose: bool | None = Field(
+        None,
+        description="More in the events of an event stream: progress, the share of the text that is spoken; at the end "
+        "samples and sample_rate.",
+    )
 
     # ---- long texts
     long_form: bool | None = Field(None, description="Speak in segments, tied to each other.")
-    long_form_min_chars: Count | None = None
-    long_form_target_chars: Count | None = None
-    long_form_max_chars: Count | None = None
-    long_form_prefix_audio_seconds: NotNegative | None = None
-    long_form_prefix_audio_max_tokens: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    long_form_prefix_text_chars: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    long_form_retry_attempts: Annotated[int, Field(ge=0, le=10)] | None = None
-    long_form_continuity: Continuity | None = None
-    long_form_crossfade_ms: Annotated[float, Field(ge=0, le=10_000)] | None = None
-    long_form_trim_silence: bool | None = None
-    long_form_parallel: Annotated[int, Field(ge=1, le=64)] | None = None
+    long_form_min_chars: Count | None = Field(None, description="Least characters of a segment.")
+    long_form_target_chars: Count | None = Field(None, description="Characters that a segment should have.")
+    long_form_max_chars: Count | None = Field(None, description="Most characters of a segment.")
+    long_form_prefix_audio_seconds: NotNegative | None = Field(
+        None, description="Audio of a segment that the next one is given; 0 sets no such limit."
+    )
+    long_form_prefix_audio_max_tokens: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        None, description="The same in frames of 80 ms; the smaller of both holds, and 0 for both gives none."
+    )
+    long_form_prefix_text_chars: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        None, description="Characters of the text before a segment that it is given."
+    )
+    long_form_retry_attempts: Annotated[int, Field(ge=0, le=10)] | None = Field(
+        None, description="Further attempts at a segment that failed."
+    )
+    long_form_continuity: Continuity | None = Field(
+        None,
+        description="voice: segments sound alike. continue: each goes on from the one before. none: each stands alone.",
+    )
+    long_form_crossfade_ms: Annotated[float, Field(ge=0, le=10_000)] | None = Field(
+        None, description="Milliseconds in which segments overlap."
+    )
+    long_form_trim_silence: bool | None = Field(None, description="Shorten long silence between segments.")
+    long_form_parallel: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        None, description="Segments that are spoken side by side."
+    )
+
+    # ---- OpenAI's in other requests, which clients send with this one too; none of them means other audio
+    user: str | None = Field(None, max_length=1000, description="For the client's own use: not looked at.")
+    safety_identifier: str | None = Field(None, max_length=1000, description="Like user.")
+    prompt_cache_key: str | None = Field(None, max_length=1000, description="Not looked at: nothing is cached by it.")
+    metadata: dict[str, str] | None = Field(None, max_length=16, description="Labels for the client's own use.")
+    service_tier: Literal["auto", "default"] | None = Field(None, description="There is one tier.")
+    store: Literal[False] | None = Field(None, description="Nothing is stored.")
 
 
 # Fields of the body that are no options of generate by that name.
@@ -174,7 +195,8 @@ RECORDINGS: Final = frozenset({"reference", "ref_audio", "audio_codes_list"})
 class VoiceBody(BaseModel):
     """A voice to register."""
 
-    model_config = ConfigDict(extra="forbid")
+    # A form without its file is told so by the route.
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"required": ["name", "audio_sample"]})
     name: str = Field(max_length=200, description="1 to 64 of a-z, 0-9, - and _.")
     audio_sample: Recording | None = Field(None, description=f"{AUDIO} In a multipart request, a file.")
     transcript: str | None = Field(None, description="What the recording says.")

@@ -16,12 +16,14 @@ from moss_tts.audio.waveform import Waveform
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
+from moss_tts.server.abilities import Abilities
 from moss_tts.server.admission import Admission
 from moss_tts.server.bodies import Received, receive
 from moss_tts.server.chunk_stream import Hearing, hear_job, hear_narration
 from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.server.errors import ApiError, refused
 from moss_tts.server.metrics import Metrics
+from moss_tts.server.progress import Progress
 from moss_tts.server.schema import RECORDINGS, SpeechBody, VoiceBody, as_options, text_size
 from moss_tts.server.settings import Settings
 from moss_tts.server.uploads import KnownVoice, Recordings, voices_named
@@ -47,6 +49,7 @@ class Utterance:
         notes: sentences for people: what of the request is done otherwise than asked.
         sample_rate: of its audio.
         channels: of its audio.
+        progress: how much of its text is spoken.
     """
 
     def __init__(self, service: Service, hearing: Hearing, request: MossNormalizedRequest, started: float) -> None:
@@ -57,6 +60,7 @@ class Utterance:
         self._closed = False
         self.seed, self.notes = request.seed, request.notes
         self.sample_rate, self.channels = service.model.sample_rate, service.channels
+        self.progress = Progress(request, self.sample_rate)
 
     async def next(self) -> SpeechChunk:
         """The next chunk.
@@ -137,6 +141,7 @@ class Service:
     def __init__(self, settings: Settings, device: Device, model: Model) -> None:
         self.settings, self.device, self.model = settings, device, model
         self.channels = int(model.codec().config.channels)
+        self.abilities = Abilities(model, settings)
         self.voices = Voices(settings.voices)
         self.metrics = Metrics()
         self.admission = Admission(settings.max_batch, settings.max_waiting)

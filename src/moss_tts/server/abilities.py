@@ -1,0 +1,103 @@
+"""What the loaded model can be asked for here: fields that it follows, values where none is given, limits.
+
+The page shows what stands here and nothing else; the schema takes its defaults from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any, Final
+
+from moss_tts.long_form import LongFormOptions
+from moss_tts.model import Model
+from moss_tts.prompts.planning import usual_continuity
+from moss_tts.server.settings import Settings
+from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES
+
+# What a variant or a checkpoint follows -> the field of a request that asks for it.
+FIELDS: Final = {
+    "instruction": "instructions",
+    "reference": "reference",
+    "dialogue": "dialogue_speakers",
+    "language": "language",
+    "scene": "scene",
+    "length": "duration_s",
+    "segments": "long_form",
+}
+
+
+class Abilities:
+    """What a model can be asked for on a server."""
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        self._model, self._settings = model, settings
+        self._preparation = model.config.text_preparation
+
+    @property
+    def fields(self) -> list[str]:
+        """Fields of a request that change what this model says, beside its prompt and how it is sampled."""
+        follows = set(self._model.preset.follows)
+        if self.prompt_field == "input":
+            follows |= {"segments"}
+        if self._preparation is not None:
+            # Such a checkpoint speaks one language, and has segments of its own.
+            follows -= {"language", "segments"} | (FOLLOWABLE.keys() - self._preparation.follows)
+            follows -= set() if "reference" in self._preparation.follows else {"dialogue"}
+        return [field for what, field in FIELDS.items() if what in follows]
+
+    @property
+    def prompt_field(self) -> str:
+        """The field of a request that says what to speak."""
+        field = self._model.preset.prompt_field
+        return "input" if field == "text" else field
+
+    @property
+    def language(self) -> str | None:
+        """The one language that it speaks, in English; None where there is a choice."""
+        return None if self._preparation is None else LANGUAGE_NAMES[self._preparation.language][-1].capitalize()
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Values of the fields of a request that gives none."""
+        request = self._model.request({self._model.preset.prompt_field: "Hello."})
+        sampling = {
+            f"{channel}_{name}": value
+            for channel, values in asdict(request.sampling).items()
+            for name, value in values.items()
+        }
+        audio = {name.removeprefix("audio_"): value for name, value in sampling.items() if name.startswith("audio_")}
+        long_form = asdict(LongFormOptions(continuity=usual_continuity(self._preparation)))
+        return {
+            **audio,
+            **sampling,
+            "normalize_text": request.normalizes_text,
+            "max_tokens": request.max_tokens,
+            "runaway_guard": request.runaway_guard,
+            "stream": True,
+            "streaming_interval": request.streaming_interval,
+            "long_form": False,
+            **{f"long_form_{name}": value for name, value in long_form.items()},
+        }
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """What one request may have: characters, seconds of recordings, frames, bytes of its body."""
+        settings = self._settings
+        return {
+            "characters": settings.max_chars,
+            "recording_seconds": settings.max_reference_s,
+            "frames": settings.max_frames,
+            "body_bytes": settings.max_body,
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "fields": self.fields,
+            "language": self.language,
+            "voice": self._settings.voice,
+            "frame_rate": self._model.codec().config.frame_rate,
+            "defaults": self.defaults,
+            "limits": self.limits,
+        }

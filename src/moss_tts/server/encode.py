@@ -1,0 +1,89 @@
+"""Samples that a client has, as a file in another format: what the page downloads."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import anyio
+import anyio.to_thread
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from moss_tts.audio.pcm import BYTES_PER_SAMPLE, as_float
+from moss_tts.server.errors import ApiError
+from moss_tts.server.examples import ENCODE_COMMANDS
+from moss_tts.server.formats import FORMATS, new_encoder
+from moss_tts.server.openapi import commands, errors
+from moss_tts.server.schema import ResponseFormat
+
+# Each may hold a body, its floats and a file in memory.
+MOST_AT_ONCE: Final = 2
+SAMPLES_AT_ONCE: Final = 2**18
+
+Rate = Annotated[int, Query(ge=8000, le=192_000, description="Samples a second.")]
+Channels = Annotated[int, Query(ge=1, le=2, description="Interleaved in the body.")]
+Wanted = Annotated[ResponseFormat, Query(description="Of the file.")]
+PCM = {
+    "requestBody": {
+        "required": True,
+        "description": "16-bit little-endian samples, as response_format pcm gives them.",
+        "content": {"audio/pcm": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+def add_encode(router: APIRouter) -> None:
+    """The route that turns samples into a file."""
+    places = anyio.CapacityLimiter(MOST_AT_ONCE)
+
+    @router.post(
+        "/audio/encode",
+        tags=["Speech"],
+        openapi_extra=PCM | commands(ENCODE_COMMANDS),
+        responses={
+            200: {"description": "The file.", "content": {known.media_type: {} for known in FORMATS.values()}},
+            **errors(400, 403, 408, 413, 415, 503),
+        },
+        response_class=Response,
+    )
+    async def encode(
+        request: Request, sample_rate: Rate, channels: Channels = 1, response_format: Wanted = "mp3"
+    ) -> Response:
+        """Make a file of samples: speech that was streamed as pcm, to be kept as mp3 for instance."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "audio/pcm":
+            raise ApiError(415, "send samples as audio/pcm")
+        # A body takes no place before all of it is here: a slow client keeps nobody out.
+        pcm = samples(await request.body(), channels)
+        try:
+            places.acquire_nowait()
+        except anyio.WouldBlock as error:
+            busy = f"{MOST_AT_ONCE} files are being made; try again in 1 s"
+            raise ApiError(503, busy, code="overloaded", headers={"Retry-After": "1"}) from error
+        try:
+            content = await anyio.to_thread.run_sync(encoded, pcm, sample_rate, channels, response_format)
+        finally:
+            places.release()
+        return Response(content, media_type=FORMATS[response_format].media_type)
+
+
+def samples(body: bytes, channels: int) -> np.ndarray:
+    """int16 (S,) or (S, C) of a body.
+
+    Raises:
+        ApiError: no samples, or a part of one at the end.
+    """
+    frame = channels * BYTES_PER_SAMPLE
+    if not body or len(body) % frame:
+        raise ApiError(400, f"the body must be frames of {frame} bytes, at least one; got {len(body)} bytes")
+    pcm = np.frombuffer(body, "<i2")
+    return pcm if channels == 1 else pcm.reshape(-1, channels)
+
+
+def encoded(pcm: np.ndarray, sample_rate: int, channels: int, format_: str) -> bytes:
+    """A whole file of int16 samples (S,) or (S, C)."""
+    encoder = new_encoder(format_, sample_rate, channels, whole=True)
+    parts = [
+        encoder.feed(as_float(pcm[start : start + SAMPLES_AT_ONCE])) for start in range(0, len(pcm), SAMPLES_AT_ONCE)
+    ]
+    return b"".join([*parts, encoder.close()])

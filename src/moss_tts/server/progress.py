@@ -1,0 +1,57 @@
+"""How much of a request's text has become speech: exact between segments, an estimate inside one."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Final
+
+from moss_tts.request import FRAME_RATE, MossNormalizedRequest
+from moss_tts.server.long_texts import SegmentChunk
+from moss_tts.speaking.engine import SpeechChunk
+from moss_tts.speaking.runaway import FLOOR_SECONDS, longest_plausible_seconds
+
+# runaway.py allows about three times what a calm reading takes.
+ALLOWED_FOR_USUAL: Final = 3.0
+# Only the next segment, or the end, shows that a segment is complete.
+MOST_OF_A_SEGMENT: Final = 0.99
+
+
+def usual_seconds(text: str) -> float:
+    """Seconds in which a calm reader speaks a text, roughly."""
+    return (longest_plausible_seconds(text) - FLOOR_SECONDS) / ALLOWED_FOR_USUAL
+
+
+class Progress:
+    """Follows one request.
+
+    Args:
+        request: what is spoken.
+        sample_rate: of its chunks.
+    """
+
+    def __init__(self, request: MossNormalizedRequest, sample_rate: int) -> None:
+        whole = [] if request.text is None else [request.text]
+        texts = [segment.text for segment in request.plan] or whole
+        self._sizes = [len(text) for text in texts]
+        self._before = [0, *accumulate(self._sizes)]
+        self._usual = [usual_seconds(text) for text in texts]
+        self._asked = None if request.tokens is None else request.tokens / FRAME_RATE
+        self._sample_rate = sample_rate
+        self._segment, self._seconds = 0, 0.0
+
+    def after(self, chunk: SpeechChunk) -> float | None:
+        """The share of the text that is spoken after a chunk, 0 to 1; None where nothing tells how long it will be."""
+        segment = chunk.segment if isinstance(chunk, SegmentChunk) else 0
+        if segment > self._segment:
+            self._segment, self._seconds = segment, 0.0
+        self._seconds += len(chunk.audio) / self._sample_rate
+        if not self._sizes:
+            return None if self._asked is None else self._share(self._asked)
+        return (self._before[segment] + self._sizes[segment] * self._share(self._expected(segment))) / self._before[-1]
+
+    def _expected(self, segment: int) -> float:
+        usual = self._usual[segment]
+        return usual if self._asked is None else usual * self._asked / sum(self._usual)
+
+    def _share(self, expected: float) -> float:
+        return min(MOST_OF_A_SEGMENT, self._seconds / expected)
