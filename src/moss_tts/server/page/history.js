@@ -1,0 +1,86 @@
+// What was spoken, the newest first: played again, used again, deleted.
+import { $, confirmed, element, length, say } from "./dom.js";
+import { silence } from "./preview.js";
+import { MOST_BYTES, MOST_ENTRIES } from "./store.js";
+import * as transport from "./transport.js";
+
+const EXCERPT = 160;
+
+let store = null;
+let handlers = null;
+
+/** Show what is kept. `onplay` and `onuse` are told of the entry whose button was pressed. */
+export async function showHistory(opened, given) {
+  [store, handlers] = [opened, given];
+  const bound = `The newest ${MOST_ENTRIES}, up to ${MOST_BYTES / 2 ** 20} MB together, are kept`;
+  $("history-hint").textContent = store.lasting ? `${bound} in this browser.` : `${bound} until this page is closed.`;
+  await list();
+}
+
+async function list() {
+  const entries = (await store.entries()).sort((one, other) => other.id - one.id);
+  $("history").replaceChildren(...entries.map(item));
+  $("clear-history").hidden = entries.length === 0;
+}
+
+/** Keep a speech, and give its entry. */
+export async function remember(speech) {
+  const { player, text, settings, seed, reason } = speech;
+  const { rate, channels, seconds } = player.pcm;
+  const samples = player.pcm.all();
+  const entry = { text, settings, seed, reason, rate, channels, seconds, bytes: samples.byteLength, time: Date.now() };
+  try {
+    entry.id = await store.add(entry, samples.buffer);
+  } catch {
+    say(`${$("status").textContent} It could not be kept in the history: the browser has no room.`, true);
+  }
+  await list();
+  return entry;
+}
+
+function item(entry) {
+  const when = new Date(entry.time).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+  const cut = entry.reason === "stop" ? "" : " · not to its end";
+  const text = entry.text.length > EXCERPT ? `${entry.text.slice(0, EXCERPT)}…` : entry.text;
+  const button = (name, act) => {
+    const made = element("button", { type: "button", className: "small", textContent: name, onclick: act });
+    made.setAttribute("aria-label", `${name}: ${text.slice(0, 40)}`);
+    return made;
+  };
+  return element(
+    "li",
+    {},
+    element("p", { className: "said", textContent: text }),
+    element("p", { className: "hint", textContent: `${length(entry.seconds)} · seed ${entry.seed} · ${when}${cut}` }),
+    element(
+      "div",
+      { className: "row" },
+      button("Play", () => play(entry)),
+      button("Use again", () => handlers.onuse(entry)),
+      button("Delete", () => remove(entry)),
+    ),
+  );
+}
+
+async function play(entry) {
+  if (transport.isRunning()) transport.stop();
+  silence();
+  const samples = await store.samples(entry.id);
+  if (!samples) return say("This speech is no longer kept.", true);
+  const player = transport.putOn(entry.rate, entry.channels);
+  player.feed(new Uint8Array(samples));
+  player.end();
+  player.play();
+  handlers.onplay(entry, player);
+}
+
+async function remove(entry) {
+  await store.remove(entry.id);
+  await list();
+}
+
+$("clear-history").addEventListener("click", async () => {
+  if (!(await confirmed("Delete all speeches that this browser has kept?", "Delete all"))) return;
+  await store.clear();
+  await list();
+});
