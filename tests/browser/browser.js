@@ -49,7 +49,7 @@ function measure() {
 export async function open({ browser, url, width }, { path = "/", ready = "kHz", ...options } = {}) {
   const context = await browser.newContext({ ...(width === 390 ? PHONE : DESK), permissions: ["microphone"], ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20000);
+  page.setDefaultTimeout(40000);
   Object.assign(page, { elsewhere: [], complaints: [] });
   page.on("request", (request) => {
     const address = new URL(request.url());

@@ -10,11 +10,11 @@ export async function afterAReload(at) {
   await page.fill("#temperature", "0.5");
   await page.fill("#instructions", "Glad");
   await page.check("#long_form");
-  await page.selectOption("#format", "flac", { force: true }).catch(() => {});
   await page.setInputFiles(".file", at.file);
   await page.locator(".drop", { hasText: "alice.wav" }).waitFor();
   await page.fill(".transcript", "What Alice says.");
   await speak(page, "The first text.");
+  await page.selectOption("#format", "flac");
   await page.fill("#input", "A text that is not spoken yet.");
   await page.reload();
   await ready(page);
@@ -30,6 +30,7 @@ export async function afterAReload(at) {
     ".transcript": "What Alice says.",
   });
   assert(await page.isChecked("#long_form"));
+  assert.equal(await page.inputValue("#format"), "flac");
   await itsHistory(page);
   await page.click("#reset");
   assert.equal(await page.inputValue("#temperature"), "");
@@ -131,6 +132,9 @@ export async function whatGoesWrong(at) {
   await status(page, "^Longest in seconds must be from 0.1 to ");
   assert.equal(await page.evaluate(() => document.activeElement.id), "max_tokens");
   assert.match(await page.textContent("#max_tokens-error"), /must be from/);
+  await page.click("#speak");
+  assert.equal(await page.locator("#max_tokens-error").count(), 1);
+  assert.equal(await page.getAttribute("#max_tokens", "aria-describedby"), "max_tokens-error");
   await page.fill("#max_tokens", "");
   assert.equal(await page.locator("#max_tokens-error").count(), 0);
   await page.fill("#input", "…");
@@ -172,6 +176,6 @@ async function cutOff(page) {
   await page.route("**/v1/audio/speech", (route) => route.fulfill({ status: 200, headers, body }));
   await page.click("#speak");
   await status(page, "^The connection to the server broke. 1.0 s are there");
-  assert.equal(await page.locator("#history li").count(), 1);
+  await page.waitForFunction(() => document.querySelectorAll("#history li").length === 1);
   await page.unroute("**/v1/audio/speech");
 }

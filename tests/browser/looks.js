@@ -53,6 +53,7 @@ export async function accessible(at) {
   await status(page, "^Seed must be");
   await isAccessible(page, "with an error");
   await page.fill("#seed", "");
+  await page.selectOption(".choice", "");
   await speak(page, "Hello there.");
   await isAccessible(page, "done");
   await page.click("#save-result");

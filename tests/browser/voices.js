@@ -34,6 +34,9 @@ export async function aRecording(at) {
   assert.match(await page.textContent(".limit"), /At most 2 seconds/);
   await page.click(".record");
   await page.waitForFunction(() => document.querySelector(".timer").textContent === "0:01 of 0:02");
+  await page.fill("#input", "Hello there.");
+  await page.click("#speak");
+  await status(page, "stop the recording first");
   assert.equal(await page.textContent(".record"), "Stop recording");
   // It ends by itself at the limit.
   await hasRecording(page);
@@ -163,6 +166,10 @@ export async function aDialogue(at) {
   await page.click("#speak");
   await status(page, "^Speaker \\[S2\\]: write down");
   await two.locator(".transcript").fill("It was wet.");
+  await page.fill("#input", "Nobody speaks.");
+  await page.click("#speak");
+  await status(page, "^Begin each turn of the script with");
+  await page.fill("#input", "[S1] Is it raining? [S2] No.");
   await page.click("#speak");
   await status(page, "^Done");
   const { dialogue_speakers: speakers, S2: file } = await form(page);

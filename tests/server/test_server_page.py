@@ -71,21 +71,32 @@ def servers(checkpoints, alice, tmp_path_factory) -> Iterator[Servers]:
         yield cache(lambda name: stack.enter_context(kinds[name]()))
 
 
-@pytest.fixture(params=[390, 1280])
-def use(request) -> Use:
-    """Runs a use of the page at one width, and gives what it found."""
+def using(width: int) -> Use:
+    """Runs a use of the page at a width, and gives what it found."""
     if CHROMIUM is None or shutil.which("node") is None:
         pytest.skip("needs chromium and node (Debian: apt install chromium nodejs npm)")
     if not all((BROWSER / "node_modules" / name).is_dir() for name in ("playwright-core", "axe-core")):
         pytest.skip("needs playwright-core and axe-core: npm install --prefix tests/browser")
 
     def run(server: Serving, name: str, file: object = "") -> Any:
-        command = ["node", BROWSER / "page.js", CHROMIUM, server.url, str(request.param), name, str(file)]
+        command = ["node", BROWSER / "page.js", CHROMIUM, server.url, str(width), name, str(file)]
         used = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert used.returncode == 0, used.stderr
         return json.loads(used.stdout)
 
     return run
+
+
+@pytest.fixture(params=[390, 1280])
+def use(request) -> Use:
+    """A use of the page on a telephone and on a desk."""
+    return using(request.param)
+
+
+@pytest.fixture
+def once() -> Use:
+    """A use that is the same at every width."""
+    return using(1280)
 
 
 # ------------------------------------------------------------------------------------------------- speaking
@@ -108,8 +119,8 @@ def content(file: dict[str, str]) -> bytes:
     return base64.b64decode(file["content"])
 
 
-@pytest.mark.parametrize("name", ["untilTheSoundEnds", "bounds", "withoutStorage", "whyItEnded"])
-def test_the_packaged_voice_on_the_page(use, servers, name):
+@pytest.mark.parametrize("name", ["untilTheSoundEnds", "whyItEnded"])
+def test_what_is_heard_and_what_is_said_of_it(use, servers, name):
     use(servers("packaged"), name)
 
 
@@ -118,7 +129,7 @@ def test_stop_ends_the_sound_and_the_request(use, servers):
     before = server.outcome("cancelled")
     use(server, "whileItIsMade")
     server.wait_until_idle()
-    assert server.outcome("cancelled") == before + 1
+    assert server.outcome("cancelled") == before + 2
 
 
 # --------------------------------------------------------------------------------------------------- voices
@@ -163,9 +174,9 @@ def test_names_are_corrected_and_voices_are_listened_to(use, servers):
     assert servers("plain").get("/v1/audio/voices").json()["data"] == []
 
 
-def test_every_name_becomes_one_that_the_server_takes(use, servers):
+def test_every_name_becomes_one_that_the_server_takes(once, servers):
     typed = ["Alice", "-a_b", "  Two  Words ", "Straße", "Łódź", "小红", "default", "a" * 100, "...", "Ωmega", "é"]
-    corrected = use(servers("plain"), "corrections", json.dumps(typed))
+    corrected = once(servers("plain"), "corrections", json.dumps(typed))
     assert corrected[:7] == ["alice", "a_b", "two-words", "strasse", "lodz", "voice", "default-voice"]
     assert all(NAME.fullmatch(name) and name not in RESERVED for name in corrected), corrected
 
@@ -181,9 +192,17 @@ def test_all_of_it_survives_a_reload(use, servers, alice):
     use(servers("plain"), "afterAReload", alice)
 
 
+@pytest.mark.parametrize("name", ["bounds", "withoutStorage"])
+def test_what_is_kept_has_bounds_and_is_no_condition(once, servers, name):
+    once(servers("packaged"), name)
+
+
 def test_the_key_is_asked_for_where_the_server_wants_one(use, servers):
     use(servers("locked"), "aKey")
-    use(servers("plain"), "noKey")
+
+
+def test_no_key_is_asked_for_where_the_server_wants_none(once, servers):
+    once(servers("plain"), "noKey")
 
 
 def test_errors_are_told_in_words(use, servers):

@@ -33,7 +33,7 @@ REQUESTS: Final[Json] = {
     },
 }
 SPEECH_COMMANDS: Final = {
-    "A_sentence_as_MP3": "curl SERVER/v1/audio/speech -H 'Content-Type: application/json' \\\n"
+    "A sentence as MP3": "curl SERVER/v1/audio/speech -H 'Content-Type: application/json' \\\n"
     """  -d '{"input": "Hello there."}' -o hello.mp3""",
     "In the voice of a recording": "curl SERVER/v1/audio/speech -F input='Hello there.' \\\n"
     "  -F reference=@alice.wav -o alice.mp3",
@@ -42,7 +42,7 @@ SPEECH_COMMANDS: Final = {
 }
 VOICES_COMMANDS: Final = {"The registered voices": "curl SERVER/v1/audio/voices"}
 ADD_VOICE_COMMANDS: Final = {
-    "A_voice_from_a_recording": "curl SERVER/v1/audio/voices -F name=alice -F audio_sample=@alice.wav \\\n"
+    "A voice from a recording": "curl SERVER/v1/audio/voices -F name=alice -F audio_sample=@alice.wav \\\n"
     "  -F transcript='What the recording says.'"
 }
 SAMPLE_COMMANDS: Final = {"The recording as a file": "curl SERVER/v1/audio/voices/alice/sample -o alice.wav"}

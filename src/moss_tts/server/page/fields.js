@@ -61,6 +61,9 @@ export function body() {
   for (const field of fieldsOf("[data-number]")) if (isWanted(field)) fields[field.name] = amount(field);
   for (const field of fieldsOf("[data-flag]")) if (isShown(field) && field.checked) fields[field.name] = true;
   const { own, files } = voiceFields();
+  if (own.dialogue_speakers && !/\[S\d+\]/.test($("input").value)) {
+    throw new Refusal("Begin each turn of the script with [S1] or [S2].", at("input"));
+  }
   return sendable({ ...fields, ...own }, files);
 }
 
@@ -115,17 +118,24 @@ export function complain(error) {
 /** The message beside a field too, until the field changes: the status may be out of sight. */
 function mark(field, message) {
   const note = element("p", { className: "bad", id: `${field.id}-error`, textContent: message });
-  const described = field.getAttribute("aria-describedby") ?? "";
+  document.getElementById(note.id)?.remove();
   field.after(note);
   field.setAttribute("aria-invalid", "true");
-  field.setAttribute("aria-describedby", `${described} ${note.id}`.trim());
-  field.addEventListener("input", () => unmark(field, note, described), { once: true });
+  describe(field, (ids) => ids.add(note.id));
+  field.addEventListener("input", () => unmark(field, note), { once: true });
 }
 
-function unmark(field, note, described) {
+function unmark(field, note) {
   note.remove();
   field.removeAttribute("aria-invalid");
-  field.setAttribute("aria-describedby", described);
+  describe(field, (ids) => ids.delete(note.id));
+}
+
+/** Change what screen readers read out with a field. */
+function describe(field, change) {
+  const ids = new Set((field.getAttribute("aria-describedby") ?? "").split(" ").filter(Boolean));
+  change(ids);
+  field.setAttribute("aria-describedby", [...ids].join(" "));
 }
 
 // ------------------------------------------------------------------------------------------------- keeping

@@ -38,8 +38,8 @@ async function load() {
   makeChoices(model, state.store);
   fields.suit(model);
   fields.restore(keptForm());
-  await loadVoices((voices) => choices().forEach((choice) => choice.offer(voices)));
   for (const choice of choices()) await choice.recall();
+  await loadVoices((voices) => choices().forEach((choice) => choice.offer(voices)));
 }
 
 function wantKey({ message }) {
@@ -54,7 +54,12 @@ async function begin() {
   silence();
   if (!state.model) await start();
   if (!state.model) return;
-  await speak(state.model, async (speech) => showResult(await remember(speech), speech.player));
+  await speak(state.model, async (speech) => {
+    const entry = await remember(speech);
+    // Something else may be on by now.
+    if (transport.current() === speech.player) showResult(entry, speech.player);
+  });
+  $("keep").hidden = state.result === null;
 }
 
 /** A result that is whole can be kept elsewhere. */
@@ -124,6 +129,7 @@ $("form").addEventListener("input", keepSoon);
 $("form").addEventListener("change", keepSoon);
 $("input").addEventListener("input", fields.countCharacters);
 $("tags").addEventListener("click", ({ target }) => target.dataset.tag && fields.insertTag(target.dataset.tag));
+$("pause").addEventListener("click", silence);
 $("download").addEventListener("click", downloadResult);
 $("save-result").addEventListener("click", saveResult);
 $("reset").addEventListener("click", () => {

@@ -4,6 +4,14 @@ const KEY = "moss-tts-key";
 const SILENT = "The server does not answer. Is it still running?";
 const CUT = "The connection to the server broke.";
 
+// What the page calls fields of requests that it has no field of that name for.
+const PARTS = {
+  reference: "The recording",
+  ref_audio: "The recording",
+  audio_sample: "The recording",
+  dialogue_speakers: "A speaker",
+};
+
 /** An answer that is an error, or none at all. */
 export class Refusal extends Error {
   constructor(message, { status = 0, field = null, code = null } = {}) {
@@ -63,7 +71,9 @@ function words(status, error, wait) {
   if (status === 504) return "The server stopped: this took longer than it allows.";
   if (status === 500) return "The server made a mistake. Its log says more.";
   if (status === 413) return "This is more than the server takes at once.";
-  return error.message ?? `The server answered with error ${status}.`;
+  const name = PARTS[error.param];
+  const message = name ? error.message?.replace(new RegExp(`^${error.param}:`), `${name}:`) : error.message;
+  return message ?? `The server answered with error ${status}.`;
 }
 
 /** The events of a stream as they come. */

@@ -29,7 +29,7 @@ export async function speak(model, keep) {
   say("Waiting for the first sound…");
   const speech = { text: $("input").value, settings: snapshot(), seed: null, reason: null, warning: "", first: null };
   await tell(speech, request, running.signal);
-  if (speech.player?.seconds) keep(speech);
+  if (speech.player?.seconds) await keep(speech);
 }
 
 async function tell(speech, request, signal) {

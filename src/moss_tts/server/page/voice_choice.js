@@ -22,7 +22,7 @@ export function makeChoices({ fields, limits, voice }, store) {
 /** What the choices add to a request: its fields, and files for them. */
 export function voiceFields() {
   const files = {};
-  for (const choice of all) if (choice.value === OWN) files[choice.name] = choice.recordingOr();
+  for (const choice of all) if (choice.value === OWN) files[choice.name] = choice.chosen();
   if (all.length < 2) return { own: all[0]?.fields() ?? {}, files };
   const speakers = Object.fromEntries(all.map((choice) => [choice.name, choice.speaker()]));
   return { own: Object.values(speakers).some(Boolean) ? { dialogue_speakers: speakers } : {}, files };
@@ -35,9 +35,10 @@ class VoiceChoice {
     this.title = spoken ? `Speaker [${name}]` : "Voice";
     this.part("legend").textContent = this.title;
     this.first = voice && !spoken ? `The server's own (${voice})` : "The model's choice";
-    this.part(".limit").textContent = `At most ${span(limit)}.${spoken ? " A dialogue needs the text of the recording." : ""}`;
+    const text = spoken ? " A dialogue needs the text of the recording." : "";
+    this.part(".limit").textContent = `At most ${span(limit)}.${text} It is kept in this browser until you remove it.`;
     this.wire();
-    this.offer([]);
+    this.offer(null);
   }
 
   part(selector) {
@@ -54,10 +55,10 @@ class VoiceChoice {
 
   // ---------------------------------------------------------------------------------------------- choosing
 
-  /** The voices that are registered now. A dialogue needs to know what their recordings say. */
+  /** The voices that are registered now; null is not known. A dialogue needs to know what their recordings say. */
   offer(voices) {
     this.voices = voices;
-    const options = voices.map(({ id, description, transcript }) => {
+    const options = (voices ?? []).map(({ id, description, transcript }) => {
       const lacks = this.spoken && !transcript;
       const about = lacks ? " (its text is not known)" : description ? ` (${description.slice(0, 60)})` : "";
       return Object.assign(new Option(id + about, `voice:${id}`), { disabled: lacks });
@@ -75,20 +76,24 @@ class VoiceChoice {
   }
 
   get registered() {
-    return this.voices.find(({ id }) => this.value === `voice:${id}`) ?? null;
+    return this.voices?.find(({ id }) => this.value === `voice:${id}`) ?? null;
   }
 
   show() {
     const voice = this.registered;
+    const isGone = this.voices && this.wanted !== this.value;
     const says = voice?.transcript ? `It says: “${voice.transcript.slice(0, 120)}”` : "";
-    this.part(".about").textContent = voice ? `${length(voice.seconds)} long. ${says}` : "";
+    const about = voice ? `${length(voice.seconds)} long. ${says}` : "";
+    this.part(".about").textContent = isGone ? `The voice ${this.wanted.replace("voice:", "")} is no longer there.` : about;
     this.part(".known").hidden = !voice;
     this.part(".own").hidden = this.value !== OWN;
   }
 
   // ---------------------------------------------------------------------------------------------- requests
 
-  recordingOr() {
+  /** The recording that is chosen. */
+  chosen() {
+    if (this.recorder) throw new Refusal(`${this.title}: stop the recording first.`);
     if (!this.recording) throw new Refusal(`${this.title}: record something, choose a file, or choose another voice.`);
     if (this.spoken && !this.transcript) throw new Refusal(`${this.title}: write down what the recording says.`);
     return this.recording;
@@ -110,12 +115,16 @@ class VoiceChoice {
 
   async use(blob, name = "My recording") {
     silence();
-    this.recording = blob && { blob, name };
-    this.part(".file-name").textContent = blob ? name : "Choose a recording";
-    for (const button of this.box.querySelectorAll(".own .listen, .remove, .save")) button.hidden = !blob;
+    this.put(blob && { blob, name });
     if (blob) this.choose(OWN);
     await this.store.keep(this.name, this.recording);
     this.box.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
+  put(recording) {
+    this.recording = recording;
+    this.part(".file-name").textContent = recording?.name ?? "Choose a recording";
+    for (const button of this.box.querySelectorAll(".own .listen, .remove, .save")) button.hidden = !recording;
   }
 
   async useFile(file) {
@@ -170,9 +179,7 @@ class VoiceChoice {
 
   async recall() {
     const kept = await this.store.kept(this.name);
-    const wanted = this.wanted;
-    if (kept) await this.use(kept.blob, kept.name);
-    this.choose(wanted);
+    if (kept) this.put(kept);
   }
 
   // ------------------------------------------------------------------------------------------------- events
