@@ -23,19 +23,19 @@ async function list() {
   $("clear-history").hidden = entries.length === 0;
 }
 
-/** Keep a speech, and give its entry. */
-export async function remember(speech) {
-  const { player, text, settings, seed, reason } = speech;
-  const { rate, channels, seconds } = player.pcm;
-  const samples = player.pcm.all();
-  const entry = { text, settings, seed, reason, rate, channels, seconds, bytes: samples.byteLength, time: Date.now() };
+/** What is kept of a speech beside its samples. */
+export function entryOf({ player, text, settings, seed, reason }) {
+  const { rate, channels, seconds, frames } = player.pcm;
+  return { text, settings, seed, reason, rate, channels, seconds, bytes: 2 * frames * channels, time: Date.now() };
+}
+
+export async function remember(entry, player) {
   try {
-    entry.id = await store.add(entry, samples.buffer);
+    await store.add(entry, player.pcm.all().buffer);
   } catch {
     say(`${$("status").textContent} It could not be kept in the history: the browser has no room.`, true);
   }
   await list();
-  return entry;
 }
 
 function item(entry) {

@@ -1,7 +1,7 @@
 // The page at /: speaks through the same API as everybody, and asks nobody else.
 import { $, download, say } from "./dom.js";
 import * as fields from "./fields.js";
-import { remember, showHistory } from "./history.js";
+import { entryOf, remember, showHistory } from "./history.js";
 import { toWav } from "./pcm.js";
 import { silence } from "./preview.js";
 import { Refusal, ask, useKey } from "./server.js";
@@ -55,9 +55,10 @@ async function begin() {
   if (!state.model) await start();
   if (!state.model) return;
   await speak(state.model, async (speech) => {
-    const entry = await remember(speech);
+    const entry = entryOf(speech);
     // Something else may be on by now.
     if (transport.current() === speech.player) showResult(entry, speech.player);
+    await remember(entry, speech.player);
   });
   $("keep").hidden = state.result === null;
 }
