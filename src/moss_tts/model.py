@@ -85,10 +85,8 @@ class Model(JobMaker):
         self._last_long_form_boundary_metrics: list[BoundaryMetrics] = []
 
     def __repr__(self) -> str:
-        if self.closed:
-            return f"<moss_tts.Model {self.name}: closed>"
-        kind, preset = self.architecture.name, self.preset.name
-        return f"<moss_tts.Model {self.name}: {kind}, preset {preset}, {self.sample_rate} Hz>"
+        kind = "closed" if self.closed else f"{self.architecture.name}, preset {self.preset.name}"
+        return f"<moss_tts.Model {self.name}: {kind}, {self.sample_rate} Hz>"
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in _PARTS:
@@ -386,9 +384,10 @@ def load(
     """
     decoder_precision(codec_dtype)  # before anything is fetched
     check_kv_bits(kv_bits)
+    # In this thread, which Ctrl-C reaches.
+    source = find_checkpoint(packaged_voice() if name is None else name, revision=revision, token=token)
 
     def read() -> Model:
-        source = find_checkpoint(packaged_voice() if name is None else name, revision=revision, token=token)
         config = load_config(source.directory)
         if max_memory is not None:
             limit_memory(source, config, max_memory, codec=codec, dtype=dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)

@@ -135,9 +135,9 @@ def test_a_process_that_is_killed_loses_one_segment_at_most(checkpoints, tmp_pat
     running.send_signal(signal.SIGKILL)
     assert running.wait() == -signal.SIGKILL
     assert not parts.exists()
-    kept = {file.name: file.stat().st_mtime_ns for file in work.glob("*.safetensors")}
+    assert len(list(work.glob("*.safetensors"))) >= 2
     assert command(tmp_path, checkpoints, parts).wait() == 0
-    assert {name: (work / name).stat().st_mtime_ns for name in kept} == kept
+    assert not work.exists()
     assert parts.read_bytes() == whole.read_bytes()
 
 
@@ -473,7 +473,7 @@ def test_a_plan_loads_nothing_that_speaks(checkpoints, tmp_path, model):
         "import sys\nfrom moss_tts.cli import main\n"
         f"try: main(['read', 'tale.txt', '--plan', *{model!r}])\n"
         "except SystemExit as end: print(end.code)\n"
-        "slow = {'moss_tts.model', 'moss_tts.speaking', 'mlx_lm', 'transformers', 'torch', 'huggingface_hub'}\n"
+        "slow = {'moss_tts.model', 'moss_tts.speaking.engine', 'mlx_lm', 'transformers', 'torch', 'huggingface_hub'}\n"
         "print(sorted(slow & set(sys.modules)))"
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
@@ -522,15 +522,16 @@ def test_the_command_writes_chapters_times_and_report(capsys, tmp_path, checkpoi
     told += ["--report", tmp_path / "r.html", "--max-tokens", 12, "--seed", 7]
     code, out, err = run(capsys, *told)
     assert code == 0, err
-    assert "2 chapters, seed 7" in out
+    assert re.search(r"2 chapters, \d+ s of audio, made in \d+ s, seed 7", out)
+    assert not (tmp_path / "out.work").exists()
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
         "01 The Clocks.wav",
         "02 The End of it.wav",
         "segments.json",
     }
     digest = hashlib.sha256((tmp_path / "out" / "01 The Clocks.wav").read_bytes()).hexdigest()
-    code, _, err = run(capsys, *told, "--temperature", "0.9")
-    assert (code, "temperature was not given, is now 0.9" in err) == (2, True)
-    assert run(capsys, *told)[0] == 0
+    code, _, err = run(capsys, *told)
+    assert (code, "holds a finished reading" in err, "--force" in err) == (2, True, True)
+    assert run(capsys, *told, "--force")[0] == 0
     assert hashlib.sha256((tmp_path / "out" / "01 The Clocks.wav").read_bytes()).hexdigest() == digest
     assert Path(tmp_path / "r.html").is_file()

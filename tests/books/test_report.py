@@ -1,7 +1,10 @@
 """The report: an envelope that does not depend on chunks, and a page that says all and asks nobody."""
 
+import base64
+import hashlib
 import itertools
 import re
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -10,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moss_tts.books.report.charts import MAX_ROWS, timestamp
-from moss_tts.books.report.page import EnvelopeBuilder, ReportedSegment, reported_segments, write_report
+from moss_tts.books.report.page import EnvelopeBuilder, Played, ReportedSegment, reported_segments, write_report
+from moss_tts.books.report.style import SCRIPT
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics, plan_text_segments
 
 RATE = 1000
@@ -73,7 +77,7 @@ def test_every_text_is_on_the_page_and_stays_text(folder, texts):
     rows = [row for row in root.iter("tr") if row.get("id")]
     assert [row[-1].text or "" for row in rows] == texts
     assert root.find(".//h1").text == texts[-1]
-    assert root.find(".//script") is None
+    assert [script.text for script in root.iter("script")] == [SCRIPT]
 
 
 @settings(max_examples=30, deadline=None)
@@ -105,9 +109,26 @@ def test_bands_cover_the_audio_once_and_in_order(folder, lengths):
     }
 
 
-def test_the_page_needs_no_network_and_no_scripts(tmp_path):
+def test_each_segment_is_played_from_its_file(tmp_path):
+    segments, envelope = reading(["One.", "Two."])
+    file = tmp_path / "audio" / "01 50% & more.mp3"
+    played = [replace(one, played=Played(file, 5.0 * at, 5.0 * (at + 1))) for at, one in enumerate(segments)]
+    _, root = page_of(tmp_path / "r.html", played, envelope)
+    links = [link.get("href") for link in root.iter("a") if link.get("class") == "play"]
+    assert links == [f"audio/01%2050%25%20%26%20more.mp3#t={times}" for times in ("0.000,5.000", "5.000,10.000")]
+    [policy] = [meta.get("content") for meta in root.iter("meta") if meta.get("http-equiv")]
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+def test_the_pages_warnings_are_text(tmp_path):
+    write_report(tmp_path / "r.html", "A", *reading(["One."]), ["x.xhtml <b> is broken"])
+    assert '<li dir="auto">x.xhtml &lt;b&gt; is broken</li>' in (tmp_path / "r.html").read_text("utf-8")
+
+
+def test_the_page_needs_no_network(tmp_path):
     page, root = page_of(tmp_path / "r.html", *reading(["One.", "Two."]))
-    assert not re.search(r"https?:|//\w|@import|url\(|<script|\bsrc=", page)
+    assert not re.search(r"https?:|//\w|@import|url\(|\bsrc=", page)
     assert all(link.get("href").startswith("#") for link in root.iter("a"))
     targets = {element.get("id") for element in root.iter()}
     assert all(link.get("href")[1:] in targets for link in root.iter("a"))

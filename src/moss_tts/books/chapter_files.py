@@ -20,14 +20,13 @@ from moss_tts.audio.pcm import Pcm, as_float, as_pcm
 from moss_tts.audio.seams import SegmentAudio, join_segments
 from moss_tts.books.chapters import Book
 from moss_tts.books.kept_segments import KeptSegments
-from moss_tts.books.m4b import ChapterMark, Tags, write_m4b
+from moss_tts.books.m4b import ChapterMark, Tags, is_picture, write_m4b
 from moss_tts.books.ogg import fix_serial
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.errors import AudioError
 from moss_tts.long_form import LongFormOptions, TextSegment
 
 MAX_NAME = 60
-TIMES = "segments.json"
 
 
 @dataclass(frozen=True)
@@ -111,12 +110,20 @@ def write_chapter(spoken: SpokenBook, chapter: int, path: Path) -> None:
             with soundfile.SoundFile(
                 part, "w", spoken.sample_rate, spoken.channels, format=container, subtype=encoding
             ) as file:
+                _tag(file, spoken.book, chapter)
                 for pcm in spoken.audio(chapter):
                     file.write(pcm)
             if container == "OGG":
                 fix_serial(part)
     except (OSError, soundfile.LibsndfileError) as error:
         raise AudioError(f"{path} cannot be written: {error}.") from error
+
+
+def _tag(file: soundfile.SoundFile, book: Book, chapter: int) -> None:
+    """Say in the file what players show: the chapter, its number, the book and its author."""
+    file.title, file.album, file.tracknumber = book.chapters[chapter].title, book.title, str(chapter + 1)
+    if book.author is not None:
+        file.artist = book.author
 
 
 def write_book(spoken: SpokenBook, path: Path) -> None:
@@ -131,7 +138,9 @@ def write_book(spoken: SpokenBook, path: Path) -> None:
         marks.append(ChapterMark(chapter.title, start, end))
         start = end
     audio = (pcm for number in range(len(spoken.plans)) for pcm in spoken.audio(number))
-    tags = Tags(spoken.book.title, spoken.book.author)
+    book = spoken.book
+    cover = book.cover if book.cover is not None and is_picture(book.cover) else None
+    tags = Tags(book.title, book.author, book.language, cover)
     write_m4b(path, audio, spoken.sample_rate, spoken.channels, marks, tags)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from moss_tts.text.tags import PAUSE as PAUSE_TAG
 from moss_tts.text.tags import has_words
@@ -40,6 +40,7 @@ class Book:
         chapters: in reading order.
         warnings: a sentence for each harmless flaw of the file, and what was done about it.
         left_out: what of the file is not read: passages by name, marks and numbers by count.
+        cover: its picture, a JPEG or PNG file, if it has one.
     """
 
     title: str
@@ -48,6 +49,7 @@ class Book:
     chapters: tuple[Chapter, ...]
     warnings: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    cover: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,15 @@ def chapters_of(sections: Iterable[Section], book_title: str) -> tuple[Chapter, 
     """One chapter for each section with a body.
 
     Headings without one ("PART TWO" before "Chapter 9", a table of contents) are read with the chapter that
-    follows them, so that no text is lost. Untitled sections are named after the book, then numbered.
+    follows them, so that no text is lost; but what stands before the first heading, such as a title page, is a part of
+    its own. Untitled sections are named after the book, then numbered.
     """
     chapters: list[Chapter] = []
     waiting: list[str] = []
     for section in sections:
         waiting += section.paragraphs
-        if section.has_body and spoken_text(waiting):
+        is_front = not section.title and not chapters
+        if (section.has_body or is_front) and spoken_text(waiting):
             title = section.title or (f"{book_title} {len(chapters) + 1}" if chapters else book_title)
             chapters.append(Chapter(_short(title), spoken_text(waiting)))
             waiting = []

@@ -52,7 +52,8 @@ def _read_book(archive: Archive, fallback_title: str) -> Book:
     starts = read_contents(package)
     title = package.metadata("title") or fallback_title
     sections = _sections(archive, _read_aloud(package, documents, starts), starts)
-    return Book(title, package.metadata("creator"), package.metadata("language"), chapters_of(sections, title))
+    author, language = package.metadata("creator"), package.metadata("language")
+    return Book(title, author, language, chapters_of(sections, title), cover=package.cover())
 
 
 def _read_aloud(package: Package, documents: list[Document], starts: list[Start]) -> Iterator[tuple[str, Blocks]]:

@@ -8,6 +8,7 @@ its reading was interrupted.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ class KeptSegments:
         self.directory.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.directory / MANIFEST) as part:
             part.write_text(manifest.to_json(), encoding="utf-8")
+
+    def remove(self) -> None:
+        """Delete what was kept; a directory in which others left files stays."""
+        for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors")]:
+            file.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.directory.rmdir()
 
     # ---------------------------------------------------------------------------------------------- segments
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import langcodes
 import numpy as np
+from langcodes.tag_parser import LanguageTagError
 
 from moss_tts.atomic import atomic_file
 from moss_tts.audio.pcm import Pcm
@@ -32,10 +35,19 @@ class ChapterMark:
 
 @dataclass(frozen=True)
 class Tags:
-    """What players show."""
+    """What players show.
+
+    Attributes:
+        title: of the book.
+        author: of the book.
+        language: a language tag, such as "en-GB".
+        cover: a JPEG or PNG file.
+    """
 
     title: str
     author: str | None = None
+    language: str | None = None
+    cover: bytes | None = None
 
 
 def require_av() -> Any:
@@ -64,7 +76,7 @@ def write_m4b(
         sample_rate: in Hz.
         channels: C.
         marks: one per chapter.
-        tags: title and author.
+        tags: what players show.
 
     Raises:
         AudioError: no PyAV, a rate AAC does not have, or a place that cannot be written to.
@@ -72,13 +84,17 @@ def write_m4b(
     av = require_av()
     if sample_rate not in AAC_RATES:
         raise AudioError(f"AAC has no rate of {sample_rate} Hz; allowed: {', '.join(map(str, AAC_RATES))}.")
-    # "ipod" is MP4 as players of audiobooks want it; the options leave out dates and versions.
-    as_wanted = {"format": "ipod", "options": {"fflags": "+bitexact"}}
+    # The brand tells players that this is audio; the other option leaves out dates and versions.
+    as_wanted = {"format": "mp4", "options": {"fflags": "+bitexact", "brand": "M4A "}}
     try:
         with atomic_file(path) as part, av.open(str(part), "w", **as_wanted) as container:
             container.metadata.update(_metadata(tags))
             container.set_chapters([_chapter(number, mark, sample_rate) for number, mark in enumerate(marks)])
-            _encode(av, container, audio, sample_rate, "mono" if channels == 1 else "stereo")
+            stream = container.add_stream("aac", rate=sample_rate, layout="mono" if channels == 1 else "stereo")
+            stream.metadata.update(_language(tags.language))
+            if tags.cover is not None:
+                _add_cover(av, container, tags.cover)
+            _encode(av, container, stream, audio)
     except (OSError, av.error.FFmpegError) as error:
         raise AudioError(f"{path} cannot be written: {error}.") from error
 
@@ -100,8 +116,31 @@ def _chapter(number: int, mark: ChapterMark, sample_rate: int) -> dict[str, Any]
     }
 
 
-def _encode(av: Any, container: Any, audio: Iterable[Pcm], sample_rate: int, layout: str) -> None:
-    stream = container.add_stream("aac", rate=sample_rate, layout=layout)
+def _language(tag: str | None) -> dict[str, str]:
+    """The language as MP4 spells it (ISO 639-2): "en-GB" is "eng"; nothing for a tag that is none."""
+    try:
+        return {} if tag is None else {"language": langcodes.Language.get(tag).to_alpha3()}
+    except (LanguageTagError, LookupError):
+        return {}
+
+
+def is_picture(content: bytes) -> bool:
+    """Whether a file is a JPEG or a PNG: MP4 knows no other covers."""
+    return content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+
+
+def _add_cover(av: Any, container: Any, cover: bytes) -> None:
+    with av.open(io.BytesIO(cover)) as picture:
+        [source] = picture.streams.video
+        stream = container.add_stream_from_template(source)
+        stream.disposition = av.stream.Disposition.attached_pic
+        packet = next(picture.demux(source))
+        packet.stream = stream
+        container.mux(packet)
+
+
+def _encode(av: Any, container: Any, stream: Any, audio: Iterable[Pcm]) -> None:
+    sample_rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout.name
     stream.bit_rate = BITS_PER_CHANNEL * (1 if layout == "mono" else 2)
     stream.codec_context.flags |= av.codec.context.Flags.bitexact
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=sample_rate, frame_size=1024)

@@ -150,6 +150,16 @@ class Package:
     def _warn_unread(self, flaw: str) -> None:
         self.archive.remarks.warn(self.entry, f"{flaw}; read without it")
 
+    def cover(self) -> bytes | None:
+        """The cover's picture, as EPUB 3 or EPUB 2 marks it; None where there is none that can be read."""
+        named = {element.get("content", "") for element in self._within("metadata", "meta") if _names_cover(element)}
+        marked = [item for item in self.items.values() if "cover-image" in item.properties]
+        pictures = [item for name, item in self.items.items() if name in named and item.media_type.startswith("image/")]
+        for item in [*marked, *pictures]:
+            if (entry := self.entry_of(item)) is not None:
+                return self.archive.read(entry)
+        return None
+
     def navigation(self) -> list[str]:
         """The documents that are marked as the table of contents."""
         return self._entries([item for item in self.items.values() if "nav" in item.properties])
@@ -190,6 +200,10 @@ def _item(element: Element) -> Item:
         frozenset(element.get("properties", "").split()),
         element.get("fallback", ""),
     )
+
+
+def _names_cover(element: Element) -> bool:
+    return element.get("name", "").strip().lower() == "cover"
 
 
 def _is_dublin_core(element: Element) -> bool:

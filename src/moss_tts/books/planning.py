@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from moss_tts.books.chapters import Book
+from moss_tts.books.m4b import BITS_PER_CHANNEL
 from moss_tts.errors import RequestError
 from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.prompts.options import LONG_FORM, check_options
 from moss_tts.prompts.planning import followed, plan_text
+from moss_tts.speaking.runaway import usual_seconds
 from moss_tts.text.preparation import TextPreparation
 
 Options = Mapping[str, Any]
+
+# When each segment is spoken, beside the files of chapters; written last.
+TIMES = "segments.json"
+# Bytes of a file by those of its 16-bit samples; measured on speech at 24 kHz, mono.
+SHARES = {".wav": 1.0, ".flac": 0.5, ".mp3": 0.14, ".ogg": 0.12}
 
 
 def long_form_options(options: Options) -> LongFormOptions:
@@ -51,6 +59,40 @@ def reading_notes(book: Book, options: Options, preparation: TextPreparation | N
     _, notes = followed(check_options(options), preparation)
     text = "\n\n".join(chapter.text for chapter in book.chapters)
     return [*notes, *plan_text(text, long_form_options(options), preparation).notes]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a reading will come to, roughly.
+
+    Attributes:
+        seconds: of audio.
+        nbytes: of the files.
+        work_bytes: that the reading takes beside them, until it is finished.
+    """
+
+    seconds: float
+    nbytes: float
+    work_bytes: float
+
+
+def estimate(plans: Sequence[Sequence[TextSegment]], suffix: str, sample_rate: int, channels: int) -> Estimate:
+    """How long the planned segments will be, and how large as files of a format.
+
+    Args:
+        plans: the segments of each chapter.
+        suffix: of the files.
+        sample_rate: in Hz.
+        channels: of the audio.
+    """
+    seconds = sum(
+        segment.silence_before + usual_seconds(segment.text) + segment.silence_after
+        for plan in plans
+        for segment in plan
+    )
+    pcm = 2 * sample_rate * channels * seconds
+    is_book = suffix == ".m4b"
+    return Estimate(seconds, BITS_PER_CHANNEL / 8 * channels * seconds if is_book else SHARES[suffix] * pcm, pcm)
 
 
 def name_of_chapter(book: Book, number: int) -> str:

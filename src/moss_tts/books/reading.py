@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from moss_tts.books.chapter_files import TIMES, SpokenBook, chapter_file_name, write_book, write_chapter, write_times
+from moss_tts.books.chapter_files import SpokenBook, chapter_file_name, write_book, write_chapter, write_times
 from moss_tts.books.chapters import Book
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, option_fingerprints, text_fingerprint
-from moss_tts.books.planning import name_of_chapter
-from moss_tts.books.report.page import ReportedSegment, write_report
+from moss_tts.books.planning import TIMES, name_of_chapter
+from moss_tts.books.report.page import Played, ReportedSegment, write_report
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.model import Model
+from moss_tts.result import shortened
 from moss_tts.sampling import MAX_SEED, draw_seed
+from moss_tts.speaking.attempts import CUT_SHORT
 from moss_tts.speaking.narration import SpokenSegment
 from moss_tts.text.tags import SPEAKER_TAG
 
@@ -179,15 +181,38 @@ def finish_book(spoken: SpokenBook, paths: list[Path], report: Path | None = Non
             write_chapter(spoken, number, path)
         write_times(spoken, paths, paths[0].parent / TIMES)
     if report is not None:
-        write_report(report, spoken.book.title, reported(spoken), spoken.envelope())
+        write_report(report, spoken.book.title, reported(spoken, paths), spoken.envelope(), spoken.book.warnings)
 
 
-def reported(spoken: SpokenBook) -> list[ReportedSegment]:
-    """All segments as the report shows them."""
-    rows = []
+def cut_short(spoken: SpokenBook) -> list[str]:
+    """Sentences for people: the segments that ended before their text did, in spite of all attempts."""
+    found = []
+    for number, plan in enumerate(spoken.plans):
+        for segment, planned in enumerate(plan):
+            reason = spoken.kept.spoken(number, segment).finish_reason
+            if reason in CUT_SHORT:
+                why = {"length": "at its budget", "silence": "because it had gone silent"}[reason]
+                text = shortened(planned.text)
+                found.append(f"{name_of_chapter(spoken.book, number)}, segment {segment + 1} ({text!r}) ended {why}.")
+    return found
+
+
+def reported(spoken: SpokenBook, paths: Sequence[Path]) -> list[ReportedSegment]:
+    """All segments as the report shows them.
+
+    Args:
+        spoken: a finished book.
+        paths: the file of each chapter.
+    """
+    rows: list[ReportedSegment] = []
+    start = 0
     for number, chapter in enumerate(spoken.book.chapters):
+        if number and paths[number] != paths[number - 1]:
+            start = 0
         for segment, length in enumerate(spoken.lengths(number)):
             kept = spoken.kept.spoken(number, segment)
             metrics = replace(kept.metrics, emitted_samples=length, emitted_seconds=length / spoken.sample_rate)
-            rows.append(ReportedSegment(spoken.plans[number][segment].text, metrics, kept.seam, chapter.title))
+            played = Played(paths[number], start / spoken.sample_rate, (start + length) / spoken.sample_rate)
+            rows.append(ReportedSegment(spoken.plans[number][segment].text, metrics, kept.seam, chapter.title, played))
+            start += length
     return rows

@@ -45,7 +45,7 @@ EXAMPLES = examples(
     ),
     notes=(
         "After Ctrl-C, a crash or a power cut, give the same command again. What is finished is never spoken twice; it "
-        "is kept in OUTPUT.work, which you may delete when the book is done.",
+        "is kept in OUTPUT.work until the book is done.",
     ),
 )
 
@@ -106,6 +106,10 @@ def read(
     format: Annotated[
         str, OUTPUT("--format", metavar="WORD", help="Write the chapters as wav, flac, mp3 or ogg.")
     ] = "mp3",
+    cover: Annotated[
+        Path | None,
+        OUTPUT(metavar="FILE", **EXISTING, help="Put this JPEG or PNG into the .m4b. An EPUB brings its own cover."),
+    ] = None,
     plan: Annotated[bool, OUTPUT("--plan", help="Show the chapters and segments, and do nothing else.")] = False,
     report: Annotated[
         Path | None, OUTPUT(metavar="FILE.html", help="Write a page that shows waveform, seams and speed.")
@@ -131,16 +135,16 @@ def read(
     given = dict(locals())
     from moss_tts.books.book import read_book
     from moss_tts.checkpoints.packaged import packaged_voice
-    from moss_tts.cli.read_book import Destination, preparation_of, read_aloud, show_plan
+    from moss_tts.cli.read_book import Destination, read_aloud, show_plan, with_cover
     from moss_tts.cli.speak_text import Source, request_options
     from moss_tts.cli.terminal import Terminal
     from moss_tts.voices import spoken_by
 
     model = model or str(packaged_voice())
     terminal, options = Terminal(quiet), request_options(spoken_by(given))
-    if plan:
-        show_plan(read_book(book), options, preparation_of(model), terminal)
-        return
     to = Destination(output or Path(book.stem), f".{format.lower().removeprefix('.')}", report, force)
+    if plan:
+        show_plan(read_book(book), options, model, to, terminal)
+        return
     source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits)
-    raise typer.Exit(read_aloud(read_book(book), options, to, source, terminal))
+    raise typer.Exit(read_aloud(with_cover(read_book(book), cover), options, to, source, terminal))

@@ -5,20 +5,22 @@ What speaks is imported where it is needed: a plan should be there at once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moss_tts.audio.files import WRITABLE_FORMATS
 from moss_tts.books.chapters import Book
-from moss_tts.books.m4b import require_av
-from moss_tts.books.planning import long_form_options, plan_book, reading_notes
+from moss_tts.books.m4b import is_picture, require_av
+from moss_tts.books.planning import TIMES, estimate, long_form_options, plan_book, reading_notes
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.terminal import Terminal
-from moss_tts.config import parse_config
+from moss_tts.config import MossConfig, parse_config
+from moss_tts.device.memory import size
 from moss_tts.errors import RequestError
 from moss_tts.long_form import TextSegment
 from moss_tts.text.preparation import TextPreparation
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 # A failed segment should not end a night's reading.
 RETRY_ATTEMPTS = 2
 PREVIEW_CHARS = 60
+# Of a checkpoint that is not here; most of the family have it.
+DEFAULT_RATE = 24_000
+# The codec of this rate is the one that is stereo.
+STEREO_RATE = 48_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,12 @@ class Destination:
         """Where finished segments are kept."""
         return self.output.with_name(f"{self.output.name}.work")
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether a reading has ended here: the times of its segments are written last, and nothing is kept of it."""
+        times = self.output.with_suffix(".json") if self.is_one_file else self.output / TIMES
+        return times.is_file() and not self.work.exists()
+
     def check(self) -> None:
         """Refuse what could not be written, before anything is loaded.
 
@@ -74,13 +86,22 @@ class Destination:
             raise RequestError(f"--format must be one of {known}, got {self.suffix.removeprefix('.')!r}.")
         elif self.output.exists() and not self.output.is_dir():
             raise RequestError(f"--output {self.output} is a file; name a directory, or an .m4b.")
+        if self.is_finished and not self.force:
+            raise RequestError(
+                f"{self.output} holds a finished reading; name another --output, or read again with --force."
+            )
         for path in filter(None, (self.output, self.report)):
             if not path.absolute().parent.is_dir():
                 raise RequestError(f"there is no directory {path.parent} for {path.name}.")
 
 
-def show_plan(book: Book, options: Mapping[str, Any], preparation: TextPreparation | None, terminal: Terminal) -> None:
-    """Print the segments of each chapter: number, place in the text, length, what ends it, how it begins."""
+def show_plan(book: Book, options: Mapping[str, Any], model: str, to: Destination, terminal: Terminal) -> None:
+    """Print the segments of each chapter: number, place in the text, length, what ends it, how it begins.
+
+    Then how long and how large the reading will be, roughly.
+    """
+    config = config_of(model)
+    preparation = None if config is None else config.text_preparation
     plans = plan_book(book, options, preparation)
     for number, (chapter, plan) in enumerate(zip(book.chapters, plans, strict=True), start=1):
         terminal.say(f"chapter {number}: {chapter.title} ({_count(plan)})")
@@ -91,18 +112,35 @@ def show_plan(book: Book, options: Mapping[str, Any], preparation: TextPreparati
             )
     everything = [segment for plan in plans for segment in plan]
     terminal.say(f"{book.title}: {len(plans)} chapters, {_count(everything)}")
+    suffix = ".m4b" if to.is_one_file else to.suffix
+    rate = DEFAULT_RATE if config is None else config.sampling_rate
+    channels = 2 if rate == STEREO_RATE else 1
+    roughly = estimate(plans, suffix, rate, channels)
+    terminal.say(
+        f"roughly {in_words(roughly.seconds)} of audio; {size(roughly.nbytes)} as {suffix.removeprefix('.')}, and "
+        f"{size(roughly.work_bytes)} more on disk until the reading is finished"
+    )
     show_notes(book, options, preparation, terminal)
     show_remarks(book, terminal)
 
 
-def preparation_of(model: str) -> TextPreparation | None:
-    """How a checkpoint wants its texts, from its config.json; None for a hub id, which would have to be fetched.
+def config_of(model: str) -> MossConfig | None:
+    """The config of a checkpoint; None for a hub id, which would have to be fetched.
 
     Raises:
         ConfigError: the directory holds no checkpoint of this family.
     """
     directory = Path(model)
-    return parse_config(read_json(directory / "config.json")).text_preparation if directory.is_dir() else None
+    return parse_config(read_json(directory / "config.json")) if directory.is_dir() else None
+
+
+def in_words(seconds: float) -> str:
+    """A length for people: "9 h 20 min", "3 min 5 s", "12 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def show_notes(book: Book, options: Mapping[str, Any], preparation: TextPreparation | None, terminal: Terminal) -> None:
@@ -129,6 +167,18 @@ def _preview(text: str) -> str:
     return line if len(line) <= PREVIEW_CHARS else f"{line[: PREVIEW_CHARS - 1]}…"
 
 
+def with_cover(book: Book, cover: Path | None) -> Book:
+    """The book with another cover, if one is given.
+
+    Raises:
+        RequestError: neither a JPEG nor a PNG.
+    """
+    content = None if cover is None else cover.read_bytes()
+    if content is not None and not is_picture(content):
+        raise RequestError(f"--cover {cover} must be a JPEG or a PNG.")
+    return book if content is None else replace(book, cover=content)
+
+
 def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: Source, terminal: Terminal) -> int:
     """Read a book into files; goes on where an earlier reading ended.
 
@@ -139,9 +189,10 @@ def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: 
         MossTTSError: what went wrong. Finished segments are kept.
     """
     from moss_tts.books.chapter_files import SpokenBook, write_chapter
-    from moss_tts.books.reading import begin_reading, chapter_paths, finish_book, speak_book
+    from moss_tts.books.reading import begin_reading, chapter_paths, cut_short, finish_book, speak_book
 
     to.check()
+    started = time.monotonic()
     options = {"long_form_retry_attempts": RETRY_ATTEMPTS, **options}
     ties = long_form_options(options)
     with terminal.loading(source.model):
@@ -174,8 +225,14 @@ def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: 
         terminal.warn(f"interrupted; what was spoken is in {to.work}, and the same command goes on from there")
         return INTERRUPTED
     finish_book(spoken, paths, to.report)
-    terminal.say(f"{to.output}: {len(plans)} chapters, seed {seed}; {to.work} is no longer needed")
+    seconds = sum(sum(spoken.lengths(number)) for number in range(len(plans))) / spoken.sample_rate
+    took = in_words(time.monotonic() - started)
+    chapters = "1 chapter" if len(plans) == 1 else f"{len(plans)} chapters"
+    terminal.say(f"{to.output}: {chapters}, {in_words(seconds)} of audio, made in {took}, seed {seed}")
     show_remarks(book, terminal)
+    for segment in cut_short(spoken):
+        terminal.warn(segment)
+    kept.remove()
     return 0
 
 

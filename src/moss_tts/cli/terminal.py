@@ -20,7 +20,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from moss_tts.checkpoints.hub import shown_by
 from moss_tts.cli.output_files import Recording
 from moss_tts.cli.progress import Show, showing
 from moss_tts.device.memory import size
@@ -68,6 +67,8 @@ class Terminal:
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:
         """A spinner while a checkpoint is loaded, and a bar in its place while something is fetched for it."""
+        from moss_tts.checkpoints.hub import shown_by  # plans should not wait for the hub's library
+
         with self._bar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
             bar.add_task(f"loading {name}", total=None)
 

@@ -8,17 +8,10 @@ from typing import Final
 from moss_tts.request import FRAME_RATE, MossNormalizedRequest
 from moss_tts.server.long_texts import SegmentChunk
 from moss_tts.speaking.engine import SpeechChunk
-from moss_tts.speaking.runaway import FLOOR_SECONDS, longest_plausible_seconds
+from moss_tts.speaking.runaway import usual_seconds
 
-# runaway.py allows about three times what a calm reading takes.
-ALLOWED_FOR_USUAL: Final = 3.0
 # Only the next segment, or the end, shows that a segment is complete.
 MOST_OF_A_SEGMENT: Final = 0.99
-
-
-def usual_seconds(text: str) -> float:
-    """Seconds in which a calm reader speaks a text, roughly."""
-    return (longest_plausible_seconds(text) - FLOOR_SECONDS) / ALLOWED_FOR_USUAL
 
 
 class Progress:

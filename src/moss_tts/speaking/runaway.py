@@ -35,6 +35,9 @@ TURN_SECONDS = 1.5
 # A pause asked for may come out longer than asked.
 PAUSE_STRETCH = 1.5
 
+# The allowances above are about so many times what a calm reading takes.
+ALLOWED_FOR_USUAL = 3.0
+
 # Nobody pauses this long between two words of a reading; paragraphs take 1 to 2 s.
 MAX_QUIET_SECONDS = 5.0
 # Windows of the level; shorter than any syllable.
@@ -53,6 +56,11 @@ def longest_plausible_seconds(text: str) -> float:
     spoken = SPEAKER_TAG.sub("", PAUSE.sub("", text))
     characters = math.fsum(_allowance(character) for character in spoken)
     return FLOOR_SECONDS + PAUSE_STRETCH * pauses + TURN_SECONDS * turns + characters
+
+
+def usual_seconds(text: str) -> float:
+    """Seconds in which a calm reader speaks a text, roughly: an estimate for people, before anything is spoken."""
+    return (longest_plausible_seconds(text) - FLOOR_SECONDS) / ALLOWED_FOR_USUAL
 
 
 def longest_quiet_seconds(text: str) -> float:

@@ -26,7 +26,41 @@ path.flag { stroke: var(--flag); stroke-width: 2; vector-effect: non-scaling-str
 .key.seam { width: 0; border-left: 2px dashed var(--soft); } .key.flag { height: auto; vertical-align: baseline; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: start; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid var(--line); }
+.play { color: var(--wave); text-decoration: none; padding: .25rem .5rem; } .play:hover { color: var(--ink); }
 tr:target { background: var(--even); outline: 2px solid var(--wave); }
 .speed { min-width: 6rem; } .bar { display: block; height: .3rem; border-radius: .15rem; }
 @media (max-width: 45rem) { figure { grid-template-columns: 1fr; } main { padding: .75rem; } }
+"""
+
+# Plays the segment of a link, up to its end; the same link stops it.
+SCRIPT = """
+const player = new Audio();
+let playing = null, end = 0;
+function stop() {
+  player.pause();
+  if (playing) playing.textContent = "▶";
+  playing = null;
+}
+player.addEventListener("timeupdate", () => { if (player.currentTime >= end) stop(); });
+player.addEventListener("ended", stop);
+player.addEventListener("error", () => {
+  if (playing) playing.closest("td").title = "The audio file is not beside this page.";
+  stop();
+});
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a.play");
+  if (!link) return;
+  event.preventDefault();
+  const again = link === playing;
+  stop();
+  if (again) return;
+  const [file, times] = link.href.split("#t=");
+  const [start, last] = times.split(",").map(Number);
+  playing = link;
+  end = last;
+  link.textContent = "■";
+  if (player.src !== file) player.src = file;
+  player.currentTime = start;
+  player.play().catch(() => {});
+});
 """
