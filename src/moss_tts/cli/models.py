@@ -18,7 +18,13 @@ EXAMPLES = examples(
     ("See what is here already", "moss-tts models"),
 )
 
+HERE_EXAMPLES = examples(
+    ("See what is here", "moss-tts models"),
+    ("Make room", "moss-tts models remove OpenMOSS-Team/MOSS-TTS"),
+)
+
 app = typer.Typer(
+    epilog=HERE_EXAMPLES,
     help="Show the checkpoints that are on this machine: what they are, how large, and where.",
     context_settings={"help_option_names": HELP},
 )
