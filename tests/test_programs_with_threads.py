@@ -104,11 +104,11 @@ FINE = {
             assert model.say(TEXT, seed=1).finish_reason == "stop"
         asyncio.run(main())
     """,
-    "segments told in the event loop": """
+    "progress told in the event loop": """
         async def main():
             model, loop, told = moss_tts.load(), threading.get_ident(), []
-            tell = lambda segment: told.append((segment.progress, threading.get_ident() == loop))
-            async for _ in model.generate_async(LONG[:200], seed=1, on_segment=tell):
+            tell = lambda share: told.append((share, threading.get_ident() == loop))
+            async for _ in model.generate_async(LONG[:200], seed=1, on_progress=tell):
                 pass
             await asyncio.sleep(0)
             assert told[-1] == (1.0, True) and len(told) > 1, told
