@@ -1,0 +1,126 @@
+"""What the configs of all architectures have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+from moss_tts.config.qwen3 import BackboneConfig
+from moss_tts.errors import ConfigError
+from moss_tts.strict import Raw, demand, integer, mapping, optional, reject_unknown
+from moss_tts.text.preparation import TextPreparation
+
+
+@dataclass(frozen=True)
+class MossConfig:
+    """What the architectures have in common. Ids default to upstream's (models.md section 1)."""
+
+    backbone: BackboneConfig
+    n_vq: int
+    audio_vocab_size: int
+    audio_pad_code: int
+    pad_token_id: int
+    im_start_token_id: int
+    im_end_token_id: int
+    audio_start_token_id: int
+    audio_end_token_id: int
+    audio_user_slot_token_id: int
+    audio_assistant_gen_slot_token_id: int
+    sampling_rate: int
+    audio_tokenizer_name_or_path: str | None
+    codec_config: Raw | None
+    quantization: Raw | None
+    text_preparation: TextPreparation | None
+
+    # Where the codec is when the file does not name one.
+    default_codec: ClassVar[str] = "OpenMOSS-Team/MOSS-Audio-Tokenizer"
+    # Keys of the file that an architecture has beside the common ones.
+    own_keys: ClassVar[frozenset[str]] = frozenset()
+    id_defaults: ClassVar[Mapping[str, int]] = {}
+
+    @property
+    def codec_name(self) -> str:
+        """Directory or hub id of the codec, where none is beside the weights."""
+        return self.audio_tokenizer_name_or_path or self.default_codec
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the backbone."""
+        return self.backbone.hidden_size
+
+    @property
+    def vocab_size(self) -> int:
+        """Text vocabulary V."""
+        return self.backbone.vocab_size
+
+    @classmethod
+    def from_dict(cls, raw: Raw) -> Self:
+        """Parse a whole config.json of this architecture.
+
+        Raises:
+            ConfigError: unknown keys, missing or contradicting values.
+        """
+        reject_unknown(raw, COMMON_KEYS | cls.own_keys, "config.json")
+        config = cls(**cls._values(raw))
+        config._check()
+        return config
+
+    @classmethod
+    def _values(cls, raw: Raw) -> dict[str, Any]:
+        where = "config.json"
+        audio_vocab = integer(raw, "audio_vocab_size", where, default=1024, least=1)
+        backbone = BackboneConfig.from_dict(mapping(raw, "language_config", where))
+        for key, inner in (("hidden_size", backbone.hidden_size), ("vocab_size", backbone.vocab_size)):
+            demand(raw, key, (inner, None), where)
+        ids = {name: integer(raw, name, where, default) for name, default in {**ID_DEFAULTS, **cls.id_defaults}.items()}
+        # VoiceGenerator's config calls the slot gen_token_id.
+        if "gen_token_id" in raw:
+            ids["audio_assistant_gen_slot_token_id"] = integer(raw, "gen_token_id", where)
+        return {
+            "backbone": backbone,
+            "n_vq": integer(raw, "n_vq", where, default=32, least=1),
+            "audio_vocab_size": audio_vocab,
+            "audio_pad_code": integer(raw, "audio_pad_code", where, default=audio_vocab),
+            "sampling_rate": integer(raw, "sampling_rate", where, default=24000, least=1),
+            "audio_tokenizer_name_or_path": optional(raw, "audio_tokenizer_name_or_path", str, "a name", where),
+            "codec_config": optional(raw, "codec_config", Mapping, "an object", where),
+            "quantization": optional(raw, "quantization", Mapping, "an object", where),
+            "text_preparation": _text_preparation(raw, where),
+            **ids,
+        }
+
+    def _check(self) -> None:
+        if self.audio_pad_code != self.audio_vocab_size:
+            raise ConfigError(
+                f"config.json: audio_pad_code must be audio_vocab_size ({self.audio_vocab_size}), "
+                f"got {self.audio_pad_code}."
+            )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith("_token_id") and value >= self.vocab_size:
+                raise ConfigError(
+                    f"config.json: {field.name} = {value} is outside the vocabulary of {self.vocab_size}."
+                )
+
+
+def _text_preparation(raw: Raw, where: str) -> TextPreparation | None:
+    key = "text_preparation"
+    return None if raw.get(key) is None else TextPreparation.from_dict(mapping(raw, key, where))
+
+
+ID_DEFAULTS = {
+    "pad_token_id": 151643,
+    "im_start_token_id": 151644,
+    "im_end_token_id": 151645,
+    "audio_start_token_id": 151652,
+    "audio_end_token_id": 151653,
+    "audio_user_slot_token_id": 151654,
+    "audio_assistant_gen_slot_token_id": 151656,
+}
+COMMON_KEYS = frozenset(ID_DEFAULTS) | frozenset(
+    """
+    language_config n_vq audio_vocab_size audio_pad_code sampling_rate hidden_size vocab_size gen_token_id
+    audio_tokenizer_name_or_path codec_config quantization quantization_config text_preparation
+    """.split()
+)
