@@ -372,11 +372,11 @@ def test_joined_recordings_and_codes_are_joined_as_codes(tiny, given):
 @pytest.mark.parametrize(
     ("conversation", "mode", "message"),
     [
-        ([UserMessage("a")], "continuation", "last message is the assistant's; here it is the user's"),
+        ([UserMessage("a")], "continuation", "ends with a message of the assistant; here it is the user's"),
         (
             [UserMessage("a"), AssistantMessage([codes(2)])],
             "generation",
-            "last message is the user's",
+            "ends with a message of the user",
         ),
         ([UserMessage("a")], "loss", "unknown mode 'loss'; allowed: generation, continuation"),
         ([], "generation", "expected messages"),

@@ -363,7 +363,7 @@ def test_a_conversation_is_its_messages():
 
 
 def test_a_conversation_must_end_as_its_mode_wants():
-    assert "last message is the assistant's" in complaint(
+    assert "ends with a message of the assistant" in complaint(
         text=None, conversation=[UserMessage("Hi.")], mode="continuation"
     )
 

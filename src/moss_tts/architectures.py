@@ -36,7 +36,7 @@ class Architecture(Generic[C, N]):
     Attributes:
         name: for people.
         packer: writes conversations as prompts.
-        default_preset: of a checkpoint whose name tells no variant.
+        default_preset: the preset of a checkpoint if its name tells no variant.
         prefixes: references that were read, for voices that speak again.
         protected: parts that are never quantised, beside embeddings and norms.
     """
@@ -62,11 +62,11 @@ class Architecture(Generic[C, N]):
         raise NotImplementedError
 
     def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:
-        """Requests whose prompts have been read, ready for their first row."""
+        """Requests with their prompts read, ready for their first row."""
         raise NotImplementedError
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
-        """Reads the rows of one request whose prompt is (T, 1 + Q)."""
+        """Reads the rows of one request; its prompt is (T, 1 + Q)."""
         raise NotImplementedError
 
     def generate_rows(self, prompt: np.ndarray, request: RowRequest) -> np.ndarray:

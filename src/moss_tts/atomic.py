@@ -75,7 +75,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def remove_directory(path: Path) -> None:
-    """Delete a directory whose name is free at once.
+    """Delete a directory; its name is free at once.
 
     Raises:
         OSError: it is not there, or cannot be removed.

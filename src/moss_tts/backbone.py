@@ -41,7 +41,7 @@ class RowShape:
         return cls(batch, count, mask, rope, rotation)
 
     def last(self) -> RowShape:
-        """Of the last row of each request alone, which sees all others but padding."""
+        """The shape of the last row of each request alone, which sees all others but padding."""
         return replace(self, count=1, mask=self.mask[..., -1:, :] if isinstance(self.mask, mx.array) else None)
 
     def last_of(self, x: mx.array) -> mx.array:
@@ -173,7 +173,7 @@ class Qwen3Backbone(nn.Module):
         """Quantise keys and values to 8 or 4 bit; None keeps them as computed.
 
         Raises:
-            RequestError: heads whose width no group divides.
+            RequestError: the width of the heads is no multiple of a group.
         """
         check_kv_bits(bits)
         if bits is not None:
@@ -181,7 +181,7 @@ class Qwen3Backbone(nn.Module):
         self._kv_bits = bits
 
     def make_cache(self, padding: Sequence[int]) -> list[Cache]:
-        """Empty caches for a batch whose prompts are left-padded by `padding` rows each."""
+        """Empty caches for a batch of prompts that are left-padded by `padding` rows each."""
 
         def make() -> Cache:
             return BatchCache(padding) if any(padding) or len(padding) > 1 else KVCache()

@@ -67,7 +67,7 @@ class Bench:
 
     @property
     def rows_per_second(self) -> float:
-        """Of the network alone; every row is a frame."""
+        """Rows a second of the network alone; every row is a frame."""
         return 1 / self.row
 
     @property

@@ -1,4 +1,4 @@
-"""From rows to frames of audio codes: what the loops emit, read as complete frames in the order of speech.
+"""Frames of audio codes, made from rows: what the loops emit, read as complete frames in the order of speech.
 
 One reader per architecture and request. It knows the prompt's own frames (a continuation), where audio segments
 begin, and when and why the request is over.
@@ -24,7 +24,7 @@ class Frames:
     Attributes:
         codes: int32 (F, Q).
         segment: number of the audio segment; the codec starts afresh with each.
-        context: frames of the prompt, which the codec needs to hear and nobody else.
+        context: frames of the prompt, which only the codec needs.
     """
 
     codes: np.ndarray
@@ -65,7 +65,7 @@ class DelayFrameReader:
         self._frames_left = max_frames
         self._idle_left = MAX_IDLE_ROWS
         self._segment = 0
-        # Rows of the open segment whose frames are not complete.
+        # Rows of the open segment that have no complete frame yet.
         self._rows = _open_segment(prompt, config)
         self._context_left = len(self._rows)
 

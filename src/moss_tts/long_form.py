@@ -302,7 +302,7 @@ def advance_continuity_state(
 
 
 def _last_words(text: str, chars: int) -> str:
-    """At most the last `chars` characters, from the start of a word where there is one."""
+    """The end of a text: at most `chars` characters, beginning with a word where there is one."""
     if chars >= len(text):
         return text
     start = len(text) - chars

@@ -254,7 +254,7 @@ class Model(JobMaker):
         yield from results_one_by_one(chunks, long, self.sample_rate)
 
     def _noted_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
-        """A request whose notes the caller of the caller is warned of."""
+        """A request; the caller of the caller is warned of its notes."""
         request = self.request(options)
         for note in request.notes:
             warnings.warn(note, MossTTSWarning, stacklevel=3)

@@ -78,7 +78,7 @@ PRESETS = {
         Preset("moss_tts", ChannelSampling(1.7, 0.8, 25, 1.0)),
         # Upstream cleans text up in Delay's processors only.
         Preset("moss_tts_local", ChannelSampling(1.0, 0.95, 50, 1.1), normalizes_text=False),
-        # Upstream's defaults for Local v1.5, whose text channel chooses between going on and ending.
+        # Upstream's defaults for Local v1.5; its text channel chooses between going on and ending.
         Preset(
             "moss_tts_local_v1_5",
             ChannelSampling(1.7, 0.8, 25, 1.0),

@@ -138,7 +138,7 @@ def _checked(conversation: list[Message], mode: str) -> list[Message]:
         raise RequestError(f"unknown mode {mode!r}; allowed: {', '.join(FINAL_ROLE)}")
     if conversation[-1].role != FINAL_ROLE[mode]:
         raise RequestError(
-            f"mode {mode!r} needs a conversation whose last message is the {FINAL_ROLE[mode]}'s; "
+            f"mode {mode!r} needs a conversation that ends with a message of the {FINAL_ROLE[mode]}; "
             f"here it is the {conversation[-1].role}'s"
         )
     return conversation

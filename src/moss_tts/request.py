@@ -1,7 +1,7 @@
 """A request, normalised once: aliases resolved, options checked together, defaults filled in.
 
 Only the frozen result goes inward. Sampling defaults come from the preset, then from generation_config.json,
-then from the caller, who always wins.
+then from the caller, which always wins.
 """
 
 from __future__ import annotations
@@ -322,7 +322,7 @@ def _conversation_prompt(given: Options) -> Options:
     role = FINAL_ROLE[given["mode"]] if "mode" in given else messages[-1].role
     if messages[-1].role != role:
         raise RequestError(
-            f"mode {given['mode']!r} needs a conversation whose last message is the {role}'s; "
+            f"mode {given['mode']!r} needs a conversation that ends with a message of the {role}; "
             f"here it is the {messages[-1].role}'s"
         )
     asked = [message for message in messages if isinstance(message, UserMessage)]

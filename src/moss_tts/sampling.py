@@ -28,7 +28,7 @@ class ChannelSampling:
 
     Attributes:
         temperature: 0 is greedy.
-        top_p: smallest set of candidates whose mass exceeds it; 1 is off.
+        top_p: the smallest set of candidates with a greater mass than this; 1 is off.
         top_k: number of candidates; 0 is off.
         repetition_penalty: divides the positive logits of tokens seen, multiplies the others; 1 is off.
     """

@@ -2,7 +2,7 @@
 
 A voice is a directory `<name>/` with
 
-    voice.json                         who it is: transcript, description, where the recording came from
+    voice.json                         what it is: transcript, description, where the recording came from
     sample.wav                         the recording, 16-bit
     codes-<codec>-<Q>.safetensors      the recording as codes, for each codec and depth it was used with
 
@@ -85,7 +85,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Voice(RegisteredVoice):
-    """A registered voice. As a reference it is its recording, whose codes are made once for each codec and kept."""
+    """A registered voice. As a reference it is its recording; the codes are made once for each codec and kept."""
 
     record: VoiceRecord
     directory: Path
@@ -95,7 +95,7 @@ class Voice(RegisteredVoice):
 
     @property
     def name(self) -> str:
-        """Of the voice."""
+        """The name of the voice."""
         return self.record.name
 
     @property
@@ -131,7 +131,7 @@ class Voice(RegisteredVoice):
         The transcript goes in where a mode needs it: a continuation goes on from what the recording says.
 
         Args:
-            model: whose codes are wanted now; without one, they are made when they are first needed.
+            model: the model that needs the codes now; without one, they are made when they are first needed.
             mode: of the request.
         """
         transcript = {"ref_text": self.record.transcript} if mode == "continuation" else {}
@@ -168,7 +168,7 @@ class Voices:
 
     @property
     def names(self) -> list[str]:
-        """Of all voices, in order; none of them is read."""
+        """The names of all voices, in order; no voice is read."""
         files = self.directory.glob(f"*/{DESCRIPTION}")
         return sorted(file.parent.name for file in files if NAME.fullmatch(file.parent.name))
 

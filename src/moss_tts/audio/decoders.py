@@ -25,7 +25,7 @@ from moss_tts.errors import AudioError
 
 log = logging.getLogger(__name__)
 
-# libsndfile's frame count for streams whose header does not give their length.
+# libsndfile's frame count for streams without a length in their header.
 _UNKNOWN_LENGTH = 2**62
 _READ_BLOCK = 1 << 18
 # No header is longer, and no encoding has more bytes per value.
@@ -106,7 +106,7 @@ def _all_of(sound: soundfile.SoundFile, max_seconds: float) -> Samples | None:
 
 @contextmanager
 def _without_length(stream: FileIO) -> Iterator[int | None]:
-    """The number of a copy whose header has no length; None for other kinds of files, and for far too long ones."""
+    """The number of a copy without a length in its header; None for other kinds of files, and for far too long ones."""
     stream.seek(0)
     head = _open_ended(stream.read(_HEADER_BYTES) or b"")
     if head is None or os.fstat(stream.fileno()).st_size > _MOST_BYTES:

@@ -81,7 +81,7 @@ def _rms(mono: npt.NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class SegmentAudio:
-    """A segment's audio (S,) or (S, C), and who speaks at its ends (None: text without speakers)."""
+    """A segment's audio (S,) or (S, C), and the speakers at its ends (None: text without speakers)."""
 
     audio: Waveform
     first_speaker: str | None = None

@@ -29,8 +29,8 @@ SAMPLE_RATES = range(100, 768_001)
 # Peaks below -80 dB are silence; peaks far above full scale are integers somebody cast to float.
 SILENT_PEAK = 1e-4
 IMPLAUSIBLE_PEAK = 64.0
-# Channels whose mix has less than this of their power (-30 dB) cancel each other. Eight channels of which one sounds
-# keep an eighth.
+# Channels cancel each other if their mix has less than this part of their power (-30 dB). Eight channels of which one
+# sounds keep an eighth.
 CANCELLED_POWER = 1e-3
 TARGET_LOUDNESS_DB = -20.0
 MAX_GAIN_DB = 3.0
@@ -68,7 +68,7 @@ class HasAudio(Protocol):
 
     @property
     def sample_rate(self) -> int:
-        """In Hz."""
+        """Samples a second."""
         ...
 
 
@@ -121,7 +121,7 @@ def check_length(n_samples: int, channels: int, sample_rate: int, max_seconds: f
         raise AudioError(f"it has {channels} channels; at most {MAX_CHANNELS} are allowed")
     if n_samples > max_seconds * sample_rate:
         raise AudioError(f"it lasts {n_samples / sample_rate:.0f} s; at most {max_seconds:.0f} s are allowed")
-    # Who takes less of it has less memory to spare.
+    # The bound on values shrinks with the bound on seconds.
     most = int(MAX_VALUES * min(1.0, max_seconds / MAX_SECONDS))
     if n_samples * channels > most:
         raise AudioError(f"it holds {n_samples * channels} values; at most {most} are allowed")

@@ -1,4 +1,4 @@
-"""From kept segments to files: the audio of a chapter, joined, into one file per chapter or one for the book.
+"""Files made of kept segments: the audio of a chapter, joined, in one file per chapter or one for the book.
 
 A file is a function of the kept segments alone, and one segment at a time is in memory.
 """
@@ -69,12 +69,12 @@ class SpokenBook:
 
     @property
     def sample_rate(self) -> int:
-        """In Hz."""
+        """Samples a second."""
         return self.kept.sample_rate(0, 0)
 
     @property
     def channels(self) -> int:
-        """Of the audio."""
+        """Channels of the audio."""
         shape = self.kept.pcm(0, 0).shape
         return 1 if len(shape) == 1 else int(shape[1])
 

@@ -67,7 +67,7 @@ class KeptSegments:
     # ---------------------------------------------------------------------------------------------- segments
 
     def file(self, chapter: int, segment: int) -> Path:
-        """Of a segment."""
+        """The file of a segment."""
         return self.directory / f"{chapter:04d}-{segment:05d}.safetensors"
 
     def holds(self, chapter: int, segment: int) -> bool:

@@ -38,12 +38,12 @@ class Manifest:
     seed: int
 
     def to_json(self) -> str:
-        """As a file."""
+        """The text of the file."""
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, content: str, where: str) -> Manifest:
-        """From a file.
+        """Read the text of a file.
 
         Raises:
             RequestError: it is no manifest.
@@ -54,7 +54,7 @@ class Manifest:
             raise RequestError(f"{where} is no manifest of a reading: {error!r}.") from error
 
     def differences(self, other: Manifest) -> list[str]:
-        """In words, what makes another manifest another reading."""
+        """What makes another manifest another reading, in words."""
         found = []
         if self.text != other.text:
             found.append("another text")
@@ -74,7 +74,7 @@ def _shown(value: Any) -> str:
 
 
 def text_fingerprint(book: Book) -> str:
-    """Of what is read: titles, too, for files and marks are named after them."""
+    """A sum over what is read: titles, too, for files and marks are named after them."""
     chapters = [[chapter.title, chapter.text] for chapter in book.chapters]
     return _digest([json.dumps([book.title, book.author, chapters]).encode("utf-8", "surrogatepass")])
 
@@ -105,7 +105,7 @@ def _is_file(value: str | os.PathLike[str]) -> bool:
 
 
 def checkpoint_fingerprint(directories: Iterable[Path], dtype: str | None = None) -> str:
-    """Of configs, tokenizers and weights in directories and those below, and the type computed in."""
+    """A sum over configs, tokenizers and weights in directories and those below, and the type computed in."""
     parts = [str(dtype).encode()]
     for directory in directories:
         for file in sorted(directory.rglob("*")):

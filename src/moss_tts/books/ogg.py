@@ -12,7 +12,7 @@ SERIAL = 1
 
 
 def _table() -> list[int]:
-    """Of Ogg's CRC: polynomial 0x04c11db7, most significant bit first."""
+    """The table of Ogg's CRC: polynomial 0x04c11db7, most significant bit first."""
     table = []
     for byte in range(256):
         value = byte << 24

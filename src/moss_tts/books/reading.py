@@ -27,7 +27,7 @@ from moss_tts.speaking.attempts import CUT_SHORT
 from moss_tts.speaking.narration import SpokenSegment
 from moss_tts.text.tags import SPEAKER_TAG
 
-# Options that say whose voice it is; without any, it is that of the book's first segment.
+# Options that choose the voice; without any, it is that of the book's first segment.
 VOICE_OPTIONS = ("ref_audio", "reference", "dialogue_speakers", "mode")
 # How segments are made, not what they are: another value goes on with the same reading.
 NOT_OF_THE_AUDIO = ("seed", "verbose", "stream", "streaming_interval", "long_form", "long_form_parallel")

@@ -36,7 +36,7 @@ class Calibration:
         self._block, self._moments = "", dict[str, Moments]()
 
     def factor(self, path: str) -> np.ndarray:
-        """Of the inputs of the linear layer at `path` (our names), as gptq.quantize takes it."""
+        """The factor for the inputs of the linear layer at `path` (our names), as gptq.quantize takes it."""
         block = path.rsplit(".", 2)[0]
         if block != self._block:
             self._block, self._moments = block, self._listen(block)

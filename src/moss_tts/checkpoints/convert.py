@@ -115,7 +115,7 @@ def codec_to_include(
 
 
 def weights_nbytes(directory: Path) -> int:
-    """Of all weight files of a checkpoint."""
+    """Bytes of all weight files of a checkpoint."""
     return sum(path.stat().st_size for path in weight_files(directory))
 
 

@@ -63,7 +63,7 @@ class MemoryFacts:
 
     @property
     def needed(self) -> int:
-        """To speak for a minute; a reference needs the codec's encoder on top, while it is encoded."""
+        """Bytes that a minute of speech takes; a reference needs the codec's encoder on top, while it is encoded."""
         return self.needed_with()
 
     def needed_with(self, model: str | None = None, codec: str | None = None) -> int:
@@ -120,7 +120,7 @@ class CodecBytes:
 
     @classmethod
     def of(cls, config: CodecConfig, weights: Mapping[str, mx.array]) -> CodecBytes:
-        """Of a codec's weights, unread.
+        """Read the sizes from a codec's weights, but no weight itself.
 
         Raises:
             CheckpointError: they do not fit the config.

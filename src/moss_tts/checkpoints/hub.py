@@ -68,7 +68,7 @@ class Listing:
 
     @property
     def nbytes(self) -> int:
-        """Of all files."""
+        """Bytes of all files."""
         return sum(file.nbytes for file in self.files)
 
     def missing(self) -> tuple[HubFile, ...]:
@@ -216,7 +216,7 @@ def _drop_leftovers(directory: Path) -> None:
 
 
 class _BarOptions(TypedDict, total=False):
-    """Of a progress bar; the others do not matter here."""
+    """The options of a progress bar that matter here."""
 
     total: int
 

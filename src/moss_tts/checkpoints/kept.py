@@ -93,7 +93,7 @@ def kind_of(directory: Path) -> str | None:
 
 
 def _published_kind(name: str) -> str | None:
-    """The same of a published repository whose config.json is not here yet."""
+    """The same of a published repository, before its config.json is here."""
     codecs = {published.id: published.is_codec for published in PUBLISHED if published.runs}
     return None if name not in codecs else "codec" if codecs[name] else "speech model"
 

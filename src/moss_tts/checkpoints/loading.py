@@ -1,4 +1,4 @@
-"""From a directory or a hub id to a network in memory.
+"""Loading: a directory or a hub id becomes a network in memory.
 
 Finding files, choosing the compute type, applying quantisation. Nothing is fetched unless the caller named a
 hub id (hub.py).

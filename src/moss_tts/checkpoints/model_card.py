@@ -20,7 +20,7 @@ def model_card(name: str, base_model: str | None, planned: Plan, source: Path, c
         name: of the copy, or its hub id.
         base_model: hub id of the source, if it has one.
         planned: what was written.
-        source: directory of the source, whose licence holds on.
+        source: directory of the source; the copy has the same licence.
         codec: a line that says where the codec is.
     """
     origin = base_model or source.resolve().name

@@ -40,7 +40,7 @@ def read_config(listed: Listing, token: str | None = None) -> dict[str, Any]:
 
 @contextmanager
 def outlines(*parts: tuple[Listing, str], token: str | None = None) -> Iterator[Path]:
-    """A directory that looks like a checkpoint whose repositories lie at these places in it.
+    """A directory that looks like a checkpoint; its repositories lie at these places in it.
 
     Raises:
         HubError: the hub does not give it.

@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def nbytes(self) -> int:
-        """Of all tensors."""
+        """Bytes of all tensors."""
         return sum(output.nbytes for output in self.outputs)
 
     @property
@@ -109,7 +109,7 @@ def plan(
 
 
 def _precision(path: str, tensor: StoredTensor, recipe: Recipe | None, config: MossConfig) -> Precision | None:
-    """Of a module that may be quantised; None where it does not divide into groups."""
+    """The precision of a module that may be quantised; None if it does not divide into groups."""
     if recipe is None:
         return None
     precision = recipe.precision(path, config.backbone.num_hidden_layers)

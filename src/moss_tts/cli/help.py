@@ -7,7 +7,8 @@ from rich.style import StyleType
 from rich.table import Table
 from typer import rich_utils
 
-# Typer's own words for types: of switches, which take no value, and of arguments, whose name says enough.
+# Typer's own words for the types of switches, which take no value, and of arguments, which have a name that says
+# enough.
 TYPES = ("<bool>", "<str>", "<file>", "<path>")
 
 
@@ -15,7 +16,7 @@ class OptionTable(Table):
     """Typer's, in which only the last column, the explanations, gives way."""
 
     def add_row(self, *cells: RenderableType | None, style: StyleType | None = None, end_section: bool = False) -> None:
-        """As of Table."""
+        """Add a row, as Table does."""
         if not self.columns:
             for column in range(1, len(cells) + 1):
                 self.add_column(no_wrap=column < len(cells))

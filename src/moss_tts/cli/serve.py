@@ -92,13 +92,13 @@ def serve(
     ] = 30.0,
     max_body: Annotated[int, LIMITS(min=1, metavar="MIB", help="Refuse a request with a larger body.")] = 32,
     max_chars: Annotated[
-        int, LIMITS(min=1, metavar="N", help="Refuse a request whose texts are longer than N characters.")
+        int, LIMITS(min=1, metavar="N", help="Refuse a request if its texts are longer than N characters.")
     ] = 20_000,
     max_frames: Annotated[
-        int, LIMITS(min=1, metavar="N", help="Refuse a request whose max_tokens is greater, in frames of 80 ms.")
+        int, LIMITS(min=1, metavar="N", help="Refuse a request if its max_tokens is greater, in frames of 80 ms.")
     ] = 4096,
     max_reference: Annotated[
-        float, LIMITS(min=1, metavar="SECONDS", help="Refuse a request whose recordings together are longer.")
+        float, LIMITS(min=1, metavar="SECONDS", help="Refuse a request if its recordings together are longer.")
     ] = 120.0,
     max_voices: Annotated[int, LIMITS(min=0, metavar="N", help="Let clients register up to N voices.")] = 1000,
 ) -> None:

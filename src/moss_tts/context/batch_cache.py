@@ -1,4 +1,4 @@
-"""Keys and values of a batch whose requests come and go while it runs."""
+"""Keys and values of a batch; requests come and go while it runs."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class BatchCache:
 
 
 def _with_spare(requests: int) -> int:
-    """Places for so many requests: one in four more, so that few of those who join move all others."""
+    """Places for so many requests: one in four more, so that few requests that join move all others."""
     return requests + requests // 4
 
 

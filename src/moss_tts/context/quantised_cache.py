@@ -35,7 +35,7 @@ class QuantisedCache:
         """Around three empty caches.
 
         Raises:
-            RequestError: heads whose width no group divides.
+            RequestError: the width of the heads is no multiple of a group.
         """
         return cls(bits, group_size_for(head_dim), [make() for _ in range(3)])
 
@@ -45,7 +45,7 @@ class QuantisedCache:
         return self.parts[0].offset
 
     def make_mask(self, count: int, return_array: bool, window_size: int | None) -> Any:
-        """Of the next rows."""
+        """The mask of the next rows."""
         return self.parts[0].make_mask(count, return_array=return_array, window_size=window_size)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[tuple[mx.array, ...], tuple[mx.array, ...]]:
@@ -95,7 +95,7 @@ def check_kv_bits(bits: int | None) -> None:
 
 
 def row_bytes(head_dim: int, dtype: mx.Dtype, bits: int | None) -> int:
-    """Of one key or value of one head."""
+    """Bytes of one key or value of one head."""
     if bits is None:
         return head_dim * dtype.size
     return head_dim * bits // 8 + 2 * dtype.size * (head_dim // group_size_for(head_dim))

@@ -23,7 +23,7 @@ EXPONENT, ROUNDING, LEAST_OCTAVE = 23, 1.5 * 2**23, -63.0
 SERIES = [log(2) ** n / factorial(n) / 2 for n in range(8)]
 # Bytes of a weight that stays in a cache from frame to frame.
 LARGEST_TURNED = 4 * 2**20
-# Slots of a context whose exponentials take longer than three more primitives; depth transformers have fewer.
+# With so many slots of context, exponentials take longer than three more primitives; depth transformers have fewer.
 MANY_SLOTS = 64
 
 
@@ -147,7 +147,7 @@ class Rotary:
         dims: width of a head.
         base: of the frequencies.
         traditional: pairs are even and odd dimensions instead of the two halves.
-        positions: the first ones, whose angles are kept from the first use on: single rows at them are rotated again
+        positions: the first ones; their angles are kept from the first use on: single rows at them are rotated again
             and again.
     """
 
@@ -268,7 +268,7 @@ def _weigh_by_octaves(scores: mx.array, v: mx.array) -> mx.array:
 
 @partial(mx.compile, shapeless=True)
 def _nearest(octaves: mx.array) -> mx.array:
-    """float32 whose last bits are the nearest whole number, with the bias of an exponent.
+    """float32 with the nearest whole number in its last bits, plus the bias of an exponent.
 
     The bias is 127; 128, which doubles the power, is even and so rounds halves as `_powers` does.
     """

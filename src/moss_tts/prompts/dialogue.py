@@ -28,7 +28,7 @@ Speakers = tuple[DialogueSpeaker | None, ...]
 
 
 def parse_speakers(name: str, value: object) -> Speakers:
-    """Speakers in order; the first is [S1], and None is a speaker whose voice the model chooses.
+    """Speakers in order; the first is [S1], and None lets the model choose the voice of a speaker.
 
     Args:
         name: the option, for messages.

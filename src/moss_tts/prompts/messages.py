@@ -20,7 +20,7 @@ from moss_tts.presets import PromptTemplate
 from moss_tts.text.cleanup import check_text
 
 AUDIO_PLACEHOLDER = "<|audio|>"
-# The mode of a request, and whose message its conversation ends with.
+# The mode of a request, and the role of the message that ends its conversation.
 Mode: TypeAlias = Literal["generation", "continuation"]
 # Mode -> the role of a conversation's last message.
 FINAL_ROLE: Mapping[str, str] = {"generation": "user", "continuation": "assistant"}
@@ -125,7 +125,7 @@ class UserMessage(Message):
 
 @dataclass(frozen=True, eq=False)
 class WrittenMessage(Message):
-    """A message whose content the caller wrote: `<|audio|>` marks where each piece of audio goes."""
+    """A message with content by the caller: `<|audio|>` marks where each piece of audio goes."""
 
     audio_codes_list: Sequence[Any] = ()
     content: str = AUDIO_PLACEHOLDER

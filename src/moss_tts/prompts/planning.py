@@ -153,7 +153,7 @@ def _stretch(text: str, start: int, end: int, options: LongFormOptions, speaker:
 
 
 def plan_prepared(prepared: PreparedText) -> tuple[TextSegment, ...]:
-    """The segments of a prepared text, whose pauses are silence between them. Offsets count in the prepared text."""
+    """The segments of a prepared text; its pauses are silence between them. Offsets count in the prepared text."""
     segments: list[TextSegment] = []
     start, silence = 0, 0.0
     for part in prepared.parts:

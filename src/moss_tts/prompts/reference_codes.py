@@ -78,7 +78,7 @@ def load_waveform(reference: Reference, sampling_rate: int) -> Samples:
 
 
 def check_files(references: Iterable[Reference]) -> None:
-    """Refuse references whose files cannot be opened, before there is a use for what they hold.
+    """Refuse references to files that cannot be opened, before there is a use for what they hold.
 
     Raises:
         AudioError: such a file.

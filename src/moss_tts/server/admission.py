@@ -1,4 +1,4 @@
-"""Who may come in: a bound on the requests that run and wait. The event loop's, so there are no locks."""
+"""Admission: a bound on the requests that run and wait. Only the event loop uses it, so there are no locks."""
 
 from __future__ import annotations
 

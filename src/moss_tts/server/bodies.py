@@ -25,7 +25,7 @@ MAX_PUNCTUATION = 10_000
 
 @dataclass(frozen=True)
 class Received(Generic[Body]):
-    """A body whose fields are each what they should be, and its files by the names that fields call them."""
+    """A body with fields that are each what they should be, and its files by the names that fields call them."""
 
     body: Body
     files: Mapping[str, bytes] = field(default_factory=dict)

@@ -134,7 +134,7 @@ class Outlet(io.RawIOBase):
 
 
 class KeptFile(io.BytesIO):
-    """A file whose header is completed at the end."""
+    """A file with a header that is completed at the end."""
 
     def take(self) -> bytes:
         """Nothing before the end."""

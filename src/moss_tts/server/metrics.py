@@ -24,7 +24,7 @@ class Histogram:
             self._counts[index] += seconds <= bound
 
     def lines(self, name: str) -> Iterator[str]:
-        """In Prometheus' text format."""
+        """The lines of Prometheus' text format."""
         for bound, count in zip(BUCKETS, self._counts, strict=True):
             yield f'{name}_bucket{{le="{bound}"}} {count}'
         yield f'{name}_bucket{{le="+Inf"}} {self._count}'

@@ -81,7 +81,7 @@ def answer_like(description: str, example: Json, status: int = 200) -> dict[int 
 
 
 def body_of(kind: type[BaseModel], requests: Json | None = None) -> Json:
-    """A body for the schema: JSON with examples, or a form whose recordings are files."""
+    """A body for the schema: JSON with examples, or a form with recordings as files."""
     json_body = {"schema": _reference(kind.__name__), **({"examples": requests} if requests else {})}
     form = {"schema": _reference(_form_name(kind))}
     return {"requestBody": {"required": True, "content": {"application/json": json_body, "multipart/form-data": form}}}
@@ -106,7 +106,7 @@ def commands(samples: dict[str, str]) -> Json:
 
 
 def describe(app: FastAPI, settings: Settings, abilities: Abilities) -> None:
-    """Complete the schema of an application whose routes are all there."""
+    """Complete the schema of an application once all routes are there."""
     generate = app.openapi
 
     def openapi() -> Json:

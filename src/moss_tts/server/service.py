@@ -1,4 +1,4 @@
-"""From the body of a request to its audio: who may speak, with which voice, for how long."""
+"""The way of a request through the server: which body becomes which speech, with which voice, for how long."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Service:
     async def say(self, request: Request) -> tuple[Utterance, SpeechBody]:
         """Read a request, and begin to speak it.
 
-        Who finds no place is told before anything is read; whatever is read has one, and the time it takes counts.
+        A client without a place is refused before anything is read. Reading takes a place, and its time counts.
 
         Raises:
             ApiError: a request that is refused.

@@ -29,7 +29,7 @@ class Settings:
         api_key: clients must send it as bearer token; None lets everybody in.
         hosts: names by which this server may be called besides addresses and private names; "*" is any (gate.py says
             why not all are).
-        cors_origins: other sites whose pages may call this server.
+        cors_origins: other sites; their pages may call this server.
         voice: spoken with where a request names none of its own; None is the model's choice.
         voices: directory of the registered voices.
     """

@@ -1,7 +1,7 @@
 """Requests spoken side by side: rows as they are made, frames as they complete, audio as it is wanted.
 
 The engine holds one batch of rows and one batch of codec streams. A step admits waiting requests, issues a row
-for everybody, reads the row before it, decodes where somebody is waiting for audio, and lets go of those who are
+for all of them, reads the row before it, decodes where a caller waits for audio, and lets go of requests that are
 done. One request alone is the same engine with one row. The codec carries its state, so whole and streamed audio
 are one computation with other chunk sizes, and nothing is decoded twice.
 """
@@ -161,14 +161,14 @@ class SpeechEngine:
     ) -> None:
         self._architecture, self._codec, self._max_batch = architecture, codec, max_batch
         self._waiting: deque[Voice] = deque()
-        # Whose the rows of the batch are, and whose sound is not all there yet.
+        # Voices that still generate rows, in batch order; voices with audio that is not complete.
         self._rows: list[Voice] = []
         self._voices: list[Voice] = []
         self._batch: RowBatch | None = None
         self._streams = CodecStreams(codec)
-        # The row that was issued and not yet read, with whose it is.
+        # The row that was issued and not yet read, with the voices it belongs to.
         self._pending: tuple[mx.array, list[Voice]] | None = None
-        # What the codec is doing, and who wants a chunk of it.
+        # The call that the codec works on, and the voices that want a chunk of it.
         self._call: tuple[Future[Audio], list[Voice]] | None = None
         self._steps_since_call = 0
 

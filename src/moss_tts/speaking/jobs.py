@@ -118,7 +118,7 @@ class JobMaker:
             request: from `request`, with long_form.
             cancel: ends the segment that is being spoken.
             on_segment: told of each finished segment.
-            refit: changes what it speaks with, for callers whose requests share an engine.
+            refit: changes what it speaks with, for callers that share an engine.
 
         Raises:
             AudioError: a reference that cannot be used.

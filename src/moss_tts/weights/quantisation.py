@@ -52,7 +52,7 @@ class Precision:
 
     @property
     def block(self) -> dict[str, Any]:
-        """As config.json has it."""
+        """The entry of config.json."""
         return {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
 
     def fits(self, shape: tuple[int, ...]) -> bool:
@@ -83,7 +83,7 @@ class Recipe:
     high: Precision
 
     def precision(self, path: str, layers: int) -> Precision:
-        """Of the module at `path` (our names) in a network whose backbone has so many layers."""
+        """The precision of the module at `path` (our names), if the backbone has so many layers."""
         return self.high if self._protects(path, layers) else self.low
 
     def _protects(self, path: str, layers: int) -> bool:
