@@ -85,6 +85,28 @@ def published_v2() -> dict[str, Any]:
     )
 
 
+def published_nano() -> dict[str, Any]:
+    """config.json of MOSS-Audio-Tokenizer-Nano, with the keys that nothing reads."""
+    sizes = {"num_heads": 4, "dim_feedforward": 1024}
+    encoder = [patch(240), transformer(240, 256, 384, 4, context_duration=4.0, **sizes)]
+    encoder += [patch(2), transformer(768, 256, 384, 2, context_duration=6.0, **sizes)]
+    encoder += [patch(2), transformer(768, 256, 384, 2, context_duration=8.0, **sizes)]
+    encoder += [patch(2), transformer(768, 256, 192, 4, context_duration=10.0, **sizes), patch(4)]
+    decoder = [patch(4), transformer(192, 256, 768, 4, context_duration=10.0, **sizes)]
+    decoder += [patch(2), transformer(384, 256, 768, 2, context_duration=8.0, **sizes)]
+    decoder += [patch(2), transformer(384, 256, 768, 2, context_duration=6.0, **sizes)]
+    decoder += [patch(2), transformer(384, 256, 240, 4, context_duration=4.0, **sizes), patch(240)]
+    training = {"codebook_loss_weight": 1.0, "commitment_loss_weight": 0.25, "quantizer_dropout": 1.0}
+    return published_v2() | {
+        "encoder_kwargs": encoder,
+        "decoder_kwargs": decoder,
+        "compute_dtype": "fp32",
+        "quantizer_kwargs": QUANTIZER | training | {"num_quantizers": 16},
+        "code_dim": 768,
+        "reversed_decoder_kwargs": encoder,
+    }
+
+
 def parameters(config: CodecConfig, part: str = "") -> int:
     return sum(prod(shape) for name, shape in upstream_shapes(config).items() if name.startswith(part))
 
@@ -142,6 +164,19 @@ def test_published_v2() -> None:
     assert shapes["decoder.0.output_proj.weight"] == (1280, 1280)
     assert shapes["encoder.3.input_proj.weight"] == (768, 768)
     assert shapes["decoder.10.transformer.layers.0.ffn.0.weight"] == (3072, 768)
+
+
+def test_published_nano() -> None:
+    config = CodecConfig.from_dict(published_nano())
+    assert (config.sampling_rate, config.channels, config.num_quantizers) == (48000, 2, 16)
+    assert (config.downsample_rate, config.frame_rate) == (3840, 12.5)
+    assert config.version == 2
+    assert windows(config.encoder) == [1600, 1200, 800, 500]
+    assert windows(config.decoder) == [500, 800, 1200, 1600]
+    shapes = upstream_shapes(config)
+    assert (len(shapes), parameters(config)) == (374, 21_969_664)
+    assert parameters(config, "encoder.") == parameters(config, "decoder.") == 10_450_944
+    assert parameters(config, "quantizer.") == 1_067_776
 
 
 def test_v1_cuts_its_windows_and_v2_rounds_them() -> None:

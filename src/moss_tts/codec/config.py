@@ -1,7 +1,8 @@
 """config.json of a MOSS-Audio-Tokenizer, parsed strictly into frozen values.
 
 Two generations of the codec share this format. v1 (24 kHz mono) has one attention context for all stages; v2
-(48 kHz stereo) gives each stage its own. v2 alone states the number of channels: that key tells the two apart.
+and Nano (48 kHz stereo) give each stage its own, and they alone state the number of channels: that key tells the two
+generations apart.
 A key that is neither used nor known to be harmless is an error, so that nothing upstream adds is dropped.
 """
 
@@ -31,6 +32,9 @@ RUNTIME_KEYS = frozenset(
     codec_load_dtype
     """.split()
 )
+# What upstream writes and never reads when it encodes or decodes; reversed_decoder_kwargs repeats encoder_kwargs.
+UNREAD_KEYS = frozenset({"code_dim", "reversed_decoder_kwargs"})
+TRAINING_KEYS = frozenset({"quantizer_dropout", "codebook_loss_weight", "commitment_loss_weight"})
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class CodecConfig:
                 f"codec config: model_type {raw['model_type']!r} is not a codec of this family; "
                 f"known: {', '.join(sorted(MODEL_TYPES))}."
             )
-        reject_unknown(raw, KNOWN_KEYS | RUNTIME_KEYS, where)
+        reject_unknown(raw, KNOWN_KEYS | RUNTIME_KEYS | UNREAD_KEYS, where)
         version = 2 if {"number_channels", "channels_numbers"} & set(raw) else 1
         raw = {**raw, **{key: raw[alias] for key, alias in ALIASES.items() if key not in raw and alias in raw}}
         channels = integer(raw, "number_channels", where, default=1, least=1)
@@ -142,7 +146,7 @@ def _parse_quantizer(raw: Raw) -> QuantizerConfig:
     if not isinstance(block, Mapping):
         raise ConfigError(f"{where} must be an object, got {block!r}.")
     names = [field.name for field in fields(QuantizerConfig)]
-    reject_unknown(block, frozenset({"quantizer_type", "quantizer_dropout", *names}), where)
+    reject_unknown(block, TRAINING_KEYS | {"quantizer_type", *names}, where)
     demand(block, "quantizer_type", QUANTIZER_TYPES, where)
     if "quantizer_type" not in block:
         demand(raw, "quantizer_type", QUANTIZER_TYPES, "codec config")
