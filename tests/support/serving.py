@@ -21,7 +21,8 @@ from moss_tts.audio.pcm import as_pcm
 from moss_tts.model import Model
 from moss_tts.server.app import create_app
 from moss_tts.server.device_thread import Device
-from moss_tts.server.lifecycle import bound, new_server
+from moss_tts.server.lifecycle import new_server
+from moss_tts.server.listener import bound
 from moss_tts.server.settings import Settings
 
 # What ends no test: hours of speech.

@@ -109,8 +109,8 @@ def serve(
     from moss_tts.voices import Voices, default_directory
 
     try:
-        from moss_tts.server.lifecycle import bound
         from moss_tts.server.lifecycle import serve as listen
+        from moss_tts.server.listener import bound
         from moss_tts.server.settings import MiB, Settings
     except ModuleNotFoundError as error:
         raise MossTTSError(f"serving needs {error.name}: pip install 'moss-tts-mlx[server]'") from error
