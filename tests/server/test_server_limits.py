@@ -156,6 +156,15 @@ def test_names_that_others_may_own(host, status):
     assert asked(gate_of(Settings(model_id="demo", api_key="secret")), host, "secret") == 200
 
 
+@pytest.mark.parametrize("header", ["Host", "Origin"])
+@pytest.mark.parametrize("value", ["[", "[::1", "[nowhere]:80", "http://["])
+def test_addresses_that_are_none_are_refused(served, header, value, caplog):
+    headers = {header: value, "Content-Type": "application/json"}
+    response = requests.post(f"{served.url}/v1/audio/speech", data="{}", headers=headers, timeout=60)
+    assert (response.status_code, header in response.json()["error"]["message"]) == (400, True)
+    assert "Traceback" not in caplog.text
+
+
 def gate_of(settings: Settings) -> Gate:
     return Gate(PlainTextResponse("in"), settings)
 
@@ -207,22 +216,36 @@ def test_mistakes_of_the_server_are_answered_too(served, monkeypatch):
     assert "secret" not in response.text
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_nobody_hangs_when_the_device_is_lost(checkpoints, tmp_path, monkeypatch):
-    """An error that nobody foresaw ends the server, not only its thread."""
-
-    def unforeseen(_: SpeechEngine) -> None:
-        raise KeyError("a mistake")
-
+    """An error outside of any request ends the server, not only its thread."""
     ended: list[bool] = []
     with serving(checkpoints["delay"], tmp_path) as running:
         running.device.on_end = lambda: ended.append(running.device.failed)
         monkeypatch.setattr(SpeechEngine, "step", unforeseen)
+        monkeypatch.setattr(running.device, "_new_engine", unforeseen)
         response = running.post(json={"input": "Hello."})
         assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
         wait_until(lambda: ended == [True])
         assert running.get("/health").status_code == 503
         assert running.post(json={"input": "Hello."}).status_code >= 500
+
+
+def unforeseen(*_: object) -> None:
+    raise KeyError("/var/secret")
+
+
+@pytest.mark.parametrize("place", ["step", "submit"])
+def test_an_error_that_nobody_foresaw_ends_its_batch_alone(served, monkeypatch, place):
+    """Clients are told so, but not what files or libraries are called here."""
+    body = {"input": "Hello.", "seed": 1, "max_tokens": 4}
+    expected = served.pcm(body)
+    with monkeypatch.context() as patch:
+        patch.setattr(SpeechEngine, place, unforeseen)
+        for more in ({}, {"long_form": True}, {"stream": False}):
+            response = served.post(json=body | more)
+            assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
+            assert "secret" not in response.text
+    np.testing.assert_array_equal(served.pcm(body), expected)
 
 
 def test_the_first_client_waits_for_nothing_that_is_made_once(checkpoints, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
@@ -10,7 +11,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.server.device_thread import EXPECTED, Device, DeviceFailure
+from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.server.long_texts import Narration
 from moss_tts.speaking.engine import SpeechChunk, Voice
 
@@ -18,6 +19,8 @@ from moss_tts.speaking.engine import SpeechChunk, Voice
 CHUNKS_AHEAD = 64
 
 Part = SpeechChunk | Exception
+
+log = logging.getLogger("moss_tts.server")
 
 
 class Hearing:
@@ -88,7 +91,7 @@ def hear_narration(device: Device, model: Model, request: MossNormalizedRequest,
                 hearing.tell(chunk)
         except CancelledError:
             return
-        except EXPECTED as error:
+        except Exception as error:  # noqa: BLE001 - it is raised where the next chunk is asked for
             hearing.tell(as_failure(error))
 
     thread = threads.submit(narrate)
@@ -105,6 +108,5 @@ def as_failure(error: BaseException) -> MossTTSError:
     """Errors of this package as they are; whatever else was raised is the device's."""
     if isinstance(error, MossTTSError):
         return error
-    failure = DeviceFailure(f"the device failed: {error}")
-    failure.__cause__ = error
-    return failure
+    log.error("the device failed", exc_info=error)
+    return DeviceFailure.of(error)

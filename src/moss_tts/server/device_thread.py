@@ -12,11 +12,11 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.device.thread import own_device
-from moss_tts.errors import GenerationError, MossTTSError
+from moss_tts.errors import GenerationError
 from moss_tts.model import Model
 from moss_tts.speaking.engine import SpeechChunk, SpeechEngine, SpeechJob, Voice, is_last, speak_one
 
@@ -24,8 +24,6 @@ T = TypeVar("T")
 Result = SpeechChunk | GenerationError
 Listener = Callable[[Voice, Result], None]
 
-# What work on behalf of a client can raise; MLX raises RuntimeError, and it may run out of memory.
-EXPECTED: Final = (MossTTSError, RuntimeError, ValueError, TypeError, OSError, MemoryError)
 WARM_UP_FRAMES = 8
 # Free memory goes back to the system after a pause, by when clients have their answers, or between so many requests.
 PAUSE_SECONDS = 0.5
@@ -36,6 +34,11 @@ log = logging.getLogger("moss_tts.server")
 
 class DeviceFailure(GenerationError):
     """What is computed together fails together; the requests were not at fault."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> DeviceFailure:
+        """The failure as clients are told of it: an error's own words may name files, and are for the log."""
+        return cls(f"the device failed ({type(error).__name__}); the server's log has more")
 
 
 class Device:
@@ -112,7 +115,7 @@ class Device:
         try:
             with own_device(), cache_limit():
                 self._speak_until_stopped(self._loaded())
-        except EXPECTED as error:
+        except Exception as error:
             if self._ready.done():
                 log.exception("the device's thread ends")
             else:
@@ -121,7 +124,7 @@ class Device:
             self.failed, self._stopping = not self._stopping, True
             if not self._ready.done():
                 self._ready.set_exception(DeviceFailure("loading ended without a result"))
-            self._fail_all("the server is stopping")
+            self._fail_all(DeviceFailure("the server is stopping"))
             self._refuse_inbox()
             self.on_end()
 
@@ -160,22 +163,20 @@ class Device:
             return
         try:
             result = work()
-        except EXPECTED as error:
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
             future.set_exception(error)
         else:
             future.set_result(result)
 
     def _step(self) -> None:
         try:
-            results = self._engine.step()
-        except EXPECTED as error:
+            for voice, result in self._engine.step():
+                self._deliver(voice, result)
+        except Exception as error:
             log.exception("a step of the batch failed")
-            # Nothing is known of a batch that failed, so all of it ends.
-            self._fail_all(f"the device failed: {error}")
+            # Nothing is known of a batch that failed, so all of it ends; the next one starts afresh.
+            self._fail_all(DeviceFailure.of(error))
             self._engine = self._new_engine()
-            return
-        for voice, result in results:
-            self._deliver(voice, result)
 
     def _deliver(self, voice: Voice, result: Result) -> None:
         last = is_last(result)
@@ -206,10 +207,10 @@ class Device:
             gc.collect()
             release_memory()
 
-    def _fail_all(self, reason: str) -> None:
+    def _fail_all(self, failure: DeviceFailure) -> None:
         failed, self._listeners = self._listeners, {}
         for voice, listener in failed.items():
-            listener(voice, DeviceFailure(reason))
+            listener(voice, failure)
 
     def _refuse_inbox(self) -> None:
         while not self._inbox.empty():

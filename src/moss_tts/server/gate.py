@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -118,12 +118,24 @@ def check_host(host: str, allowed: tuple[str, ...]) -> None:
     that page, which could read and delete voices; but requests still carry the name. With an API key it is harmless.
 
     Raises:
-        ApiError: 403.
+        ApiError: 403, or 400 where it is no name at all.
     """
-    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    name = (_parsed("Host", f"//{host}").hostname or "").rstrip(".")
     if {"*", name} & {*allowed} or "." not in name or name.endswith(PRIVATE_NAMES) or _is_address(name):
         return
     raise ApiError(403, f"this server does not know itself as {name!r}; --allow-host or an API key helps", code="host")
+
+
+def _parsed(header: str, address: str) -> SplitResult:
+    """An address that consists of a server alone, perhaps with its scheme and port."""
+    try:
+        parts = urlsplit(address)
+        if parts.netloc == address.rpartition("//")[2]:
+            return parts
+        why = "it has more than a name and a port, or less"
+    except ValueError as error:
+        why = str(error)
+    raise ApiError(400, f"the header {header} names no server: {why}", code="invalid_value")
 
 
 def _is_address(name: str) -> bool:
@@ -141,10 +153,11 @@ def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:
     busy. Programs send no Origin.
 
     Raises:
-        ApiError: 403.
+        ApiError: 403, or 400 where it is no origin at all.
     """
     origin = headers.get("origin")
     if origin is None or origin in allowed or "*" in allowed:
         return
-    if urlsplit(origin).netloc != headers.get("host"):
+    # Browsers say null for pages of no site, such as files.
+    if origin == "null" or _parsed("Origin", origin).netloc != headers.get("host"):
         raise ApiError(403, f"pages of {origin!r} may not use this server; --cors-origin allows them", code="origin")
