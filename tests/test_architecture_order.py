@@ -52,7 +52,7 @@ EDGES = {
     ),
     "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments voices",
     "soxr": "audio.waveform",
-    "av": "audio.decoders books.m4b server.formats",
+    "av": "audio.av_program books.m4b server.formats",
     "pydantic": "server.bodies server.errors server.openapi server.schema",
     "soundfile": "audio.decoders audio.files books.chapter_files",
 }

@@ -1,18 +1,23 @@
-"""Files and directories that appear whole or not at all, and disappear whole.
+"""Files: paths as callers write them; files and directories that appear whole or not at all, and disappear whole.
 
-Each is made beside its place under a hidden name, `.NAME.*.incomplete`, and takes its own name at the end in one step
-of the file system. So nobody ever reads half of it, and what an interrupted process leaves behind is not taken for the
-whole, even if the machine stops.
+Files that appear are made beside their place under a hidden name, `.NAME.*.incomplete`, and take their own name at the
+end in one step of the file system. So nobody ever reads half of one, and what an interrupted process leaves behind is
+not taken for the whole, even if the machine stops.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
+
+from moss_tts.errors import RequestError
 
 # Characters of a name that the hidden name repeats: file systems allow 255 bytes in all.
 NAME_SHOWN = 32
@@ -20,6 +25,37 @@ NAME_SHOWN = 32
 
 class PlaceTakenError(OSError):
     """A directory is complete, but cannot take its place: another process has put something there."""
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path as a caller wrote it, with the home directory in the place of `~`.
+
+    Raises:
+        RequestError: it begins with the name of a user that this machine does not have, or no path has such characters.
+    """
+    written = os.fspath(path)
+    if not isinstance(written, str) or "\0" in written:
+        raise RequestError(f"{written[:100]!r} is not a path: a path is a text without zero characters")
+    try:
+        return Path(written).expanduser()
+    except RuntimeError as error:
+        user = Path(written).parts[0]
+        raise RequestError(
+            f"{user} is no home directory on this machine; write ./{user} for a file of that name"
+        ) from error
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a file to read it, without a buffer and without waiting for what a pipe or a device may never send.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    stream = FileIO(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return stream
+    stream.close()
+    raise OSError(errno.EINVAL, "it is a pipe or a device, not a file")
 
 
 @contextmanager

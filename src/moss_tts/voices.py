@@ -25,7 +25,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from moss_tts.atomic import PlaceTakenError, atomic_directory, atomic_file, remove_directory
+from moss_tts.atomic import PlaceTakenError, atomic_directory, atomic_file, expanded, remove_directory
 from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.files import read_audio
 from moss_tts.audio.pcm import as_pcm, wav_header
@@ -151,7 +151,7 @@ class Voice(RegisteredVoice):
 def default_directory() -> Path:
     """MOSS_TTS_VOICES, or the place for data of programs in the user's home."""
     if given := os.environ.get("MOSS_TTS_VOICES"):
-        return Path(given).expanduser()
+        return expanded(given)
     home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home) / "moss-tts" / "voices"
 
@@ -164,7 +164,7 @@ class Voices:
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:
-        self.directory = default_directory() if directory is None else Path(directory).expanduser()
+        self.directory = default_directory() if directory is None else expanded(directory)
 
     @property
     def names(self) -> list[str]:
@@ -296,7 +296,7 @@ def _load(recording: str | os.PathLike[str] | Waveform | HasAudio | tuple[Any, i
     """A recording that can serve as a reference, and the hash of where it came from."""
     if isinstance(recording, str | os.PathLike):
         waveform = read_audio(recording)
-        source = Path(recording).expanduser().read_bytes()
+        source = expanded(recording).read_bytes()
     else:
         samples = (recording.audio, recording.sample_rate) if isinstance(recording, HasAudio) else recording
         waveform = samples if isinstance(samples, Waveform) else as_waveform(*samples)

@@ -1,7 +1,7 @@
-"""The libraries that decode audio files: libsndfile, and PyAV for what libsndfile does not know.
+"""The door to the libraries that decode audio files: libsndfile here, PyAV in av_process.py for what is left.
 
 A file may be damaged, or its header may be silent about its length, as those of streams are: what is there is read,
-and the log says what is not.
+and the log says what is not. Whatever a library fails with is an AudioError outside.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
-from itertools import chain, groupby
-from typing import Any
 
 import numpy as np
 import soundfile
 
+from moss_tts.audio.av_process import read_with_av
+from moss_tts.audio.quiet import quiet_libraries
 from moss_tts.audio.waveform import MAX_VALUES, Samples, Waveform, check_length, check_sample_rate
 from moss_tts.errors import AudioError
 
@@ -33,19 +33,55 @@ _HEADER_BYTES = 1 << 16
 _MOST_BYTES = 8 * MAX_VALUES + _HEADER_BYTES
 # Formats that estimate their length before it is known, such as mp3, are this exact.
 _LENGTH_TOLERANCE = 0.01
-# Containers PyAV may open: no playlists, for they name other files and addresses.
-_AV_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,aac,matroska,webm,asf,ogg,flac,mp3,wav,aiff,caf,amr,ac3,wv,ape,mpegts"
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a library read of a file: nothing, or a waveform, and whether that is all that the file says it holds."""
+def decode(stream: FileIO, name: str, max_seconds: float) -> Waveform:
+    """The waveform of an opened file.
 
-    waveform: Waveform | None
-    is_whole: bool
+    Args:
+        stream: the file, without a buffer: libraries read by its number.
+        name: of the file, for the log.
+        max_seconds: longer audio is refused.
+
+    Raises:
+        AudioError: it is no audio, it is longer than `max_seconds`, or its decoder failed in whatever way.
+    """
+    try:
+        with quiet_libraries():
+            return _decoded(stream, name, max_seconds)
+    except AudioError:
+        raise
+    except Exception as error:
+        raise AudioError("not audio that can be decoded: its decoder failed") from error
+
+
+def _decoded(stream: FileIO, name: str, max_seconds: float) -> Waveform:
+    found = _read_with_soundfile(stream, name, max_seconds)
+    if found.waveform is None:
+        return read_with_av(stream, name, max_seconds)
+    return found.waveform if found.is_whole else _longer(found.waveform, stream, name, max_seconds)
+
+
+def _longer(part: Waveform, stream: FileIO, name: str, max_seconds: float) -> Waveform:
+    """The most that can be had of a file of which libsndfile read but a part: PyAV goes on behind damage."""
+    try:
+        other = read_with_av(stream, name, max_seconds)
+    except AudioError:
+        other = part
+    longer = max(part, other, key=lambda waveform: waveform.seconds)
+    log.warning("%s: it is damaged or cut off; %.2f s of it were read", name, longer.seconds)
+    return longer
 
 
 # ------------------------------------------------------------------------------------------------- libsndfile
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What libsndfile read of a file: nothing, or a waveform, and whether that is all that the file says it holds."""
+
+    waveform: Waveform | None
+    is_whole: bool
 
 
 class _ForwardOnly(soundfile.SoundFile):
@@ -60,12 +96,7 @@ class _ForwardOnly(soundfile.SoundFile):
         return False
 
 
-def read_with_soundfile(stream: FileIO, name: str, max_seconds: float) -> Found:
-    """What libsndfile reads of a file.
-
-    Raises:
-        AudioError: it is longer than `max_seconds`, or not what is allowed.
-    """
+def _read_with_soundfile(stream: FileIO, name: str, max_seconds: float) -> _Found:
     stream.seek(0)
     # By its number, for soundfile takes a file named .raw to be one without a header.
     found = _read_sound(stream.fileno(), max_seconds)
@@ -78,7 +109,7 @@ def read_with_soundfile(stream: FileIO, name: str, max_seconds: float) -> Found:
     return found
 
 
-def _read_sound(file: int, max_seconds: float) -> Found:
+def _read_sound(file: int, max_seconds: float) -> _Found:
     try:
         with _ForwardOnly(file, closefd=False) as sound:
             check_sample_rate(sound.samplerate)
@@ -87,10 +118,10 @@ def _read_sound(file: int, max_seconds: float) -> Found:
             samples = _all_of(sound, max_seconds)
             rate = int(sound.samplerate)
     except soundfile.LibsndfileError:
-        return Found(None, False)
+        return _Found(None, False)
     if samples is None:
-        return Found(None, False)
-    return Found(Waveform(samples, rate), samples.shape[1] >= (1 - _LENGTH_TOLERANCE) * announced)
+        return _Found(None, False)
+    return _Found(Waveform(samples, rate), samples.shape[1] >= (1 - _LENGTH_TOLERANCE) * announced)
 
 
 def _all_of(sound: soundfile.SoundFile, max_seconds: float) -> Samples | None:
@@ -135,78 +166,3 @@ def _open_ended(head: bytes) -> bytes | None:
         case b"FORM", (b"AIFF" | b"AIFC") if (start := head.find(b"SSND") + 4) > 4:
             return head[:start] + bytes(4) + head[start + 4 :]
     return None
-
-
-# -------------------------------------------------------------------------------------------------------- PyAV
-
-
-def read_with_av(stream: FileIO, name: str, max_seconds: float) -> Waveform:
-    """A waveform of a file of any container that audio comes in.
-
-    Raises:
-        AudioError: it cannot be decoded, it is longer than `max_seconds`, or PyAV is not installed.
-    """
-    try:
-        import av
-    except ImportError as error:
-        raise AudioError(
-            "not a wav, flac, ogg or mp3 file that is whole; other audio needs PyAV: pip install 'moss-tts-mlx[av]'"
-        ) from error
-    stream.seek(0)
-    # Names and titles are of no interest here, whatever they are written in.
-    options = {"format_whitelist": _AV_CONTAINERS, "protocol_whitelist": "fd", "fd": str(stream.fileno())}
-    try:
-        # By its number too: PyAV prints a traceback where ffmpeg seeks in vain through Python.
-        with av.open("fd:", options=options, metadata_errors="ignore") as container:
-            return _decode_container(container, name, max_seconds)
-    except av.FFmpegError as error:
-        raise AudioError(f"not audio that can be decoded: {error.strerror}") from error
-
-
-def _decode_container(container: Any, name: str, max_seconds: float) -> Waveform:
-    """The first audio track of an opened file, decoded until it ends or is too long."""
-    track = container.streams.best("audio")
-    if track is None:
-        raise AudioError("there is no audio track in it")
-    codec = track.codec_context
-    if codec is None:
-        raise AudioError("not audio that can be decoded: its encoding is not known")
-    if codec.sample_rate:
-        announced = max(1, (container.duration or 0) * codec.sample_rate // 1_000_000)
-        check_length(announced, codec.channels, check_sample_rate(codec.sample_rate), max_seconds)
-    blocks: list[Samples] = []
-    n_samples, rate = 0, 0
-    for block in _planar(_frames(container, track, name)):
-        blocks.append(block.to_ndarray())
-        n_samples, rate = n_samples + block.samples, check_sample_rate(block.sample_rate)
-        check_length(n_samples, len(blocks[0]), rate, max_seconds)
-    if not blocks:
-        raise AudioError("there are no samples in it")
-    return Waveform(np.concatenate(blocks, axis=1), rate)
-
-
-def _frames(container: Any, track: Any, name: str) -> Iterator[Any]:
-    """All frames of a track that can be decoded; damaged ones are left out."""
-    import av
-
-    damaged = 0
-    for packet in container.demux(track):
-        try:
-            yield from packet.decode()
-        except av.InvalidDataError:
-            damaged += 1
-    if damaged:
-        log.warning("%s: it is damaged; %d parts of it were left out", name, damaged)
-
-
-def _planar(frames: Iterator[Any]) -> Iterator[Any]:
-    """Frames as float32, a row per channel, all at the rate and with the channels of the first one."""
-    import av
-
-    target: dict[str, Any] = {}
-    for _, alike in groupby(frames, key=lambda frame: (frame.format.name, frame.layout.name, frame.sample_rate)):
-        first = next(alike)
-        target = target or {"format": "fltp", "layout": first.layout, "rate": first.sample_rate}
-        resampler = av.AudioResampler(**target)
-        for frame in chain([first], alike, [None]):
-            yield from resampler.resample(frame)

@@ -6,7 +6,6 @@ Letters: C channels, S samples per channel.
 from __future__ import annotations
 
 import io
-import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,9 +17,8 @@ from typing import Literal, TypeAlias, cast
 import numpy as np
 import soundfile
 
-from moss_tts.atomic import atomic_file
-from moss_tts.audio.decoders import read_with_av, read_with_soundfile
-from moss_tts.audio.quiet import quiet_libraries
+from moss_tts.atomic import atomic_file, expanded, open_regular
+from moss_tts.audio.decoders import decode
 from moss_tts.audio.waveform import (
     MAX_CHANNELS,
     MAX_SECONDS,
@@ -45,8 +43,6 @@ WRITABLE_FORMATS = {
 }
 AudioFormat: TypeAlias = Literal["wav", "flac", "mp3", "ogg"]
 _WRITE_BLOCK = 1 << 16
-
-log = logging.getLogger(__name__)
 
 # --------------------------------------------------------------------------------------------------- reading
 
@@ -76,7 +72,7 @@ def check_readable(path: str | os.PathLike[str]) -> None:
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[FileIO]:
     try:
-        with Path(path).expanduser().open("rb", buffering=0) as stream:
+        with open_regular(expanded(path)) as stream:
             yield stream
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror or error}") from error
@@ -98,25 +94,8 @@ def decode_audio(content: bytes, max_seconds: float = MAX_SECONDS) -> Waveform:
 def _read_stream(stream: FileIO, name: str, max_seconds: float) -> Waveform:
     if not stream.read(1):
         raise AudioError("the file is empty")
-    with quiet_libraries():
-        found = read_with_soundfile(stream, name, max_seconds)
-        waveform = found.waveform
-        if waveform is None:
-            waveform = read_with_av(stream, name, max_seconds)
-        elif not found.is_whole:
-            waveform = _longer(waveform, stream, name, max_seconds)
+    waveform = decode(stream, name, max_seconds)
     return as_waveform(waveform.samples, waveform.sample_rate, max_seconds)
-
-
-def _longer(part: Waveform, stream: FileIO, name: str, max_seconds: float) -> Waveform:
-    """The most that can be had of a file of which libsndfile read but a part: PyAV goes on behind damage."""
-    try:
-        other = read_with_av(stream, name, max_seconds)
-    except AudioError:
-        other = part
-    longer = max(part, other, key=lambda waveform: waveform.seconds)
-    log.warning("%s: it is damaged or cut off; %.2f s of it were read", name, longer.seconds)
-    return longer
 
 
 # --------------------------------------------------------------------------------------------------- writing
@@ -141,7 +120,7 @@ def write_audio(path: str | os.PathLike[str], audio: object, sample_rate: int | 
     with errors_name(os.fspath(path)):
         check_writable(Path(path).suffix)
         content = encode_audio(*_rated_samples(audio, sample_rate), Path(path).suffix)
-        file = Path(path).expanduser()
+        file = expanded(path)
         try:
             with atomic_file(file) as part:
                 part.write_bytes(content)

@@ -121,10 +121,14 @@ def check_length(n_samples: int, channels: int, sample_rate: int, max_seconds: f
         raise AudioError(f"it has {channels} channels; at most {MAX_CHANNELS} are allowed")
     if n_samples > max_seconds * sample_rate:
         raise AudioError(f"it lasts {n_samples / sample_rate:.0f} s; at most {max_seconds:.0f} s are allowed")
-    # The bound on values shrinks with the bound on seconds.
-    most = int(MAX_VALUES * min(1.0, max_seconds / MAX_SECONDS))
+    most = most_values(max_seconds)
     if n_samples * channels > most:
         raise AudioError(f"it holds {n_samples * channels} values; at most {most} are allowed")
+
+
+def most_values(max_seconds: float) -> int:
+    """Samples of all channels together that are allowed; the bound shrinks with that on seconds."""
+    return int(MAX_VALUES * min(1.0, max_seconds / MAX_SECONDS))
 
 
 def check_audible(samples: Samples) -> None:

@@ -15,6 +15,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from moss_tts.architectures import ARCHITECTURES, Architecture
+from moss_tts.atomic import expanded
 from moss_tts.checkpoints import hub
 from moss_tts.checkpoints.downloads import runnable
 from moss_tts.checkpoints.names import CODEC_DIRECTORIES, HUB_ID, no_checkpoint
@@ -61,7 +62,7 @@ def find_checkpoint(
         CheckpointError: no such directory, or the hub does not give it.
         ConfigError: the hub has something of that name that does not run here.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     # Path("") is the current directory, which nobody means by it.
     if str(name) and path.is_dir():
         if revision is not None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
+from moss_tts.atomic import expanded
 from moss_tts.audio.codes import CodeMatrix, is_code_matrix, orient_codes
 from moss_tts.audio.files import check_readable, read_audio
 from moss_tts.audio.references import (
@@ -106,7 +107,7 @@ def _name(position: int, reference: Reference) -> str:
 def _load(reference: Reference, name: str, codec: LoadCodec, n_vq: int, sampling_rate: int) -> CodeMatrix | Waveform:
     match reference:
         case CodeFile(path):
-            return _oriented(_read_codes(Path(path).expanduser(), name), name, n_vq)
+            return _oriented(_read_codes(expanded(path), name), name, n_vq)
         case CodeArray(codes):
             return _oriented(codes, name, n_vq)
         case RegisteredVoice() if (kept := reference.kept_codes(codec().fingerprint, n_vq)) is not None:
