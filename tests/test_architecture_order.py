@@ -44,6 +44,7 @@ MOST_ENTRIES = 15
 EDGES = {
     "typer": "cli",
     "rich": "cli",
+    "mlx_lm": "device.mlx_lm",
     "transformers": "checkpoints.tokenizer",
     "tokenizers": "prompts.messages checkpoints.demo",
     "jinja2": "prompts.messages",

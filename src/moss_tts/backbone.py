@@ -12,12 +12,12 @@ from typing import cast
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.cache import KVCache
 
 from moss_tts.config import BackboneConfig
 from moss_tts.context.batch_cache import BatchCache, Cache
 from moss_tts.context.quantised_cache import QuantisedCache, check_kv_bits, group_size_for
 from moss_tts.device.kernels import Linear, RMSNorm, Rotary, Rotation, attend, gated, issue, rms_norm
+from moss_tts.device.mlx_lm import KVCache
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from typing import ClassVar, cast
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models.cache import ConcatenateKVCache
 
 from moss_tts.backbone import Qwen3Backbone, SwiGLU, head_rows
 from moss_tts.config import LocalConfig
 from moss_tts.context.batch_cache import Cache
 from moss_tts.device.kernels import Linear, RMSNorm, issue
+from moss_tts.device.mlx_lm import ConcatenateKVCache
 from moss_tts.sampling import RowSampling, sample, seen_in
 from moss_tts.weights.layout import Layout, Stack
 

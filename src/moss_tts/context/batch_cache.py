@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import mlx.core as mx
-from mlx_lm.models.base import create_causal_mask
-from mlx_lm.models.cache import KVCache
+
+from moss_tts.device.mlx_lm import KVCache, create_causal_mask
 
 # mlx-lm's caches share an interface but no public base class: update_and_fetch, make_mask, offset.
 Cache: TypeAlias = Any

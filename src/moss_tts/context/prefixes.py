@@ -12,10 +12,10 @@ from typing import TypeAlias
 
 import mlx.core as mx
 import numpy as np
-from mlx_lm.models.cache import KVCache
 
 from moss_tts.context.batch_cache import Cache
 from moss_tts.context.quantised_cache import held_parts
+from moss_tts.device.mlx_lm import KVCache
 
 # A reference of ten seconds takes 16 to 22 MB in the released models: 125 rows, and the fields are fewer.
 MOST_PREFIXES = 4

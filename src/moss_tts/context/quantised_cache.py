@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_lm.models.cache import KVCache
 
+from moss_tts.device.mlx_lm import KVCache
 from moss_tts.errors import RequestError
 
 BITS = (8, 4)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx_lm.models.base import scaled_dot_product_attention
 
 from moss_tts.device import compiled
+from moss_tts.device.mlx_lm import scaled_dot_product_attention
 
 # Bits of a float32 below its exponent; adding ROUNDING leaves a whole number in the last of them. Powers of two below
 # the least octave are nothing beside 1, the largest of a softmax. SERIES is half of 2 ** x for |x| <= 1/2.

@@ -1,0 +1,28 @@
+"""mlx_lm changes nothing of the process that imports it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SRC = Path(__file__).parents[2] / "src"
+# Both below what mlx_lm asks for, as a container or a service manager may set them.
+OPEN_FILES = (700, 900)
+IMPORTED = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, {OPEN_FILES})
+import moss_tts.model
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == {OPEN_FILES}, resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (600, 900))
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, 900)
+"""
+
+
+def test_the_limit_of_open_files_is_the_operators():
+    environment = {**os.environ, "PYTHONPATH": str(SRC)}
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTED], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
