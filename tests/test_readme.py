@@ -150,13 +150,28 @@ def test_what_is_written_lies_where_the_readme_says(tmp_path):
         assert place in section
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/overview.md"])
+PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", PAGES)
 def test_links_and_scripts_exist(document):
     text = (ROOT / document).read_text()
-    for link in re.findall(r"\]\((?!http)([^)#]+)", text):
-        assert ((ROOT / document).parent / link).exists(), link
-    for script in re.findall(r"\b(scripts/\w+)", text):
+    for link, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", text):
+        page = (ROOT / document).parent / link if link else ROOT / document
+        assert page.exists(), link
+        assert not anchor or anchor in anchors(page), f"{link}#{anchor}"
+    for script in re.findall(r"\b(?<!/)(scripts/\w+)", text):
         assert (ROOT / script).stat().st_mode & 0o100, script
+
+
+def test_the_index_of_decisions_names_every_note():
+    notes = {note.name for note in (ROOT / "docs" / "decisions").glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "decisions" / "README.md").read_text())) == notes
 
 
 @pytest.mark.parametrize("installed", [True, False])
