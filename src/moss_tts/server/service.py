@@ -76,7 +76,7 @@ class Utterance:
         except MossTTSError as error:
             raise _failure(error) from error
         if self._first:
-            self._service.metrics.heard(self._seconds)
+            self._service.metrics.first_audio(self._seconds)
             self._first = False
         self._service.metrics.spoke(len(chunk.frames), len(chunk.audio) / self.sample_rate)
         return chunk
