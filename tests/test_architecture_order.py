@@ -49,7 +49,8 @@ EDGES = {
     "tokenizers": "prompts.messages checkpoints.demo",
     "jinja2": "prompts.messages",
     "huggingface_hub": (
-        "checkpoints.hub checkpoints.hub_failures checkpoints.outline checkpoints.kept checkpoints.upload"
+        "checkpoints.hub checkpoints.hub_failures checkpoints.outline checkpoints.kept checkpoints.upload "
+        "checkpoints.model_card"
     ),
     "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments voices",
     "soxr": "audio.waveform",

@@ -17,7 +17,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, metadata_load
 from huggingface_hub.errors import LocalTokenNotFoundError
 
 from moss_tts import cli
@@ -516,6 +516,15 @@ def test_a_copy_of_what_was_fetched_keeps_the_codec_that_was_fetched_for_it(run,
     assert spoken(copy).size > 0
 
 
+def test_a_card_that_is_no_yaml_costs_the_licence_alone(run, tmp_path, demos):
+    shutil.copytree(demos["delay"], tmp_path / "source")
+    (tmp_path / "source" / "README.md").write_text("---\nlicense: [apache-2.0\n---\n# Source\n")
+    code, _, err = run("convert", "--hf-path", tmp_path / "source", "--mlx-path", tmp_path / "copy")
+    assert code == 0
+    assert "licence" in err
+    assert "license" not in metadata_load(tmp_path / "copy" / "README.md")
+
+
 @pytest.mark.parametrize(
     ("flags", "code", "problem"),
     [
@@ -570,13 +579,21 @@ def test_a_checkpoint_fused_with_its_codec_stays_so(run, tmp_path, demos):
 
 def test_the_model_card_says_where_it_comes_from(run, tmp_path, demos):
     shutil.copytree(demos["delay"], tmp_path / "source")
-    (tmp_path / "source" / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# Source\n")
+    (tmp_path / "source" / "README.md").write_text(
+        "---\nlanguage: en\nlicense: other\nlicense_name: 'moss: 2'\n---\n# Source\n"
+    )
     flags = ["-q", "--quant-predicate", "mixed_4_8", "--base-model", "OpenMOSS-Team/MOSS-TTS"]
     run("convert", "--hf-path", tmp_path / "source", "--mlx-path", tmp_path / "copy", *flags)
     card = (tmp_path / "copy" / "README.md").read_text()
-    front = card.split("---\n")[1].splitlines()
-    assert {"library_name: mlx", "license: apache-2.0", "base_model: OpenMOSS-Team/MOSS-TTS"} <= set(front)
-    assert "base_model_relation: quantized" in front
+    assert metadata_load(tmp_path / "copy" / "README.md") == {
+        "library_name": "mlx",
+        "pipeline_tag": "text-to-speech",
+        "license": "other",
+        "license_name": "moss: 2",
+        "base_model": "OpenMOSS-Team/MOSS-TTS",
+        "base_model_relation": "quantized",
+        "tags": ["mlx", "moss-tts", "text-to-speech"],
+    }
     assert "4 and 8 bit" in card
     assert str(tmp_path) not in card
 

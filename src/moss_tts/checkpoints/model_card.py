@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import logging
 from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCardData, metadata_load
 
 from moss_tts.checkpoints.plan import Plan
 from moss_tts.device.memory import size
 
-# In the front matter of the source's card, if it has one.
-LICENSE = re.compile(r"\A---\n(?:.*\n)*?license: *(\S+) *\n")
+log = logging.getLogger(__name__)
+
+# What a card says of the licence; a copy has the licence of its source.
+LICENSE = ("license", "license_name", "license_link")
 TAGS = ("mlx", "moss-tts", "text-to-speech")
 
 
@@ -27,7 +33,7 @@ def model_card(name: str, base_model: str | None, planned: Plan, source: Path, c
     return "\n".join(
         [
             "---",
-            *_front_matter(base_model, planned, source),
+            _front_matter(base_model, planned, source),
             "---",
             "",
             f"# {name}",
@@ -44,17 +50,26 @@ def model_card(name: str, base_model: str | None, planned: Plan, source: Path, c
     )
 
 
-def _front_matter(base_model: str | None, planned: Plan, source: Path) -> list[str]:
-    lines = ["library_name: mlx", "pipeline_tag: text-to-speech"]
+def _front_matter(base_model: str | None, planned: Plan, source: Path) -> str:
+    said = _license(source)
+    if base_model is not None and planned.precisions:
+        said["base_model_relation"] = "quantized"
+    card = ModelCardData(
+        base_model=base_model, library_name="mlx", pipeline_tag="text-to-speech", tags=list(TAGS), **said
+    )
+    return card.to_yaml()
+
+
+def _license(source: Path) -> dict[str, Any]:
     card = source / "README.md"
-    found = LICENSE.match(card.read_text(encoding="utf-8", errors="replace")) if card.is_file() else None
-    if found:
-        lines.append(f"license: {found[1]}")
-    if base_model is not None:
-        lines.append(f"base_model: {base_model}")
-        if planned.precisions:
-            lines.append("base_model_relation: quantized")
-    return [*lines, "tags:", *(f"- {tag}" for tag in TAGS)]
+    if not card.is_file():
+        return {}
+    try:
+        said = metadata_load(card) or {}
+    except (ValueError, yaml.YAMLError) as error:
+        log.warning("%s says no licence that can be read, so the copy's card names none: %s", card, error)
+        return {}
+    return {key: said[key] for key in LICENSE if said.get(key)}
 
 
 def _words(planned: Plan) -> str:
