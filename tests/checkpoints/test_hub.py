@@ -30,7 +30,9 @@ from moss_tts.checkpoints.hub_failures import reason
 from moss_tts.checkpoints.loading import find_checkpoint
 from moss_tts.checkpoints.names import PUBLISHED, suggestion
 from moss_tts.errors import CheckpointError, CodecNotFoundError, HubError, NotHereError
+from moss_tts.weights.layout import read_weights
 from support.hub import COMMIT, GATED, UNKNOWN, Hub, Repository, cache_entry, hub_of
+from support.pickles import saved
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -120,6 +122,20 @@ def test_what_does_not_belong_to_a_checkpoint_is_not_fetched(run, hub):
     hub.repositories[MODEL].files |= {name: b"x" for name in ("modeling.py", "pytorch_model.bin", "a/b.pt", "x.pkl")}
     assert run("download", MODEL).returncode == 0
     assert not [path for path in hub.fetched() if not path.endswith((".json", ".safetensors", ".txt"))]
+
+
+@pytest.mark.slow
+def test_pickled_weights_are_fetched_where_there_are_no_others(run, hub, parts):
+    files = hub.repositories[MODEL].files
+    del files["model.safetensors"]
+    files["pytorch_model.bin"] = saved(read_weights(parts[0]))
+    before = run("inspect", MODEL)
+    assert before.returncode == 1
+    assert f"once it is here: `moss-tts download {MODEL}` fetches it" in " ".join(before.stderr.split())
+    assert run("download", MODEL).returncode == 0
+    assert "pytorch_model.bin" in hub.fetched()
+    assert run("inspect", MODEL).returncode == 0
+    assert run("generate", "Hello there.", "--model", MODEL, "--max-tokens", 4).returncode == 0
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from moss_tts.codec import CodecConfig
 from moss_tts.config import MossConfig
 from moss_tts.device.memory import size
 from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
-from moss_tts.weights.layout import INDEX_FILE, read_json, weight_files
+from moss_tts.weights.layout import INDEX_FILE, PICKLED_INDEX_FILE, read_json, weight_files
 from moss_tts.weights.shards import write_shards, write_sums
 
 CARD = "README.md"
@@ -142,7 +142,7 @@ def copy_beside(source: Path, target: Path) -> None:
     """Copy what lies beside weights: tokenizer, chat template, sampling, licence."""
     patterns = [pattern for pattern in CHECKPOINT_FILES if pattern != "*.safetensors"]
     for path in sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()}):
-        if path.name not in ("config.json", INDEX_FILE):
+        if path.name not in ("config.json", INDEX_FILE, PICKLED_INDEX_FILE):
             shutil.copyfile(path, target / path.name)
 
 

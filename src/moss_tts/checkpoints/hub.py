@@ -34,6 +34,8 @@ from moss_tts.weights.layout import weight_files
 # Without these, nothing runs; what else is fetched is for other programs and for people.
 NEEDED = ("*.json", "*.jinja", "*.safetensors")
 CHECKPOINT_FILES = (*NEEDED, "*.txt", "*.model", "LICENSE*", "README.md")
+# Weights of torch.save, of use where there are no others.
+PICKLED = "pytorch_model*.bin"
 CONFIG = "config.json"
 # A download that has not grown for so long has ended, whatever became of it.
 SECONDS_LEFT_ALONE = 3600
@@ -133,11 +135,14 @@ def listing(name: str, revision: str | None = None, token: str | None = None) ->
 
 
 def _of_checkpoint(files: list[HubFile]) -> Iterator[HubFile]:
-    for file in filter_repo_objects(files, allow_patterns=list(CHECKPOINT_FILES), key=lambda file: file.path):
+    has_safetensors = {PurePosixPath(file.path).parent for file in files if file.path.endswith(".safetensors")}
+    patterns = [*CHECKPOINT_FILES, PICKLED, f"*/{PICKLED}"]
+    for file in filter_repo_objects(files, allow_patterns=patterns, key=lambda file: file.path):
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts:
             raise HubError(f"the hub names a file that would lie elsewhere: {file.path!r}.")
-        yield file
+        if path.suffix != ".bin" or path.parent not in has_safetensors:
+            yield file
 
 
 # -------------------------------------------------------------------------------------------------- fetching

@@ -32,7 +32,8 @@ from moss_tts.device.compiled import CState
 from moss_tts.errors import MossTTSError, NotHereError
 from moss_tts.presets import Preset
 from moss_tts.request import resolve_sampling
-from moss_tts.weights.layout import check_safetensors, read_json, read_weights, weight_files
+from moss_tts.weights.layout import check_safetensors, is_pickled, read_json, read_weights, weight_files
+from moss_tts.weights.shards import NAMES, stored_tensors
 
 T = TypeVar("T")
 
@@ -195,20 +196,21 @@ def machine() -> MachineFacts:
 
 
 def weight_facts(directory: Path) -> WeightFacts:
-    """Counts from the headers of a directory's safetensors files."""
+    """Counts from the headers of a directory's weight files."""
     files = weight_files(directory)
-    headers = [check_safetensors(path) for path in files]
-    tensors = [entry for header in headers for name, entry in header.items() if name != "__metadata__"]
+    tensors = stored_tensors(directory).values()
     dtypes: dict[str, int] = {}
-    for entry in tensors:
-        dtypes[entry["dtype"]] = dtypes.get(entry["dtype"], 0) + math.prod(entry["shape"])
+    for tensor in tensors:
+        name = NAMES[tensor.dtype]
+        dtypes[name] = dtypes.get(name, 0) + math.prod(tensor.shape)
+    metadata = {} if is_pickled(files[0]) else check_safetensors(files[0]).get("__metadata__")
     return WeightFacts(
         files=len(files),
         tensors=len(tensors),
         parameters=sum(dtypes.values()),
         bytes=sum(path.stat().st_size for path in files),
         dtypes=dtypes,
-        note=(headers[0].get("__metadata__") or {}).get("note"),
+        note=(metadata or {}).get("note"),
     )
 
 

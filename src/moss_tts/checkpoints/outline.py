@@ -17,7 +17,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from moss_tts.checkpoints.hub import CONFIG, HubFile, Listing, counter
 from moss_tts.checkpoints.hub_failures import hub_door
 from moss_tts.errors import CheckpointError
-from moss_tts.weights.layout import INDEX_FILE, read_json
+from moss_tts.weights.layout import INDEX_FILE, is_pickled, read_json
 
 # What says all of a checkpoint but its numbers and its vocabulary.
 DESCRIPTIONS = (CONFIG, "generation_config.json", "tokenizer_config.json", "chat_template.jinja", INDEX_FILE)
@@ -44,6 +44,7 @@ def outlines(*parts: tuple[Listing, str], token: str | None = None) -> Iterator[
 
     Raises:
         HubError: the hub does not give it.
+        CheckpointError: its weights are pickled, so that its tensors are known once all of it is here.
     """
     with TemporaryDirectory(prefix="moss-tts-") as root:
         for listed, place in parts:
@@ -55,6 +56,11 @@ def outlines(*parts: tuple[Listing, str], token: str | None = None) -> Iterator[
 def _outline(listed: Listing, file: HubFile, place: Path, token: str | None) -> None:
     target = place / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
+    if is_pickled(target):
+        raise CheckpointError(
+            f"{listed.name} has its weights in {file.path}, which can be looked at once it is here: "
+            f"`moss-tts download {listed.name}` fetches it."
+        )
     if target.suffix == ".safetensors":
         _write_hollow(target, _header(listed, file, token), file.nbytes)
     elif PurePosixPath(file.path).name in DESCRIPTIONS:

@@ -22,7 +22,8 @@ from moss_tts.config import MossConfig
 from moss_tts.errors import RequestError
 from moss_tts.weights.layout import SUFFIXES, read_weights
 from moss_tts.weights.quantisation import Precision, Recipe
-from moss_tts.weights.shards import Output, Slot, StoredTensor, stored_tensors
+from moss_tts.weights.shards import Output, Slot, stored_tensors
+from moss_tts.weights.stored import StoredTensor
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from moss_tts.errors import CheckpointError
-from moss_tts.weights.layout import check_content
+from moss_tts.weights.stored import check_content
 
 
 def load_tokenizer(directory: Path) -> Any:

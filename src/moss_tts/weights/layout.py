@@ -18,13 +18,19 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from moss_tts.errors import CheckpointError
+from moss_tts.weights.pickled import SUFFIX, read_pickled
+from moss_tts.weights.stored import check_content
 
 log = logging.getLogger(__name__)
 
 Shapes = dict[str, tuple[int, ...]]
 INDEX_FILE = "model.safetensors.index.json"
-WHOLE_FILE = "model.safetensors"
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+PICKLED_INDEX_FILE = "pytorch_model.bin.index.json"
+# (index, whole file, all files) of a checkpoint's weights; the first form that is there counts.
+_FORMS = (
+    (INDEX_FILE, "model.safetensors", "model*.safetensors"),
+    (PICKLED_INDEX_FILE, "pytorch_model.bin", "pytorch_model*.bin"),
+)
 SUFFIXES = ("weight", "scales", "biases")
 
 
@@ -182,34 +188,47 @@ def listing(names: list[str], most: int = 3) -> str:
 
 
 def read_weights(directory: Path) -> dict[str, mx.array]:
-    """All tensors of a checkpoint directory, lazily: nothing is read before it is evaluated.
+    """All tensors of a checkpoint directory; of safetensors lazily: nothing is read before it is evaluated.
 
     Raises:
         CheckpointError: no weights, a shard that the index names is missing, or a file is broken or cut off.
     """
     weights: dict[str, mx.array] = {}
     for path in weight_files(directory):
-        check_safetensors(path)
-        try:
-            weights |= cast(dict[str, mx.array], mx.load(str(path)))
-        except (RuntimeError, ValueError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error}") from error
+        weights |= read_pickled(path) if is_pickled(path) else _read_safetensors(path)
     return weights
 
 
+def is_pickled(path: Path) -> bool:
+    """Whether a weight file is one of torch.save, and not a safetensors file."""
+    return path.suffix == SUFFIX
+
+
+def _read_safetensors(path: Path) -> dict[str, mx.array]:
+    check_safetensors(path)
+    try:
+        return cast(dict[str, mx.array], mx.load(str(path)))
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+
+
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a checkpoint, shards in order.
+    """The weight files of a checkpoint, shards in order: safetensors, or pytorch_model*.bin where there are none.
 
     Raises:
         CheckpointError: none there, or a shard that the index names is missing and there is no whole file either.
     """
-    index = directory / INDEX_FILE
-    whole = directory / WHOLE_FILE
+    for names in _FORMS:
+        if files := _files(directory, *names):
+            return files
+    raise CheckpointError(f"{directory} holds no model*.safetensors, and no pytorch_model*.bin either.")
+
+
+def _files(directory: Path, index_name: str, whole_name: str, pattern: str) -> list[Path]:
+    """Those of one form; none where there is neither an index nor a file."""
+    index, whole = directory / index_name, directory / whole_name
     if not index.is_file():
-        files = sorted(directory.glob("model*.safetensors"))
-        if not files:
-            raise CheckpointError(f"{directory} holds no model*.safetensors.")
-        return files
+        return sorted(directory.glob(pattern))
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(f"{index} must hold a weight_map from weights to files.")
@@ -248,20 +267,6 @@ def check_safetensors(path: Path) -> dict[str, Any]:
     if 8 + length + end != size:
         raise CheckpointError(f"{path} should be {8 + length + end} bytes long but has {size}: an incomplete copy?")
     return header
-
-
-def check_content(path: Path) -> None:
-    """Refuse what git leaves in place of a large file that it did not fetch.
-
-    Raises:
-        CheckpointError: it is that.
-    """
-    with path.open("rb") as file:
-        if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise CheckpointError(
-                f"{path} is a git-lfs pointer: a few lines in place of the file. Run `git lfs pull` in {path.parent}, "
-                "or download the file itself."
-            )
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -20,7 +20,9 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.errors import CheckpointError
-from moss_tts.weights.layout import INDEX_FILE, check_safetensors, weight_files
+from moss_tts.weights.layout import INDEX_FILE, check_safetensors, is_pickled, weight_files
+from moss_tts.weights.pickled import pickled_tensors
+from moss_tts.weights.stored import StoredTensor
 
 SUMS_FILE = "weights.sha256"
 BLOCK_BYTES = 2**25
@@ -35,36 +37,6 @@ DTYPES = {
     "U8": mx.uint8,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
-# Types by their size alone, for moving bytes.
-RAW = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-
-
-@dataclass(frozen=True)
-class StoredTensor:
-    """A tensor in a safetensors file.
-
-    Attributes:
-        file: where it is.
-        start: its first byte there.
-        dtype: its type.
-        shape: its shape.
-    """
-
-    file: Path
-    start: int
-    dtype: mx.Dtype
-    shape: tuple[int, ...]
-
-    def rows(self, first: int, last: int) -> mx.array:
-        """Rows first..last - 1 (of the first axis), read now."""
-        per_row = prod(self.shape[1:])
-        raw = np.fromfile(
-            self.file,
-            RAW[self.dtype.size],
-            count=(last - first) * per_row,
-            offset=self.start + first * per_row * self.dtype.size,
-        )
-        return mx.array(raw).view(self.dtype).reshape(last - first, *self.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -110,18 +82,25 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
     """
     found: dict[str, StoredTensor] = {}
     for path in weight_files(directory):
-        header = check_safetensors(path)
-        with path.open("rb") as file:
-            data = 8 + int.from_bytes(file.read(8), "little")
-        for name, entry in header.items():
-            if name == "__metadata__":
-                continue
-            if entry["dtype"] not in DTYPES:
-                raise CheckpointError(f"{path}: {name} has type {entry['dtype']}; supported: {', '.join(DTYPES)}.")
+        for name, tensor in (pickled_tensors(path) if is_pickled(path) else _safetensors(path)).items():
             if name in found:
                 raise CheckpointError(f"{name} is in two files: {found[name].file} and {path}.")
-            start = data + int(entry["data_offsets"][0])
-            found[name] = StoredTensor(path, start, DTYPES[entry["dtype"]], tuple(entry["shape"]))
+            found[name] = tensor
+    return found
+
+
+def _safetensors(path: Path) -> dict[str, StoredTensor]:
+    header = check_safetensors(path)
+    with path.open("rb") as file:
+        data = 8 + int.from_bytes(file.read(8), "little")
+    found = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in DTYPES:
+            raise CheckpointError(f"{path}: {name} has type {entry['dtype']}; supported: {', '.join(DTYPES)}.")
+        start = data + int(entry["data_offsets"][0])
+        found[name] = StoredTensor(path, start, DTYPES[entry["dtype"]], tuple(entry["shape"]))
     return found
 
 
