@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
 from moss_tts.model import Model
 from moss_tts.server.app import create_app
+from moss_tts.server.connections import Connection, handle_error, look_after
 from moss_tts.server.device_thread import Device
-from moss_tts.server.listener import address
+from moss_tts.server.listener import ACCEPTED_AT_ONCE, WAITING_TO_BE_ACCEPTED, address, most_connections
 from moss_tts.server.settings import Settings
 
 
@@ -22,23 +26,39 @@ class Server(uvicorn.Server):
         on_listening: called once clients can connect.
     """
 
-    on_listening: Callable[[], None] = staticmethod(lambda: None)
+    def __init__(self, config: uvicorn.Config, idle_s: float) -> None:
+        super().__init__(config)
+        self._idle_s = idle_s
+        self.on_listening: Callable[[], None] = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         await super().startup(sockets)
+        asyncio.get_running_loop().set_exception_handler(handle_error)
+        for place in sockets or ():
+            place.listen(WAITING_TO_BE_ACCEPTED)
         self.on_listening()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is to be done every 0.1 s; whether to stop."""
+        look_after(self.server_state.connections, self._idle_s)
+        return await super().on_tick(counter)
 
 
 def new_server(app: FastAPI, settings: Settings) -> Server:
     """A server of an application, to be run on a socket."""
     config = uvicorn.Config(
         app,
+        # The same protocol and loop whatever else is installed.
+        http=partial(Connection, most=most_connections()),  # type: ignore[arg-type]
+        loop="asyncio",
         ws="none",
         access_log=False,
+        backlog=ACCEPTED_AT_ONCE,
+        timeout_keep_alive=math.ceil(settings.idle_s),
         timeout_graceful_shutdown=round(settings.grace_s),
     )
-    return Server(config)
+    return Server(config, settings.idle_s)
 
 
 def serve(load: Callable[[], Model], settings: Settings, place: socket.socket, tell: Callable[[str], None]) -> int:

@@ -1,10 +1,17 @@
-"""Where the server listens."""
+"""Where the server listens, and how many connections it can hold."""
 
 from __future__ import annotations
 
+import resource
 import socket
 
 from moss_tts.errors import RequestError
+
+# Connections that the system holds until they are accepted.
+WAITING_TO_BE_ACCEPTED = 1024
+# Those accepted in one turn of the event loop, which counts them only in the turn after the next.
+ACCEPTED_AT_ONCE = 16
+MOST_CONNECTIONS = 1024
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -31,3 +38,9 @@ def address(place: socket.socket) -> str:
     """The URL of a place."""
     host, port = place.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def most_connections() -> int:
+    """The connections that may be open together: each is a file, and half of the files are kept for other things."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(MOST_CONNECTIONS, files // 2))

@@ -21,6 +21,7 @@ class Settings:
         timeout_s: of a request, from its arrival to its last byte.
         grace_s: running requests may go on for so long when the server is stopped.
         max_body: bytes of a request's body.
+        idle_s: a connection may be without a request; the headers of one must be there by then.
         body_timeout_s: for a request's body to arrive.
         max_chars: of all texts of a request together.
         max_frames: that a request may ask for with max_tokens.
@@ -40,6 +41,7 @@ class Settings:
     timeout_s: float = 600.0
     grace_s: float = 30.0
     max_body: int = 32 * MiB
+    idle_s: float = 10.0
     body_timeout_s: float = 60.0
     max_chars: int = 20_000
     max_frames: int = 4096
