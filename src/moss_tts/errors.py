@@ -14,8 +14,29 @@ MossTTSError
 
 A MossTTSWarning says what was done otherwise than asked; speech goes on.
 
-A message says what is wrong, what was given, what is allowed and, where it helps, what to do.
+A message says what is wrong, what was given, what is allowed and, where it helps, what to do: in one line, and in
+bounded length, whatever the value is that it repeats.
 """
+
+from __future__ import annotations
+
+MOST_CHARACTERS = 2000
+_SHOWN_CHARACTERS = 120
+
+
+def shown(value: object) -> str:
+    """A value as a message repeats it: one line, and not much of a long one."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        # Python does not write integers of more than 4300 digits, nor what is nested too deeply.
+        return f"a value of type {type(value).__name__} that is too large to be written here"
+    return _clipped(text, _SHOWN_CHARACTERS)
+
+
+def _clipped(text: str, most: int) -> str:
+    line = "".join(sign if sign.isprintable() else " " for sign in text)
+    return line if len(line) <= most else f"{line[: most - 23]} ... {line[-18:]}"
 
 
 class MossTTSWarning(UserWarning):
@@ -24,6 +45,10 @@ class MossTTSWarning(UserWarning):
 
 class MossTTSError(Exception):
     """Base of all errors this package raises on purpose."""
+
+    def __str__(self) -> str:
+        """The message in one line that can be printed."""
+        return _clipped(super().__str__(), MOST_CHARACTERS)
 
 
 class ConfigError(MossTTSError, ValueError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from moss_tts.errors import RequestError
+from moss_tts.errors import RequestError, shown
 from moss_tts.sampling import ChannelSampling, Sampling
 
 # Greedy text, or a repetition penalty on the text channel, ends speech early.
@@ -126,7 +126,7 @@ def resolve_preset(name: str) -> Preset:
         RequestError: no such preset, or one of another runtime.
     """
     if not isinstance(name, str):
-        raise RequestError(f"preset must be a name, got {name!r}; allowed: {_names()}")
+        raise RequestError(f"preset must be a name, got {shown(name)}; allowed: {_names()}")
     key = re.sub(r"[-.]", "_", name.strip().lower())
     if key in FOREIGN:
         raise RequestError(f"preset {key!r} is {FOREIGN[key]}, which needs another runtime; allowed here: {_names()}")

@@ -15,7 +15,7 @@ from moss_tts.architectures import ARCHITECTURES
 from moss_tts.audio.codes import CodeMatrix, check_code_range
 from moss_tts.audio.references import AudioArray, CodeArray, CodeFile, Joined, Reference, as_reference
 from moss_tts.config import MossConfig
-from moss_tts.errors import RequestError
+from moss_tts.errors import RequestError, shown
 from moss_tts.presets import PLAIN_TEMPLATE, PromptTemplate
 from moss_tts.prompts.messages import (
     FINAL_ROLE,
@@ -127,7 +127,7 @@ def as_batch(conversations: Conversation | Sequence[Conversation]) -> list[list[
     if isinstance(conversations, Message | Mapping):
         return [[as_message(conversations)]]
     if not isinstance(conversations, list | tuple) or not conversations:
-        raise RequestError(f"expected messages, got {conversations!r}")
+        raise RequestError(f"expected messages, got {shown(conversations)}")
     if all(isinstance(item, Message | Mapping) for item in conversations):
         return [[as_message(message) for message in conversations]]
     return [conversation for item in conversations for conversation in as_batch(item)]

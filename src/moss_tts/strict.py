@@ -1,11 +1,12 @@
-"""Reading values out of a config.json: each of the right kind, or an error that says what is wrong and where.
+"""Values of the right kind and of a size that can be meant; how they are read out of a config.json.
 
-`where` names the file or block in messages. All raise ConfigError.
+`where` names the file or block in messages. What reads out of a config raises ConfigError, which says what is wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from moss_tts.errors import ConfigError
@@ -32,6 +33,26 @@ HARMLESS_KEYS = frozenset(
     transformers_version typical_p use_bfloat16 use_cache version
     """.split()
 )
+
+# What no option and no size comes near. Within these, integers fit 32 bits, and products of two numbers float32.
+MOST_INTEGER = 2**30
+MOST_NUMBER, LEAST_NUMBER = 1e9, 1e-12
+
+
+def is_integer(value: object, least: int = 0, most: int = MOST_INTEGER) -> bool:
+    """Whether a value is an integer of least..most; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is 0 or a number of LEAST_NUMBER..MOST_NUMBER, or as far below 0; True and False are none."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        size = abs(float(value))
+    except OverflowError:
+        return False
+    return size == 0 or LEAST_NUMBER <= size <= MOST_NUMBER
 
 
 def reject_unknown(raw: Raw, known: frozenset[str], where: str) -> None:

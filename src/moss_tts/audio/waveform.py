@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from moss_tts.errors import AudioError
+from moss_tts.errors import AudioError, shown
 
 Samples: TypeAlias = npt.NDArray[np.float32]
 
@@ -104,7 +104,7 @@ def check_sample_rate(sample_rate: object) -> int:
     is_integer = isinstance(sample_rate, int | np.integer) and not isinstance(sample_rate, bool)
     if not is_integer or sample_rate not in SAMPLE_RATES:
         raise AudioError(
-            f"a sample rate must be an integer of {SAMPLE_RATES[0]}..{SAMPLE_RATES[-1]} Hz; got {sample_rate!r}"
+            f"a sample rate must be an integer of {SAMPLE_RATES[0]}..{SAMPLE_RATES[-1]} Hz; got {shown(sample_rate)}"
         )
     return int(sample_rate)  # type: ignore[call-overload]
 

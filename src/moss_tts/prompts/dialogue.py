@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from moss_tts.audio.references import Joined, as_reference, is_list
-from moss_tts.errors import RequestError
+from moss_tts.errors import RequestError, shown
 from moss_tts.text.tags import SPEAKER_TAG, join_transcript, speaker_tag, tagged
 
 # Far above what any checkpoint was trained on (5); it bounds what a number in a request can allocate.
@@ -42,7 +42,7 @@ def parse_speakers(name: str, value: object) -> Speakers:
     if isinstance(value, Mapping):
         value = _in_order(name, value)
     if not isinstance(value, Sequence) or isinstance(value, str) or not 0 < len(value) <= MAX_SPEAKERS:
-        raise RequestError(f"{name} must be a list or mapping of 1 to {MAX_SPEAKERS} speakers, got {value!r}")
+        raise RequestError(f"{name} must be a list or mapping of 1 to {MAX_SPEAKERS} speakers, got {shown(value)}")
     return tuple(_speaker(name, number, entry) for number, entry in enumerate(value, start=1))
 
 
@@ -67,11 +67,11 @@ def _speaker(name: str, number: int, entry: object) -> DialogueSpeaker | None:
     if entry is None:
         return None
     if not isinstance(entry, DialogueSpeaker):
-        raise RequestError(f"{where}: expected ref_audio and ref_text or None, got {entry!r}")
+        raise RequestError(f"{where}: expected ref_audio and ref_text or None, got {shown(entry)}")
     if entry.reference is None or is_list(entry.reference):
         raise RequestError(f"{where} needs ref_audio, one recording beside its ref_text")
     if not isinstance(entry.transcript, str) or not entry.transcript.strip():
-        raise RequestError(f"{where} needs ref_text, what its ref_audio says; got {entry.transcript!r}")
+        raise RequestError(f"{where} needs ref_text, what its ref_audio says; got {shown(entry.transcript)}")
     others = set(SPEAKER_TAG.findall(entry.transcript)) - {speaker_tag(number)}
     if others:
         raise RequestError(f"{where}: its ref_text speaks as {', '.join(sorted(others))}")

@@ -15,8 +15,9 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
 from moss_tts.audio.references import Reference, as_references
-from moss_tts.errors import ConfigError, RequestError
+from moss_tts.errors import ConfigError, RequestError, shown
 from moss_tts.presets import PromptTemplate
+from moss_tts.strict import MOST_INTEGER, is_integer
 from moss_tts.text.cleanup import check_text
 
 AUDIO_PLACEHOLDER = "<|audio|>"
@@ -80,9 +81,8 @@ class UserMessage(Message):
             value = getattr(self, field.name)
             if field.name not in ("reference", "tokens") and value is not None:
                 check_text(f"UserMessage.{field.name}", value)
-        is_count = isinstance(self.tokens, int) and not isinstance(self.tokens, bool) and self.tokens > 0
-        if self.tokens is not None and not is_count:
-            raise RequestError(f"UserMessage.tokens must be an integer of at least 1, got {self.tokens!r}")
+        if self.tokens is not None and not is_integer(self.tokens, 1):
+            raise RequestError(f"UserMessage.tokens must be an integer in 1..{MOST_INTEGER}, got {shown(self.tokens)}")
 
     def trimmed(self) -> UserMessage:
         """The same without blanks around any field but the text."""
@@ -205,7 +205,7 @@ def as_message(value: Message | Mapping[str, Any]) -> Message:
         return WrittenUserMessage(**{"audio_codes_list": (), **_known(given, WRITTEN_FIELDS, role)})
     if role == "user":
         return build_user_message(**_known(given, USER_FIELDS, role))
-    raise RequestError(f"a message's role must be 'user' or 'assistant', got {role!r}")
+    raise RequestError(f"a message's role must be 'user' or 'assistant', got {shown(role)}")
 
 
 def _known(given: dict[str, Any], allowed: Sequence[str], role: str) -> dict[str, Any]:

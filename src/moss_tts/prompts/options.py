@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any, TypedDict, TypeVar
 
 from moss_tts.audio.references import Reference, as_references, is_list
-from moss_tts.errors import RequestError, UnknownOptionError
+from moss_tts.errors import RequestError, UnknownOptionError, shown
 from moss_tts.long_form import CONTINUITIES, Continuity
 from moss_tts.presets import PresetName
 from moss_tts.prompts.dialogue import parse_speakers
 from moss_tts.prompts.messages import FINAL_ROLE, Message, Mode, as_message
 from moss_tts.sampling import MAX_SEED
+from moss_tts.strict import LEAST_NUMBER, MOST_INTEGER, MOST_NUMBER, is_integer, is_number
 from moss_tts.text.cleanup import check_text
 from moss_tts.voices import Voice, Voices
 
@@ -126,30 +125,27 @@ def text(name: str, value: Any) -> str | None:
 def flag(name: str, value: Any) -> bool:
     """True or False."""
     if not isinstance(value, bool):
-        raise RequestError(f"{name} must be True or False, got {value!r}")
+        raise RequestError(f"{name} must be True or False, got {shown(value)}")
     return value
 
 
-def integer(least: int, most: int | None = None) -> Check:
+def integer(least: int, most: int = MOST_INTEGER) -> Check:
     """Integers in least..most."""
-    allowed = f"of at least {least}" if most is None else f"in {least}..{most}"
 
     def check(name: str, value: Any) -> int:
-        is_integer = isinstance(value, Integral) and not isinstance(value, bool)
-        if not is_integer or value < least or (most is not None and value > most):
-            raise RequestError(f"{name} must be an integer {allowed}, got {value!r}")
+        if not is_integer(value, least, most):
+            raise RequestError(f"{name} must be an integer in {least}..{most}, got {shown(value)}")
         return int(value)
 
     return check
 
 
 def number(allowed: str, fits: Callable[[float], bool]) -> Check:
-    """Finite numbers for which `fits` holds."""
+    """Numbers for which `fits` holds, none of them too large or too near 0 to compute with."""
 
     def check(name: str, value: Any) -> float:
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value) or not fits(value):
-            raise RequestError(f"{name} must be a number {allowed}, got {value!r}")
+        if not is_number(value) or not fits(value):
+            raise RequestError(f"{name} must be {allowed}, got {shown(value)}")
         return float(value)
 
     return check
@@ -161,7 +157,7 @@ def choice(allowed: Iterable[str]) -> Check:
 
     def check(name: str, value: Any) -> str:
         if not isinstance(value, str) or value not in words:
-            raise RequestError(f"{name} must be one of {', '.join(map(repr, words))}, got {value!r}")
+            raise RequestError(f"{name} must be one of {', '.join(map(repr, words))}, got {shown(value)}")
         return value
 
     return check
@@ -178,7 +174,7 @@ def references(name: str, value: object) -> tuple[Reference | None, ...] | None:
 def voice(name: str, value: object) -> Voice:
     """A registered voice, or the name of one."""
     if not isinstance(value, str | Voice):
-        raise RequestError(f"{name} must be the name of a registered voice, got {value!r}")
+        raise RequestError(f"{name} must be the name of a registered voice, got {shown(value)}")
     return Voices()[value] if isinstance(value, str) else value
 
 
@@ -186,15 +182,15 @@ def conversation(name: str, value: Any) -> tuple[Message, ...]:
     """Messages, from objects or dicts."""
     messages = [value] if isinstance(value, Message | Mapping) else value
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
-        raise RequestError(f"{name} must be a list of messages, got {value!r}")
+        raise RequestError(f"{name} must be a list of messages, got {shown(value)}")
     return tuple(as_message(message) for message in messages)
 
 
-POSITIVE = number("above 0", lambda value: value > 0)
-NOT_NEGATIVE = number("of at least 0", lambda value: value >= 0)
+POSITIVE = number(f"a number in {LEAST_NUMBER:g}..{MOST_NUMBER:g}", lambda value: value > 0)
+NOT_NEGATIVE = number(f"0, or a number in {LEAST_NUMBER:g}..{MOST_NUMBER:g}", lambda value: value >= 0)
 SAMPLING: Mapping[str, Check] = {
     "temperature": NOT_NEGATIVE,
-    "top_p": number("above 0 and up to 1", lambda value: 0 < value <= 1),
+    "top_p": number(f"a number in {LEAST_NUMBER:g}..1", lambda value: 0 < value <= 1),
     "top_k": integer(0),
     "repetition_penalty": POSITIVE,
 }

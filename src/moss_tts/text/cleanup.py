@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from moss_tts.errors import RequestError
+from moss_tts.errors import RequestError, shown
 
 # Scripts that do not part words with spaces: Han and kana.
 _CJK = (
@@ -83,7 +83,7 @@ def check_text(name: str, value: object) -> str:
         RequestError: anything else.
     """
     if not isinstance(value, str):
-        raise RequestError(f"{name} must be text, got {value!r}")
+        raise RequestError(f"{name} must be text, got {shown(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
