@@ -47,7 +47,6 @@ from moss_tts.speaking.jobs import AnyOf, Cancel, JobMaker
 from moss_tts.speaking.narration import OnSegment
 from moss_tts.speaking.results import BatchResults, Callbacks, results_of, results_one_by_one, results_side_by_side
 from moss_tts.weights.layout import read_json, read_weights
-from moss_tts.weights.shards import check_sums
 
 OnProgress: TypeAlias = Callable[[float], None]
 # Attributes that hold memory.
@@ -391,7 +390,6 @@ def load(
         config = load_config(source.directory)
         if max_memory is not None:
             limit_memory(source, config, max_memory, codec=codec, dtype=dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)
-        check_sums(source.directory)
         architecture = load_architecture(source.directory, config, read_weights(source.directory), dtype)
         architecture.network.backbone.keep_context_in(kv_bits)
         return Model.post_load_hook(architecture, source, codec, codec_dtype)

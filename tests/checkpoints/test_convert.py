@@ -289,12 +289,25 @@ def flip_a_bit(path: Path, place: float) -> None:
 
 
 @pytest.mark.parametrize("place", [0.4, 0.7, 1.0])
-def test_one_flipped_bit_is_found_when_loading(tmp_path, demos, place):
+def test_one_flipped_bit_is_found(run, tmp_path, demos, place):
     copy = converted(demos["delay"], tmp_path / "copy", recipe_of(bits=4))
-    load_model(copy)
+    assert "1 weight file is what convert wrote" in run("inspect", copy, "--verify")[1]
     flip_a_bit(copy / "model.safetensors", place)
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is not what was written"):
-        load_model(copy)
+    code, out, _ = run("inspect", copy, "--verify")
+    assert code == 1
+    assert "model.safetensors is not what was written" in out
+
+
+def test_weights_are_hashed_once_and_not_at_each_load(tmp_path, demos, monkeypatch):
+    copy = converted(demos["delay"], tmp_path / "copy", recipe_of(bits=4))
+    monkeypatch.setattr(shards, "_sum_of", lambda path: pytest.fail(f"{path} was hashed"))
+    load_model(copy, codec=demos["delay"] / "audio_tokenizer").codec()
+
+
+def test_weights_without_sums_are_said_to_be_so(run, demos):
+    code, out, _ = run("inspect", demos["delay"], "--verify")
+    assert code == 0
+    assert "no weight file has a sum" in out
 
 
 def test_a_cut_off_copy_is_found_when_loading(tmp_path, demos):
@@ -315,19 +328,21 @@ def test_a_missing_shard_is_found_when_loading(tmp_path, demos):
 
 
 @pytest.mark.parametrize("content", ["", "not sums\n", "a b c\nd\n"])
-def test_broken_sums_are_not_passed_over(tmp_path, demos, content):
+def test_broken_sums_are_not_passed_over(run, tmp_path, demos, content):
     copy = converted(demos["delay"], tmp_path / "copy")
     (copy / shards.SUMS_FILE).write_text(content)
-    with pytest.raises(CheckpointError, match=r"weights\.sha256"):
-        load_model(copy)
+    code, out, _ = run("inspect", copy, "--verify")
+    assert code == 1
+    assert "weights.sha256" in out
 
 
-def test_a_corrupted_codec_inside_is_found_when_it_is_needed(tmp_path, demos):
+def test_a_corrupted_codec_inside_is_found(run, tmp_path, demos):
     demo = shutil.copytree(demos["delay"], tmp_path / "source")
     convert(source_of(demo), tmp_path / "copy", plan(demo, load_config(demo)), codec=demo / "audio_tokenizer")
     flip_a_bit(tmp_path / "copy" / "audio_tokenizer" / "model.safetensors", 0.9)
-    with pytest.raises(CheckpointError, match="not what was written"):
-        load_model(tmp_path / "copy").codec()
+    code, out, _ = run("inspect", tmp_path / "copy", "--verify")
+    assert code == 1
+    assert "not what was written" in out
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("disk full"), RuntimeError])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,11 +30,11 @@ from moss_tts.config import MossConfig
 from moss_tts.device import blas, compiled
 from moss_tts.device.blas import BlasState
 from moss_tts.device.compiled import CState
-from moss_tts.errors import MossTTSError, NotHereError
+from moss_tts.errors import MossTTSError, NotHereError, RequestError
 from moss_tts.presets import Preset
 from moss_tts.request import resolve_sampling
 from moss_tts.weights.layout import check_safetensors, is_pickled, read_json, read_weights, weight_files
-from moss_tts.weights.shards import NAMES, stored_tensors
+from moss_tts.weights.shards import NAMES, check_sums, stored_tensors
 
 T = TypeVar("T")
 
@@ -110,6 +111,7 @@ class Inspection:
     Attributes:
         directory: where it is, or its hub id.
         download_bytes: what of it, and of its codec, is still to be fetched; None where it is here.
+        verified: weight files that are what was written (those with sums); None where that was not asked.
         problems: sentences; with any of them the checkpoint does not run.
     """
 
@@ -122,6 +124,7 @@ class Inspection:
     tokenizer: TokenizerFacts | None = None
     memory: MemoryFacts | None = None
     download_bytes: int | None = None
+    verified: list[str] | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -138,26 +141,43 @@ class Inspection:
             return None
 
 
-def inspect_checkpoint(name: str | Path, codec: str | Path | None = None, codec_dtype: str = "float32") -> Inspection:
+def inspect_checkpoint(
+    name: str | Path, codec: str | Path | None = None, codec_dtype: str = "float32", verify: bool = False
+) -> Inspection:
     """Look at a speech model or a codec. What is not here is looked at on the hub, and not fetched.
 
     Args:
         name: its directory, or a hub id.
         codec: the codec, if it is not beside the weights.
         codec_dtype: what its decoder is to be kept in.
+        verify: read all weights, and hold them against the sums that a conversion wrote.
 
     Raises:
         CheckpointError: there is no checkpoint of that name, or the hub cannot be asked for it.
         ConfigError: the hub has something of that name that does not run here.
-        RequestError: no such codec_dtype.
+        RequestError: no such codec_dtype; weights that are not here cannot be verified.
     """
     decoder_precision(codec_dtype)
     try:
         found = find_checkpoint(name, cached_only=True)
     except NotHereError:
+        if verify:
+            raise RequestError(
+                f"{name} is not here, so its weights cannot be verified. Run `moss-tts download {name}` first."
+            ) from None
         return _inspect_on_hub(str(name), codec, codec_dtype)
     # Nothing is fetched here, whatever the name was.
-    return _inspect(CheckpointSource(found.name, found.directory, from_hub=False), codec, codec_dtype)
+    inspection = _inspect(CheckpointSource(found.name, found.directory, from_hub=False), codec, codec_dtype)
+    if verify:
+        _verify(inspection)
+    return inspection
+
+
+def _verify(inspection: Inspection) -> None:
+    directories = [inspection.directory] if inspection.codec is None else [inspection.directory, inspection.codec.where]
+    inspection.verified = []
+    for directory in map(Path, dict.fromkeys(directories)):
+        inspection.verified += inspection.attempt(partial(check_sums, directory)) or []
 
 
 def _inspect(source: CheckpointSource, codec: str | Path | None, codec_dtype: str) -> Inspection:

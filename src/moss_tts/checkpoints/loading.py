@@ -28,7 +28,6 @@ from moss_tts.device.thread import on_device
 from moss_tts.errors import CheckpointError, CodecNotFoundError, NotHereError, RequestError
 from moss_tts.presets import Preset, variant_of
 from moss_tts.weights.layout import Layout, leaves, listing, load_strict, read_json, read_weights
-from moss_tts.weights.shards import check_sums
 
 CODEC_PREFIX = "codec_model."
 # Layers that share their input become one product.
@@ -329,8 +328,7 @@ class LazyCodec:
         if self._given is None and self._config.codec_config is not None:
             codec = CodecConfig.from_dict(self._config.codec_config)
             return MossAudioTokenizer(codec, lambda: fused_codec(self._source.directory), decoder=self._precision)
-        check_sums(directory := self.directory())
-        return MossAudioTokenizer.from_pretrained(directory, decoder=self._precision)
+        return MossAudioTokenizer.from_pretrained(self.directory(), decoder=self._precision)
 
     def bring(self) -> None:
         """Fetch it, where that is needed and in the caller's thread, which Ctrl-C reaches; nothing of it is read.

@@ -12,6 +12,7 @@ from moss_tts.cli.options import Codec, examples
 
 INSPECT_EXAMPLES = examples(
     ("Ask whether a checkpoint runs here", "moss-tts inspect DIR"),
+    ("See whether a copy arrived whole", "moss-tts inspect DIR --verify"),
     ("Read one figure in a program", "moss-tts inspect DIR --json"),
 )
 DEMO_EXAMPLES = examples(
@@ -30,17 +31,20 @@ def inspect(
     codec_dtype: Annotated[
         str, typer.Option(metavar="TYPE", help="Count the memory of the codec's decoder in float32, bfloat16 or 8bit.")
     ] = "float32",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all weights, and compare them with the sums that convert wrote.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
 ) -> None:
     """Say what a checkpoint is, what it needs and whether it runs here.
 
     Reads the descriptions and the headers of the weight files only: of a checkpoint of the hub that is not here, some
-    hundred kilobytes. Exit code 1 if it cannot run.
+    hundred kilobytes. With --verify, reads the weights as well. Exit code 1 if it cannot run.
     """
     from moss_tts.checkpoints.inspection import inspect_checkpoint
     from moss_tts.cli.inspection_text import as_json, as_text
 
-    inspection = inspect_checkpoint(directory, codec, codec_dtype)
+    inspection = inspect_checkpoint(directory, codec, codec_dtype, verify)
     print(as_json(inspection) if json else as_text(inspection))
     raise typer.Exit(0 if inspection.runs else 1)
 

@@ -41,6 +41,8 @@ def _facts(inspection: Inspection) -> Lines:
         yield from _model(inspection.model)
     if inspection.weights is not None:
         yield from _weights(inspection.weights)
+    if inspection.verified is not None:
+        yield "verified", _verified(inspection.verified)
     if inspection.codec is not None:
         yield "codec", _codec(inspection.codec, inspection.kind == "codec")
     if inspection.tokenizer is not None:
@@ -50,6 +52,12 @@ def _facts(inspection: Inspection) -> Lines:
     yield "device", f"{inspection.machine.device}, mlx {inspection.machine.mlx}"
     yield "OpenBLAS", openblas(inspection.machine.openblas)
     yield "C of our own", c_of_our_own(inspection.machine.c)
+
+
+def _verified(files: list[str]) -> str:
+    if not files:
+        return "no weight file has a sum to compare it with; `moss-tts convert` writes them"
+    return f"{len(files)} weight file{'s are' if len(files) > 1 else ' is'} what convert wrote"
 
 
 def _model(model: ModelFacts) -> Lines:

@@ -203,19 +203,19 @@ def write_sums(directory: Path, names: Sequence[str]) -> None:
     (directory / SUMS_FILE).write_text("".join(lines), encoding="ascii")
 
 
-def check_sums(directory: Path) -> None:
-    """Hold a directory's weights against the sums beside them; files without sums pass.
+def check_sums(directory: Path) -> list[str]:
+    """Hold a directory's weights against the sums beside them, and return the files that have one.
 
     Raises:
         CheckpointError: a file is missing or is not what was written; the message names it.
     """
     if not (directory / SUMS_FILE).is_file():
-        return
+        return []
     lines = (directory / SUMS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
     parts = [line.split(maxsplit=1) for line in lines]
     wanted = {part[1]: part[0] for part in parts if len(part) == 2}
     if not wanted or len(wanted) != len(lines):
-        raise CheckpointError(f"{directory / SUMS_FILE} is broken; delete it to load the weights unchecked.")
+        raise CheckpointError(f"{directory / SUMS_FILE} is broken, so the weights cannot be verified.")
     if missing := [name for name in wanted if not (directory / name).is_file()]:
         raise CheckpointError(f"{directory} lacks {', '.join(sorted(missing))}, which {SUMS_FILE} names.")
     with ThreadPoolExecutor(min(len(wanted), os.cpu_count() or 1)) as pool:
@@ -226,6 +226,7 @@ def check_sums(directory: Path) -> None:
             f"{directory}: {', '.join(sorted(wrong))} is not what was written: its sum differs from {SUMS_FILE}. Copy "
             f"or convert it again."
         )
+    return [str(directory / name) for name in wanted]
 
 
 def _sum_of(path: Path) -> str:
