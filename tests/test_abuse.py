@@ -1,12 +1,14 @@
 """Attacks on the server, in small: what others wait for meanwhile, and what is left of the attack ten seconds later.
 
-Each attack is a context manager that holds it up until its block ends; support/abuse.py measures.
+Each attack is a context manager that keeps it up until its block ends; support/abuse.py measures.
 """
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 
@@ -16,32 +18,62 @@ from support.abuse import Attacked, assert_others_do_not_notice, attackable
 
 pytestmark = pytest.mark.slow
 
-LEAVERS = 16
-LONG_TEXT = {
+# As many as are spoken side by side.
+CLIENTS = 16
+GRACE_SECONDS = 1
+LONG = {
     "input": "A sentence of some length that is spoken. " * 60,
-    "seed": 1,
     "long_form": True,
+    "long_form_continuity": "none",
     "long_form_parallel": 2,
-    "response_format": "pcm",
+    "max_tokens": 300,
+    "runaway_guard": False,
+    "text_temperature": 0.0,
+    "seed": 1,
+    "streaming_interval": 0.08,
+    "response_format": "wav",
 }
 
 
 @pytest.fixture(scope="module")
 def server(checkpoints, tmp_path_factory) -> Iterator[Attacked]:
-    with attackable(checkpoints["delay"], tmp_path_factory.mktemp("voices")) as running:
+    with attackable(checkpoints["delay"], tmp_path_factory.mktemp("voices"), "--grace", GRACE_SECONDS) as running:
         yield running
+
+
+def sound_of(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    """An answer whose first samples were read."""
+    response = connection.getresponse()
+    assert response.status == 200, response.read()
+    assert response.read(2)
+    return response
+
+
+@contextmanager
+def unread(server: Attacked, body: dict[str, Any]) -> Iterator[None]:
+    """Clients that have heard their first samples, and read no further."""
+    with ExitStack() as connections:
+        asked = [connections.enter_context(server.asking(body)) for _ in range(CLIENTS)]
+        for connection in asked:
+            sound_of(connection)
+        yield
 
 
 # ------------------------------------------------------------------------------------------ long texts
 
 
-def test_leaving_in_the_middle_of_long_texts(server):
+def test_clients_that_leave_long_texts(server):
     @contextmanager
     def attack() -> Iterator[None]:
-        with ExitStack() as connections:
-            asked = [connections.enter_context(server.asking(LONG_TEXT)) for _ in range(LEAVERS)]
-            for connection in asked:
-                assert connection.getresponse().read(2)
+        with unread(server, LONG):
+            pass
         yield
 
     assert_others_do_not_notice(server, attack)
+    with server.asking(LONG) as connection:
+        sound_of(connection)
+
+
+def test_the_server_ends_although_long_texts_are_not_read(server):
+    with unread(server, LONG):
+        server.stop(GRACE_SECONDS + 20)

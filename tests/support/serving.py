@@ -93,13 +93,22 @@ class Serving:
 
 
 @contextmanager
-def serving(checkpoint: Path, voices: Path, **settings: Any) -> Iterator[Serving]:
-    """A server of a checkpoint, stopped at the end."""
+def serving(checkpoint: Path, voices: Path, *, send_buffer: int | None = None, **settings: Any) -> Iterator[Serving]:
+    """A server of a checkpoint, stopped at the end.
+
+    Args:
+        checkpoint: its directory.
+        voices: directory of its voices.
+        send_buffer: bytes that the system keeps for a client which does not read; its own choice by default.
+        settings: of the server.
+    """
     chosen = Settings(model_id="demo", voices=voices, **{"max_frames": ENDLESS_FRAMES} | settings)
     device = Device(lambda: moss_tts.load(checkpoint), chosen.max_batch)
     model = device.start()
     app = create_app(chosen, device, model)
     server, place = new_server(app, chosen), bound("127.0.0.1", 0)
+    if send_buffer is not None:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     port = place.getsockname()[1]
     thread = threading.Thread(target=server.run, args=([place],), daemon=True)
     thread.start()

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
+from contextlib import closing
 
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.model import Model
@@ -15,8 +16,8 @@ from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.server.long_texts import Narration
 from moss_tts.speaking.engine import SpeechChunk, Voice
 
-# A long text is not spoken further than this ahead of a client that reads slowly.
-CHUNKS_AHEAD = 64
+# Bytes of audio that may wait for a client before a long text is spoken no further.
+MOST_AHEAD = 2**20
 
 Part = SpeechChunk | Exception
 
@@ -24,23 +25,43 @@ log = logging.getLogger("moss_tts.server")
 
 
 class Hearing:
-    """Chunks of one request, for the event loop. Must be closed."""
+    """Chunks of one request, for the event loop. Must be closed.
+
+    Attributes:
+        on_close: stops the work.
+    """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._parts: asyncio.Queue[Part] = asyncio.Queue()
-        self._ahead = threading.Semaphore(CHUNKS_AHEAD)
+        self._changed = threading.Condition()
+        # Bytes that the client was told and has not taken.
+        self._ahead = 0
         self._closed = False
         self.on_close: Callable[[], None] = lambda: None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client has taken nearly all it was told; for any thread."""
+        return self._ahead < MOST_AHEAD
 
     def tell(self, part: Part) -> None:
         """Hand over what became due; from any thread."""
         if not self._closed and not self._loop.is_closed():
+            with self._changed:
+                self._ahead += _size(part)
             self._loop.call_soon_threadsafe(self._parts.put_nowait, part)
 
-    def wait_for_reader(self) -> None:
-        """Let a thread wait until its client has read nearly all it was told."""
-        self._ahead.acquire()
+    def wait_for_room(self) -> None:
+        """Let a thread wait for the client.
+
+        Raises:
+            CancelledError: the client is gone.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self.has_room)
+            if self._closed:
+                raise CancelledError
 
     async def next(self) -> SpeechChunk:
         """The next chunk; the last one has a finish_reason.
@@ -49,7 +70,9 @@ class Hearing:
             MossTTSError: the request failed.
         """
         part = await self._parts.get()
-        self._ahead.release()
+        with self._changed:
+            self._ahead -= _size(part)
+            self._changed.notify_all()
         if isinstance(part, Exception):
             raise part
         return part
@@ -57,9 +80,14 @@ class Hearing:
     def close(self) -> None:
         """Stop the work, if there is any left."""
         if not self._closed:
-            self._closed = True
-            self._ahead.release()
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
             self.on_close()
+
+
+def _size(part: Part) -> int:
+    return part.audio.nbytes if isinstance(part, SpeechChunk) else 0
 
 
 def hear_job(device: Device, model: Model, request: MossNormalizedRequest) -> Hearing:
@@ -86,9 +114,10 @@ def hear_narration(device: Device, model: Model, request: MossNormalizedRequest,
 
     def narrate() -> None:
         try:
-            for chunk in narration.chunks():
-                hearing.wait_for_reader()
-                hearing.tell(chunk)
+            with closing(narration.chunks()) as chunks:
+                for chunk in chunks:
+                    hearing.wait_for_room()
+                    hearing.tell(chunk)
         except CancelledError:
             return
         except Exception as error:  # noqa: BLE001 - it is raised where the next chunk is asked for

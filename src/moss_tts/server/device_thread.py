@@ -12,6 +12,7 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from moss_tts.device.memory import cache_limit, release_memory
@@ -58,7 +59,7 @@ class Device:
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._ready: Future[Model] = Future()
         self._listeners: dict[Voice, Listener] = {}
-        self._stopping = False
+        self._stopping = self._ended = False
         self.failed = False
         self.on_end: Callable[[], None] = lambda: None
         self._ended_since_release = 0
@@ -91,7 +92,7 @@ class Device:
         """Have something done between two rows."""
         future: Future[T] = Future()
         self._inbox.put((work, future))
-        if not self._thread.is_alive():
+        if self._ended:
             self._refuse_inbox()
         return future
 
@@ -125,6 +126,8 @@ class Device:
             if not self._ready.done():
                 self._ready.set_exception(DeviceFailure("loading ended without a result"))
             self._fail_all(DeviceFailure("the server is stopping"))
+            # Who hands in work from here on sees it, and refuses the work itself.
+            self._ended = True
             self._refuse_inbox()
             self.on_end()
 
@@ -213,10 +216,11 @@ class Device:
             listener(voice, failure)
 
     def _refuse_inbox(self) -> None:
-        while not self._inbox.empty():
-            _, future = self._inbox.get()
-            if future.set_running_or_notify_cancel():
-                future.set_exception(DeviceFailure("the server is stopping"))
+        with suppress(queue.Empty):
+            while True:
+                _, future = self._inbox.get_nowait()
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(DeviceFailure("the server is stopping"))
 
 
 def warm_up(model: Model) -> None:

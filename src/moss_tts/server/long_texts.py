@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -58,7 +58,7 @@ class SharedStage:
         Raises:
             CancelledError: nobody waits for it any more. Narrators try again after any other error.
         """
-        heard = self._heard.get()
+        heard = None if self._gone.is_set() else self._heard.get()
         if heard is None or self._gone.is_set():
             raise CancelledError
         return [heard]
@@ -87,7 +87,7 @@ class Narration:
         self._gone = threading.Event()
         self._stages: list[SharedStage] = []
 
-    def chunks(self) -> Iterator[SegmentChunk]:
+    def chunks(self) -> Generator[SegmentChunk, None, None]:
         """The text's audio as it is made.
 
         Raises:

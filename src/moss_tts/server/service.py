@@ -61,6 +61,7 @@ class Utterance:
         self.seed, self.notes = request.seed, request.notes
         self.sample_rate, self.channels = service.model.sample_rate, service.channels
         self.progress = Progress(request, self.sample_rate)
+        service.spoken.add(self)
 
     async def next(self) -> SpeechChunk:
         """The next chunk.
@@ -100,6 +101,7 @@ class Utterance:
         if self._closed:
             return
         self._closed = True
+        self._service.spoken.remove(self)
         self._hearing.close()
         self._service.admission.leave(self._seconds if outcome == "ok" else None)
         self._service.metrics.ended(outcome, self._seconds)
@@ -145,8 +147,11 @@ class Service:
         self.voices = Voices(settings.voices)
         self.metrics = Metrics()
         self.admission = Admission(settings.max_batch, settings.max_waiting)
-        # Threads that wait for long texts; they compute nothing.
-        self._narrators = ThreadPoolExecutor(settings.max_batch, thread_name_prefix="narrator")
+        # Threads that wait for long texts; they compute nothing. Some wait for clients that do not read, so that there
+        # is one for every request that is let in.
+        most = settings.max_batch + settings.max_waiting
+        self._narrators = ThreadPoolExecutor(most, thread_name_prefix="narrator")
+        self.spoken: set[Utterance] = set()
         self._decoders, self.encoders = anyio.CapacityLimiter(DECODERS), anyio.CapacityLimiter(ENCODERS)
 
     async def say(self, request: Request) -> tuple[Utterance, SpeechBody]:
@@ -322,9 +327,11 @@ class Service:
         return await asyncio.wrap_future(self.device.call(work))
 
     def stop(self) -> None:
-        """Fail what is still being spoken."""
+        """Fail what is still being spoken. No thread waits for a client any more."""
         self.admission.open = False
         self.device.stop()
+        for utterance in list(self.spoken):
+            utterance.close("cancelled")
         self._narrators.shutdown(cancel_futures=True)
 
 

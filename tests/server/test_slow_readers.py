@@ -1,0 +1,73 @@
+"""Clients that leave in the middle of a speech, or do not read it: nobody else waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra server is not installed")
+
+from moss_tts.server import chunk_stream
+from support.serving import Serving, serving, wait_until
+
+FRAMES = 100
+SAMPLES_PER_FRAME = 1920
+ENDLESS = {
+    "input": "Hello there.",
+    "max_tokens": FRAMES,
+    "runaway_guard": False,
+    "text_temperature": 0.0,
+    "seed": 1,
+    "streaming_interval": 0.08,
+    "response_format": "pcm",
+}
+# Two segments side by side, so that the chunks of each come together.
+LONG = ENDLESS | {
+    "input": "A sentence of some length that is spoken. " * 40,
+    "long_form": True,
+    "long_form_continuity": "none",
+    "long_form_parallel": 2,
+}
+ONE_SEGMENT = LONG | {"input": "Hello there."}
+# The least that the system keeps for a client.
+SEND_BUFFER = 4096
+
+
+@pytest.fixture(autouse=True)
+def little_ahead(monkeypatch) -> None:
+    """Hardly anything waits for a client."""
+    monkeypatch.setattr(chunk_stream, "MOST_AHEAD", 2**14)
+
+
+@pytest.fixture
+def served(checkpoints, tmp_path) -> Iterator[Serving]:
+    """One request speaks, one more may wait."""
+    with serving(checkpoints["delay"], tmp_path, max_batch=1, max_waiting=1, send_buffer=SEND_BUFFER) as running:
+        yield running
+
+
+@contextmanager
+def unread(served: Serving, body: dict[str, Any]) -> Iterator[None]:
+    """A client that has heard the first samples and reads no further."""
+    with served.open(body) as connection:
+        response = connection.getresponse()
+        assert response.status == 200, response.read()
+        assert response.read(2)
+        yield
+
+
+def test_a_client_that_leaves_a_long_text_takes_no_thread_along(served):
+    with unread(served, LONG):
+        pass
+    with unread(served, LONG):
+        pass
+    wait_until(lambda: served.outcome("cancelled") == 2)
+    assert len(served.pcm(ONE_SEGMENT)) == FRAMES * SAMPLES_PER_FRAME
+
+
+def test_a_long_text_that_is_not_read_keeps_no_other_waiting(served):
+    with unread(served, LONG):
+        assert len(served.pcm(ONE_SEGMENT)) == FRAMES * SAMPLES_PER_FRAME
