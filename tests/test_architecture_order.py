@@ -52,7 +52,7 @@ EDGES = {
         "checkpoints.hub checkpoints.hub_failures checkpoints.outline checkpoints.kept checkpoints.upload "
         "checkpoints.model_card"
     ),
-    "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments voices",
+    "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments audio.voice_files",
     "soxr": "audio.waveform",
     "av": "audio.av_program books.m4b server.formats",
     "pydantic": "server.bodies server.errors server.openapi server.schema",

@@ -92,7 +92,10 @@ def test_a_directory_that_fails_changes_nothing(tmp_path, replace):
     assert ((directory / "file").read_text(), names(tmp_path)) == ("old", ["directory"])
 
 
-def test_a_directory_goes_only_where_that_is_wanted(tmp_path):
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_directory_goes_only_where_that_is_wanted(tmp_path, monkeypatch, at_once):
+    if not at_once:
+        monkeypatch.setattr("moss_tts.atomic._exchanged", lambda *_: False)
     directory = filled(tmp_path / "directory", "old")
 
     def put(replace: bool) -> None:
@@ -114,6 +117,7 @@ def test_the_old_directory_comes_back_where_the_new_one_cannot_come(tmp_path, mo
             raise OSError(28, "no space")
         return rename(self, target)
 
+    monkeypatch.setattr("moss_tts.atomic._exchanged", lambda *_: False)
     monkeypatch.setattr(Path, "rename", refuse)
 
     def put() -> None:

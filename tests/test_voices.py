@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -13,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moss_tts import cli
-from moss_tts.errors import AudioError, CheckpointError, RequestError
+from moss_tts.errors import AudioError, CheckpointError, RequestError, UnknownVoiceError
 from moss_tts.voices import Voices, check_name, default_directory, spoken_by
 
 
@@ -116,15 +120,124 @@ def test_no_name_leads_out_of_the_directory(name):
     assert (Path("/voices") / name).resolve().parent == Path("/voices")
 
 
-def test_a_broken_voice_says_so(voices, recording, delay_model):
+def test_broken_codes_are_made_again(voices, recording, delay_model):
     voice = voices.add("alice", recording, model=delay_model)
-    [codes] = voice.directory.glob("codes-*")
-    codes.write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match="made again"):
-        voice.codes(delay_model)
-    (voice.directory / "voice.json").write_text(json.dumps({"name": "alice"}))
-    with pytest.raises(CheckpointError, match="'alice' is broken"):
-        list(voices)
+    [file] = voice.directory.glob("codes-*")
+    expected = voice.codes(delay_model)
+    file.write_bytes(b"nothing")
+    np.testing.assert_array_equal(voice.codes(delay_model), expected)
+    assert len(file.read_bytes()) > 100
+
+
+BROKEN = {
+    "cut off": "{",
+    "no object": "[]",
+    "deep": "[" * 100_000,
+    "of a newer release": {"mood": "calm"},
+    "of another voice": {"name": "bob"},
+    "of another type": {"seconds": "long"},
+    "of no length": {"seconds": float("nan")},
+    "without a date": {"created": "yesterday"},
+    "before all dates": {"created": "0001-01-01"},
+    "half a character": {"transcript": "\ud800"},
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_voice_breaks_no_other(voices, recording, content):
+    voices.add("bob", recording)
+    file = voices.add("alice", recording).directory / "voice.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(json.loads(file.read_text()) | content))
+    with pytest.raises(CheckpointError, match=r"'alice' is broken: voice\.json"):
+        voices["alice"]
+    assert [voice.name for voice in voices] == ["bob"]
+    broken, whole = voices.listed()
+    assert (broken.name, whole.name) == ("alice", "bob")
+    assert "voice.json" in broken.why
+    assert str(voices.directory) not in broken.why
+    with pytest.raises(RequestError, match="already"):
+        voices.add("alice", recording)
+    assert voices.add("alice", recording, replace=True).name == "alice"
+    assert len(list(voices)) == 2
+
+
+def test_a_voice_without_its_recording_is_broken(voices, recording):
+    voices.add("alice", recording).sample.unlink()
+    with pytest.raises(CheckpointError, match=r"no sample.wav; remove it, or add it again"):
+        voices["alice"]
+    voices.remove("alice")
+    assert voices.names == []
+
+
+def test_directories_that_are_no_voices_stay(voices, recording):
+    (voices.directory / "photos").mkdir(parents=True)
+    (voices.directory / "photos" / "summer").touch()
+    for replace in (False, True):
+        with pytest.raises(RequestError, match="something else is at the place of voice 'photos'"):
+            voices.add("photos", recording, replace=replace)
+    with pytest.raises(UnknownVoiceError):
+        voices.remove("photos")
+    assert os.listdir(voices.directory / "photos") == ["summer"]
+
+
+def test_a_linked_voice_is_replaced_and_removed_without_what_it_points_to(voices, recording, tmp_path):
+    elsewhere = Voices(tmp_path / "elsewhere").add("alice", recording).directory
+    voices.directory.mkdir()
+    for way in ("replace", "remove"):
+        (voices.directory / "alice").symlink_to(elsewhere)
+        if way == "replace":
+            voices.add("alice", recording, replace=True)
+        voices.remove("alice")
+        assert os.listdir(voices.directory) == []
+    assert (elsewhere / "voice.json").is_file()
+
+
+@contextmanager
+def read_only():
+    """Nothing can be written to any registry; the owner of these tests may write everywhere."""
+
+    def refuse(path: Path, **_: object) -> NoReturn:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moss_tts.audio.voice_files.atomic_file", refuse)
+        patch.setattr("moss_tts.voices.atomic_directory", refuse)
+        patch.setattr("moss_tts.voices.remove_directory", refuse)
+        yield
+
+
+def test_a_registry_that_is_read_only_speaks_from_memory(voices, recording, delay_model, monkeypatch):
+    voices.add("alice", recording)
+    with read_only():
+        first = voices["alice"].codes(delay_model)
+        monkeypatch.setattr(delay_model.codec(), "batch_encode", lambda *_, **__: pytest.fail("encoded again"))
+        np.testing.assert_array_equal(Voices(voices.directory)["alice"].codes(delay_model), first)
+        for change in (lambda: voices.add("bob", recording), lambda: voices.remove("alice")):
+            with pytest.raises(RequestError, match="Read-only file system") as refused:
+                change()
+            assert str(voices.directory) not in str(refused.value)
+
+
+def test_a_voice_that_was_replaced_keeps_no_codes_of_the_one_before(voices, recording, delay_model, tmp_path):
+    """Even if those were still being made then."""
+    old = voices.add("alice", (0.1 * np.random.default_rng(1).standard_normal(24000), 24000))
+    new = voices.add("alice", recording, replace=True)
+    expected = Voices(tmp_path / "apart").add("alice", recording).codes(delay_model)
+    old.keep_codes(delay_model.codec().fingerprint, np.zeros_like(expected))
+    np.testing.assert_array_equal(new.codes(delay_model), expected)
+    voices.remove("alice")
+    old.keep_codes(delay_model.codec().fingerprint, np.zeros_like(expected))
+    assert os.listdir(voices.directory) == []
+
+
+def test_a_voice_that_is_replaced_is_there_all_the_time(voices, recording):
+    voices.add("alice", recording)
+    with ThreadPoolExecutor(1) as other:
+        replaced = other.submit(lambda: [voices.add("alice", recording, replace=True) for _ in range(20)])
+        while not replaced.done():
+            assert voices["alice"].sample.is_file()
+        replaced.result()
+    assert os.listdir(voices.directory) == ["alice"]
 
 
 def test_where_voices_are(monkeypatch, tmp_path):
@@ -205,6 +318,7 @@ def test_a_voice_that_cannot_be_replaced_stays(voices, recording, monkeypatch):
             raise OSError(28, "No space left on device")
         return rename(self, target)
 
+    monkeypatch.setattr("moss_tts.atomic._exchanged", lambda *_: False)
     monkeypatch.setattr(Path, "rename", full)
     with pytest.raises(RequestError, match="No space left"):
         voices.add("alice", recording, transcript="New.", replace=True)

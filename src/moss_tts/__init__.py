@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         NotHereError,
         RequestError,
         UnknownOptionError,
+        UnknownVoiceError,
     )
     from moss_tts.model import Model, load
     from moss_tts.result import GenerationResult, Speech
@@ -54,6 +55,7 @@ __all__ = [
     "RequestError",
     "Speech",
     "UnknownOptionError",
+    "UnknownVoiceError",
     "Voice",
     "Voices",
     "__version__",

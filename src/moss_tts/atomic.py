@@ -7,11 +7,13 @@ not taken for the whole, even if the machine stops.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -19,6 +21,8 @@ from pathlib import Path
 
 from moss_tts.errors import RequestError
 
+# Of renameat2 on Linux: paths are relative to where the process is; two names change places. And of macOS's call.
+AT_CWD, EXCHANGE = -100, 2
 # Characters of a name that the hidden name repeats: file systems allow 255 bytes in all.
 NAME_SHOWN = 32
 
@@ -83,7 +87,8 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Args:
         path: its place; directories above it are made.
-        replace: whether what is there goes. It stays until the new one can take its place.
+        replace: whether what is there goes. It stays until the new one takes its place, in one step where the system
+            can do that.
 
     Raises:
         PlaceTakenError: something is in its place that may not or does not go.
@@ -98,16 +103,19 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             if file.is_file():
                 _to_disk(file)
         try:
-            if replace and path.exists():
-                path.rename(old)
-            part.rename(path)
+            if not (replace and _exchanged(part, path)):
+                if replace and path.exists():
+                    path.rename(old)
+                part.rename(path)
         except OSError as error:
             if old.exists() and not path.exists():
                 old.rename(path)
             raise PlaceTakenError(error.errno, error.strerror, str(path)) from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        for left in (part, old):
+            if left.is_symlink():
+                left.unlink()
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def remove_directory(path: Path) -> None:
@@ -118,7 +126,22 @@ def remove_directory(path: Path) -> None:
     """
     gone = _hidden(path)
     path.rename(gone)
-    shutil.rmtree(gone)
+    if gone.is_symlink():
+        gone.unlink()
+    else:
+        shutil.rmtree(gone)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two directories change names in one step; False where they did not."""
+    paths = os.fsencode(one), os.fsencode(other)
+    libc = ctypes.CDLL(None)
+    try:
+        if sys.platform == "darwin":
+            return bool(libc.renamex_np(*paths, EXCHANGE) == 0)
+        return bool(libc.renameat2(AT_CWD, paths[0], AT_CWD, paths[1], EXCHANGE) == 0)
+    except AttributeError:  # a C library without it
+        return False
 
 
 def _hidden(place: Path) -> Path:

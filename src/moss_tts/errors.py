@@ -8,7 +8,8 @@ MossTTSError
 ├── CodecNotFoundError                no codec in any of the places that were searched
 ├── BackendNotFoundError (ImportError)    MLX cannot be imported, for want of a backend
 ├── RequestError (ValueError)         an argument of a request is wrong, or two contradict each other
-│   └── UnknownOptionError (TypeError)    a keyword that generate does not have
+│   ├── UnknownOptionError (TypeError)    a keyword that generate does not have
+│   └── UnknownVoiceError             a voice that is not registered
 ├── AudioError (ValueError)           audio that cannot be read, or cannot serve as a reference
 └── GenerationError                   generation failed; nothing was wrong with the request
 
@@ -81,6 +82,10 @@ class RequestError(MossTTSError, ValueError):
 
 class UnknownOptionError(RequestError, TypeError):
     """A keyword that generate does not have."""
+
+
+class UnknownVoiceError(RequestError):
+    """A voice that is not registered."""
 
 
 class AudioError(MossTTSError, ValueError):

@@ -6,64 +6,50 @@ A voice is a directory `<name>/` with
     sample.wav                         the recording, 16-bit
     codes-<codec>-<Q>.safetensors      the recording as codes, for each codec and depth it was used with
 
-It appears and disappears whole (atomic.py).
+It appears and disappears whole (atomic.py), and stands for itself: one that is broken is listed as such. Where nothing
+can be written, codes are kept in memory.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
+import logging
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
-
-from moss_tts.atomic import PlaceTakenError, atomic_directory, atomic_file, expanded, remove_directory
+from moss_tts.atomic import PlaceTakenError, atomic_directory, expanded, remove_directory
 from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.files import read_audio
-from moss_tts.audio.pcm import as_pcm, wav_header
 from moss_tts.audio.references import RegisteredVoice
+from moss_tts.audio.voice_files import (
+    DESCRIPTION,
+    SAMPLE,
+    VoiceRecord,
+    read_codes,
+    read_record,
+    write_codes,
+    write_voice,
+)
 from moss_tts.audio.waveform import HasAudio, Waveform, as_waveform, audible_channels, errors_name
-from moss_tts.errors import CheckpointError, RequestError
+from moss_tts.errors import CheckpointError, MossTTSError, RequestError, UnknownVoiceError
 from moss_tts.text.cleanup import check_text
 
 # Lower case only: some file systems do not tell cases apart. No dots, so no name leads out of the directory.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
 RESERVED: Final = frozenset({"default"})
-DESCRIPTION, SAMPLE = "voice.json", "sample.wav"
 MAX_TEXT: Final = 10_000
+MOST_UNKEPT: Final = 256
 
-
-@dataclass(frozen=True)
-class VoiceRecord:
-    """What voice.json says.
-
-    Attributes:
-        name: of the voice.
-        transcript: what the recording says; None where nobody knows.
-        description: words for people, such as the instruction it was designed with.
-        seconds: of the recording.
-        sample_rate: of the recording.
-        channels: of the recording.
-        source_sha256: hash of the file, or of the samples, that it was added from.
-        created: UTC, ISO 8601.
-    """
-
-    name: str
-    transcript: str | None
-    description: str | None
-    seconds: float
-    sample_rate: int
-    channels: int
-    source_sha256: str
-    created: str
+log = logging.getLogger(__name__)
+# Codes that could not be kept on disk, those used last: hash of the recording's source, codec and depth to codes.
+_unkept: OrderedDict[tuple[str, str, int], CodeMatrix] = OrderedDict()
 
 
 class Encoder(Protocol):
@@ -113,14 +99,21 @@ class Voice(RegisteredVoice):
         return codes
 
     def kept_codes(self, codec: str, n_vq: int) -> CodeMatrix | None:
-        """Codes (F, Q) of a codec, by its fingerprint; None where they were not made yet."""
-        file = self._codes_file(codec, n_vq)
-        return _read_codes(file) if file.is_file() else None
+        """Codes (F, Q) of a codec, by its fingerprint; None where they were not made of this recording yet."""
+        source = self.record.source_sha256
+        kept = read_codes(self._codes_file(codec, n_vq), source, n_vq)
+        return _unkept.get((source, codec, n_vq)) if kept is None else kept
 
     def keep_codes(self, codec: str, codes: CodeMatrix) -> None:
-        """Keep codes (F, Q) that were made of the recording."""
-        with atomic_file(self._codes_file(codec, codes.shape[1])) as part:
-            save_file({"codes": np.ascontiguousarray(codes, dtype=np.int32)}, part)
+        """Keep codes (F, Q) that were made of the recording; in memory, where the disk does not take them."""
+        source, n_vq = self.record.source_sha256, codes.shape[1]
+        try:
+            write_codes(self._codes_file(codec, n_vq), source, codes)
+        except OSError as error:
+            log.info("codes of voice %r stay in memory: %s", self.name, error)
+            _unkept[source, codec, n_vq] = codes
+            if len(_unkept) > MOST_UNKEPT:
+                _unkept.popitem(last=False)
 
     def _codes_file(self, codec: str, n_vq: int) -> Path:
         return self.directory / f"codes-{codec}-{n_vq}.safetensors"
@@ -148,6 +141,19 @@ class Voice(RegisteredVoice):
         return {"ref_audio": self.codes(model), "ref_text": self.record.transcript}
 
 
+@dataclass(frozen=True)
+class BrokenVoice:
+    """A voice that cannot be read. It can be removed, or replaced.
+
+    Attributes:
+        name: of the voice.
+        why: a sentence for people.
+    """
+
+    name: str
+    why: str
+
+
 def default_directory() -> Path:
     """MOSS_TTS_VOICES, or the place for data of programs in the user's home."""
     if given := os.environ.get("MOSS_TTS_VOICES"):
@@ -173,8 +179,18 @@ class Voices:
         return sorted(file.parent.name for file in files if NAME.fullmatch(file.parent.name))
 
     def __iter__(self) -> Iterator[Voice]:
-        """All voices, by name."""
-        return (_read_voice(self.directory / name) for name in self.names)
+        """All voices that can be read, by name."""
+        return (voice for voice in self.listed() if isinstance(voice, Voice))
+
+    def listed(self) -> Iterator[Voice | BrokenVoice]:
+        """All voices by name, the broken ones among them."""
+        for name in self.names:
+            try:
+                yield self[name]
+            except UnknownVoiceError:  # removed by somebody else meanwhile
+                continue
+            except CheckpointError as error:
+                yield BrokenVoice(name, str(error))
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self._is_there(name.lower())
@@ -189,15 +205,22 @@ class Voices:
         """A voice by its name, in capitals or not.
 
         Raises:
-            RequestError: there is none of that name.
+            UnknownVoiceError: there is none of that name.
+            CheckpointError: it is broken.
         """
-        return _read_voice(self._place(name))
+        place = self._place(name)
+        try:
+            return _read_voice(place)
+        except FileNotFoundError as error:
+            raise self._unknown(name) from error
 
     def _place(self, name: str) -> Path:
         if name not in self:
-            known = ", ".join(self.names) or "none yet"
-            raise RequestError(f"there is no voice {name[:100]!r}; there are: {known}")
+            raise self._unknown(name)
         return self.directory / name.lower()
+
+    def _unknown(self, name: str) -> UnknownVoiceError:
+        return UnknownVoiceError(f"there is no voice {name[:100]!r}; there are: {', '.join(self.names) or 'none yet'}")
 
     def add(
         self,
@@ -220,8 +243,9 @@ class Voices:
             replace: whether a voice of that name may be there, and goes.
 
         Raises:
-            RequestError: not a name, or it is taken.
+            RequestError: not a name, or it is taken; or nothing may be written here.
             AudioError: a recording that cannot serve.
+            CheckpointError: it cannot be written, for want of room, say.
         """
         check_name(name)
         if name in self and not replace:
@@ -233,25 +257,31 @@ class Voices:
         seconds = n_samples / waveform.sample_rate
         record = VoiceRecord(name, transcript, description, seconds, waveform.sample_rate, channels, digest, created)
         try:
-            with atomic_directory(self.directory / name, replace=True) as part:
-                _write(part, record, waveform)
+            with atomic_directory(self.directory / name, replace=replace and name in self) as part:
+                write_voice(part, record, waveform)
                 if model is not None:
                     Voice(record, part).codes(model)
         except PlaceTakenError as error:
-            raise RequestError(f"voice {name!r} is being changed by somebody else: {error.strerror}") from error
-        return self[name]
+            raise RequestError(f"something else is at the place of voice {name!r}: {error.strerror}") from error
+        except OSError as error:
+            raise _unwritable(f"voice {name!r} cannot be added", error) from error
+        return Voice(record, self.directory / name)
 
     def remove(self, name: str) -> None:
         """Forget a voice, and delete its files.
 
         Raises:
-            RequestError: there is none of that name.
+            UnknownVoiceError: there is none of that name.
+            RequestError: nothing may be written here.
+            CheckpointError: it cannot be removed.
         """
         place = self._place(name)
         try:
             remove_directory(place)
         except FileNotFoundError as error:
-            raise RequestError(f"voice {name!r} was removed by somebody else") from error
+            raise self._unknown(name) from error
+        except OSError as error:
+            raise _unwritable(f"voice {name!r} cannot be removed", error) from error
 
 
 def spoken_by(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,23 +336,20 @@ def _load(recording: str | os.PathLike[str] | Waveform | HasAudio | tuple[Any, i
     return waveform, hashlib.sha256(source).hexdigest()
 
 
-def _write(directory: Path, record: VoiceRecord, waveform: Waveform) -> None:
-    pcm = as_pcm(waveform.samples.T).astype("<i2").tobytes()
-    (directory / SAMPLE).write_bytes(wav_header(record.sample_rate, record.channels, len(pcm)) + pcm)
-    (directory / DESCRIPTION).write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
 def _read_voice(directory: Path) -> Voice:
+    """Raises:
+    FileNotFoundError: there is none any more.
+    CheckpointError: it is broken.
+    """
     try:
-        return Voice(VoiceRecord(**json.loads((directory / DESCRIPTION).read_text("utf-8"))), directory)
-    except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"voice {directory.name!r} is broken: {DESCRIPTION}: {error}") from error
+        return Voice(read_record(directory), directory)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"voice {directory.name!r} is broken: {why}; remove it, or add it again") from error
 
 
-def _read_codes(file: Path) -> CodeMatrix:
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            codes: CodeMatrix = tensors.get_tensor("codes")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} is broken; delete it, and it is made again: {error}") from error
-    return codes
+def _unwritable(what: str, error: OSError) -> MossTTSError:
+    kind = RequestError if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else CheckpointError
+    return kind(f"{what}: {error.strerror or type(error).__name__}")

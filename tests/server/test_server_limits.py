@@ -209,7 +209,7 @@ def test_mistakes_of_the_server_are_answered_too(served, monkeypatch):
     def broken(*_: object) -> None:
         raise OSError(28, "No space left on device", "/var/secret")
 
-    monkeypatch.setattr("moss_tts.voices._write", broken)
+    monkeypatch.setattr("moss_tts.voices.write_voice", broken)
     body = {"name": "alice", "audio_sample": data_uri(1)}
     response = served.post("/v1/audio/voices", json=body)
     assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")

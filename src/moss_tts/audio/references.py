@@ -67,6 +67,11 @@ class RegisteredVoice(ABC):
 
     @property
     @abstractmethod
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    @abstractmethod
     def sample(self) -> Path:
         """The recording."""
 

@@ -69,14 +69,18 @@ def list_voices(
     from json import dumps
 
     from moss_tts.cli.terminal import Terminal
-    from moss_tts.voices import Voices
+    from moss_tts.voices import BrokenVoice, Voices
 
     registered = Voices(voices)
-    known = list(registered)
+    listed = list(registered.listed())
+    known = [voice for voice in listed if not isinstance(voice, BrokenVoice)]
+    for voice in listed:
+        if isinstance(voice, BrokenVoice):
+            Terminal().warn(voice.why)
     if json:
         print(dumps([asdict(voice.record) for voice in known], indent=2))
         return
-    if not known:
+    if not listed:
         # Standard output is for voices: programs read it.
         Terminal().hint(
             f"There are no voices in {registered.directory} yet. Add one: moss-tts voices add alice alice.wav"

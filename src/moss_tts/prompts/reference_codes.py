@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from moss_tts.atomic import expanded
 from moss_tts.audio.codes import CodeMatrix, is_code_matrix, orient_codes
-from moss_tts.audio.files import check_readable, read_audio
+from moss_tts.audio.files import check_readable, decode_audio, read_audio
 from moss_tts.audio.references import (
     AudioArray,
     AudioFile,
@@ -100,7 +100,7 @@ def _name(position: int, reference: Reference) -> str:
         case AudioFile(path) | CodeFile(path):
             return path
         case RegisteredVoice():
-            return str(reference.sample)
+            return f"voice {reference.name!r}"
     return f"reference {position}"
 
 
@@ -120,11 +120,20 @@ def _load_waveform(reference: Reference, name: str, sampling_rate: int) -> Wavef
         case AudioFile(path):
             return read_audio(path)
         case RegisteredVoice():
-            return read_audio(reference.sample)
+            with errors_name(name):
+                return decode_audio(_content(reference.sample))
         case AudioArray(samples, rate):
             with errors_name(name):
                 return as_waveform(samples, sampling_rate if rate is None else rate)
     raise RequestError(f"{name} must be a recording, got a {type(reference).__name__}")
+
+
+def _content(file: Path) -> bytes:
+    """The bytes of a file, whose path is not for everybody to know."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise AudioError(f"its recording cannot be read: {error.strerror}") from error
 
 
 def _kept(reference: Reference, codes: CodeMatrix, codec: LoadCodec) -> CodeMatrix:

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response
 
 from moss_tts.server import examples
 from moss_tts.server.encode import add_encode
 from moss_tts.server.errors import ApiError
 from moss_tts.server.formats import FORMATS
 from moss_tts.server.openapi import answer_like, body_of, commands, errors
+from moss_tts.server.registry import WholeFile
 from moss_tts.server.responses import answer
 from moss_tts.server.schema import SpeechBody, VoiceBody
 from moss_tts.server.service import Service
-from moss_tts.voices import Voice
-
-
-def voice_json(voice: Voice) -> dict[str, Any]:
-    """A voice as OpenAI's clients read one, and more."""
-    record = voice.record
-    return {
-        "id": record.name,
-        "object": "audio.voice",
-        "type": "audio_sample",
-        "name": record.name,
-        "created_at": int(datetime.fromisoformat(record.created).timestamp()),
-        "transcript": record.transcript,
-        "description": record.description,
-        "seconds": record.seconds,
-        "source_sha256": record.source_sha256,
-    }
 
 
 def model_json(service: Service) -> dict[str, Any]:
@@ -118,9 +101,13 @@ def _add_voices(router: APIRouter, service: Service) -> None:
         openapi_extra=commands(examples.VOICES_COMMANDS),
     )
     async def voices() -> dict[str, Any]:
-        """The registered voices, in OpenAI's form and in the one that others look for."""
-        known = [voice_json(voice) for voice in await asyncio.to_thread(list, service.voices)]
-        choices = [{"id": "default", "name": "default"}, *({"id": v["id"], "name": v["name"]} for v in known)]
+        """The registered voices, in OpenAI's form and in the one that others look for.
+
+        `broken` says what is wrong with one that cannot be read; it can be deleted, or replaced.
+        """
+        known = await asyncio.to_thread(service.registry.listed)
+        whole = [{"id": voice["id"], "name": voice["name"]} for voice in known if "broken" not in voice]
+        choices = [{"id": "default", "name": "default"}, *whole]
         return {"object": "list", "data": known, "voices": choices}
 
     @router.post(
@@ -132,25 +119,25 @@ def _add_voices(router: APIRouter, service: Service) -> None:
     )
     async def add(request: Request) -> dict[str, Any]:
         """Register a voice, from a recording that requests then name by `voice`."""
-        return voice_json(await service.add_voice(request))
+        return await service.registry.add(request)
 
     @router.get(
         "/audio/voices/{name}", tags=["Voices"], responses=answer_like("The voice.", examples.VOICE) | errors(404)
     )
     async def voice(name: str) -> dict[str, Any]:
         """One voice."""
-        return voice_json(service.voice(name, "name", status=404))
+        return service.registry.described(name)
 
     @router.get(
         "/audio/voices/{name}/sample",
         tags=["Voices"],
         responses={200: {"description": "The recording.", "content": {"audio/wav": {}}}, **errors(404)},
-        response_class=FileResponse,
+        response_class=WholeFile,
         openapi_extra=commands(examples.SAMPLE_COMMANDS),
     )
-    async def sample(name: str) -> FileResponse:
+    async def sample(name: str) -> WholeFile:
         """The recording of a voice."""
-        return FileResponse(service.voice(name, "name", status=404).sample, media_type="audio/wav")
+        return WholeFile(service.registry.voice(name, "name", status=404).sample, media_type="audio/wav")
 
     @router.delete(
         "/audio/voices/{name}",
@@ -160,6 +147,4 @@ def _add_voices(router: APIRouter, service: Service) -> None:
     )
     async def remove(name: str) -> dict[str, Any]:
         """Forget a voice."""
-        gone = service.voice(name, "name", status=404).name
-        await asyncio.to_thread(service.voices.remove, gone)
-        return {"id": gone, "object": "audio.voice.deleted", "deleted": True}
+        return await service.registry.remove(name)

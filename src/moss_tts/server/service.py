@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import anyio
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
-from moss_tts.audio.waveform import Waveform
-from moss_tts.errors import GenerationError, MossTTSError, RequestError
+from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.abilities import Abilities
@@ -24,11 +22,11 @@ from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.server.errors import ApiError, refused
 from moss_tts.server.metrics import Metrics
 from moss_tts.server.progress import Progress
-from moss_tts.server.schema import RECORDINGS, SpeechBody, VoiceBody, as_options, text_size
+from moss_tts.server.registry import Registry
+from moss_tts.server.schema import RECORDINGS, SpeechBody, as_options, text_size
 from moss_tts.server.settings import Settings
-from moss_tts.server.uploads import KnownVoice, Recordings, voices_named
+from moss_tts.server.uploads import Recordings, voices_named
 from moss_tts.speaking.engine import SpeechChunk
-from moss_tts.voices import Voice, Voices
 
 T = TypeVar("T")
 OPENAI_MODELS: Final = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"})
@@ -144,7 +142,6 @@ class Service:
         self.settings, self.device, self.model = settings, device, model
         self.channels = int(model.codec().config.channels)
         self.abilities = Abilities(model, settings)
-        self.voices = Voices(settings.voices)
         self.metrics = Metrics()
         self.admission = Admission(settings.max_batch, settings.max_waiting)
         # Threads that wait for long texts; they compute nothing. Some wait for clients that do not read, so that there
@@ -153,6 +150,7 @@ class Service:
         self._narrators = ThreadPoolExecutor(most, thread_name_prefix="narrator")
         self.spoken: set[Utterance] = set()
         self._decoders, self.encoders = anyio.CapacityLimiter(DECODERS), anyio.CapacityLimiter(ENCODERS)
+        self.registry = Registry(settings, device, model, self._decoders)
 
     async def say(self, request: Request) -> tuple[Utterance, SpeechBody]:
         """Read a request, and begin to speak it.
@@ -243,10 +241,15 @@ class Service:
                 raise ApiError(400, "instructions and instruction are one field; give one", "instructions")
             options["instruction"] = instructions
         options["stream"] = body.stream is not False
-        options |= await self._spoken_by(body)
+        spoken_by = self._spoken_by(body)
+        options |= {"reference": f"voice:{spoken_by}"} if spoken_by else {}
         try:
             named = list(voices_named(options))
-            known = {name: await self._known(field, name) for field, name in named}
+            known = {
+                name: await self.registry.known("voice" if name == spoken_by else field, name) for field, name in named
+            }
+            if spoken_by and body.mode == "continuation":
+                options["ref_text"] = known[spoken_by][1]
             recordings = Recordings(received.files, known, self.settings.max_reference_s)
             resolve = partial(recordings.resolve, options)
             options = await anyio.to_thread.run_sync(resolve, limiter=self._decoders)
@@ -254,77 +257,20 @@ class Service:
         except MossTTSError as error:
             raise _renamed(refused(error, _fields(body))) from error
 
-    async def _spoken_by(self, body: SpeechBody) -> dict[str, Any]:
-        """Options of the voice that a body names, or of the server's own."""
+    def _spoken_by(self, body: SpeechBody) -> str | None:
+        """The voice that a body names, or the server's own; None where it needs none."""
         name, brings_own = self._voice_name(body), any(getattr(body, field) is not None for field in OWN_VOICE)
         if name is None and (brings_own or self.settings.voice is None):
-            return {}
+            return None
         if brings_own:
             raise ApiError(400, f"voice {name!r} goes without {', '.join(OWN_VOICE)}", "voice", "invalid_value")
-        voice = self.voice(name or str(self.settings.voice), "voice")
-        transcript = {"ref_text": voice.record.transcript} if body.mode == "continuation" else {}
-        return {"reference": f"voice:{voice.name}", **transcript}
+        return self.registry.voice(name or str(self.settings.voice), "voice").name
 
     def _voice_name(self, body: SpeechBody) -> str | None:
         """The registered voice that a body names; None where it leaves the choice to the server."""
         given = body.voice if isinstance(body.voice, str | None) else body.voice.id
         name = (given or "default").lower()
-        return None if name == "default" or (name in OPENAI_VOICES and name not in self.voices) else given
-
-    # ------------------------------------------------------------------------------------------ voices
-
-    def voice(self, name: str, field: str | None, status: int = 400) -> Voice:
-        """A registered voice.
-
-        Raises:
-            ApiError: there is none of that name.
-        """
-        try:
-            return self.voices[name]
-        except RequestError as error:
-            raise ApiError(status, str(error), field, "voice_not_found") from error
-
-    async def _known(self, field: str, name: str) -> KnownVoice:
-        voice = self.voice(name, field)
-        return await self._on_device(lambda: voice.codes(self.model)), voice.record.transcript
-
-    async def add_voice(self, request: Request) -> Voice:
-        """Register a voice, its codes made.
-
-        Raises:
-            ApiError: it is refused.
-        """
-        received = await receive(request, VoiceBody, self.settings)
-        body = received.body
-        if body.audio_sample is None:
-            raise ApiError(400, "audio_sample: a recording is needed", "audio_sample", "missing")
-        if body.name in self.voices and not body.replace:
-            raise ApiError(409, f"there is a voice {body.name!r} already", "name", "voice_exists")
-        if len(self.voices) >= self.settings.max_voices:
-            raise ApiError(400, f"{self.settings.max_voices} voices are the most there may be here", code="full")
-        if body.audio_sample.startswith("voice:"):
-            raise ApiError(400, "audio_sample: that voice is registered already", "audio_sample", "invalid_value")
-        recordings = Recordings(received.files, {}, self.settings.max_reference_s)
-        load = partial(recordings.load, "audio_sample", body.audio_sample)
-        waveform = Waveform(*await anyio.to_thread.run_sync(load, limiter=self._decoders))
-        add = partial(self._add, body, waveform)
-        try:
-            return await self._on_device(add)
-        except MossTTSError as error:
-            raise refused(error, ("name", "transcript", "description", "audio_sample")) from error
-
-    def _add(self, body: VoiceBody, waveform: Waveform) -> Voice:
-        return self.voices.add(
-            body.name,
-            waveform,
-            transcript=body.transcript,
-            description=body.description,
-            model=self.model,
-            replace=body.replace,
-        )
-
-    async def _on_device(self, work: Callable[[], T]) -> T:
-        return await asyncio.wrap_future(self.device.call(work))
+        return None if name == "default" or (name in OPENAI_VOICES and name not in self.registry) else given
 
     def stop(self) -> None:
         """Fail what is still being spoken. No thread waits for a client any more."""

@@ -58,9 +58,9 @@ class VoiceChoice {
   /** The voices that are registered now; null is not known. A dialogue needs to know what their recordings say. */
   offer(voices) {
     this.voices = voices;
-    const options = (voices ?? []).map(({ id, description, transcript }) => {
+    const options = (voices ?? []).map(({ id, description, transcript, broken }) => {
       const lacks = this.spoken && !transcript;
-      const about = lacks ? " (its text is not known)" : description ? ` (${description.slice(0, 60)})` : "";
+      const about = broken ? " (broken)" : lacks ? " (its text is not known)" : description ? ` (${description.slice(0, 60)})` : "";
       return Object.assign(new Option(id + about, `voice:${id}`), { disabled: lacks });
     });
     this.part(".choice").replaceChildren(new Option(this.first, DEFAULT), ...options, new Option("A recording of mine", OWN));
@@ -83,7 +83,7 @@ class VoiceChoice {
     const voice = this.registered;
     const isGone = this.voices && this.wanted !== this.value;
     const says = voice?.transcript ? `It says: “${voice.transcript.slice(0, 120)}”` : "";
-    const about = voice ? `${length(voice.seconds)} long. ${says}` : "";
+    const about = voice?.broken ?? (voice ? `${length(voice.seconds)} long. ${says}` : "");
     this.part(".about").textContent = isGone ? `The voice ${this.wanted.replace("voice:", "")} is no longer there.` : about;
     this.part(".known").hidden = !voice;
     this.part(".own").hidden = this.value !== OWN;
