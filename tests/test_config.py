@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from moss_tts.config import (
     DelayConfig,
     LocalConfig,
     LocalV15Config,
+    NanoConfig,
     config_class,
     parse_config,
 )
@@ -22,7 +23,7 @@ from moss_tts.strict import HARMLESS_KEYS
 from support.small_configs import GEN, raw_config
 
 GOLDEN = Path(__file__).parent / "golden"
-KINDS = {"delay": DelayConfig, "local": LocalConfig, "local_v1_5": LocalV15Config}
+KINDS = {"delay": DelayConfig, "local": LocalConfig, "local_v1_5": LocalV15Config, "nano": NanoConfig}
 
 
 def golden_config(name: str) -> dict[str, Any]:
@@ -38,13 +39,17 @@ def test_upstreams_own_configs_parse(name, kind):
     config = parse_config(golden_config(name))
     assert type(config) is kind
     assert (config.n_vq, config.audio_vocab_size, config.audio_pad_code) == (4, 24, 24)
-    assert config.vocab_size == 220
+    assert config.vocab_size == (400 if name == "nano" else 220)
 
 
 def test_local_and_delay_share_a_model_type():
     assert golden_config("delay")["model_type"] == golden_config("local")["model_type"]
     assert config_class({"model_type": "moss_tts_delay", "local_num_layers": None}) is DelayConfig
     assert config_class({"model_type": "moss_tts_delay", "local_num_layers": 4}) is LocalConfig
+
+
+def test_nano_is_told_by_its_type_though_it_has_a_gpt2_config():
+    assert config_class({"model_type": "moss_tts_nano", "gpt2_config": {}}) is NanoConfig
 
 
 @pytest.mark.parametrize("raw", [{"model_type": "moss_tts_local"}, {"gpt2_config": {}}])
@@ -135,8 +140,8 @@ def test_the_depth_transformer_has_the_backbones_heads():
 
 def test_local_transformer_layers_beats_n_layer():
     raw = nested(golden_config("local_v1_5"), "gpt2_config", n_layer=12)
-    assert parse_config(raw | {"local_transformer_layers": 3}).depth.num_layers == 3
-    assert parse_config(raw | {"local_transformer_layers": None}).depth.num_layers == 12
+    assert parse_config(raw | {"local_transformer_layers": 3}).depth.num_hidden_layers == 3
+    assert parse_config(raw | {"local_transformer_layers": None}).depth.num_hidden_layers == 12
 
 
 # ----------------------------------------------------------------------------------------------- strictness
@@ -149,7 +154,13 @@ def test_an_unknown_key_is_named(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "block"), [("delay", "language_config"), ("local_v1_5", "qwen3_config"), ("local_v1_5", "gpt2_config")]
+    ("name", "block"),
+    [
+        ("delay", "language_config"),
+        ("local_v1_5", "qwen3_config"),
+        ("local_v1_5", "gpt2_config"),
+        ("nano", "gpt2_config"),
+    ],
 )
 def test_an_unknown_key_of_a_block_is_named_with_it(name, block):
     with pytest.raises(ConfigError, match="has unknown keys: mixture_of_experts"):
@@ -206,7 +217,7 @@ def test_contradictions_are_named(change, words):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"activation_function": "gelu_new"}, "activation_function"),
+        ({"activation_function": "relu"}, "activation_function"),
         ({"position_embedding_type": "alibi"}, "position_embedding_type"),
         ({"n_head": 7}, "n_embd 64 does not divide among 7"),
         ({"n_embd": 32}, "n_embd 32 must equal the backbone's width 64"),
@@ -230,6 +241,47 @@ def test_depth_decoders_of_another_kind_are_refused(change, words):
 def test_v1_5_contradictions_are_named(change, words):
     with pytest.raises(ConfigError, match=words):
         parse_config(golden_config("local_v1_5") | change)
+
+
+def test_a_bare_nano_config_has_upstreams_sizes():
+    raw = golden_config("nano")
+    dropped = "n_vq audio_vocab_size audio_pad_token_id audio_codebook_sizes audio_tokenizer_sample_rate"
+    raw = {key: value for key, value in raw.items() if key not in [*dropped.split(), "local_transformer_layers"]}
+    config = parse_config(raw)
+    assert isinstance(config, NanoConfig)
+    assert (config.n_vq, config.audio_vocab_size, config.audio_pad_code) == (8, 1024, 1024)
+    assert (config.sampling_rate, config.depth.num_hidden_layers) == (48000, 4)
+    assert config.codec_name == "OpenMOSS-Team/MOSS-Audio-Tokenizer-Nano"
+
+
+def test_nanos_decoders_are_of_the_same_blocks():
+    config = parse_config(golden_config("nano"))
+    assert isinstance(config, NanoConfig)
+    assert replace(config.backbone, num_hidden_layers=1, positions=1 + config.n_vq) == config.depth
+    assert (config.backbone.activation, config.backbone.rotary, config.backbone.head_dim) == ("gelu_new", True, 16)
+
+
+@pytest.mark.parametrize("key", [key for key in golden_config("nano") if key.endswith("_token_id")])
+def test_nanos_ids_have_no_defaults(key):
+    """Upstream's own defaults are ids of another tokenizer."""
+    raw = golden_config("nano")
+    if key != "audio_pad_token_id":
+        del raw[key]
+        with pytest.raises(ConfigError, match="_token_id must be an integer of at least 0, got None"):
+            parse_config(raw)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"position_embedding_type": "absolute"}, "position_embedding_type = 'absolute'.*'rope'"),
+        ({"vocab_size": None}, "is outside the vocabulary of 0"),
+        ({"n_head": 5}, "n_embd 48 does not divide among 5"),
+    ],
+)
+def test_nanos_of_another_kind_are_refused(change, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_config(nested(golden_config("nano"), "gpt2_config", **change) | {"vocab_size": None})
 
 
 @pytest.mark.parametrize("name", ["local_num_layers", "local_hidden_size", "additional_mlp_ffn_hidden_size"])

@@ -15,6 +15,13 @@ import pytest
 
 from support.codec_golden import check_codec_golden, check_published_codec
 from support.golden_models import check_batch, check_greedy, check_prompt_logits, check_uncached
+from support.nano_golden import (
+    check_nano_batch,
+    check_nano_greedy,
+    check_nano_logits,
+    check_nano_sampling,
+    check_published_nano,
+)
 
 ROOT = Path(os.environ.get("MOSS_TTS_GOLDEN") or Path(__file__).parent / "golden")
 FOLDERS = sorted(path for path in ROOT.glob("*") if path.is_dir())
@@ -22,6 +29,13 @@ MODEL_CHECKS = [check_prompt_logits, check_greedy, check_uncached, check_batch]
 CHECKS: dict[str, list[Callable[[Path], None]]] = {
     "moss_tts_delay": MODEL_CHECKS,
     "moss_tts_local": MODEL_CHECKS,
+    "moss_tts_nano": [
+        check_nano_greedy,
+        check_nano_logits,
+        check_nano_batch,
+        check_nano_sampling,
+        check_published_nano,
+    ],
     "moss-audio-tokenizer": [check_codec_golden, check_published_codec],
 }
 

@@ -13,6 +13,7 @@ TABLE = {
     "moss_tts": (1.7, 0.8, 25, 1.0),
     "moss_tts_local": (1.0, 0.95, 50, 1.1),
     "moss_tts_local_v1_5": (1.7, 0.8, 25, 1.0),
+    "nano": (0.8, 0.95, 25, 1.2),
     "ttsd": (1.1, 0.9, 50, 1.1),
     "voice_generator": (1.5, 0.6, 50, 1.1),
     "soundeffect": (1.5, 0.6, 50, 1.2),
@@ -25,7 +26,7 @@ def test_audio_sampling_is_the_published_table():
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=str)
 def test_no_preset_penalises_the_text_channel_or_makes_it_greedy(preset):
-    temperature = 1.0 if preset.name == "moss_tts_local_v1_5" else 1.5
+    temperature = 1.0 if preset.name in ("moss_tts_local_v1_5", "nano") else 1.5
     assert dataclasses.astuple(preset.text) == (temperature, 1.0, 50, 1.0)
 
 
@@ -55,7 +56,9 @@ def test_names_ignore_case_dashes_and_blanks(name, blank, upper, dashes):
 
 @pytest.mark.parametrize("name", ["", "moss", "tts", "ttsd2"])
 def test_unknown_names_list_the_known_ones(name):
-    with pytest.raises(RequestError, match=r"unknown preset.*moss_tts, moss_tts_local, moss_tts_local_v1_5, ttsd"):
+    with pytest.raises(
+        RequestError, match=r"unknown preset.*moss_tts, moss_tts_local, moss_tts_local_v1_5, nano, ttsd"
+    ):
         resolve_preset(name)
 
 

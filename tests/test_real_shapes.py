@@ -69,6 +69,24 @@ LOCAL_V1_5 = {
     "n_vq": 12,
     "local_text_head_mode": "binary",
 }
+NANO_IDS = ("pad", "im_start", "im_end", "audio_start", "audio_end", "audio_user_slot", "audio_assistant_slot")
+NANO = {
+    "model_type": "moss_tts_nano",
+    "n_vq": 16,
+    "local_transformer_layers": 1,
+    "gpt2_config": {
+        "n_embd": 768,
+        "n_head": 12,
+        "n_inner": 3072,
+        "n_layer": 12,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "position_embedding_type": "rope",
+        "rope_base": 10000.0,
+        "vocab_size": 16384,
+    },
+    **{f"{name}_token_id": 3 + index for index, name in enumerate(NANO_IDS)},
+}
 
 
 # ------------------------------------------------------------------------------- what upstream stores, by hand
@@ -143,21 +161,32 @@ def stored_local_v1_5(raw: Raw) -> Shapes:
     shapes |= {"transformer.embed_tokens.weight": (backbone["vocab_size"], width)}
     shapes |= {f"audio_embeddings.{q}.weight": (CODEBOOK, width) for q in range(raw["n_vq"])}
     shapes |= {"local_text_lm_head.weight": (2, width)}
-    shapes |= {f"local_transformer.ln_f.{kind}": (width,) for kind in ("weight", "bias")}
-    inner = raw["gpt2_config"]["n_inner"]
-    for name, rows, columns in [
-        ("attn.c_attn", 3 * width, width),
-        ("attn.c_proj", width, width),
-        ("mlp.fc_in", inner, width),
-        ("mlp.fc_out", width, inner),
-    ]:
-        shapes |= {
-            f"local_transformer.h.0.{name}.weight": (rows, columns),
-            f"local_transformer.h.0.{name}.bias": (rows,),
-        }
-    for norm in ("ln_1", "ln_2"):
-        shapes |= {f"local_transformer.h.0.{norm}.{kind}": (width,) for kind in ("weight", "bias")}
+    return shapes | gpt2_blocks("local_transformer.", raw["gpt2_config"], 1)
+
+
+def gpt2_blocks(prefix: str, gpt2: Raw, layers: int) -> Shapes:
+    """GPT-2 decoder layers, linear ones as (out, in), and the final norm."""
+    width, inner = gpt2["n_embd"], gpt2["n_inner"]
+    norms = [f"{prefix}ln_f", *(f"{prefix}h.{index}.{norm}" for index in range(layers) for norm in ("ln_1", "ln_2"))]
+    shapes: Shapes = {f"{norm}.{kind}": (width,) for norm in norms for kind in ("weight", "bias")}
+    linear = {
+        "attn.c_attn": (3 * width, width),
+        "attn.c_proj": (width, width),
+        "mlp.fc_in": (inner, width),
+        "mlp.fc_out": (width, inner),
+    }
+    for index in range(layers):
+        for name, shape in linear.items():
+            shapes |= {f"{prefix}h.{index}.{name}.weight": shape, f"{prefix}h.{index}.{name}.bias": shape[:1]}
     return shapes
+
+
+def stored_nano(raw: Raw) -> Shapes:
+    """One copy of what is tied, as transformers saves it."""
+    gpt2 = raw["gpt2_config"]
+    shapes = gpt2_blocks("transformer.", gpt2, gpt2["n_layer"]) | gpt2_blocks("local_transformer.", gpt2, 1)
+    shapes |= {"transformer.wte.weight": (gpt2["vocab_size"], gpt2["n_embd"])}
+    return shapes | {f"audio_embeddings.{q}.weight": (CODEBOOK, gpt2["n_embd"]) for q in range(raw["n_vq"])}
 
 
 # name -> config, what upstream stores, parameters in billions as published
@@ -168,6 +197,7 @@ RELEASED = {
     "MOSS-VoiceGenerator": (delay(QWEN3_1_7B, 16), stored_delay, 2.11),
     "MOSS-TTS-Local-Transformer": (LOCAL, stored_local, 2.74),
     "MOSS-TTS-Local-Transformer-v1.5": (LOCAL_V1_5, stored_local_v1_5, 4.13),
+    "MOSS-TTS-Nano": (NANO, stored_nano, 0.12),
 }
 
 
@@ -223,3 +253,18 @@ def test_local_v1_5_keeps_one_copy_of_what_is_tied():
     tied |= {f"audio_lm_heads.{q}.weight": (CODEBOOK, 2560) for q in range(12)}
     assert round(sum(map(prod, (stored | tied).values())) / 1e9, 2) == 4.55
     assert set(layout.sanitize(lazily(stored | tied), 12)) == set(layout.sanitize(lazily(stored), 12))
+
+
+def test_nano_keeps_one_copy_of_what_is_tied():
+    """194 tensors in upstream's own file, 177 in those that transformers saved; one may be there unread."""
+    config = parse_config(NANO)
+    layout = ARCHITECTURES[type(config)].layout
+    stored = stored_nano(NANO)
+    tied = {"text_lm_head.weight": (16384, 768)}
+    tied |= {f"audio_lm_heads.{q}.weight": (CODEBOOK, 768) for q in range(16)}
+    assert (len(stored), len(stored | tied)) == (177, 194)
+    assert sum(map(prod, stored.values())) == 117_311_232
+    assert sum(map(prod, (stored | tied).values())) == 142_477_056
+    unused = {"local_transformer.wte.weight": (16384, 768)}
+    kept = set(layout.sanitize(lazily(stored), 16))
+    assert set(layout.sanitize(lazily(stored | tied | unused), 16)) == kept

@@ -15,13 +15,14 @@ import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig
+from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig, NanoConfig, TiedHeadsConfig
 from moss_tts.context.prefixes import PrefixCache
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.errors import RequestError
 from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader
 from moss_tts.local_model import MossTTSLocalModel
-from moss_tts.local_v1_5_model import MossTTSLocalV15Model
+from moss_tts.local_v1_5_model import MossTTSLocalV15Model, TiedHeadsModel
+from moss_tts.nano_model import MossTTSNanoModel
 from moss_tts.prompts.packing import DelayPacker, LocalPacker, PiecewisePacker, PromptPacker
 from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowBatch, RowRequest, run
 from moss_tts.weights.layout import Layout
@@ -156,7 +157,7 @@ class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
         return self._bytes_of("backbone.", "audio_head.") + (3 + self.config.n_vq) * self._bytes_of_text_row()
 
 
-class LocalArchitecture(Architecture[LocalConfig | LocalV15Config, MossTTSLocalModel | MossTTSLocalV15Model]):
+class LocalArchitecture(Architecture[LocalConfig | TiedHeadsConfig, MossTTSLocalModel | TiedHeadsModel]):
     """MossTTSLocal v1.0."""
 
     name = "MOSS-TTS Local"
@@ -205,11 +206,11 @@ class LocalV15Architecture(LocalArchitecture):
     """MossTTSLocal v1.5."""
 
     name = "MOSS-TTS Local v1.5"
-    network_class = MossTTSLocalV15Model
+    network_class: ClassVar[type[Any]] = MossTTSLocalV15Model
     layout = MossTTSLocalV15Model.layout
     packer = PiecewisePacker
     default_preset = "moss_tts_local_v1_5"
-    protected = ("local_text_lm_head",)
+    protected: ClassVar[tuple[str, ...]] = ("local_text_lm_head",)
 
     def resolve_n_vq(self, requested: int | None) -> int:
         """All of them: trained with a fixed depth."""
@@ -224,8 +225,23 @@ class LocalV15Architecture(LocalArchitecture):
         return self._bytes_of("backbone.") + depth + heads + 2 * (1 + self.config.n_vq) * self._bytes_of_text_row()
 
 
+class NanoArchitecture(LocalV15Architecture):
+    """MossTTSNano."""
+
+    name = "MOSS-TTS Nano"
+    network_class = MossTTSNanoModel
+    layout = MossTTSNanoModel.layout
+    default_preset = "nano"
+    protected = ()
+
+    def resolve_n_vq(self, requested: int | None) -> int:
+        """Any prefix of the codebooks, as in v1.0."""
+        return LocalArchitecture.resolve_n_vq(self, requested)
+
+
 ARCHITECTURES: dict[type[MossConfig], type[Architecture[Any, Any]]] = {
     DelayConfig: DelayArchitecture,
     LocalConfig: LocalArchitecture,
     LocalV15Config: LocalV15Architecture,
+    NanoConfig: NanoArchitecture,
 }

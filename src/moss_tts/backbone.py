@@ -1,6 +1,6 @@
-"""The Qwen3 decoder that every architecture shares, as a backbone over rows and as a depth transformer.
+"""The decoders, Qwen3 and GPT-2, as backbones over rows and as depth transformers.
 
-It maps embeddings to hidden states: embeddings and heads belong to the models. Keys, values and the mask of a
+A decoder maps embeddings to hidden states: embeddings and heads belong to the models. Keys, values and the mask of a
 run live in the caches that the caller passes (mlx-lm's), never on a module.
 """
 
@@ -13,11 +13,26 @@ from typing import cast
 import mlx.core as mx
 import mlx.nn as nn
 
-from moss_tts.config import BackboneConfig
+from moss_tts.config import BackboneConfig, GPT2Config
 from moss_tts.context.batch_cache import BatchCache, Cache
 from moss_tts.context.quantised_cache import QuantisedCache, check_kv_bits, group_size_for
-from moss_tts.device.kernels import Linear, RMSNorm, Rotary, Rotation, attend, gated, issue, rms_norm
+from moss_tts.device.kernels import (
+    LayerNorm,
+    Linear,
+    RMSNorm,
+    Rotary,
+    Rotation,
+    attend,
+    gated,
+    gelu,
+    issue,
+    rms_norm,
+    swish,
+)
 from moss_tts.device.mlx_lm import KVCache
+
+# Names of config.json.
+ACTIVATIONS = {"silu": swish, "gelu_new": gelu}
 
 
 @dataclass(frozen=True)
@@ -137,20 +152,77 @@ class Block(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
-class Qwen3Backbone(nn.Module):
-    """Qwen3 without embeddings and head.
+class GPT2Attention(nn.Module):
+    """Multi-head attention with biases; rotary pairs are even and odd dimensions."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self._heads = config.num_attention_heads
+        self._scale = config.head_dim**-0.5
+        self.c_attn = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.c_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def __call__(self, x: mx.array, rows: RowShape, cache: Cache, last_only: bool = False) -> mx.array:
+        """(B * T, D) -> (B * T, D), or (B, D) of the last rows; the cache takes all."""
+        heads = rows.by_head(self.c_attn(x), 3 * self._heads)
+        qk, v = heads[:, : 2 * self._heads], heads[:, 2 * self._heads :]
+        if rows.rope is not None:
+            qk = rows.rope.rotate(qk, rows.rotation)
+        q = qk[:, : self._heads]
+        k, v = cache.update_and_fetch(qk[:, self._heads :], v)
+        if last_only:
+            q, rows = q[:, :, -1:], rows.last()
+        out = attend(q, k, v, scale=self._scale, mask=rows.mask, cache=cache)
+        return cast(mx.array, self.c_proj(rows.flat(out)))
+
+
+class GPT2FeedForward(nn.Module):
+    """Two layers with biases, and an activation between them."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self._activate = ACTIVATIONS[config.activation]
+        self.fc_in = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc_out = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(..., D) -> (..., D)."""
+        return cast(mx.array, self.fc_out(self._activate(self.fc_in(x))))
+
+
+class GPT2Block(nn.Module):
+    """Pre-norm attention and feed-forward, each with a residual."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        super().__init__()
+        self.ln_1 = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attn = GPT2Attention(config)
+        self.ln_2 = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = GPT2FeedForward(config)
+
+    def __call__(self, x: mx.array, rows: RowShape, cache: Cache, last_only: bool = False) -> mx.array:
+        """(B * T, D) -> (B * T, D), or (B, D) of the last rows; the cache takes all."""
+        attended = self.attn(self.ln_1(x), rows, cache, last_only)
+        x = (rows.last_of(x) if last_only else x) + attended
+        return x + cast(mx.array, self.mlp(self.ln_2(x)))
+
+
+class Decoder(nn.Module):
+    """Blocks and a final norm, without embeddings and head.
 
     Args:
-        config: sizes.
-        rotary: False for a depth transformer without positions.
+        layers: the blocks.
+        norm: behind them.
+        rope: the rotary positions, if there are any.
+        head_dim: width of a head.
     """
 
-    def __init__(self, config: BackboneConfig, rotary: bool = True) -> None:
+    def __init__(self, layers: Sequence[nn.Module], norm: nn.Module, rope: Rotary | None, head_dim: int) -> None:
         super().__init__()
-        self.layers = [Block(config) for _ in range(config.num_hidden_layers)]
-        self.norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self._rope = Rotary(config.head_dim, config.rope_theta) if rotary else None
-        self._head_dim = config.head_dim
+        self.layers = list(layers)
+        self.norm = norm
+        self._rope = rope
+        self._head_dim = head_dim
         self._kv_bits: int | None = None
 
     def __call__(self, x: mx.array, cache: Sequence[Cache], last_only: bool = False) -> mx.array:
@@ -166,7 +238,8 @@ class Qwen3Backbone(nn.Module):
         flat = x.reshape(-1, width)
         for layer, layer_cache in zip(self.layers, cache, strict=True):
             flat = layer(flat, rows, layer_cache, last_only and layer is self.layers[-1])
-            issue(flat)
+            if len(self.layers) > 1:
+                issue(flat)
         return cast(mx.array, self.norm(flat)).reshape(batch, -1, width)
 
     def keep_context_in(self, bits: int | None) -> None:
@@ -189,6 +262,39 @@ class Qwen3Backbone(nn.Module):
         if self._kv_bits is None:
             return [make() for _ in self.layers]
         return [QuantisedCache.empty(self._kv_bits, self._head_dim, make) for _ in self.layers]
+
+
+class Qwen3Backbone(Decoder):
+    """Qwen3.
+
+    Args:
+        config: sizes.
+        rotary: False for a depth transformer without positions.
+    """
+
+    def __init__(self, config: BackboneConfig, rotary: bool = True) -> None:
+        layers = [Block(config) for _ in range(config.num_hidden_layers)]
+        norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        rope = Rotary(config.head_dim, config.rope_theta) if rotary else None
+        super().__init__(layers, norm, rope, config.head_dim)
+
+
+class GPT2Decoder(Decoder):
+    """GPT-2, with rotary or learned positions."""
+
+    def __init__(self, config: GPT2Config) -> None:
+        layers = [GPT2Block(config) for _ in range(config.num_hidden_layers)]
+        norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        rope = Rotary(config.head_dim, config.rope_base, traditional=True, positions=config.positions)
+        super().__init__(layers, norm, rope if config.rotary else None, config.head_dim)
+        if not config.rotary:
+            self.wpe = nn.Embedding(config.positions, config.hidden_size)
+
+    def __call__(self, x: mx.array, cache: Sequence[Cache], last_only: bool = False) -> mx.array:
+        """See Decoder; learned positions are those of requests without padding."""
+        if "wpe" in self:
+            x = x + self.wpe(mx.arange(cache[0].offset, cache[0].offset + x.shape[1]))
+        return super().__call__(x, cache, last_only)
 
 
 def batched(caches: Sequence[Cache]) -> list[Cache]:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config
+from moss_tts.config import DelayConfig, LocalConfig, TiedHeadsConfig
 from moss_tts.inference_utils import extract_complete_delay_rows
 
 FinishReason = Literal["stop", "length", "silence", "cancelled"]
@@ -117,7 +117,7 @@ class LocalFrameReader:
         n_vq: codebooks in use.
     """
 
-    def __init__(self, prompt: np.ndarray, config: LocalConfig | LocalV15Config, max_frames: int, n_vq: int) -> None:
+    def __init__(self, prompt: np.ndarray, config: LocalConfig | TiedHeadsConfig, max_frames: int, n_vq: int) -> None:
         self.finish_reason: FinishReason | None = None
         self._config = config
         self._left = max_frames

@@ -69,7 +69,7 @@ class Preset:
 
 # The names, for type checkers and for editors that complete them.
 PresetName: TypeAlias = Literal[
-    "moss_tts", "moss_tts_local", "moss_tts_local_v1_5", "ttsd", "voice_generator", "soundeffect"
+    "moss_tts", "moss_tts_local", "moss_tts_local_v1_5", "nano", "ttsd", "voice_generator", "soundeffect"
 ]
 
 PRESETS = {
@@ -84,6 +84,14 @@ PRESETS = {
             ChannelSampling(1.7, 0.8, 25, 1.0),
             text=ChannelSampling(temperature=1.0, top_p=1.0, top_k=50, repetition_penalty=1.0),
             normalizes_text=False,
+        ),
+        # What upstream's apps, its ONNX runtime and other ports use; the model's own defaults are wilder.
+        Preset(
+            "nano",
+            ChannelSampling(0.8, 0.95, 25, 1.2),
+            text=ChannelSampling(temperature=1.0, top_p=1.0, top_k=50, repetition_penalty=1.0),
+            template=PromptTemplate(tokens=False),
+            follows=frozenset({"reference"}),
         ),
         Preset(
             "ttsd",
@@ -107,6 +115,7 @@ ALIASES = {
     "moss_tts_delay": "moss_tts",
     "local": "moss_tts_local",
     "local_v1_5": "moss_tts_local_v1_5",
+    "moss_tts_nano": "nano",
     "moss_ttsd": "ttsd",
     "moss_voice_generator": "voice_generator",
     "voicegenerator": "voice_generator",

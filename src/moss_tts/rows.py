@@ -16,7 +16,7 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.backbone import batched
-from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config
+from moss_tts.config import DelayConfig, LocalConfig, TiedHeadsConfig
 from moss_tts.context.batch_cache import Cache
 from moss_tts.context.prefixes import PrefixCache
 from moss_tts.delay_model import MossTTSDelayModel
@@ -30,7 +30,7 @@ from moss_tts.inference_utils import (
     update_delay_scheduler_state,
 )
 from moss_tts.local_model import MossTTSLocalModel
-from moss_tts.local_v1_5_model import MossTTSLocalV15Model
+from moss_tts.local_v1_5_model import TiedHeadsModel
 from moss_tts.sampling import RowSampling, Sampling, mark_seen, sample, seen_in, step_uniforms
 
 # Rows of a prompt that are read at a time.
@@ -305,7 +305,7 @@ class LocalBatch(RowBatch):
         config: its config.
         prompts: the packed batch.
         requests: one per prompt; every row is one frame, so budgets are the reader's business.
-        n_vq: codebooks to sample; v1.0 feeds the others back as 0.
+        n_vq: codebooks to sample; v1.0 feeds the others back as 0, Nano as the pad code.
         any_text: sample v1.0's text channel from the whole vocabulary as upstream does, instead of between the
             gen slot and audio_end, the only tokens that mean anything there.
         prefixes: references that were read before.
@@ -313,8 +313,8 @@ class LocalBatch(RowBatch):
 
     def __init__(
         self,
-        model: MossTTSLocalModel | MossTTSLocalV15Model,
-        config: LocalConfig | LocalV15Config,
+        model: MossTTSLocalModel | TiedHeadsModel,
+        config: LocalConfig | TiedHeadsConfig,
         prompts: Prompts,
         requests: Sequence[RowRequest],
         *,
@@ -356,8 +356,8 @@ class LocalBatch(RowBatch):
         return np.asarray(rows[:, 0] == self._config.audio_end_token_id)
 
 
-def _as_penalised(request: RowRequest, model: MossTTSLocalModel | MossTTSLocalV15Model) -> RowRequest:
-    """Upstream's v1.0 skips the penalty on greedy channels, v1.5 does not."""
+def _as_penalised(request: RowRequest, model: MossTTSLocalModel | TiedHeadsModel) -> RowRequest:
+    """Upstream's v1.0 skips the penalty on greedy channels, the others do not."""
     audio = request.sampling.audio
     if audio.temperature > 0 or model.greedy_is_penalised:
         return request

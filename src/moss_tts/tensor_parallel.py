@@ -15,9 +15,9 @@ from typing import Any, cast
 import mlx.core as mx
 import mlx.nn as nn
 
-from moss_tts.backbone import Attention, Qwen3Backbone, SwiGLU
+from moss_tts.backbone import Attention, Block, Qwen3Backbone, SwiGLU
 from moss_tts.checkpoints.loading import find_checkpoint, load_architecture, load_config
-from moss_tts.config import BackboneConfig
+from moss_tts.config import DecoderSizes
 from moss_tts.errors import ConfigError
 from moss_tts.model import Model
 from moss_tts.weights.layout import read_weights
@@ -46,7 +46,7 @@ def load_part(name: str | Path, group: Group, *, codec: str | Path | None = None
     return Model.post_load_hook(architecture, source, codec)
 
 
-def check_divisible(config: BackboneConfig, parts: int) -> None:
+def check_divisible(config: DecoderSizes, parts: int) -> None:
     """Refuse what cannot be cut into equal parts.
 
     Raises:
@@ -59,8 +59,15 @@ def check_divisible(config: BackboneConfig, parts: int) -> None:
 
 
 def divide(network: nn.Module, group: Group) -> None:
-    """Keep this process's part of every backbone layer, before weights are read: no more of them is ever in memory."""
-    for layer in cast(Qwen3Backbone, network["backbone"]).layers:
+    """Keep this process's part of every backbone layer, before weights are read: no more of them is ever in memory.
+
+    Raises:
+        ConfigError: a backbone that is never shared.
+    """
+    backbone = network["backbone"]
+    if not isinstance(backbone, Qwen3Backbone):
+        raise ConfigError("only models with a Qwen3 backbone are shared by several processes; load this one whole")
+    for layer in cast(list[Block], backbone.layers):
         _divide_attention(layer.self_attn, group)
         _divide_feed_forward(layer.mlp, group)
 

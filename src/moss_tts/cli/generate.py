@@ -143,7 +143,7 @@ def generate(
         str | None,
         VOICE(
             metavar="NAME",
-            help="Choose the variant: moss_tts, moss_tts_local, moss_tts_local_v1_5, ttsd, voice_generator or "
+            help="Choose the variant: moss_tts, moss_tts_local, moss_tts_local_v1_5, nano, ttsd, voice_generator or "
             "soundeffect. The checkpoint's name tells it by default.",
         ),
     ] = None,

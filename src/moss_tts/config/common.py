@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from moss_tts.config.qwen3 import BackboneConfig
 from moss_tts.errors import ConfigError
@@ -12,11 +12,40 @@ from moss_tts.strict import Raw, demand, integer, mapping, optional, reject_unkn
 from moss_tts.text.preparation import TextPreparation
 
 
+class DecoderSizes(Protocol):
+    """What every kind of backbone says of itself."""
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D."""
+        ...
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Blocks."""
+        ...
+
+    @property
+    def num_key_value_heads(self) -> int:
+        """Heads whose keys and values are kept."""
+        ...
+
+    @property
+    def head_dim(self) -> int:
+        """Width of a head."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Text vocabulary V."""
+        ...
+
+
 @dataclass(frozen=True)
 class MossConfig:
     """What the architectures have in common. Ids default to upstream's (models.md section 1)."""
 
-    backbone: BackboneConfig
+    backbone: DecoderSizes
     n_vq: int
     audio_vocab_size: int
     audio_pad_code: int
@@ -35,9 +64,13 @@ class MossConfig:
 
     # Where the codec is when the file does not name one.
     default_codec: ClassVar[str] = "OpenMOSS-Team/MOSS-Audio-Tokenizer"
-    # Keys of the file that an architecture has beside the common ones.
+    default_n_vq: ClassVar[int] = 32
+    default_sampling_rate: ClassVar[int] = 24000
+    # Keys of the file that an architecture has beside the common ones, and names of its own (theirs -> ours) for those.
     own_keys: ClassVar[frozenset[str]] = frozenset()
-    id_defaults: ClassVar[Mapping[str, int]] = {}
+    aliases: ClassVar[Mapping[str, str]] = {}
+    # Ids where the file has none; None: it must have them.
+    id_defaults: ClassVar[Mapping[str, int | None]] = {}
 
     @property
     def codec_name(self) -> str:
@@ -61,8 +94,9 @@ class MossConfig:
         Raises:
             ConfigError: unknown keys, missing or contradicting values.
         """
-        reject_unknown(raw, COMMON_KEYS | cls.own_keys, "config.json")
-        config = cls(**cls._values(raw))
+        reject_unknown(raw, COMMON_KEYS | cls.own_keys | set(cls.aliases), "config.json")
+        named = {ours: raw[theirs] for theirs, ours in cls.aliases.items() if raw.get(theirs) is not None}
+        config = cls(**cls._values({**raw, **named}))
         config._check()
         return config
 
@@ -70,7 +104,7 @@ class MossConfig:
     def _values(cls, raw: Raw) -> dict[str, Any]:
         where = "config.json"
         audio_vocab = integer(raw, "audio_vocab_size", where, default=1024, least=1)
-        backbone = BackboneConfig.from_dict(mapping(raw, "language_config", where))
+        backbone = cls._backbone(raw)
         for key, inner in (("hidden_size", backbone.hidden_size), ("vocab_size", backbone.vocab_size)):
             demand(raw, key, (inner, None), where)
         ids = {name: integer(raw, name, where, default) for name, default in {**ID_DEFAULTS, **cls.id_defaults}.items()}
@@ -79,16 +113,20 @@ class MossConfig:
             ids["audio_assistant_gen_slot_token_id"] = integer(raw, "gen_token_id", where)
         return {
             "backbone": backbone,
-            "n_vq": integer(raw, "n_vq", where, default=32, least=1),
+            "n_vq": integer(raw, "n_vq", where, default=cls.default_n_vq, least=1),
             "audio_vocab_size": audio_vocab,
             "audio_pad_code": integer(raw, "audio_pad_code", where, default=audio_vocab),
-            "sampling_rate": integer(raw, "sampling_rate", where, default=24000, least=1),
+            "sampling_rate": integer(raw, "sampling_rate", where, default=cls.default_sampling_rate, least=1),
             "audio_tokenizer_name_or_path": optional(raw, "audio_tokenizer_name_or_path", str, "a name", where),
             "codec_config": optional(raw, "codec_config", Mapping, "an object", where),
             "quantization": optional(raw, "quantization", Mapping, "an object", where),
             "text_preparation": _text_preparation(raw, where),
             **ids,
         }
+
+    @classmethod
+    def _backbone(cls, raw: Raw) -> DecoderSizes:
+        return BackboneConfig.from_dict(mapping(raw, "language_config", "config.json"))
 
     def _check(self) -> None:
         if self.audio_pad_code != self.audio_vocab_size:

@@ -14,6 +14,7 @@ from moss_tts.strict import Raw, integer
 class LocalConfig(MossConfig):
     """MossTTSLocal v1.0: a depth transformer samples the channels of a frame one after the other."""
 
+    backbone: BackboneConfig
     local_num_layers: int
     local_hidden_size: int
     local_ffn_hidden_size: int

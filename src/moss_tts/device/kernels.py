@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache, cached_property, partial
-from math import e, factorial, log, log2
+from math import e, factorial, log, log2, pi, sqrt
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -21,6 +21,8 @@ from moss_tts.device.mlx_lm import scaled_dot_product_attention
 # the least octave are nothing beside 1, the largest of a softmax. SERIES is half of 2 ** x for |x| <= 1/2.
 EXPONENT, ROUNDING, LEAST_OCTAVE = 23, 1.5 * 2**23, -63.0
 SERIES = [log(2) ** n / factorial(n) / 2 for n in range(8)]
+# 2 * u of GPT-2's GELU: factors of x and of its cube.
+TWICE_U = 2 * sqrt(2 / pi), 2 * sqrt(2 / pi) * 0.044715
 # Bytes of a weight that stays in a cache from frame to frame.
 LARGEST_TURNED = 4 * 2**20
 # With so many slots of context, exponentials take longer than three more primitives; depth transformers have fewer.
@@ -147,13 +149,14 @@ class Rotary:
         dims: width of a head.
         base: of the frequencies.
         traditional: pairs are even and odd dimensions instead of the two halves.
-        positions: the first ones; their angles are kept from the first use on: single rows at them are rotated again
-            and again.
+        positions: the first ones; their angles are kept from the first use on: rows at them are rotated again and
+            again.
     """
 
     def __init__(self, dims: int, base: float, traditional: bool = False, positions: int = 0) -> None:
         self._dims, self._base, self._traditional = dims, base, traditional
-        self._kept: list[Rotation | None] = [None] * positions
+        self._positions = positions
+        self._kept: dict[tuple[int, int], Rotation] = {}
 
     @cached_property
     def _frequencies(self) -> mx.array:
@@ -165,16 +168,15 @@ class Rotary:
         """The rotation of `rows` rows that start at `offset`."""
         if not on_cpu():
             return Rotation(offset)
-        keep = rows == 1 and isinstance(offset, int) and offset < len(self._kept)
-        if keep and (kept := self._kept[offset]):
+        if isinstance(offset, int) and (kept := self._kept.get((offset, rows))):
             return kept
         positions = mx.array(offset).reshape(-1, 1, 1, 1) + mx.arange(rows)[:, None]
         angles = positions * self._frequencies
         cos, sin = mx.cos(angles), mx.sin(angles)
         rotation = Rotation(offset, *(for_both(cos, sin) if self._traditional else (cos, sin)))
-        if keep:
+        if isinstance(offset, int) and offset + rows <= self._positions:
             mx.eval(rotation.cos, rotation.sin)
-            self._kept[offset] = rotation
+            self._kept[offset, rows] = rotation
         return rotation
 
     def rotate(self, x: mx.array, rotation: Rotation) -> mx.array:
@@ -301,6 +303,11 @@ def swish(x: mx.array) -> mx.array:
     return (_swish_by_power if on_cpu() else _swish_by_sigmoid)(x)
 
 
+def gelu(x: mx.array) -> mx.array:
+    """GELU(x) in GPT-2's approximation, x / 2 * (1 + tanh(u)): x times the sigmoid of 2 * u."""
+    return (_gelu_by_power if on_cpu() else _gelu_by_sigmoid)(x)
+
+
 # MLX's own exponential takes three times as long on a CPU as the C library's power.
 @partial(mx.compile, shapeless=True)
 def _gated_by_power(gate: mx.array, up: mx.array) -> mx.array:
@@ -320,3 +327,13 @@ def _swish_by_power(x: mx.array) -> mx.array:
 @partial(mx.compile, shapeless=True)
 def _swish_by_sigmoid(x: mx.array) -> mx.array:
     return x * mx.sigmoid(x)
+
+
+@partial(mx.compile, shapeless=True)
+def _gelu_by_power(x: mx.array) -> mx.array:
+    return x / (mx.power(1 / e, TWICE_U[0] * x + TWICE_U[1] * x * x * x) + 1)
+
+
+@partial(mx.compile, shapeless=True)
+def _gelu_by_sigmoid(x: mx.array) -> mx.array:
+    return x * mx.sigmoid(TWICE_U[0] * x + TWICE_U[1] * x * x * x)

@@ -1,0 +1,103 @@
+"""What the golden of Nano asks for, without knowledge of its sizes."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from moss_tts.config import parse_config
+from moss_tts.rows import LocalBatch, Prompts
+from moss_tts.rows import run as run_rows
+from moss_tts.sampling import ChannelSampling, RowSampling, sample, seen_in
+from support.golden_models import cases, close, golden, greedy, load
+
+# Cases that are no prompts.
+OTHERS = {"batch", "sampling"}
+DRAWS = 2000
+
+
+def prompts_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Options of the cases that have one prompt."""
+    return {name: options for name, options in cases(folder).items() if name not in OTHERS}
+
+
+def codes_of(model: Any, config: Any, prompts: Prompts, options: dict[str, Any]) -> list[np.ndarray]:
+    """Greedy codes (F, Q) of each prompt, generated together."""
+    n_vq = options.get("nq", config.n_vq)
+    requests = [greedy(options, 1.0) for _ in prompts.input_ids]
+    batch = LocalBatch(model, config, prompts, requests, n_vq=n_vq)
+    steps = np.stack(list(islice(run_rows(batch), options["max_new_frames"])), axis=1)
+    ends = steps[..., 0] == config.audio_end_token_id
+    lengths = [int(row.argmax()) if row.any() else len(row) for row in ends]
+    return [rows[:length, 1:] for rows, length in zip(steps, lengths, strict=True)]
+
+
+def check_nano_greedy(folder: Path) -> None:
+    """Greedy codes of every prompt, and whether it ended by itself."""
+    model, config = load(folder)
+    wanted = golden(folder)
+    for name, options in prompts_of(folder).items():
+        (codes,) = codes_of(model, config, Prompts.of(wanted[f"{name}.input_ids"][0]), options)
+        np.testing.assert_array_equal(codes, wanted[f"{name}.greedy"], name)
+        assert (len(codes) < options["max_new_frames"]) == options["ended"], name
+
+
+def check_nano_logits(folder: Path) -> None:
+    """Hidden states of the prompts; text and audio logits of taught rows."""
+    model, config = load(folder)
+    wanted = golden(folder)
+    for name, options in prompts_of(folder).items():
+        n_vq = options.get("nq", config.n_vq)
+        if (hidden := wanted.get(f"{name}.global_hidden")) is not None:
+            rows = mx.array(wanted[f"{name}.input_ids"])
+            close(model(rows, model.backbone.make_cache([0]), n_vq)[0], hidden)
+        labels = mx.array(wanted[f"{name}.labels"])
+        text, audio = model.depth_logits(mx.array(wanted[f"{name}.depth_hidden"]), labels[:, :-1])
+        close(audio.transpose(1, 0, 2)[:n_vq], wanted[f"{name}.logits_audio"])
+        if f"{name}.logits_text" in wanted:
+            close(text, wanted[f"{name}.logits_text"])
+
+
+def check_nano_batch(folder: Path) -> None:
+    """Two prompts of different lengths as one batch; a row that has ended gives pad codes upstream."""
+    model, config = load(folder)
+    wanted = golden(folder)
+    prompts = Prompts(wanted["batch.input_ids"], wanted["batch.attention_mask"].astype(bool))
+    made = codes_of(model, config, prompts, cases(folder)["batch"])
+    for codes, rows in zip(made, wanted["batch.greedy"], strict=True):
+        np.testing.assert_array_equal(codes, rows[: len(codes)])
+        assert (rows[len(codes) :] == config.audio_pad_code).all()
+
+
+def check_nano_sampling(folder: Path) -> None:
+    """How often each code is drawn, against the probabilities that upstream draws by."""
+    wanted = golden(folder)
+    history = mx.array(wanted["sampling.history"])[..., None]
+    for name, options in cases(folder)["sampling"].items():
+        tied = name == "tied"
+        logits = mx.array(wanted["sampling.tied_logits" if tied else "sampling.logits"])
+        seen = None if tied else seen_in(history, logits.shape[1] + 1)[..., :-1]
+        drawn = shares(logits, ChannelSampling(**options), seen)
+        np.testing.assert_allclose(drawn, wanted[f"sampling.{name}"], atol=2 / DRAWS, err_msg=name)
+
+
+def shares(logits: mx.array, options: ChannelSampling, seen: mx.array | None) -> np.ndarray:
+    """The share (B, K) of each of K codes among draws at even distances, for logits (B, K)."""
+    batch, codes = logits.shape
+    at = mx.broadcast_to((mx.arange(DRAWS) + 0.5) / DRAWS, (batch, DRAWS))
+    wide = mx.broadcast_to(logits[:, None], (batch, DRAWS, codes))
+    drawn = np.array(sample(wide, at, RowSampling.of([options] * batch), seen))
+    return np.stack([np.bincount(row, minlength=codes) / DRAWS for row in drawn])
+
+
+def check_published_nano(folder: Path) -> None:
+    """The config.json of the release is read, where it is beside the golden."""
+    published = folder / "published_config.json"
+    if published.exists():
+        config = parse_config(json.loads(published.read_text()))
+        assert (config.n_vq, config.vocab_size, config.backbone.num_hidden_layers) == (16, 16384, 12)
