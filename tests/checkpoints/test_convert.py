@@ -202,7 +202,7 @@ def test_a_mixed_recipe_gives_the_protected_layers_more(tmp_path):
     assert (block["bits"], block["group_size"]) == (4, 32)
     assert all(one["bits"] == 8 for name, one in block.items() if isinstance(one, dict))
     network = loaded(copy)
-    assert network.local_transformer.h[0].mlp.fc_in.bits == 8
+    assert network.local_transformer.layers[0].mlp.fc_in.bits == 8
     assert network.backbone.layers[0].self_attn.o_proj.bits == 4
 
 

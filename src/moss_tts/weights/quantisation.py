@@ -90,7 +90,7 @@ class Recipe:
         if path.startswith(("local_transformer.", "text_head")):
             return True
         match = LAYER.match(path)
-        if match is None or not path.endswith(("v_proj", "down_proj")):
+        if match is None or not path.endswith(("v_proj", "down_proj", "fc_out")):
             return False
         # The same layers as in mlx-lm and llama.cpp: both ends, and every third between them.
         index, eighth = int(match[1]), layers // 8
