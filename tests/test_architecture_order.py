@@ -47,6 +47,7 @@ EDGES = {
     "mlx_lm": "device.mlx_lm",
     "transformers": "checkpoints.tokenizer",
     "tokenizers": "prompts.messages checkpoints.demo",
+    "sentencepiece": "prompts.sentence_pieces",
     "jinja2": "prompts.messages",
     "huggingface_hub": (
         "checkpoints.hub checkpoints.hub_failures checkpoints.outline checkpoints.kept checkpoints.upload "

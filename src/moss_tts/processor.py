@@ -42,7 +42,7 @@ class MossTTSProcessor:
     """Conversations -> model inputs, for the architecture of `config`.
 
     Args:
-        tokenizer: the checkpoint's tokenizer, with its chat template.
+        tokenizer: the checkpoint's tokenizer, with its chat template, or an encoder of prompts.
         config: the checkpoint's config.
         codec: what `encode` needs for references that are not codes yet; nothing is asked of it before.
         encode: references -> code matrices, in one pass of the codec.
@@ -55,7 +55,8 @@ class MossTTSProcessor:
         self.config = config
         self.codec = codec
         self._encode = encode
-        self._packer = ARCHITECTURES[type(config)].packer(config, PromptEncoder(tokenizer))
+        encoder = tokenizer if isinstance(tokenizer, PromptEncoder) else PromptEncoder(tokenizer)
+        self._packer = ARCHITECTURES[type(config)].packer(config, encoder)
 
     @property
     def text_heading(self) -> tuple[int, ...]:

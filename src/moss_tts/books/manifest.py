@@ -109,7 +109,7 @@ def checkpoint_fingerprint(directories: Iterable[Path], dtype: str | None = None
     parts = [str(dtype).encode()]
     for directory in directories:
         for file in sorted(directory.rglob("*")):
-            if file.suffix in (".json", ".safetensors", ".jinja"):
+            if file.suffix in (".json", ".safetensors", ".jinja", ".model", ".bin"):
                 parts += [str(file.relative_to(directory)).encode(), *_samples_of(file)]
     return _digest(parts)
 

@@ -17,7 +17,7 @@ from moss_tts.atomic import atomic_directory
 from moss_tts.checkpoints.hub import CHECKPOINT_FILES
 from moss_tts.checkpoints.loading import DTYPES, CheckpointSource, LazyCodec, check_codec_fits, load_config
 from moss_tts.checkpoints.model_card import model_card
-from moss_tts.checkpoints.names import CODEC_DIRECTORIES
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES
 from moss_tts.checkpoints.plan import Plan
 from moss_tts.codec import CodecConfig
 from moss_tts.config import MossConfig
@@ -31,7 +31,6 @@ COPY_BYTES = 2**24
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
 # What a checkpoint may do without, and what is missing then.
 OPTIONAL = {
-    "tokenizer.json": "no tokenizer",
     "tokenizer_config.json": "no settings of a tokenizer",
     "generation_config.json": "no sampling of its own, so the variant's holds",
 }
@@ -208,6 +207,8 @@ def write_config(source: CheckpointSource, directory: Path, planned: Plan) -> No
 def lacking(source: Path, copy: Path) -> tuple[str, ...]:
     """What a complete checkpoint has and this copy has not, in words."""
     found = [f"{name} ({means})" for name, means in OPTIONAL.items() if not (copy / name).is_file()]
+    if not any((copy / name).is_file() for name in TOKENIZER_FILES):
+        found.insert(0, f"{' or '.join(TOKENIZER_FILES)} (no tokenizer)")
     fused = "codec_config" in read_json(source / "config.json")
     if not fused and not any((copy / name).is_dir() for name in CODEC_DIRECTORIES):
         found.append("the codec (convert again without --no-codec where it can be had, or name it with --codec)")

@@ -20,7 +20,7 @@ from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoints.downloads import needed
 from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
 from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config, preset_of
-from moss_tts.checkpoints.names import CODEC_DIRECTORIES
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES
 from moss_tts.checkpoints.outline import outlines
 from moss_tts.codec import CodecConfig
 from moss_tts.codec.config import MODEL_TYPES
@@ -32,6 +32,7 @@ from moss_tts.device.blas import BlasState
 from moss_tts.device.compiled import CState
 from moss_tts.errors import MossTTSError, NotHereError, RequestError
 from moss_tts.presets import Preset
+from moss_tts.prompts.packing import ChatPacker
 from moss_tts.request import resolve_sampling
 from moss_tts.weights.layout import check_safetensors, is_pickled, read_json, read_weights, weight_files
 from moss_tts.weights.shards import NAMES, check_sums, stored_tensors
@@ -98,10 +99,10 @@ class MachineFacts:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """Files beside the weights."""
+    """Files beside the weights; chat_template is None where the model needs none."""
 
     tokenizer: bool
-    chat_template: bool
+    chat_template: bool | None
 
 
 @dataclass
@@ -242,7 +243,8 @@ def _inspect_model(
 ) -> None:
     preset = preset_of(source, ARCHITECTURES[type(config)].default_preset)
     inspection.model = _model_facts(inspection, source.directory, config, preset)
-    inspection.tokenizer = _tokenizer_facts(inspection, source.directory)
+    needs_template = issubclass(ARCHITECTURES[type(config)].packer, ChatPacker)
+    inspection.tokenizer = _tokenizer_facts(inspection, source.directory, needs_template)
     loaded = inspection.attempt(lambda: model_footprint(source.directory, config))
     codec_sizes = inspection.attempt(lambda: _codec_of(inspection, source, config, codec))
     if loaded is None or codec_sizes is None:
@@ -270,16 +272,17 @@ def _model_facts(inspection: Inspection, directory: Path, config: MossConfig, pr
     )
 
 
-def _tokenizer_facts(inspection: Inspection, directory: Path) -> TokenizerFacts:
+def _tokenizer_facts(inspection: Inspection, directory: Path, needs_template: bool) -> TokenizerFacts:
     config = directory / "tokenizer_config.json"
     settings = (inspection.attempt(lambda: read_json(config)) if config.is_file() else None) or {}
+    template = bool(settings.get("chat_template")) or (directory / "chat_template.jinja").is_file()
     facts = TokenizerFacts(
-        tokenizer=(directory / "tokenizer.json").is_file(),
-        chat_template=bool(settings.get("chat_template")) or (directory / "chat_template.jinja").is_file(),
+        tokenizer=any((directory / name).is_file() for name in TOKENIZER_FILES),
+        chat_template=template if needs_template else None,
     )
     if not facts.tokenizer:
-        inspection.problems.append(f"{directory} holds no tokenizer.json.")
-    elif not facts.chat_template:
+        inspection.problems.append(f"{directory} holds no {' and no '.join(TOKENIZER_FILES)}.")
+    elif facts.chat_template is False:
         inspection.problems.append(
             f"{directory} holds no chat template, neither in tokenizer_config.json nor as chat_template.jinja."
         )

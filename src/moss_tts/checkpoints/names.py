@@ -16,6 +16,8 @@ HUB_ADDRESS = re.compile(
 PUBLISHER = "OpenMOSS-Team"
 # Where a codec may lie beside the weights of its model.
 CODEC_DIRECTORIES = ("audio_tokenizer", "moss_audio_tokenizer", "codec")
+# Files that hold a model's vocabulary; the first that is there counts.
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
 @dataclass(frozen=True)

@@ -7,22 +7,39 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from moss_tts.checkpoints.names import TOKENIZER_FILES
 from moss_tts.errors import CheckpointError
+from moss_tts.prompts.sentence_pieces import SentencePieceEncoder
 from moss_tts.weights.stored import check_content
 
 
 def load_tokenizer(directory: Path) -> Any:
     """The tokenizer of a checkpoint; code that a checkpoint brings is never run.
 
+    Returns:
+        A tokenizer of transformers for tokenizer.json, an encoder of prompts for tokenizer.model.
+
     Raises:
-        CheckpointError: there is none, or it is broken.
+        CheckpointError: there is none, it is broken, or a package is missing that it needs.
     """
-    file = directory / "tokenizer.json"
-    if not file.is_file():
-        raise CheckpointError(f"{directory} holds no tokenizer.json; copy the checkpoint's tokenizer files there.")
+    file = next((path for name in TOKENIZER_FILES if (path := directory / name).is_file()), None)
+    if file is None:
+        names = " and no ".join(TOKENIZER_FILES)
+        raise CheckpointError(f"{directory} holds no {names}; copy the checkpoint's tokenizer files there.")
     check_content(file)
+    return _sentence_pieces(file) if file.suffix == ".model" else _fast(directory)
+
+
+def _fast(directory: Path) -> Any:
     try:
         # Not AutoTokenizer: it would look into config.json for a class, and into auto_map for code.
         return PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"the tokenizer in {directory} cannot be loaded: {error}") from error
+
+
+def _sentence_pieces(file: Path) -> SentencePieceEncoder:
+    try:
+        return SentencePieceEncoder(file.read_bytes())
+    except CheckpointError as error:
+        raise CheckpointError(f"{file} cannot be loaded: {error}") from error

@@ -95,6 +95,8 @@ def _codec(codec: CodecFacts, alone: bool) -> str:
 
 
 def _tokenizer(tokenizer: TokenizerFacts) -> str:
+    if tokenizer.chat_template is None:
+        return _found(tokenizer.tokenizer)
     return f"{_found(tokenizer.tokenizer)}, chat template {_found(tokenizer.chat_template)}"
 
 

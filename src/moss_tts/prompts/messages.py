@@ -246,6 +246,11 @@ class PromptEncoder:
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
         return ids
 
+    def encode_template(self, text: str) -> list[int]:
+        """Ids of words of the prompt itself, in which spellings of control tokens are these tokens."""
+        pieces = self._template_pieces(text)
+        return [id_ for piece in pieces for id_ in ([piece] if isinstance(piece, int) else self.encode(piece))]
+
     def frame(self, role: str, generation_prompt: bool) -> tuple[list[str | int], list[str | int]]:
         """What the chat template puts before and after a message's content: text, control ids.
 
