@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
-from moss_tts.errors import ConfigError
+from moss_tts.errors import ConfigError, shown
 
 Raw = Mapping[str, Any]
 T = TypeVar("T")
@@ -38,6 +39,8 @@ HARMLESS_KEYS = frozenset(
 MOST_INTEGER = 2**30
 MOST_NUMBER, LEAST_NUMBER = 1e9, 1e-12
 
+MOST_DEPTH = 32
+
 
 def is_integer(value: object, least: int = 0, most: int = MOST_INTEGER) -> bool:
     """Whether a value is an integer of least..most; True and False are none."""
@@ -53,6 +56,43 @@ def is_number(value: object) -> bool:
     except OverflowError:
         return False
     return size == 0 or LEAST_NUMBER <= size <= MOST_NUMBER
+
+
+def parse_json(content: bytes) -> Any:
+    """JSON as its standard has it: each key once, no NaN, UTF-8, and not nested deeper than anything here is.
+
+    Raises:
+        ValueError: it is not; says what is wrong.
+    """
+    try:
+        value = json.loads(
+            content.decode("utf-8-sig"), object_pairs_hook=_object_with_each_key_once, parse_constant=_no_number
+        )
+    except RecursionError as error:
+        raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels") from error
+    _check_depth(value, MOST_DEPTH)
+    return value
+
+
+def _object_with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in made:
+            raise ValueError(f"the key {shown(name)} is there twice")
+        made[name] = value
+    return made
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _check_depth(value: Any, most: int) -> None:
+    if isinstance(value, dict | list):
+        if not most:
+            raise ValueError(f"it is nested deeper than {MOST_DEPTH} levels")
+        for inner in value.values() if isinstance(value, dict) else value:
+            _check_depth(inner, most - 1)
 
 
 def reject_unknown(raw: Raw, known: frozenset[str], where: str) -> None:

@@ -34,7 +34,8 @@ from moss_tts.errors import MossTTSError, NotHereError, RequestError
 from moss_tts.presets import Preset
 from moss_tts.prompts.packing import ChatPacker
 from moss_tts.request import resolve_sampling
-from moss_tts.weights.layout import check_safetensors, is_pickled, read_json, read_weights, weight_files
+from moss_tts.weights.headers import read_header
+from moss_tts.weights.layout import is_pickled, read_json, read_weights, weight_files
 from moss_tts.weights.shards import NAMES, check_sums, stored_tensors
 
 T = TypeVar("T")
@@ -224,14 +225,14 @@ def weight_facts(directory: Path) -> WeightFacts:
     for tensor in tensors:
         name = NAMES[tensor.dtype]
         dtypes[name] = dtypes.get(name, 0) + math.prod(tensor.shape)
-    metadata = {} if is_pickled(files[0]) else check_safetensors(files[0]).get("__metadata__")
+    metadata = {} if is_pickled(files[0]) else read_header(files[0]).metadata
     return WeightFacts(
         files=len(files),
         tensors=len(tensors),
         parameters=sum(dtypes.values()),
         bytes=sum(path.stat().st_size for path in files),
         dtypes=dtypes,
-        note=(metadata or {}).get("note"),
+        note=metadata.get("note"),
     )
 
 

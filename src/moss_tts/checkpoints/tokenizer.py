@@ -10,7 +10,11 @@ from transformers import PreTrainedTokenizerFast
 from moss_tts.checkpoints.names import TOKENIZER_FILES
 from moss_tts.errors import CheckpointError
 from moss_tts.prompts.sentence_pieces import SentencePieceEncoder
+from moss_tts.weights.layout import read_json
 from moss_tts.weights.stored import check_content
+
+# What transformers reads beside tokenizer.json.
+DESCRIPTIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 
 def load_tokenizer(directory: Path) -> Any:
@@ -31,10 +35,14 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def _fast(directory: Path) -> Any:
+    for beside in (directory / name for name in DESCRIPTIONS):
+        if beside.is_file():
+            read_json(beside)
     try:
         # Not AutoTokenizer: it would look into config.json for a class, and into auto_map for code.
         return PreTrainedTokenizerFast.from_pretrained(str(directory), local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
+        # Whatever the library makes of files that it did not write.
         raise CheckpointError(f"the tokenizer in {directory} cannot be loaded: {error}") from error
 
 

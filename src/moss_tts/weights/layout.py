@@ -6,7 +6,6 @@ that name a weight and the list of what upstream stores all come from one table.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
+from moss_tts.atomic import open_regular
 from moss_tts.errors import CheckpointError
+from moss_tts.strict import parse_json
+from moss_tts.weights.headers import read_header
 from moss_tts.weights.pickled import SUFFIX, read_pickled
 from moss_tts.weights.stored import check_content
 
@@ -31,6 +33,8 @@ _FORMS = (
     (INDEX_FILE, "model.safetensors", "model*.safetensors"),
     (PICKLED_INDEX_FILE, "pytorch_model.bin", "pytorch_model*.bin"),
 )
+# The longest that is read is an index; one of a thousand tensors takes 100 KB.
+MOST_JSON_BYTES = 2**23
 SUFFIXES = ("weight", "scales", "biases")
 
 
@@ -195,7 +199,10 @@ def read_weights(directory: Path) -> dict[str, mx.array]:
     """
     weights: dict[str, mx.array] = {}
     for path in weight_files(directory):
-        weights |= read_pickled(path) if is_pickled(path) else _read_safetensors(path)
+        found = read_pickled(path) if is_pickled(path) else _read_safetensors(path)
+        if twice := sorted(found.keys() & weights.keys()):
+            raise CheckpointError(f"{directory} has {listing(twice)} in two files.")
+        weights |= found
     return weights
 
 
@@ -205,7 +212,7 @@ def is_pickled(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path) -> dict[str, mx.array]:
-    check_safetensors(path)
+    read_header(path)
     try:
         return cast(dict[str, mx.array], mx.load(str(path)))
     except (RuntimeError, ValueError) as error:
@@ -235,6 +242,8 @@ def _files(directory: Path, index_name: str, whole_name: str, pattern: str) -> l
     names = sorted(set(weight_map.values()))
     if outside := [name for name in names if Path(name).name != name]:
         raise CheckpointError(f"{index} names files that are not beside it: {listing(outside)}.")
+    if others := [name for name in names if Path(name).suffix != whole.suffix]:
+        raise CheckpointError(f"{index} names files that are no {whole.suffix} files: {listing(others)}.")
     missing = [name for name in names if not (directory / name).is_file()]
     if missing and whole.is_file():
         log.warning("%s names shards that are not there: %s; %s was read", index, listing(missing), whole.name)
@@ -244,42 +253,19 @@ def _files(directory: Path, index_name: str, whole_name: str, pattern: str) -> l
     return [directory / name for name in names]
 
 
-def check_safetensors(path: Path) -> dict[str, Any]:
-    """The header of a safetensors file, after checking that the file holds all the bytes it promises.
-
-    mlx maps files lazily and would otherwise notice a cut-off file in the middle of a computation, if at all.
-
-    Raises:
-        CheckpointError: not a safetensors file, or cut off.
-    """
-    check_content(path)
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= size - 8:
-            raise CheckpointError(f"{path} is not a safetensors file, or is cut off in its header.")
-        try:
-            header: dict[str, Any] = json.loads(file.read(length))
-            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
-            raise CheckpointError(f"{path} has a broken safetensors header: {error}.") from error
-    end = max(ends, default=0)
-    if 8 + length + end != size:
-        raise CheckpointError(f"{path} should be {8 + length + end} bytes long but has {size}: an incomplete copy?")
-    return header
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        CheckpointError: not there, not JSON, or not an object.
+        CheckpointError: not there, no file, too long, not JSON, or not an object.
     """
+    check_content(path)
     try:
-        check_content(path)
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist.") from error
+        with open_regular(path) as file:
+            content = file.read(MOST_JSON_BYTES + 1) or b""
+        if len(content) > MOST_JSON_BYTES:
+            raise ValueError(f"it is longer than {MOST_JSON_BYTES} bytes")
+        value = parse_json(content)
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}.") from error
     if not isinstance(value, dict):

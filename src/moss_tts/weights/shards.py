@@ -20,7 +20,8 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.errors import CheckpointError
-from moss_tts.weights.layout import INDEX_FILE, check_safetensors, is_pickled, weight_files
+from moss_tts.weights.headers import read_header
+from moss_tts.weights.layout import INDEX_FILE, is_pickled, listing, weight_files
 from moss_tts.weights.pickled import pickled_tensors
 from moss_tts.weights.stored import StoredTensor
 
@@ -90,17 +91,11 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
 
 
 def _safetensors(path: Path) -> dict[str, StoredTensor]:
-    header = check_safetensors(path)
-    with path.open("rb") as file:
-        data = 8 + int.from_bytes(file.read(8), "little")
     found = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        if entry["dtype"] not in DTYPES:
-            raise CheckpointError(f"{path}: {name} has type {entry['dtype']}; supported: {', '.join(DTYPES)}.")
-        start = data + int(entry["data_offsets"][0])
-        found[name] = StoredTensor(path, start, DTYPES[entry["dtype"]], tuple(entry["shape"]))
+    for name, entry in read_header(path).tensors.items():
+        if entry.dtype not in DTYPES:
+            raise CheckpointError(f"{path}: {name} has type {entry.dtype}; supported: {', '.join(DTYPES)}.")
+        found[name] = StoredTensor(path, entry.start, DTYPES[entry.dtype], entry.shape)
     return found
 
 
@@ -216,6 +211,11 @@ def check_sums(directory: Path) -> list[str]:
     wanted = {part[1]: part[0] for part in parts if len(part) == 2}
     if not wanted or len(wanted) != len(lines):
         raise CheckpointError(f"{directory / SUMS_FILE} is broken, so the weights cannot be verified.")
+    if others := [name for name in wanted if Path(name).name != name or Path(name).suffix != ".safetensors"]:
+        raise CheckpointError(
+            f"{directory / SUMS_FILE} names what is no .safetensors file beside it: {listing(others)}; the weights "
+            "cannot be verified."
+        )
     if missing := [name for name in wanted if not (directory / name).is_file()]:
         raise CheckpointError(f"{directory} lacks {', '.join(sorted(missing))}, which {SUMS_FILE} names.")
     with ThreadPoolExecutor(min(len(wanted), os.cpu_count() or 1)) as pool:

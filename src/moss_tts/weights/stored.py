@@ -9,6 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.atomic import open_regular
 from moss_tts.errors import CheckpointError
 
 # Types by their size alone, for moving bytes.
@@ -76,14 +77,20 @@ class StoredTensor:
 
 
 def check_content(path: Path) -> None:
-    """Refuse what git leaves in place of a large file that it did not fetch.
+    """Refuse what cannot be read, and what git leaves in place of a large file that it did not fetch.
 
     Raises:
-        CheckpointError: it is that.
+        CheckpointError: it is that, is not there, or is a pipe or a device, which nothing waits for.
     """
-    with path.open("rb") as file:
-        if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise CheckpointError(
-                f"{path} is a git-lfs pointer: a few lines in place of the file. Run `git lfs pull` in {path.parent}, "
-                "or download the file itself."
-            )
+    try:
+        with open_regular(path) as file:
+            begin = file.read(len(LFS_POINTER))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist.") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if begin == LFS_POINTER:
+        raise CheckpointError(
+            f"{path} is a git-lfs pointer: a few lines in place of the file. Run `git lfs pull` in {path.parent}, "
+            "or download the file itself."
+        )
