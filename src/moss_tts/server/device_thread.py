@@ -105,10 +105,11 @@ class Device:
         if not voice.cancel():
             self.call(lambda: self._drop(voice))
 
-    def stop(self) -> None:
-        """Fail what is still being spoken, and end the thread."""
+    def stop(self, seconds: float | None = None) -> bool:
+        """Fail what is still being spoken, and end the thread; whether it has ended, if not waited for longer."""
         self.call(self._stop)
-        self._thread.join()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     # ----------------------------------------------------------------------------- on the device's thread
 

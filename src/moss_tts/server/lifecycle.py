@@ -6,7 +6,9 @@ import asyncio
 import math
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,6 +17,7 @@ from moss_tts.model import Model
 from moss_tts.server.app import create_app
 from moss_tts.server.connections import Connection, handle_error, look_after
 from moss_tts.server.device_thread import Device
+from moss_tts.server.ending import SECONDS_TO_END, Deadline, leave, stopped
 from moss_tts.server.listener import ACCEPTED_AT_ONCE, WAITING_TO_BE_ACCEPTED, address, most_connections
 from moss_tts.server.settings import Settings
 
@@ -24,11 +27,13 @@ class Server(uvicorn.Server):
 
     Attributes:
         on_listening: called once clients can connect.
+        deadline: by which the process ends, once it was told to.
     """
 
-    def __init__(self, config: uvicorn.Config, idle_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
         super().__init__(config)
-        self._idle_s = idle_s
+        self._settings = settings
+        self.deadline = Deadline()
         self.on_listening: Callable[[], None] = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -41,8 +46,15 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is to be done every 0.1 s; whether to stop."""
-        look_after(self.server_state.connections, self._idle_s)
+        look_after(self.server_state.connections, self._settings.idle_s)
         return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Finish what runs, for the first signal; for the second, do not."""
+        if self.should_exit:
+            leave(128 + sig)
+        super().handle_exit(sig, frame)
+        self.deadline.set(self._settings.grace_s + SECONDS_TO_END, 128 + sig)
 
 
 def new_server(app: FastAPI, settings: Settings) -> Server:
@@ -58,11 +70,11 @@ def new_server(app: FastAPI, settings: Settings) -> Server:
         timeout_keep_alive=math.ceil(settings.idle_s),
         timeout_graceful_shutdown=round(settings.grace_s),
     )
-    return Server(config, settings.idle_s)
+    return Server(config, settings)
 
 
 def serve(load: Callable[[], Model], settings: Settings, place: socket.socket, tell: Callable[[str], None]) -> int:
-    """Serve until a signal comes: then running requests are finished, but no new ones taken.
+    """Serve until a signal comes: then running requests are finished, but no new ones taken. A second one ends it now.
 
     Args:
         load: gives the model.
@@ -77,16 +89,19 @@ def serve(load: Callable[[], Model], settings: Settings, place: socket.socket, t
         MossTTSError: the model cannot be loaded.
     """
     device = Device(load, settings.max_batch)
-    app = create_app(settings, device, device.start())
-    server = new_server(app, settings)
+    with stopped(device):
+        return _serve(device, settings, place, tell)
 
-    def stop() -> None:
+
+def _serve(device: Device, settings: Settings, place: socket.socket, tell: Callable[[str], None]) -> int:
+    server = new_server(create_app(settings, device, device.start()), settings)
+
+    def end() -> None:
         server.should_exit = True
 
-    device.on_end = stop
+    device.on_end = end
     server.on_listening = lambda: tell(address(place))
-    try:
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again once all is done
         server.run(sockets=[place])
-    except KeyboardInterrupt:
-        pass  # uvicorn raises it again once all is done
+    server.deadline.cancel()
     return 1 if device.failed else 0
