@@ -6,12 +6,15 @@ A rule that differs between variants is a field here, so that no other code asks
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from moss_tts.errors import RequestError, shown
 from moss_tts.sampling import ChannelSampling, Sampling
+from moss_tts.text.cleanup import normalize_text
+from moss_tts.text.own_marks import in_own_marks
 
 # Greedy text, or a repetition penalty on the text channel, ends speech early.
 TEXT_SAMPLING = ChannelSampling(temperature=1.5, top_p=1.0, top_k=50, repetition_penalty=1.0)
@@ -49,6 +52,7 @@ class Preset:
         text: sampling of the text channel.
         prompt_field: the request field that has to be given; "text" but for SoundEffect.
         normalizes_text: whether text is cleaned up before it enters the prompt.
+        clean_up: how it is cleaned up.
         template: the shape of the user message.
         follows: what it was trained to follow beside prompt_field; anything else may be asked for, to little effect.
     """
@@ -58,6 +62,7 @@ class Preset:
     text: ChannelSampling = TEXT_SAMPLING
     prompt_field: str = "text"
     normalizes_text: bool = True
+    clean_up: Callable[[str], str] = normalize_text
     template: PromptTemplate = PLAIN_TEMPLATE
     follows: frozenset[str] = SPEECH
 
@@ -90,6 +95,7 @@ PRESETS = {
             "nano",
             ChannelSampling(0.8, 0.95, 25, 1.2),
             text=ChannelSampling(temperature=1.0, top_p=1.0, top_k=50, repetition_penalty=1.0),
+            clean_up=in_own_marks,
             template=PromptTemplate(tokens=False),
             follows=frozenset({"reference"}),
         ),

@@ -18,9 +18,8 @@ from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.dialogue import cloned_voices
 from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, UserMessage
 from moss_tts.prompts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
-from moss_tts.prompts.planning import check_words, followed, plan_text, usual_continuity
+from moss_tts.prompts.planning import check_words, followed, plan_text, tags_left_out, usual_continuity
 from moss_tts.sampling import Sampling, draw_seed
-from moss_tts.text.cleanup import normalize_text
 from moss_tts.text.preparation import TextPreparation
 from moss_tts.text.prepared import prepare
 from moss_tts.text.tags import SPEAKER_TAG, join_transcript
@@ -135,7 +134,7 @@ class MossNormalizedRequest:
         return (user,) if self.prompt_audio is None else (user, AssistantMessage([self.prompt_audio]))
 
     def _cleaned(self, text: str | None) -> str | None:
-        return text if text is None or not self.normalizes_text else normalize_text(text)
+        return text if text is None or not self.normalizes_text else self.preset.clean_up(text)
 
     def _cleaned_message(self, message: Message) -> Message:
         if isinstance(message, UserMessage):
@@ -173,19 +172,20 @@ def resolve_generation_request(
     planned = plan_text(prompt.get("text"), _long_form(given, usual_continuity(preparation)), preparation)
     if preparation is not None and prompt.get("prompt_transcript") is not None:
         prompt["prompt_transcript"] = prepare(prompt["prompt_transcript"], preparation).text
+    cleans_up = given.get("normalize_text", variant.normalizes_text)
     return MossNormalizedRequest(
         preset=variant,
         sampling=resolve_sampling(given, variant, generation_config or {}),
         seed=given["seed"] if "seed" in given else draw_seed(),
         **{**prompt, "text": planned.text},
-        normalizes_text=given.get("normalize_text", variant.normalizes_text),
+        normalizes_text=cleans_up,
         n_vq_for_inference=resolve_n_vq(given.get("n_vq_for_inference")),
         max_tokens=given.get("max_tokens", DEFAULT_MAX_TOKENS),
         stream=given.get("stream", False),
         streaming_interval=given.get("streaming_interval", DEFAULT_STREAMING_INTERVAL),
         long_form=planned.long_form,
         plan=planned.segments,
-        notes=left_out + planned.notes,
+        notes=left_out + planned.notes + (tags_left_out(planned, variant.clean_up) if cleans_up else ()),
         runaway_guard=given.get("runaway_guard", True),
         verbose=given.get("verbose", False),
     )

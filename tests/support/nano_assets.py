@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-CASES = Path(__file__).parents[1] / "cases" / "nano"
-TINY_VOCABULARY = CASES / "tokenizer.model"
+GOLDEN = Path(__file__).parents[1] / "golden" / "nano"
+TINY_VOCABULARY = GOLDEN / "tokenizer.model"
 # Beside the goldens that MOSS_TTS_GOLDEN names, or in a directory called shared beside the repository.
-_SHARED = Path(os.environ["MOSS_TTS_GOLDEN"]).parent if "MOSS_TTS_GOLDEN" in os.environ else CASES.parents[3] / "shared"
+_SHARED = (
+    Path(os.environ["MOSS_TTS_GOLDEN"]).parent if "MOSS_TTS_GOLDEN" in os.environ else GOLDEN.parents[3] / "shared"
+)
 
 
 def published_vocabulary() -> Path:
@@ -25,4 +27,4 @@ def published_vocabulary() -> Path:
 
 def text_cases() -> dict[str, Any]:
     """Texts, and what upstream's code made of them."""
-    return json.loads((CASES / "text_cases.json").read_text(encoding="utf-8"))
+    return json.loads((GOLDEN / "text_cases.json").read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,11 @@ from moss_tts.long_form import Continuity, LongFormOptions, TextSegment, normali
 from moss_tts.text.boundaries import BoundaryKind
 from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES, TextPreparation
 from moss_tts.text.prepared import Pause, PreparedText, prepare
-from moss_tts.text.tags import PAUSE, has_words
+from moss_tts.text.tags import PAUSE, has_words, tags_of
 
 # Seconds of silence between two segments, however many pauses ask for it.
 MOST_SILENCE = 60.0
+_MOST_TAGS = 8
 _BUDGETS = ("long_form_min_chars", "long_form_target_chars", "long_form_max_chars")
 _PAUSE_LINE = re.compile(rf"^[^\S\n]*{PAUSE.pattern}[^\S\n]*$", re.IGNORECASE | re.MULTILINE)
 
@@ -62,6 +63,14 @@ def plan_text(text: str | None, options: LongFormOptions | None, preparation: Te
         return PlannedText(prepared.text, notes=notes)
     ties = options or LongFormOptions(continuity=usual_continuity(preparation))
     return PlannedText(prepared.text, ties, segments, notes)
+
+
+def tags_left_out(planned: PlannedText, clean_up: Callable[[str], str]) -> tuple[str, ...]:
+    """A sentence on the tags in a text that its clean-up leaves out, if there are any."""
+    spoken = " ".join(segment.text for segment in planned.segments) or planned.text or ""
+    lost = [tag for tag in tags_of(spoken) if not clean_up(tag)]
+    more = f" and {len(lost) - _MOST_TAGS} more" if len(lost) > _MOST_TAGS else ""
+    return (f"This model does not act on tags; left out: {', '.join(lost[:_MOST_TAGS])}{more}.",) if lost else ()
 
 
 def _bounded(segments: tuple[TextSegment, ...]) -> tuple[tuple[TextSegment, ...], tuple[str, ...]]:

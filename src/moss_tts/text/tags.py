@@ -15,6 +15,11 @@ def has_words(text: str) -> bool:
     return any(character.isalnum() for character in SPEAKER_TAG.sub("", PAUSE.sub("", text)))
 
 
+def tags_of(text: str) -> list[str]:
+    """The tags in a text, each once: speakers, then pauses."""
+    return list(dict.fromkeys(match[0] for tag in (SPEAKER_TAG, PAUSE) for match in tag.finditer(text)))
+
+
 def speaker_tag(number: int) -> str:
     """The tag of a speaker: 1 -> "[S1]"."""
     return f"[S{number}]"
