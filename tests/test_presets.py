@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moss_tts.errors import RequestError
-from moss_tts.presets import ALIASES, PRESETS, resolve_preset
+from moss_tts.presets import ALIASES, PRESETS, resolve_preset, variant_in
 
 TABLE = {
     "moss_tts": (1.7, 0.8, 25, 1.0),
@@ -76,3 +76,72 @@ def test_a_preset_is_a_name(name):
 def test_presets_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         PRESETS["ttsd"].name = "other"
+
+
+NAMES = {
+    # Published ones, and what converters make of their names.
+    "OpenMOSS-Team/MOSS-TTS": None,
+    "OpenMOSS-Team/MOSS-TTS-v1.5": None,
+    "OpenMOSS-Team/MOSS-TTSD-v1.0": "ttsd",
+    "fnlp/MOSS-TTSD-v0.5": "ttsd",
+    "OpenMOSS-Team/MOSS-VoiceGenerator": "voice_generator",
+    "OpenMOSS-Team/MOSS-SoundEffect": "soundeffect",
+    "mlx-community/MOSS-TTSD-v1.0-4bit": "ttsd",
+    "mlx-community/MOSS-TTS-8bit": None,
+    "mlx-community/MOSS-VoiceGenerator-bf16": "voice_generator",
+    "MOSS-TTSD-v1.0-GGUF": "ttsd",
+    "moss_ttsd_v1.0-8bit": "ttsd",
+    "MOSS-TTSD1.0": "ttsd",
+    "MOSS-TTSDv1": "ttsd",
+    "MossTTSD": "ttsd",
+    "MOSSTTSD-4bit": "ttsd",
+    "MOSS_Voice_Generator": "voice_generator",
+    "moss-voice-generator-1.7b": "voice_generator",
+    "MossVoiceGenerator": "voice_generator",
+    "moss_sound_effect": "soundeffect",
+    "Moss-Sound-Effect-v1": "soundeffect",
+    # Fine-tunes: letters that meet by chance are no word.
+    "moss-tts-de": None,
+    "moss-tts-d": None,
+    "MOSS-TTS-Dutch-v1": None,
+    "moss-tts-distilled": None,
+    "MOSS-TTS-dpo": None,
+    "MOSS-TTS-Danish": None,
+    "moss.tts.deutsch": None,
+    "moss_tts_drama": None,
+    "MOSS-TTS_dialogue-free": None,
+    "moss-tts-nb-norwegian": None,
+    "moss-tts-voice-acting": None,
+    "moss-tts-voices-of-generators": None,
+    "moss-tts-sound": None,
+    "moss-tts-effects": None,
+    "moss-tts-roleplay-v2": None,
+    "mosstts-de": None,
+    "mosstts-d-500": None,
+    "postttsd": None,
+    "ttsdx": None,
+    "something": None,
+    "checkpoint-500": None,
+    "": None,
+    "東京-moss-tts": None,
+    # Fine-tunes of variants.
+    "moss-ttsd-de": "ttsd",
+    "TTSD-German-LoRA": "ttsd",
+    "german-podcast-ttsd-v2": "ttsd",
+    "me/MOSS-TTSD-v1.0-Norwegian": "ttsd",
+    "moss-voicegenerator-cartoon": "voice_generator",
+    "cartoon-voice-generator": "voice_generator",
+    "SoundEffect-foley": "soundeffect",
+    "me/moss-soundeffect-foley-4bit/": "soundeffect",
+}
+
+
+@pytest.mark.parametrize(("name", "preset"), NAMES.items())
+def test_whole_words_of_a_name_tell_the_variant(name, preset):
+    found = variant_in(name, "moss_tts")
+    assert (found and found[0].name) == preset
+
+
+@pytest.mark.parametrize("architecture", ["moss_tts_local", "moss_tts_local_v1_5"])
+def test_an_architecture_with_one_variant_has_no_other_name(architecture):
+    assert variant_in("moss-ttsd-de", architecture) is None

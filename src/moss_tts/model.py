@@ -26,11 +26,11 @@ from moss_tts.checkpoints.loading import (
     find_checkpoint,
     load_architecture,
     load_config,
-    preset_of,
     quantizable,
 )
 from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.checkpoints.tokenizer import load_tokenizer
+from moss_tts.checkpoints.variant import variant_of
 from moss_tts.codec.precision import decoder_precision
 from moss_tts.context.quantised_cache import check_kv_bits
 from moss_tts.device.memory import cache_limit, release_memory
@@ -346,7 +346,7 @@ class Model(JobMaker):
             architecture,
             processor,
             lazy_codec,
-            preset_of(source, architecture.default_preset),
+            variant_of(source, architecture.default_preset).preset,
             read_json(generation_config) if generation_config.is_file() else {},
             source.directory.name,
         )

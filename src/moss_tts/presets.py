@@ -156,9 +156,33 @@ def _names() -> str:
     return f"{', '.join(PRESETS)} (also {aliases})"
 
 
-def variant_of(name: str, default: str) -> Preset:
-    """The variant that a checkpoint's name tells, such as ".../MOSS-TTSD-v1.0"; configs do not hold it."""
-    last = re.sub(r"[-.\s]", "_", Path(name).name.lower())
-    known = {alias: PRESETS[target] for alias, target in ALIASES.items() if alias.startswith("moss_")}
-    found = [preset for alias, preset in known.items() if alias.replace("_", "") in last.replace("_", "")]
-    return found[0] if found else PRESETS[default]
+# Words of a checkpoint's name that tell its variant. Configs do not hold it: these have one architecture with moss_tts.
+_TOLD_BY_NAME = {
+    ("ttsd",): "ttsd",
+    ("voice", "generator"): "voice_generator",
+    ("voicegenerator",): "voice_generator",
+    ("sound", "effect"): "soundeffect",
+    ("soundeffect",): "soundeffect",
+}
+_VERSION = r"v?\d[\d._]*"
+
+
+def variant_in(name: str, default: str) -> tuple[Preset, str] | None:
+    """The variant that the words of a checkpoint's name tell, and these words; None if they tell none.
+
+    Only whole words count: "moss-tts-de" is no dialogue. Versions do not: "ttsd-v1.0" and "ttsd1" are "ttsd".
+
+    Args:
+        name: a directory or a hub id; only its last part is read.
+        default: the preset of the checkpoint's architecture if nothing else is known.
+    """
+    if default not in {"moss_tts", *_TOLD_BY_NAME.values()}:
+        return None
+    last = re.sub(r"([a-z])([A-Z][a-z])", r"\1 \2", Path(name).name).lower()
+    words = [word.removeprefix("moss") or word for word in re.split(rf"{_VERSION}|[^a-z]+", last) if word]
+    for start in range(len(words)):
+        for count in (1, 2):
+            told = tuple(words[start : start + count])
+            if told in _TOLD_BY_NAME:
+                return PRESETS[_TOLD_BY_NAME[told]], " ".join(told)
+    return None

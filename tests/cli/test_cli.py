@@ -172,7 +172,7 @@ def test_a_budget_is_warned_about_and_quiet_is_quiet(run, checkpoints):
     loud, quiet = run(*generate), run(*generate, "--quiet")
     assert "finish reason: length" in loud.out
     assert "--max-tokens" in loud.err
-    assert (quiet.out, quiet.err) == ("", loud.err)
+    assert (quiet.out, quiet.err) == ("", loud.err.partition("\n")[2])
 
 
 def test_verbose_adds_figures(run, checkpoints):
@@ -186,7 +186,7 @@ def test_verbose_adds_figures(run, checkpoints):
         (["Hello.", "--bogus"], "No such option: --bogus"),
         (["Hello.", "--seed", "x"], "'--seed'"),
         (["Hello.", "--seed", "-1"], "seed must be an integer in 0.."),
-        (["Hello.", "--temperature", "nan"], "temperature must be a number"),
+        (["Hello.", "--temperature", "nan"], "temperature must be 0, or a number"),
         (["Hello.", "--top-p", "2"], "top_p must be a number"),
         (["Hello.", "--mode", "sing"], "mode must be one of"),
         ([""], "text"),
@@ -217,7 +217,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(run, checkpoints, arguments, me
     ended = run("generate", "-m", checkpoints["delay"], *arguments)
     assert ended.code == 2
     assert message in ended.err
-    assert len(ended.err.splitlines()) == 1
+    assert sum(": variant " not in line for line in ended.err.splitlines()) == 1
     assert not list(Path().glob("*.wav"))
 
 
@@ -250,7 +250,7 @@ def test_what_fails_is_one_line_and_exit_code_1(run, copied):
     failures.append(run(*generate, checkpoint))
     assert [failure.code for failure in failures] == [1] * len(failures)
     for failure in failures:
-        assert len(failure.err.splitlines()) == 1, failure.err
+        assert sum(": variant " not in line for line in failure.err.splitlines()) == 1, failure.err
     assert not Path("a.wav").exists()
 
 
@@ -479,7 +479,7 @@ def test_inspect_refuses_what_is_no_checkpoint(run, tmp_path):
     for name in (tmp_path, tmp_path / "nothing"):
         ended = run("inspect", name)
         assert ended.code == 1
-        assert len(ended.err.splitlines()) == 1
+        assert sum(": variant " not in line for line in ended.err.splitlines()) == 1
 
 
 # ------------------------------------------------------------------------------------------ demo checkpoints

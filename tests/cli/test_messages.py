@@ -178,3 +178,12 @@ def test_a_place_that_cannot_be_written_is_told_before_hours_of_work(run, monkey
     ended = run("say", "Hello.", "-o", "locked/a.wav")
     assert ended.code == 2
     assert "nothing may be written into locked" in ended.err
+
+
+def test_generate_says_first_which_variant_it_takes_and_why(run, checkpoints, tmp_path):
+    (tmp_path / "moss-ttsd-de").symlink_to(checkpoints["delay"])
+    flags = ["--model", tmp_path / "moss-ttsd-de", "--output", tmp_path / "a.wav", "--max-tokens", "2"]
+    told = run("generate", "[S1] Hello.", *flags).err.splitlines()[0]
+    assert told == "moss-ttsd-de: variant ttsd, told by 'ttsd' in its name"
+    told = run("generate", "Hello.", "--preset", "moss_tts", *flags).err.splitlines()[0]
+    assert told == "moss-ttsd-de: variant moss_tts, as --preset says"

@@ -19,9 +19,15 @@ import mlx.core as mx
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoints.downloads import needed
 from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
-from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config, preset_of
+from moss_tts.checkpoints.loading import (
+    CheckpointSource,
+    check_codec_fits,
+    find_checkpoint,
+    load_config,
+)
 from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES
 from moss_tts.checkpoints.outline import outlines
+from moss_tts.checkpoints.variant import Variant, variant_of
 from moss_tts.codec import CodecConfig
 from moss_tts.codec.config import MODEL_TYPES
 from moss_tts.codec.precision import decoder_precision
@@ -31,7 +37,6 @@ from moss_tts.device import blas, compiled
 from moss_tts.device.blas import BlasState
 from moss_tts.device.compiled import CState
 from moss_tts.errors import MossTTSError, NotHereError, RequestError
-from moss_tts.presets import Preset
 from moss_tts.prompts.packing import ChatPacker
 from moss_tts.request import resolve_sampling
 from moss_tts.weights.headers import read_header
@@ -47,6 +52,7 @@ class ModelFacts:
 
     architecture: str
     variant: str
+    variant_told_by: str
     layers: int
     width: int
     text_vocabulary: int
@@ -242,8 +248,8 @@ def weight_facts(directory: Path) -> WeightFacts:
 def _inspect_model(
     inspection: Inspection, source: CheckpointSource, config: MossConfig, codec: str | Path | None, codec_dtype: str
 ) -> None:
-    preset = preset_of(source, ARCHITECTURES[type(config)].default_preset)
-    inspection.model = _model_facts(inspection, source.directory, config, preset)
+    variant = variant_of(source, ARCHITECTURES[type(config)].default_preset)
+    inspection.model = _model_facts(inspection, source.directory, config, variant)
     needs_template = issubclass(ARCHITECTURES[type(config)].packer, ChatPacker)
     inspection.tokenizer = _tokenizer_facts(inspection, source.directory, needs_template)
     loaded = inspection.attempt(lambda: model_footprint(source.directory, config))
@@ -255,13 +261,14 @@ def _inspect_model(
         inspection.problems.append(problem)
 
 
-def _model_facts(inspection: Inspection, directory: Path, config: MossConfig, preset: Preset) -> ModelFacts:
+def _model_facts(inspection: Inspection, directory: Path, config: MossConfig, variant: Variant) -> ModelFacts:
     path = directory / "generation_config.json"
     generation_config = (inspection.attempt(lambda: read_json(path)) if path.is_file() else None) or {}
-    sampling = inspection.attempt(lambda: asdict(resolve_sampling({}, preset, generation_config)))
+    sampling = inspection.attempt(lambda: asdict(resolve_sampling({}, variant.preset, generation_config)))
     return ModelFacts(
         architecture=ARCHITECTURES[type(config)].name,
-        variant=preset.name,
+        variant=variant.preset.name,
+        variant_told_by=variant.told_by,
         layers=config.backbone.num_hidden_layers,
         width=config.hidden_size,
         text_vocabulary=config.vocab_size,

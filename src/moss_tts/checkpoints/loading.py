@@ -26,7 +26,6 @@ from moss_tts.device.kernels import Linear
 from moss_tts.device.memory import cache_limit
 from moss_tts.device.thread import on_device
 from moss_tts.errors import CheckpointError, CodecNotFoundError, NotHereError, RequestError
-from moss_tts.presets import Preset, variant_of
 from moss_tts.weights.layout import Layout, leaves, listing, load_strict, read_json, read_weights
 
 CODEC_PREFIX = "codec_model."
@@ -87,13 +86,6 @@ def bring(name: str | Path, *, revision: str | None = None, codec: str | Path | 
     """
     source = find_checkpoint(name, revision=revision)
     LazyCodec(source, load_config(source.directory), codec).bring()
-
-
-def preset_of(source: CheckpointSource, default: str) -> Preset:
-    """The variant of a checkpoint: told by its name, else by the name of what it was converted from."""
-    origin = read_json(source.directory / "config.json").get("_name_or_path")
-    usual = variant_of(origin, default).name if isinstance(origin, str) else default
-    return variant_of(source.name, usual)
 
 
 def compute_dtype(asked: str | None, stored: mx.Dtype) -> mx.Dtype:

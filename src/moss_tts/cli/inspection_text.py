@@ -61,7 +61,7 @@ def _verified(files: list[str]) -> str:
 
 
 def _model(model: ModelFacts) -> Lines:
-    yield "architecture", f"{model.architecture}, variant {model.variant}"
+    yield "architecture", f"{model.architecture}, variant {model.variant} ({model.variant_told_by})"
     yield "backbone", f"{model.layers} layers of width {model.width}, text vocabulary {model.text_vocabulary}"
     yield "audio", f"{model.codebooks} codebooks of {model.codebook_size}, {model.sampling_rate} Hz"
     if model.quantization is not None:

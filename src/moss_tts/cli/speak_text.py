@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from moss_tts.audio.files import WRITABLE_FORMATS, write_audio
+from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.cli.cut_short import what_was_cut
 from moss_tts.cli.output_files import Recording, interruptible, record
 from moss_tts.cli.shares import share_of
@@ -22,6 +23,7 @@ from moss_tts.result import GenerationResult
 
 if TYPE_CHECKING:
     from moss_tts.model import Model
+    from moss_tts.presets import Preset
 
 INTERRUPTED = 130
 
@@ -60,6 +62,17 @@ class Source:
             kv_bits=self.kv_bits,
             max_memory=most,
         )
+
+    def tell_variant(self, terminal: Terminal, model: Model, taken: Preset) -> None:
+        """Say which variant a request takes, and what told it; of the packaged voice there is one alone."""
+        from moss_tts.checkpoints.loading import find_checkpoint
+        from moss_tts.checkpoints.variant import variant_of
+
+        if self.model == str(packaged_voice()):
+            return
+        found = variant_of(find_checkpoint(self.model, revision=self.revision), model.architecture.default_preset)
+        why = found.told_by if taken == found.preset else "as --preset says"
+        terminal.hint(f"{self.name}: variant {taken.name}, {why}")
 
 
 def request_options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,6 +124,7 @@ def speaking(options: Mapping[str, Any], source: Source, terminal: Terminal, fla
         request = model.request(options)
         with terminal.loading("codec"):
             model.codec()
+        source.tell_variant(terminal, model, request.preset)
         yield Speech(
             results,
             share_of(options, request.plan),
