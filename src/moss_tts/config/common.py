@@ -27,7 +27,7 @@ class DecoderSizes(Protocol):
 
     @property
     def num_key_value_heads(self) -> int:
-        """Heads whose keys and values are kept."""
+        """Heads of keys and values."""
         ...
 
     @property

@@ -40,7 +40,7 @@ class GPT2Config:
 
     @property
     def num_key_value_heads(self) -> int:
-        """As many as there are queries."""
+        """Heads of keys: as many as of queries."""
         return self.num_attention_heads
 
     @property

@@ -14,7 +14,7 @@ from moss_tts.strict import Raw, demand, integer, mapping
 
 @dataclass(frozen=True)
 class TiedHeadsConfig(MossConfig):
-    """An architecture whose depth decoder has the backbone's width and reads and writes by the same tables."""
+    """An architecture with a depth decoder of the backbone's width, which reads and writes by the same tables."""
 
     depth: GPT2Config
 

@@ -129,7 +129,7 @@ def _load_waveform(reference: Reference, name: str, sampling_rate: int) -> Wavef
 
 
 def _content(file: Path) -> bytes:
-    """The bytes of a file, whose path is not for everybody to know."""
+    """The bytes of a file; its path stays unsaid, since it is not for everybody to know."""
     try:
         return file.read_bytes()
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import Any
 from moss_tts.errors import CheckpointError, ConfigError
 from moss_tts.prompts.messages import PromptEncoder
 
-# Of sentencepiece_model.proto: field 1 of a model is a piece, whose field 3 is its type.
+# Of sentencepiece_model.proto: field 1 of a model is a piece; field 3 of a piece is its type.
 _PIECE, _TYPE = 1, 3
 _CONTROL, _SYMBOL = 3, 4
 _VARINT, _LENGTH = 0, 2
@@ -66,7 +66,7 @@ def _vocabulary(model: bytes) -> Any:
 
 
 def without_symbols(model: bytes) -> bytes:
-    """A vocabulary whose symbols are control pieces: they keep their ids, and no text produces them."""
+    """A vocabulary with its symbols as control pieces: they keep their ids, and no text produces them."""
     changed = bytearray(model)
     for piece, at, end in _fields(model, 0, len(model)):
         if piece == _PIECE:

@@ -127,7 +127,7 @@ class Device:
             if not self._ready.done():
                 self._ready.set_exception(DeviceFailure("loading ended without a result"))
             self._fail_all(DeviceFailure("the server is stopping"))
-            # Who hands in work from here on sees it, and refuses the work itself.
+            # Threads that hand in work from here on see it, and refuse the work themselves.
             self._ended = True
             self._refuse_inbox()
             self.on_end()
