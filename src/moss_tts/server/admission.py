@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from moss_tts.server.errors import ApiError
 
@@ -29,12 +31,29 @@ class Admission:
         """Requests that are not spoken yet."""
         return max(0, self.inside - self._at_once)
 
-    def enter(self) -> None:
-        """Count a request in.
+    @contextmanager
+    def place(self) -> Iterator[Callable[[], None]]:
+        """What takes a place, for a request that is on its way; it is given back if the request fails here.
 
         Raises:
-            ApiError: 503, with the time after which to try again.
+            ApiError: there is no place, now or when it is to be taken: 503, with the time after which to try again.
         """
+        taken = 0
+
+        def take() -> None:
+            nonlocal taken
+            self._check()
+            self.inside += 1
+            taken = 1
+
+        self._check()
+        try:
+            yield take
+        except BaseException:
+            self.inside -= taken
+            raise
+
+    def _check(self) -> None:
         if not self.open:
             raise ApiError(503, "the server is stopping", code="stopping", headers={"Retry-After": "5"})
         if self.inside >= self._most:
@@ -45,7 +64,6 @@ class Admission:
                 code="overloaded",
                 headers={"Retry-After": str(seconds)},
             )
-        self.inside += 1
 
     def leave(self, seconds: float | None = None) -> None:
         """Count a request out; seconds only of those that were spoken."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from codecs import BOM_UTF8
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -31,8 +31,16 @@ class Received(Generic[Body]):
     files: Mapping[str, bytes] = field(default_factory=dict)
 
 
-async def receive(request: Request, kind: type[Body], settings: Settings) -> Received[Body]:
+async def receive(
+    request: Request, kind: type[Body], settings: Settings, on_arrived: Callable[[], None] = lambda: None
+) -> Received[Body]:
     """The body of a request.
+
+    Args:
+        request: its client may still be sending.
+        kind: the fields that it may have.
+        settings: of the server.
+        on_arrived: called when all of it is here, before anything of it is looked at.
 
     Raises:
         ApiError: another type, or a field that is not what it should be.
@@ -40,11 +48,13 @@ async def receive(request: Request, kind: type[Body], settings: Settings) -> Rec
     match request.headers.get("content-type", "").partition(";")[0].strip().lower():
         case "application/json":
             content = await request.body()
+            on_arrived()
             # Bodies may hold megabytes of audio, which other requests should not wait for.
             return await anyio.to_thread.run_sync(partial(_from_json, content, kind, settings.max_chars))
         case "multipart/form-data":
             limits = {"max_files": MAX_FILES, "max_fields": MAX_FIELDS, "max_part_size": settings.max_body}
             async with request.form(**limits) as form:
+                on_arrived()
                 values, files = await _from_form(form, kind, settings.max_chars)
             return Received(_validated(kind, values), files)
         case other:

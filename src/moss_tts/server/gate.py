@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+from contextlib import suppress
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
@@ -14,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from moss_tts.server.errors import ApiError
 from moss_tts.server.settings import Settings
 
+# Bodies of the largest size that may be here before they are whole, all clients' together.
+BODIES_ARRIVING = 16
 # Open to everybody: the page asks for the key, probes need none.
 OPEN_PATHS = ("/", "/health", "/docs", "/openapi.json", "/static/")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -26,18 +29,22 @@ class Gate:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app, self._settings = app, settings
+        # Bodies that are not whole yet, in the order of their first bytes, and how much of them is here.
+        self._arriving: dict[_LimitedBody, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request through, or answer it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _LimitedBody(receive, self._settings)
+        body = _LimitedBody(receive, self._settings, self._arriving)
         try:
             self._check(scope, Headers(scope=scope))
             await self._app(scope, body.receive, send)
         except ApiError as error:
             await JSONResponse(error.body, error.status, error.headers)(scope, receive, send)
+        finally:
+            self._arriving.pop(body, None)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         if self._settings.api_key is None:
@@ -66,26 +73,64 @@ class Gate:
 
 
 class _LimitedBody:
-    """Counts what comes in, for bodies that do not say how long they are, and does not wait for one for ever."""
+    """Counts what comes in, for bodies that do not say how long they are, and does not wait for one for ever.
 
-    def __init__(self, receive: Receive, settings: Settings) -> None:
+    Args:
+        receive: of the request.
+        settings: of the server.
+        arriving: the bytes that are here of each body on its way; those that began first are given up if all of them
+            together are too many.
+    """
+
+    def __init__(self, receive: Receive, settings: Settings, arriving: dict[_LimitedBody, int]) -> None:
         self._receive, self._most, self._seconds = receive, settings.max_body, settings.body_timeout_s
+        self._arriving = arriving
         self._read = 0
+        self._is_given_up = False
         self._deadline: float | None = asyncio.get_running_loop().time() + self._seconds
+        self._waiting = asyncio.timeout_at(self._deadline)
 
     async def receive(self) -> Message:
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline) as self._waiting:
                 message = await self._receive()
         except TimeoutError as error:
-            raise too_slow(self._seconds) from error
+            if not self._is_given_up:
+                raise too_slow(self._seconds) from error
+        if self._is_given_up:
+            raise _too_many()
         self._read += len(message.get("body", b""))
         if self._read > self._most:
             raise too_large(self._most)
-        if not message.get("more_body", False):
+        if message.get("more_body", False):
+            self._count()
+        else:
             # What comes after the body is the client's leaving, which may take as long as the answer does.
             self._deadline = None
+            self._arriving.pop(self, None)
         return message
+
+    def _count(self) -> None:
+        self._arriving[self] = self._read
+        while sum(self._arriving.values()) > BODIES_ARRIVING * self._most:
+            first = next(iter(self._arriving))
+            del self._arriving[first]
+            first._give_up()
+
+    def _give_up(self) -> None:
+        self._is_given_up, self._deadline = True, 0.0
+        # One that is being counted waits for nothing.
+        with suppress(RuntimeError):
+            self._waiting.reschedule(0.0)
+
+
+def _too_many() -> ApiError:
+    return ApiError(
+        503,
+        "too many bodies are on their way, and this one was not fast enough; try again in 5 s",
+        code="overloaded",
+        headers={"Connection": "close", "Retry-After": "5"},
+    )
 
 
 def too_large(most: int) -> ApiError:

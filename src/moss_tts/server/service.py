@@ -155,36 +155,29 @@ class Service:
     async def say(self, request: Request) -> tuple[Utterance, SpeechBody]:
         """Read a request, and begin to speak it.
 
-        A client without a place is refused before anything is read. Reading takes a place, and its time counts.
+        A client that finds no place is refused before its body is read. A body takes its place when all of it is here,
+        so that a slow one keeps nobody out; the time it takes counts.
 
         Raises:
             ApiError: a request that is refused.
             ClientDisconnect: its client went before all of it was here.
         """
-        try:
-            self.admission.enter()
-        except ApiError as error:
-            self.metrics.ended(outcome_of(error))
-            raise
         started = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout_at(started + self.settings.timeout_s):
-                received = await receive(request, SpeechBody, self.settings)
-                self._check_body(received.body)
-                settled = await self._settled(received)
-                hearing = self._begin(settled)
+            with self.admission.place() as take_place:
+                async with asyncio.timeout_at(started + self.settings.timeout_s):
+                    received = await receive(request, SpeechBody, self.settings, take_place)
+                    self._check_body(received.body)
+                    settled = await self._settled(received)
+                    hearing = self._begin(settled)
         except TimeoutError as error:
             late = _late(self.settings)
-            self._turn_away(late)
+            self.metrics.ended(outcome_of(late))
             raise late from error
         except BaseException as error:
-            self._turn_away(error)
+            self.metrics.ended(outcome_of(error))
             raise
         return Utterance(self, hearing, settled, started), received.body
-
-    def _turn_away(self, error: BaseException) -> None:
-        self.admission.leave()
-        self.metrics.ended(outcome_of(error))
 
     # ------------------------------------------------------------------------------------------ checks
 
