@@ -34,7 +34,7 @@ settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 
 GOLDEN = Path(__file__).parent / "golden"
-ARCHITECTURES = ("delay", "local", "local_v1_5")
+ARCHITECTURES = ("delay", "local", "local_v1_5", "nano")
 # Test files of what computes: what they check holds on every device.
 MEET_BRANCHES = {
     "test_codec.py",
@@ -131,7 +131,7 @@ def write_v1_5_checkpoint(directory: Path) -> Path:
 def checkpoints(tmp_path_factory) -> dict[str, Path]:
     """One complete checkpoint directory per architecture. Read only: see `copied` for one to change."""
     root = tmp_path_factory.mktemp("checkpoints")
-    made = {name: write_demo_checkpoint(root / name, name) for name in ("delay", "local")}
+    made = {name: write_demo_checkpoint(root / name, name) for name in ("delay", "local", "nano")}
     return made | {"local_v1_5": write_v1_5_checkpoint(root / "local_v1_5")}
 
 

@@ -23,7 +23,7 @@ from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model, TiedHeadsModel
 from moss_tts.nano_model import MossTTSNanoModel
-from moss_tts.prompts.packing import DelayPacker, LocalPacker, PiecewisePacker, PromptPacker
+from moss_tts.prompts.packing import DelayPacker, LocalPacker, NanoPacker, PiecewisePacker, PromptPacker
 from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowBatch, RowRequest, run
 from moss_tts.weights.layout import Layout
 
@@ -208,7 +208,7 @@ class LocalV15Architecture(LocalArchitecture):
     name = "MOSS-TTS Local v1.5"
     network_class: ClassVar[type[Any]] = MossTTSLocalV15Model
     layout = MossTTSLocalV15Model.layout
-    packer = PiecewisePacker
+    packer: ClassVar[type[PromptPacker]] = PiecewisePacker
     default_preset = "moss_tts_local_v1_5"
     protected: ClassVar[tuple[str, ...]] = ("local_text_lm_head",)
 
@@ -231,6 +231,7 @@ class NanoArchitecture(LocalV15Architecture):
     name = "MOSS-TTS Nano"
     network_class = MossTTSNanoModel
     layout = MossTTSNanoModel.layout
+    packer = NanoPacker
     default_preset = "nano"
     protected = ()
 

@@ -53,6 +53,7 @@ class Preset:
         prompt_field: the request field that has to be given; "text" but for SoundEffect.
         normalizes_text: whether text is cleaned up before it enters the prompt.
         clean_up: how it is cleaned up.
+        max_tokens: frames after which speech, or a segment of it, ends where the caller names no limit.
         template: the shape of the user message.
         follows: what it was trained to follow beside prompt_field; anything else may be asked for, to little effect.
     """
@@ -63,6 +64,7 @@ class Preset:
     prompt_field: str = "text"
     normalizes_text: bool = True
     clean_up: Callable[[str], str] = normalize_text
+    max_tokens: int = 4096
     template: PromptTemplate = PLAIN_TEMPLATE
     follows: frozenset[str] = SPEECH
 
@@ -96,6 +98,7 @@ PRESETS = {
             ChannelSampling(0.8, 0.95, 25, 1.2),
             text=ChannelSampling(temperature=1.0, top_p=1.0, top_k=50, repetition_penalty=1.0),
             clean_up=in_own_marks,
+            max_tokens=375,
             template=PromptTemplate(tokens=False),
             follows=frozenset({"reference"}),
         ),

@@ -6,6 +6,7 @@ Letters: B batch, T rows, Q codebooks, F frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import mlx.core as mx
@@ -45,16 +46,14 @@ class MossTTSProcessor:
         tokenizer: the checkpoint's tokenizer, with its chat template, or an encoder of prompts.
         config: the checkpoint's config.
         codec: what `encode` needs for references that are not codes yet; nothing is asked of it before.
-        encode: references -> code matrices, in one pass of the codec.
+        encode: references -> code matrices, in one pass of the codec; `encode_references` if None.
     """
 
-    def __init__(
-        self, tokenizer: Any, config: MossConfig, codec: Any, encode: EncodeReferences = encode_references
-    ) -> None:
+    def __init__(self, tokenizer: Any, config: MossConfig, codec: Any, encode: EncodeReferences | None = None) -> None:
         self.tokenizer = tokenizer
         self.config = config
         self.codec = codec
-        self._encode = encode
+        self._encode = encode or partial(encode_references, levelled=config.levels_references)
         encoder = tokenizer if isinstance(tokenizer, PromptEncoder) else PromptEncoder(tokenizer)
         self._packer = ARCHITECTURES[type(config)].packer(config, encoder)
 

@@ -31,7 +31,6 @@ __all__ = [
 ]
 
 FRAME_RATE: Final = 12.5
-DEFAULT_MAX_TOKENS: Final = 4096
 DEFAULT_STREAMING_INTERVAL: Final = 0.5
 
 # What a conversation already says.
@@ -87,7 +86,7 @@ class MossNormalizedRequest:
     conversation: tuple[Message, ...] = ()
     normalizes_text: bool = False
     n_vq_for_inference: int | None = None
-    max_tokens: int = DEFAULT_MAX_TOKENS
+    max_tokens: int = 4096
     stream: bool = False
     streaming_interval: float = DEFAULT_STREAMING_INTERVAL
     long_form: LongFormOptions | None = None
@@ -180,7 +179,7 @@ def resolve_generation_request(
         **{**prompt, "text": planned.text},
         normalizes_text=cleans_up,
         n_vq_for_inference=resolve_n_vq(given.get("n_vq_for_inference")),
-        max_tokens=given.get("max_tokens", DEFAULT_MAX_TOKENS),
+        max_tokens=given.get("max_tokens", variant.max_tokens),
         stream=given.get("stream", False),
         streaming_interval=given.get("streaming_interval", DEFAULT_STREAMING_INTERVAL),
         long_form=planned.long_form,

@@ -71,6 +71,24 @@ ARCHITECTURE_KEYS: Mapping[str, Raw] = {
         "local_text_head_mode": "binary",
         "audio_assistant_delay_slot_token_id": None,
     },
+    "nano": {
+        "architectures": ["MossTTSNanoForCausalLM"],
+        "model_type": "moss_tts_nano",
+        "sampling_rate": 48000,
+        "language_config": None,
+        "gpt2_config": {
+            "n_embd": WIDTH,
+            "n_head": 2,
+            "n_layer": 2,
+            "n_inner": 2 * WIDTH,
+            "activation_function": "gelu_new",
+            "layer_norm_epsilon": 1e-5,
+            "position_embedding_type": "rope",
+            "vocab_size": VOCABULARY,
+        },
+        "local_transformer_layers": 1,
+        "audio_assistant_delay_slot_token_id": None,
+    },
 }
 
 
@@ -79,7 +97,7 @@ def write_demo_checkpoint(directory: Path, architecture: str = "delay", seed: in
 
     Args:
         directory: created; must not exist or be empty.
-        architecture: "delay", "local" or "local_v1_5" (with a stereo codec at 48 kHz).
+        architecture: "delay", "local", "local_v1_5" or "nano" (both with a stereo codec at 48 kHz).
         seed: of the weights; the same seed gives the same files.
 
     Raises:
@@ -214,7 +232,7 @@ def _codec_weights(raw: Raw, rng: np.random.Generator) -> Weights:
     return weights
 
 
-EMBEDDING = re.compile(r"\b(embed_tokens|emb_ext|embedding_list|audio_embeddings|codebook)\.")
+EMBEDDING = re.compile(r"\b(wte|embed_tokens|emb_ext|embedding_list|audio_embeddings|codebook)\.")
 
 
 def _random(shapes: Shapes, rng: np.random.Generator) -> Weights:
@@ -230,7 +248,7 @@ def _random(shapes: Shapes, rng: np.random.Generator) -> Weights:
 
 
 # Coordinate 0 of the hidden state is the same in every row and larger than the others by far.
-STEADY, STEADY_GAIN = 40.0, 1.3
+STEADY, STEADY_GAIN, STEADY_LOSS = 40.0, 1.3, 0.9
 # What it adds to logits of text tokens: on average 20 to 60 frames until the end of speech, then the turn's.
 GO_ON, END_SPEECH, END_TURN = 2.0, 1.0, 10.0
 # Makes up for the little that the norms leave to the other coordinates.
@@ -253,11 +271,19 @@ def _steer(weights: Weights, config: MossConfig) -> None:
         if name.startswith("lm_heads."):
             weight *= SENSITIVITY
             weight[:, 0] = 0.0
+        if name.startswith("audio_embeddings."):
+            # These are heads as well.
+            weight[:, 0] = 0.0
     weights[_text_embedding(weights)][:, 0] = STEADY
     if (head := weights.get("local_text_lm_head.weight")) is not None:
         # Two rows: another frame, and the end.
         head[:] = 0.0
         head[0, 0] = STEADY_GAIN
+        return
+    if (table := weights.get("transformer.wte.weight")) is not None:
+        # The head is the embedding: the two tokens differ in what the steady coordinate adds, and in nothing else.
+        table[config.audio_end_token_id] = table[config.audio_assistant_gen_slot_token_id]
+        table[config.audio_end_token_id, 0] -= STEADY_LOSS
         return
     logits = dict.fromkeys(ARCHITECTURES[type(config)].closing_tokens(config), END_SPEECH)
     logits |= {config.audio_assistant_gen_slot_token_id: GO_ON, config.im_end_token_id: END_TURN}
@@ -266,7 +292,9 @@ def _steer(weights: Weights, config: MossConfig) -> None:
 
 
 def _text_embedding(weights: Weights) -> str:
-    return next(name for name in weights if name.endswith(("embed_tokens.weight", "embedding_list.0.weight")))
+    return next(
+        name for name in weights if name.endswith(("wte.weight", "embed_tokens.weight", "embedding_list.0.weight"))
+    )
 
 
 # ------------------------------------------------------------------------------------------------- tokenizer

@@ -48,11 +48,11 @@ PUBLISHED = (
     Published("MOSS-SoundEffect"),
     Published("MOSS-TTS-Local-Transformer"),
     Published("MOSS-TTS-Local-Transformer-v1.5"),
+    Published("MOSS-TTS-Nano-100M"),
     Published("MOSS-Audio-Tokenizer", is_codec=True),
     Published("MOSS-Audio-Tokenizer-v2", is_codec=True),
     Published("MOSS-Audio-Tokenizer-Nano", is_codec=True),
     Published("MOSS-TTS-Realtime", runs=False),
-    Published("MOSS-TTS-Nano-100M", runs=False),
     Published("MOSS-SoundEffect-v2.0", runs=False),
 )
 

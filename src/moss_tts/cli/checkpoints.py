@@ -53,7 +53,9 @@ def demo_checkpoint(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Write into this directory, which must be new or empty.")
     ],
-    architecture: Annotated[str, typer.Option(metavar="NAME", help="Choose delay, local or local_v1_5.")] = "delay",
+    architecture: Annotated[
+        str, typer.Option(metavar="NAME", help="Choose delay, local, local_v1_5 or nano.")
+    ] = "delay",
     seed: Annotated[int, typer.Option(metavar="N", help="Draw the weights with this seed.")] = 0,
 ) -> None:
     """Write a tiny checkpoint with random weights: complete, quick, and it speaks noise."""

@@ -90,7 +90,10 @@ def read(
         float | None, VOICE(metavar="X", help="Vary the audio more, or less; 0 takes the likeliest codes.")
     ] = None,
     max_tokens: Annotated[
-        int | None, VOICE(metavar="FRAMES", help="Stop a segment after so many frames of 80 ms. The default is 4096.")
+        int | None,
+        VOICE(
+            metavar="FRAMES", help="Stop a segment after so many frames of 80 ms. The default is 4096, or 375 for nano."
+        ),
     ] = None,
     output: Annotated[
         Path | None,

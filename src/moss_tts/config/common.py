@@ -64,6 +64,8 @@ class MossConfig:
 
     # Where the codec is when the file does not name one.
     default_codec: ClassVar[str] = "OpenMOSS-Team/MOSS-Audio-Tokenizer"
+    # Whether references are brought to the loudness that the model heard in training.
+    levels_references: ClassVar[bool] = True
     default_n_vq: ClassVar[int] = 32
     default_sampling_rate: ClassVar[int] = 24000
     # Keys of the file that an architecture has beside the common ones, and names of its own (theirs -> ours) for those.

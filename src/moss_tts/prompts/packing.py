@@ -7,7 +7,7 @@ and the pad code elsewhere. Rows are built from the ids of the config, never fro
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -177,34 +177,49 @@ class PiecewisePacker(PromptPacker):
     As upstream's processing_moss_tts.py of v1.5, which trims the fields, too.
     """
 
+    most_references: ClassVar[int | None] = None
+
     def pack(self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio) -> Rows:
         """See PromptPacker. A continuation has no reference: the assistant's audio is the voice."""
         user, prompt = messages[0], messages[1:]
         n_prompts = 1 if mode == "continuation" else 0
         if not isinstance(user, UserMessage) or len(prompt) != n_prompts:
-            raise RequestError("Local v1.5 takes one user message, and one assistant message to continue")
-        audio = [part.reference for part in user.reference_parts(template) if isinstance(part, Audio)]
-        references = encode_audio(audio) if audio and not prompt else []
+            raise RequestError("this model takes one user message, and one assistant message to continue")
+        references = [] if prompt else self._references(user, template, encode_audio)
         rows = [self._head_rows(references), self._user_rows(user, template), self.start_row()]
         for codes in self._prompt_codes(prompt, template, encode_audio):
             rows.append(self.slot_rows([self.config.audio_assistant_gen_slot_token_id] * len(codes), codes))
         return np.concatenate(rows)
 
+    def _references(
+        self, user: UserMessage, template: PromptTemplate, encode_audio: EncodeAudio
+    ) -> Sequence[CodeMatrix]:
+        audio = [part.reference for part in user.reference_parts(template) if isinstance(part, Audio)]
+        if self.most_references is not None and len(audio) > self.most_references:
+            raise RequestError(
+                f"this model takes {self.most_references} reference at most, got {len(audio)}; "
+                "give one recording, of the voice that is to speak"
+            )
+        return encode_audio(audio) if audio else []
+
     def _head_rows(self, references: Sequence[CodeMatrix]) -> Rows:
-        rows = [self._text("user\n", USER_HEAD, opens=True)]
+        rows = [self._opening_rows("user\n"), self._template_rows(USER_HEAD)]
         for codes in references:
             slots = [self.config.audio_user_slot_token_id] * len(codes)
             rows += [self.start_row(), self.slot_rows(slots, codes), self.end_row()]
-        return np.concatenate(rows if references else [*rows, self._text("None")])
+        return np.concatenate(rows if references else [*rows, self._template_rows("None")])
 
     def _user_rows(self, user: UserMessage, template: PromptTemplate) -> Rows:
-        closing = [self._text(user.trimmed().field_block(template), user.text or "", USER_TAIL)]
-        closing += [self.text_rows([self.config.im_end_token_id]), self._text("\n")]
-        return np.concatenate([*closing, self._text("assistant\n", opens=True)])
+        fields, text = user.trimmed().field_block(template), user.text or ""
+        rows = [self.text_rows(self.encoder.encode(fields)), self.text_rows(self.encoder.encode(text))]
+        rows += [self._template_rows(USER_TAIL), self.text_rows([self.config.im_end_token_id])]
+        return np.concatenate([*rows, self._template_rows("\n"), self._opening_rows("assistant\n")])
 
-    def _text(self, *pieces: str, opens: bool = False) -> Rows:
-        ids = [self.config.im_start_token_id] if opens else []
-        return self.text_rows(ids + [id_ for piece in pieces for id_ in self.encoder.encode(piece)])
+    def _opening_rows(self, role: str) -> Rows:
+        return np.concatenate([self.text_rows([self.config.im_start_token_id]), self._template_rows(role)])
+
+    def _template_rows(self, text: str) -> Rows:
+        return self.text_rows(self.encoder.encode_template(text))
 
     def _prompt_codes(
         self, prompt: Sequence[Message], template: PromptTemplate, encode_audio: EncodeAudio
@@ -213,8 +228,14 @@ class PiecewisePacker(PromptPacker):
             return []
         content = encoded_content(prompt[0].parts(template), encode_audio)
         if len(content) != 1 or isinstance(content[0], str):
-            raise RequestError("Local v1.5 continues an assistant message of exactly one piece of audio")
+            raise RequestError("this model continues an assistant message of exactly one piece of audio")
         return [content[0]]
+
+
+class NanoPacker(PiecewisePacker):
+    """Nano: the pieces of Local v1.5, and one voice."""
+
+    most_references = 1
 
 
 def encoded_content(content: Content, encode_audio: EncodeAudio) -> list[str | CodeMatrix]:

@@ -43,7 +43,7 @@ LoadCodec: TypeAlias = Callable[[], MossAudioTokenizer]
 
 
 def encode_references(
-    references: Sequence[object], codec: LoadCodec, n_vq: int, sampling_rate: int
+    references: Sequence[object], codec: LoadCodec, n_vq: int, sampling_rate: int, *, levelled: bool = True
 ) -> list[CodeMatrix]:
     """Codes (F, n_vq) of each reference, in order; all waveforms go through one call of the codec.
 
@@ -52,6 +52,7 @@ def encode_references(
         codec: gives the codec; asked for only if there is a waveform.
         n_vq: codebooks Q of the model.
         sampling_rate: of the model, and of waveforms that come without a rate.
+        levelled: whether waveforms are brought to one loudness first.
 
     Raises:
         AudioError: a file or waveform that cannot serve; the message says which and why.
@@ -61,7 +62,7 @@ def encode_references(
     names = [_name(position, reference) for position, reference in enumerate(known, 1)]
     loaded = [_load(*named, codec, n_vq, sampling_rate) for named in zip(known, names, strict=True)]
     waveforms = [(item, name) for item, name in zip(loaded, names, strict=True) if isinstance(item, Waveform)]
-    encoded = iter(_encode(waveforms, codec(), n_vq) if waveforms else [])
+    encoded = iter(_encode(waveforms, codec(), n_vq, levelled) if waveforms else [])
     return [
         _kept(reference, next(encoded), codec) if isinstance(item, Waveform) else item
         for reference, item in zip(known, loaded, strict=True)
@@ -150,21 +151,23 @@ def _oriented(codes: object, name: str, n_vq: int) -> CodeMatrix:
         raise RequestError(f"{name}: {error}; integer PCM is given as (samples, rate)") from error
 
 
-def _encode(waveforms: Sequence[tuple[Waveform, str]], codec: MossAudioTokenizer, n_vq: int) -> list[CodeMatrix]:
-    prepared = [_prepared(waveform, name, codec.config) for waveform, name in waveforms]
+def _encode(
+    waveforms: Sequence[tuple[Waveform, str]], codec: MossAudioTokenizer, n_vq: int, levelled: bool
+) -> list[CodeMatrix]:
+    prepared = [_prepared(waveform, name, codec.config, levelled) for waveform, name in waveforms]
     encoded = codec.batch_encode(prepared, num_quantizers=n_vq)
     return [np.ascontiguousarray(np.array(row).T, dtype=np.int32) for row in encoded.rows()]
 
 
-def _prepared(waveform: Waveform, name: str, config: CodecConfig) -> Samples:
-    """(S,), or (C, S) for a codec of several channels, at its rate and the loudness of training."""
+def _prepared(waveform: Waveform, name: str, config: CodecConfig, levelled: bool) -> Samples:
+    """(S,), or (C, S) for a codec of several channels, at its rate and, if levelled, the loudness of training."""
     samples = _heard(waveform, name, config.channels, config.sampling_rate)
     if samples.shape[1] < config.downsample_rate:
         raise AudioError(
             f"{name}: the waveform lasts {1000 * waveform.seconds:.0f} ms; "
             f"one frame of {1000 / config.frame_rate:.0f} ms is the least"
         )
-    loud = normalize_loudness(samples)
+    loud = normalize_loudness(samples) if levelled else samples
     return loud[0] if config.channels == 1 else loud
 
 
