@@ -19,6 +19,7 @@ from support.nano_golden import (
     check_nano_batch,
     check_nano_greedy,
     check_nano_logits,
+    check_nano_prompts,
     check_nano_sampling,
     check_published_nano,
 )
@@ -33,6 +34,7 @@ CHECKS: dict[str, list[Callable[[Path], None]]] = {
         check_nano_greedy,
         check_nano_logits,
         check_nano_batch,
+        check_nano_prompts,
         check_nano_sampling,
         check_published_nano,
     ],

@@ -15,7 +15,7 @@ from moss_tts.architectures import ARCHITECTURES
 from moss_tts.audio.codes import apply_delay_pattern, orient_codes
 from moss_tts.audio.references import AudioFile, CodeArray, CodeFile, Joined
 from moss_tts.checkpoints.demo import CONTROL_TOKENS, write_tokenizer
-from moss_tts.config import ID_DEFAULTS, MossConfig, parse_config
+from moss_tts.config import ID_DEFAULTS, MossConfig, TiedHeadsConfig, parse_config
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.presets import TTSD_TEMPLATE
 from moss_tts.processor import MossTTSProcessor
@@ -68,7 +68,7 @@ def make_processor(tokenizer, config, encode=encode_codes):
 def tiny(tmp_path_factory):
     """Processors of the golden checkpoints' sizes, by architecture."""
     processors = {}
-    for name in ("delay", "local", "local_v1_5"):
+    for name in ("delay", "local", "local_v1_5", "nano"):
         config = golden_config(name)
         directory = write_tokenizer(tmp_path_factory.mktemp(name), config)
         processors[name] = make_processor(load_tokenizer(directory), config)
@@ -161,7 +161,7 @@ def control_counts(rows, config):
     return {id_: int((rows[:, 0] == id_).sum()) for id_ in control}
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano"])
 @given(text=hostile_text, other=hostile_text)
 def test_no_field_yields_a_control_id(tiny, architecture, text, other):
     processor = tiny[architecture]
@@ -187,7 +187,9 @@ def test_typed_control_tokens_add_no_audio_and_no_turn(real, architecture):
     assert [ids.count(id_) for id_ in control] == [2, 1, 1, 0, 0]
 
 
-@pytest.mark.parametrize(("architecture", "trims"), [("delay", False), ("local", False), ("local_v1_5", True)])
+@pytest.mark.parametrize(
+    ("architecture", "trims"), [("delay", False), ("local", False), ("local_v1_5", True), ("nano", True)]
+)
 def test_blanks_around_a_field_count_where_upstream_counts_them(tiny, architecture, trims):
     plain = rows_of(tiny[architecture], UserMessage("a", instruction="calm"))
     blank = rows_of(tiny[architecture], UserMessage("a", instruction="  calm\n"))
@@ -256,7 +258,7 @@ def test_only_the_continued_turn_is_left_open(tiny):
     assert ids.count(config.im_end_token_id) == 3
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano"])
 def test_generation_prompt_ends_with_one_audio_start_row(tiny, architecture):
     config = tiny[architecture].config
     rows = rows_of(tiny[architecture], UserMessage("a"))
@@ -290,7 +292,7 @@ def test_none_references_keep_the_numbers_of_the_others(tiny):
 # Batches and shapes of input.
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano"])
 @given(texts=st.lists(st.text("ab ", min_size=1, max_size=30), min_size=1, max_size=4))
 def test_batches_are_left_padded_singles(tiny, architecture, texts):
     processor, config = tiny[architecture], tiny[architecture].config
@@ -414,8 +416,16 @@ def test_messages_that_are_none(message, complaint):
     assert complaint in str(error.value)
 
 
+def test_nano_takes_one_reference(tiny):
+    two = UserMessage("a", [codes(2), None, codes(3)])
+    with pytest.raises(RequestError, match="this model takes 1 reference at most, got 2; give one recording"):
+        rows_of(tiny["nano"], two)
+    assert len(rows_of(tiny["nano"], UserMessage("a", [None, codes(3)]))) > 3
+
+
 def test_every_architecture_with_a_config_has_a_packer():
-    assert set(ARCHITECTURES) == set(MossConfig.__subclasses__())
+    known = [*MossConfig.__subclasses__(), *TiedHeadsConfig.__subclasses__()]
+    assert set(ARCHITECTURES) == set(known) - {TiedHeadsConfig}
     assert all(issubclass(kind.packer, PromptPacker) for kind in ARCHITECTURES.values())
 
 

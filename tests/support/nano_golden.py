@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.architectures import ARCHITECTURES
+from moss_tts.checkpoints.loading import load_config
 from moss_tts.config import parse_config
+from moss_tts.presets import resolve_preset
+from moss_tts.prompts.messages import AssistantMessage, Message, UserMessage
+from moss_tts.prompts.sentence_pieces import SentencePieceEncoder
 from moss_tts.rows import LocalBatch, Prompts
 from moss_tts.rows import run as run_rows
 from moss_tts.sampling import ChannelSampling, RowSampling, sample, seen_in
@@ -72,6 +78,31 @@ def check_nano_batch(folder: Path) -> None:
     for codes, rows in zip(made, wanted["batch.greedy"], strict=True):
         np.testing.assert_array_equal(codes, rows[: len(codes)])
         assert (rows[len(codes) :] == config.audio_pad_code).all()
+
+
+def check_nano_prompts(folder: Path) -> None:
+    """Every prompt, packed from its text with the vocabulary beside it."""
+    config = load_config(folder)
+    packer = ARCHITECTURES[type(config)].packer(config, SentencePieceEncoder((folder / "tokenizer.model").read_bytes()))
+    wanted = golden(folder)
+    for name, options in prompts_of(folder).items():
+        messages, mode = conversation_of(options["prompt"])
+        rows = packer.pack(messages, mode, resolve_preset("nano").template, codes_given)
+        np.testing.assert_array_equal(rows, wanted[f"{name}.input_ids"][0], name)
+
+
+def conversation_of(prompt: dict[str, Any]) -> tuple[list[Message], str]:
+    """The messages of a golden's prompt, and the mode in which they are packed."""
+    reference = [np.array(prompt["reference"], dtype=np.int32)] if "reference" in prompt else None
+    user = UserMessage(prompt.get("prompt_text", "") + prompt["text"], reference)
+    if "prompt_codes" not in prompt:
+        return [user], "generation"
+    return [user, AssistantMessage([np.array(prompt["prompt_codes"], dtype=np.int32)])], "continuation"
+
+
+def codes_given(references: Sequence[Any]) -> list[Any]:
+    """References that are codes already."""
+    return [reference.codes for reference in references]
 
 
 def check_nano_sampling(folder: Path) -> None:
