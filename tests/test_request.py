@@ -264,6 +264,11 @@ def test_budget_leaves_room_beyond_the_length_asked_for(tokens, limit):
     assert resolve(tokens=tokens, max_tokens=limit).effective_max_tokens == expected
 
 
+def test_the_preset_says_how_long_speech_may_be():
+    assert resolve_generation_request({"text": "a"}, "nano").effective_max_tokens == 375
+    assert resolve_generation_request({"text": "a", "max_tokens": 600}, "nano").effective_max_tokens == 600
+
+
 def test_budget_without_a_length_is_max_tokens_reference_or_not():
     assert resolve().effective_max_tokens == resolve(ref_audio="a.wav").effective_max_tokens == 4096
     assert resolve(max_tokens=9).effective_max_tokens == 9

@@ -32,6 +32,7 @@ from moss_tts.errors import CheckpointError, GenerationError, RequestError
 from moss_tts.model import Model
 from moss_tts.presets import PRESETS
 from moss_tts.prompts.options import OPTIONS
+from moss_tts.request import resolve_generation_request
 from moss_tts.result import GenerationResult
 from moss_tts.weights.layout import parameter_shapes, read_weights
 from support.command_line import pipe
@@ -74,6 +75,15 @@ def test_a_narrow_terminal_cuts_no_option_off(run, monkeypatch):
 def test_help_names_every_preset():
     help_ = next(p.help for p in commands()["generate"].params if p.name == "preset")
     assert set(PRESETS) <= set(re.findall(r"\w+", help_))
+
+
+@pytest.mark.parametrize("command", ["generate", "read"])
+def test_help_names_the_default_of_max_tokens_for_every_preset(command):
+    help_ = next(p.help for p in commands()[command].params if p.name == "max_tokens")
+    default = resolve_generation_request({"text": "a"}, "moss_tts").max_tokens
+    assert f"The default is {default}, or " in help_
+    others = {name: preset.max_tokens for name, preset in PRESETS.items() if preset.max_tokens != default}
+    assert all(f"{limit} for {name}" in help_ for name, limit in others.items())
 
 
 @pytest.mark.parametrize("preset", sorted(set(PRESETS) - {"moss_tts_local_v1_5"}))

@@ -154,6 +154,18 @@ def test_channels_are_mixed_before_loudness_is_measured(codec):
     np.testing.assert_array_equal(encoded, codec.codes_of(normalize_loudness((left + right) / 2)))
 
 
+def test_loudness_is_left_alone_where_training_left_it(models):
+    """Local v1.5 and Nano have codecs of one kind, and only one of them was trained at one loudness."""
+    levelled = {name: models[name].config.levels_references for name in ("local_v1_5", "nano")}
+    assert levelled == {"local_v1_5": True, "nano": False}
+    for name, is_levelled in levelled.items():
+        codec = models[name].codec()
+        quiet = 0.01 * np.stack([noise(8 * codec.config.downsample_rate)] * 2)
+        (encoded,) = models[name].processor.encode_audio([(quiet, codec.config.sampling_rate)])
+        wanted = codec.encode(normalize_loudness(quiet) if is_levelled else quiet).codes[:, 0]
+        np.testing.assert_array_equal(encoded.T, np.array(wanted)[: models[name].config.n_vq])
+
+
 def test_stereo_codecs_hear_mono_twice_and_the_first_two_of_many(stereo_codec):
     samples = noise((4 * stereo_codec.config.downsample_rate), seed=1)
     many = np.stack([samples, -samples, noise(len(samples), seed=2)])
