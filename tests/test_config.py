@@ -182,7 +182,7 @@ def test_harmless_keys_change_nothing(key):
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_type 'yarn'"),
         ({"num_attention_heads": 6, "num_key_value_heads": 4}, "6 attention heads.*4"),
-        ({"rms_norm_eps": 0}, "rms_norm_eps.*positive"),
+        ({"rms_norm_eps": 0}, "rms_norm_eps must be a number in 1e-12"),
         ({"num_hidden_layers": 0}, "num_hidden_layers.*at least 1"),
         ({"vocab_size": "18"}, "vocab_size.*'18'"),
         ({"head_dim": True}, "head_dim.*True"),

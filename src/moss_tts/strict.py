@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import inf
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -39,10 +40,13 @@ HARMLESS_KEYS = frozenset(
 MOST_INTEGER = 2**30
 MOST_NUMBER, LEAST_NUMBER = 1e9, 1e-12
 
+# Of a config.json: widths, vocabularies, rates; layers and codebooks; objects in objects.
+MOST_SIZE = 2**24
+MOST_COUNT = 512
 MOST_DEPTH = 32
 
 
-def is_integer(value: object, least: int = 0, most: int = MOST_INTEGER) -> bool:
+def is_integer(value: object, least: int = 0, most: float = MOST_INTEGER) -> bool:
     """Whether a value is an integer of least..most; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool) and least <= int(value) <= most
 
@@ -102,20 +106,27 @@ def reject_unknown(raw: Raw, known: frozenset[str], where: str) -> None:
         raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
 
 
-def integer(raw: Raw, key: str, where: str, default: int | None = None, least: int = 0) -> int:
-    """An integer of at least `least`; the default where the key is absent or null."""
+def integer(raw: Raw, key: str, where: str, default: int | None = None, least: int = 0, most: int = MOST_SIZE) -> int:
+    """An integer of least..most; the default where the key is absent or null."""
     value = raw.get(key)
     value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{where}: {key} must be an integer of at least {least}, got {value!r}.")
-    return value
+    if not is_integer(value, least, inf):
+        raise ConfigError(f"{where}: {key} must be an integer of at least {least}, got {shown(value)}.")
+    if not is_integer(value, least, most):
+        raise ConfigError(f"{where}: {key} must be at most {most}, got {shown(value)}.")
+    return int(value)  # type: ignore[arg-type]
 
 
-def number(raw: Raw, key: str, where: str, default: float) -> float:
-    """A positive number."""
+def count(raw: Raw, key: str, where: str, default: int | None = None) -> int:
+    """How many there are of what is built one by one, such as layers and codebooks: at least one."""
+    return integer(raw, key, where, default, least=1, most=MOST_COUNT)
+
+
+def number(raw: Raw, key: str, where: str, default: float, most: float = MOST_NUMBER) -> float:
+    """A number above 0, up to `most`."""
     value = raw.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        raise ConfigError(f"{where}: {key} must be a positive number, got {value!r}.")
+    if not is_number(value) or not 0 < value <= most:
+        raise ConfigError(f"{where}: {key} must be a number in {LEAST_NUMBER:g}..{most:g}, got {shown(value)}.")
     return float(value)
 
 
@@ -123,7 +134,7 @@ def mapping(raw: Raw, key: str, where: str) -> Raw:
     """An object."""
     value = raw.get(key)
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: {key} must be an object, got {value!r}.")
+        raise ConfigError(f"{where}: {key} must be an object, got {shown(value)}.")
     return value
 
 
@@ -131,11 +142,13 @@ def optional(raw: Raw, key: str, kind: type[T], words: str, where: str) -> T | N
     """A value of a kind, described by `words`, or None."""
     value = raw.get(key)
     if value is not None and not isinstance(value, kind):
-        raise ConfigError(f"{where}: {key} must be {words}, got {value!r}.")
+        raise ConfigError(f"{where}: {key} must be {words}, got {shown(value)}.")
     return value
 
 
 def demand(raw: Raw, key: str, allowed: tuple[Any, ...], where: str) -> None:
     """Refuse a value other than those allowed; an absent key is fine."""
     if key in raw and raw[key] not in allowed:
-        raise ConfigError(f"{where}: {key} = {raw[key]!r} is not supported; allowed: {', '.join(map(repr, allowed))}.")
+        raise ConfigError(
+            f"{where}: {key} = {shown(raw[key])} is not supported; allowed: {', '.join(map(repr, allowed))}."
+        )

@@ -158,7 +158,10 @@ def unread_network(
     chosen = compute_dtype(dtype, stored_dtype(kind.layout.sanitize(weights, config.n_vq)))
     # Tables are cast before they are stacked, so that no stack is in memory in two types.
     named = kind.layout.sanitize({name: _cast(weight, chosen) for name, weight in weights.items()}, config.n_vq)
-    network = kind.network_class(config)
+    try:
+        network = kind.network_class(config)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CheckpointError("config.json describes a network with sizes that no array can have.") from error
     if config.quantization is not None:
         _quantize_as_stored(network, config.quantization, kind.layout, named)
     load_strict(network, named, kind.layout)

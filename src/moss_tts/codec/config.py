@@ -13,10 +13,10 @@ from dataclasses import dataclass, fields, replace
 from math import prod
 
 from moss_tts.codec.stages import StageConfig, Surroundings, parse_stage
-from moss_tts.errors import ConfigError
-from moss_tts.strict import Raw, demand, integer, reject_unknown
+from moss_tts.errors import ConfigError, shown
+from moss_tts.strict import Raw, count, demand, integer, reject_unknown
 
-MODEL_TYPES = frozenset({"moss-audio-tokenizer", "moss_audio_tokenizer", "speech_tokenizer"})
+MODEL_TYPES = ("moss-audio-tokenizer", "moss_audio_tokenizer", "speech_tokenizer")
 KNOWN_KEYS = frozenset(
     """
     sampling_rate sample_rate downsample_rate number_channels channels_numbers enable_channel_interleave
@@ -32,6 +32,8 @@ RUNTIME_KEYS = frozenset(
     codec_load_dtype
     """.split()
 )
+MOST_CHANNELS = 8
+MOST_STAGES = 64
 # What upstream writes and never reads when it encodes or decodes; reversed_decoder_kwargs repeats encoder_kwargs.
 UNREAD_KEYS = frozenset({"code_dim", "reversed_decoder_kwargs"})
 TRAINING_KEYS = frozenset({"quantizer_dropout", "codebook_loss_weight", "commitment_loss_weight"})
@@ -96,19 +98,19 @@ class CodecConfig:
             ConfigError: unknown keys, an unsupported option, or sizes that contradict each other.
         """
         where = "codec config"
-        if raw.get("model_type", "moss-audio-tokenizer") not in MODEL_TYPES:
+        if (kind := raw.get("model_type", "moss-audio-tokenizer")) not in MODEL_TYPES:
             raise ConfigError(
-                f"codec config: model_type {raw['model_type']!r} is not a codec of this family; "
-                f"known: {', '.join(sorted(MODEL_TYPES))}."
+                f"codec config: model_type {shown(kind)} is not a codec of this family; "
+                f"known: {', '.join(MODEL_TYPES)}."
             )
         reject_unknown(raw, KNOWN_KEYS | RUNTIME_KEYS | UNREAD_KEYS, where)
         version = 2 if {"number_channels", "channels_numbers"} & set(raw) else 1
         raw = {**raw, **{key: raw[alias] for key, alias in ALIASES.items() if key not in raw and alias in raw}}
-        channels = integer(raw, "number_channels", where, default=1, least=1)
+        channels = integer(raw, "number_channels", where, default=1, least=1, most=MOST_CHANNELS)
         if channels > 1:
             demand(raw, "enable_channel_interleave", (True,), where)
         sampling_rate = integer(raw, "sampling_rate", where, least=1)
-        downsample_rate = integer(raw, "downsample_rate", where, least=1)
+        downsample_rate = integer(raw, "downsample_rate", where, least=1, most=sampling_rate)
         context = raw.get("causal_transformer_context_duration", 10.0)
         down = Surroundings(version, down=True, rate=sampling_rate * channels, context_duration=context, where=where)
         up = replace(down, down=False, rate=sampling_rate / downsample_rate)
@@ -144,13 +146,14 @@ def _parse_quantizer(raw: Raw) -> QuantizerConfig:
     where = "codec config, quantizer_kwargs"
     block = raw.get("quantizer_kwargs")
     if not isinstance(block, Mapping):
-        raise ConfigError(f"{where} must be an object, got {block!r}.")
+        raise ConfigError(f"{where} must be an object, got {shown(block)}.")
     names = [field.name for field in fields(QuantizerConfig)]
     reject_unknown(block, TRAINING_KEYS | {"quantizer_type", *names}, where)
     demand(block, "quantizer_type", QUANTIZER_TYPES, where)
     if "quantizer_type" not in block:
         demand(raw, "quantizer_type", QUANTIZER_TYPES, "codec config")
-    return QuantizerConfig(**{name: integer(block, name, where, least=1) for name in names})
+    sizes = {name: integer(block, name, where, least=1) for name in names}
+    return QuantizerConfig(**sizes | {"num_quantizers": count(block, "num_quantizers", where)})
 
 
 def _check_chain(config: CodecConfig) -> None:
@@ -179,6 +182,8 @@ def _check_widths(key: str, stages: tuple[StageConfig, ...], width: int, last: i
 
 def _blocks(raw: Raw, key: str) -> list[Raw]:
     blocks = raw.get(key)
+    if isinstance(blocks, list) and len(blocks) > MOST_STAGES:
+        raise ConfigError(f"codec config: {key} has {len(blocks)} stages; at most {MOST_STAGES} are allowed.")
     if not isinstance(blocks, list) or not all(isinstance(block, Mapping) for block in blocks):
         raise ConfigError(f"codec config: {key} must be a list of objects, got {type(blocks).__name__}.")
     return blocks

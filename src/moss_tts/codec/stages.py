@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from moss_tts.errors import ConfigError
-from moss_tts.strict import Raw, demand, integer, number, reject_unknown
+from moss_tts.strict import Raw, count, demand, integer, number, reject_unknown
 
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
@@ -106,7 +106,9 @@ class PatchConfig:
         return {}
 
 
-SIZES = ("input_dimension", "output_dimension", "d_model", "num_heads", "num_layers", "dim_feedforward")
+SIZES = ("input_dimension", "output_dimension", "d_model", "num_heads", "dim_feedforward")
+# Released codecs have 10 s and less.
+MOST_CONTEXT_SECONDS = 600.0
 SUPPORTED: dict[str, tuple[Any, ...]] = {
     "causal": (True,),
     "norm": ("layer_norm",),
@@ -115,7 +117,7 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 # conv_layout is the axis order of upstream's tensors between stages.
 TRANSFORMER_KEYS = frozenset(
-    {"module_type", "context_duration", "conv_layout", "layer_scale", "max_period", *SIZES, *SUPPORTED}
+    {"module_type", "context_duration", "conv_layout", "layer_scale", "max_period", "num_layers", *SIZES, *SUPPORTED}
 )
 # The scale of a residual branch, and the product that has its rows multiplied by it.
 SCALED = (("layer_scale_1.scale", "self_attn.out_proj.weight"), ("layer_scale_2.scale", "ffn.2.weight"))
@@ -151,9 +153,10 @@ class TransformerConfig:
         reject_unknown(block, TRANSFORMER_KEYS, where)
         for key, allowed in SUPPORTED.items():
             demand(block, key, allowed, where)
-        duration = number(block, "context_duration", where, around.context_duration)
+        duration = number(block, "context_duration", where, around.context_duration, most=MOST_CONTEXT_SECONDS)
         config = cls(
             **{key: integer(block, key, where, least=1) for key in SIZES},
+            num_layers=count(block, "num_layers", where),
             window=_window(duration, around),
             max_period=number(block, "max_period", where, 10000),
             layer_scale=block.get("layer_scale") is not None,

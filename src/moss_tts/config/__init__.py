@@ -17,7 +17,7 @@ from moss_tts.config.local_v1_5 import LocalV15Config
 from moss_tts.config.nano import NanoConfig
 from moss_tts.config.qwen3 import BackboneConfig
 from moss_tts.config.tied_heads import TiedHeadsConfig
-from moss_tts.errors import ConfigError
+from moss_tts.errors import ConfigError, shown
 from moss_tts.strict import Raw
 
 __all__ = [
@@ -61,6 +61,6 @@ def config_class(raw: Raw) -> type[MossConfig]:
     if kind == "moss-audio-tokenizer":
         raise ConfigError("this is the codec (MOSS-Audio-Tokenizer), not a speech model; give the model's directory.")
     raise ConfigError(
-        f"config.json has model_type {kind!r}; supported: 'moss_tts_delay' (MOSS-TTS, TTSD, VoiceGenerator, "
+        f"config.json has model_type {shown(kind)}; supported: 'moss_tts_delay' (MOSS-TTS, TTSD, VoiceGenerator, "
         "SoundEffect and Local v1.0), 'moss_tts_local' (Local v1.5), 'moss_tts_nano' (Nano)."
     )

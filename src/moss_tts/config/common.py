@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 from moss_tts.config.qwen3 import BackboneConfig
 from moss_tts.errors import ConfigError
-from moss_tts.strict import Raw, demand, integer, mapping, optional, reject_unknown
+from moss_tts.strict import Raw, count, demand, integer, mapping, optional, reject_unknown
 from moss_tts.text.preparation import TextPreparation
 
 
@@ -115,7 +115,7 @@ class MossConfig:
             ids["audio_assistant_gen_slot_token_id"] = integer(raw, "gen_token_id", where)
         return {
             "backbone": backbone,
-            "n_vq": integer(raw, "n_vq", where, default=cls.default_n_vq, least=1),
+            "n_vq": count(raw, "n_vq", where, default=cls.default_n_vq),
             "audio_vocab_size": audio_vocab,
             "audio_pad_code": integer(raw, "audio_pad_code", where, default=audio_vocab),
             "sampling_rate": integer(raw, "sampling_rate", where, default=cls.default_sampling_rate, least=1),

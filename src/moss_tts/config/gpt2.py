@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from moss_tts.errors import ConfigError
-from moss_tts.strict import Raw, demand, integer, number, reject_unknown
+from moss_tts.strict import Raw, count, demand, integer, number, reject_unknown
 
 OWN_KEYS = frozenset(
     """
@@ -72,7 +72,7 @@ class GPT2Config:
             raise ConfigError(f"{where}: n_embd {width} does not divide among {heads} heads.")
         return cls(
             hidden_size=width,
-            num_hidden_layers=layers or integer(raw, "n_layer", where, default=1, least=1),
+            num_hidden_layers=layers or count(raw, "n_layer", where, default=1),
             num_attention_heads=heads,
             intermediate_size=integer(raw, "n_inner", where, default=4 * width, least=1),
             vocab_size=integer(raw, "vocab_size", where, default=0),

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from moss_tts.config.common import MossConfig
 from moss_tts.config.qwen3 import BackboneConfig
-from moss_tts.strict import Raw, integer
+from moss_tts.strict import Raw, count, integer
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class LocalConfig(MossConfig):
 
     @classmethod
     def _values(cls, raw: Raw) -> dict[str, Any]:
-        own = cls.own_keys - {"audio_assistant_delay_slot_token_id"}
-        return super()._values(raw) | {name: integer(raw, name, "config.json", least=1) for name in own}
+        widths = cls.own_keys - {"audio_assistant_delay_slot_token_id", "local_num_layers"}
+        own = {name: integer(raw, name, "config.json", least=1) for name in widths}
+        return super()._values(raw) | own | {"local_num_layers": count(raw, "local_num_layers", "config.json")}
 
     @property
     def depth(self) -> BackboneConfig:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self
 
-from moss_tts.errors import ConfigError
-from moss_tts.strict import Raw, demand, integer, number, reject_unknown
+from moss_tts.errors import ConfigError, shown
+from moss_tts.strict import Raw, count, demand, integer, number, optional, reject_unknown
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,14 @@ class BackboneConfig:
         demand(raw, "attention_bias", (False, None), where)
         demand(raw, "hidden_act", ("silu",), where)
         demand(raw, "use_sliding_window", (False, None), where)
-        if set(raw.get("layer_types") or ["full_attention"]) != {"full_attention"}:
-            raise ConfigError(f"{where}: layer_types may hold full_attention only, got {raw['layer_types']!r}.")
+        kinds = optional(raw, "layer_types", list, "a list", where)
+        if kinds and any(kind != "full_attention" for kind in kinds):
+            raise ConfigError(f"{where}: layer_types may hold full_attention only, got {shown(kinds)}.")
         hidden = integer(raw, "hidden_size", where, least=1)
         heads = integer(raw, "num_attention_heads", where, least=1)
         config = cls(
             hidden_size=hidden,
-            num_hidden_layers=integer(raw, "num_hidden_layers", where, least=1),
+            num_hidden_layers=count(raw, "num_hidden_layers", where),
             intermediate_size=integer(raw, "intermediate_size", where, least=1),
             num_attention_heads=heads,
             num_key_value_heads=integer(raw, "num_key_value_heads", where, default=heads, least=1),
@@ -61,8 +63,9 @@ class BackboneConfig:
 
 def _rope_theta(raw: Raw, where: str) -> float:
     """rope_theta stands at the top, or (transformers 5) inside rope_parameters or rope_scaling."""
-    rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+    blocks = [optional(raw, key, Mapping, "an object", where) for key in ("rope_parameters", "rope_scaling")]  # type: ignore[type-abstract]
+    rope = blocks[0] or blocks[1] or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
-        raise ConfigError(f"{where}: rope_type {kind!r} is not supported; allowed: 'default'.")
+        raise ConfigError(f"{where}: rope_type {shown(kind)} is not supported; allowed: 'default'.")
     return number({**raw, **rope}, "rope_theta", where, 1e6)

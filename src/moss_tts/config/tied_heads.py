@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from moss_tts.config.common import MossConfig
 from moss_tts.config.gpt2 import GPT2Config
 from moss_tts.errors import ConfigError
-from moss_tts.strict import Raw, demand, integer, mapping
+from moss_tts.strict import Raw, count, demand, mapping
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TiedHeadsConfig(MossConfig):
         where, key = "config.json", "local_transformer_layers"
         common = super()._values(raw)
         demand(raw, "audio_codebook_sizes", ([common["audio_vocab_size"]] * common["n_vq"], None), where)
-        layers = cls.default_depth_layers if raw.get(key) is None else integer(raw, key, where, least=1)
+        layers = cls.default_depth_layers if raw.get(key) is None else count(raw, key, where)
         # The depth decoder reads the backbone's output, and then at most one row for each codebook.
         depth = GPT2Config.from_dict(cls._gpt2(raw), layers=layers, positions=1 + common["n_vq"])
         return common | {"depth": depth}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from moss_tts.errors import ConfigError
+from moss_tts.errors import ConfigError, shown
 from moss_tts.strict import Raw, demand, integer, optional, reject_unknown
 
 _WHERE = "config.json: text_preparation"
@@ -61,6 +61,6 @@ class TextPreparation:
             )
         longest = integer(raw, "longest_segment", _WHERE, least=_LEAST_SEGMENT)
         follows = optional(raw, "follows", list, f"a list of {', '.join(FOLLOWABLE)}", _WHERE)
-        if follows is None or not set(follows) <= FOLLOWABLE.keys():
-            raise ConfigError(f"{_WHERE}: follows must be a list of {', '.join(FOLLOWABLE)}, got {follows!r}.")
+        if follows is None or not all(isinstance(one, str) and one in FOLLOWABLE for one in follows):
+            raise ConfigError(f"{_WHERE}: follows must be a list of {', '.join(FOLLOWABLE)}, got {shown(follows)}.")
         return cls(longest, alphabet, str(raw["language"]), frozenset(follows))

@@ -1,0 +1,85 @@
+"""config.json is believed in nothing: sizes that nobody can mean are told in one sentence, before anything is built."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moss_tts import load
+from moss_tts.checkpoints.inspection import inspect_checkpoint
+from moss_tts.errors import CheckpointError, ConfigError
+
+HUGE = [10**8, 2**30, 10**400, 1e300, -1, True, [], {"a": {}}]
+# Each size of a speech model's config that something is built by, and the block it stands in.
+SIZES = {
+    "delay": ["n_vq", "audio_vocab_size", "language_config.num_hidden_layers", "language_config.hidden_size"],
+    "local": ["local_num_layers", "local_hidden_size", "language_config.num_attention_heads"],
+    "local_v1_5": ["n_vq", "local_transformer_layers", "gpt2_config.n_inner", "qwen3_config.head_dim"],
+}
+CODEC_SIZES = {
+    "delay": ["causal_transformer_context_duration", "encoder_kwargs.1.num_layers"],
+    "local_v1_5": [
+        "sampling_rate",
+        "downsample_rate",
+        "number_channels",
+        "quantizer_kwargs.num_quantizers",
+        "quantizer_kwargs.codebook_size",
+        "encoder_kwargs.0.patch_size",
+        "decoder_kwargs.0.context_duration",
+    ],
+}
+
+
+def change(file: Path, path: str, value: Any) -> None:
+    config = block = json.loads(file.read_text())
+    *outer, key = path.split(".")
+    for name in outer:
+        block = block[int(name) if isinstance(block, list) else name]
+    block[key] = value
+    file.write_text(json.dumps(config))
+
+
+def assert_refused(directory: Path) -> None:
+    started = time.process_time()
+    with pytest.raises((ConfigError, CheckpointError)) as caught:
+        load(directory).processor.codec()  # which is read on first use
+    assert time.process_time() - started < 5
+    assert len(str(caught.value)) < 500
+    assert inspect_checkpoint(directory).problems
+
+
+@pytest.mark.parametrize(("name", "size"), [(name, size) for name, sizes in SIZES.items() for size in sizes])
+def test_a_models_sizes_are_not_believed(name, size, copied):
+    directory = copied(name)
+    for value in HUGE:
+        change(directory / "config.json", size, value)
+        assert_refused(directory)
+
+
+@pytest.mark.parametrize(("name", "size"), [(name, size) for name, sizes in CODEC_SIZES.items() for size in sizes])
+def test_a_codecs_sizes_are_not_believed(name, size, copied):
+    directory = copied(name)
+    for value in HUGE:
+        change(directory / "audio_tokenizer" / "config.json", size, value)
+        assert_refused(directory)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model_type", ["moss_tts_delay"]),
+        ("language_config.layer_types", [{}]),
+        ("language_config.rope_scaling", ["default"]),
+        ("language_config.rope_theta", 1e300),
+        ("codec_config", {"model_type": ["speech_tokenizer"]}),
+        ("text_preparation", {"language": "en", "follows": [{}]}),
+    ],
+)
+def test_values_of_other_kinds_are_told(path, value, copied):
+    directory = copied("delay")
+    change(directory / "config.json", path, value)
+    assert_refused(directory)
