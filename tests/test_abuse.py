@@ -21,17 +21,22 @@ pytestmark = pytest.mark.slow
 # As many as are spoken side by side.
 CLIENTS = 16
 GRACE_SECONDS = 1
-LONG = {
-    "input": "A sentence of some length that is spoken. " * 60,
-    "long_form": True,
-    "long_form_continuity": "none",
-    "long_form_parallel": 2,
-    "max_tokens": 300,
+# What may be kept in memory for each client that does not read.
+KIB_PER_CLIENT = 5 * 1024
+STREAM = {
+    "input": "Hello there.",
+    "max_tokens": 1000,
     "runaway_guard": False,
     "text_temperature": 0.0,
     "seed": 1,
-    "streaming_interval": 0.08,
     "response_format": "wav",
+}
+LONG = STREAM | {
+    "input": "A sentence of some length that is spoken. " * 100,
+    "long_form": True,
+    "long_form_continuity": "none",
+    "long_form_parallel": 4,
+    "max_tokens": 100,
 }
 
 
@@ -59,6 +64,13 @@ def unread(server: Attacked, body: dict[str, Any]) -> Iterator[None]:
         yield
 
 
+# --------------------------------------------------------------------------------------------- streams
+
+
+def test_streams_that_are_not_read(server):
+    assert_others_do_not_notice(server, lambda: unread(server, STREAM), KIB_PER_CLIENT * CLIENTS)
+
+
 # ------------------------------------------------------------------------------------------ long texts
 
 
@@ -72,6 +84,10 @@ def test_clients_that_leave_long_texts(server):
     assert_others_do_not_notice(server, attack)
     with server.asking(LONG) as connection:
         sound_of(connection)
+
+
+def test_long_texts_that_are_not_read(server):
+    assert_others_do_not_notice(server, lambda: unread(server, LONG), KIB_PER_CLIENT * CLIENTS)
 
 
 def test_the_server_ends_although_long_texts_are_not_read(server):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="the extra server is not installed")
 
 from moss_tts.server import chunk_stream
+from moss_tts.server.chunk_stream import Hearing, Part
 from support.serving import Serving, serving, wait_until
 
 FRAMES = 100
@@ -50,13 +53,13 @@ def served(checkpoints, tmp_path) -> Iterator[Serving]:
 
 
 @contextmanager
-def unread(served: Serving, body: dict[str, Any]) -> Iterator[None]:
-    """A client that has heard the first samples and reads no further."""
+def unread(served: Serving, body: dict[str, Any]) -> Iterator[HTTPResponse]:
+    """The answer to a client that has heard the first sample and reads no further."""
     with served.open(body) as connection:
         response = connection.getresponse()
         assert response.status == 200, response.read()
         assert response.read(2)
-        yield
+        yield response
 
 
 def test_a_client_that_leaves_a_long_text_takes_no_thread_along(served):
@@ -71,3 +74,22 @@ def test_a_client_that_leaves_a_long_text_takes_no_thread_along(served):
 def test_a_long_text_that_is_not_read_keeps_no_other_waiting(served):
     with unread(served, LONG):
         assert len(served.pcm(ONE_SEGMENT)) == FRAMES * SAMPLES_PER_FRAME
+
+
+def test_what_is_made_for_a_client_that_does_not_read_waits_as_codes(served, monkeypatch):
+    """Little of it is decoded before the client reads on, and then it hears the same as everybody."""
+    told, tell = [], Hearing.tell
+
+    def counted(hearing: Hearing, part: Part) -> None:
+        told.append(len(part.audio))
+        tell(hearing, part)
+
+    monkeypatch.setattr(Hearing, "tell", counted)
+    long = ENDLESS | {"max_tokens": 400, "streaming_interval": 0.32}
+    with unread(served, long) as answer:
+        # One request speaks at a time, so that all rows of the first one are made when the second one is heard.
+        assert len(served.pcm(ENDLESS)) == FRAMES * SAMPLES_PER_FRAME
+        assert sum(told) < 250 * SAMPLES_PER_FRAME
+        heard = np.frombuffer(answer.read(), "<i2")
+    # Other chunks give other last bits.
+    np.testing.assert_allclose(heard, served.pcm(long)[1:], atol=1)

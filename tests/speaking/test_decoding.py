@@ -21,6 +21,7 @@ from moss_tts.speaking.engine import ChunkSizes, SpeechChunk, SpeechEngine, Spee
 from support.crossings import counted_crossings
 
 ENDLESS = {"text_temperature": 0.0, "runaway_guard": False}
+MOST_PER_CALL = 4
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,45 @@ def test_a_job_that_is_dropped_while_the_codec_works_is_forgotten(model: Model, 
     assert engine.step() == []
     engine.submit(jobs(model, 1)[0])
     assert finished(engine, 1) >= 1
+
+
+def heard_of(engine: SpeechEngine) -> dict[speech.Voice, SpeechChunk]:
+    """What the engine gives until it has nothing more to do."""
+    chunks: dict[speech.Voice, list[SpeechChunk]] = {}
+    while not engine.idle:
+        for voice, chunk in engine.step():
+            assert isinstance(chunk, SpeechChunk)
+            assert len(chunk.frames) <= MOST_PER_CALL
+            chunks.setdefault(voice, []).append(chunk)
+    return {voice: speech.merged(parts) for voice, parts in chunks.items()}
+
+
+@pytest.mark.parametrize("n_vq", [3, 2])
+def test_a_job_that_is_not_heard_waits_alone_and_as_codes(model: Model, monkeypatch, n_vq: int) -> None:
+    """It neither has a row nor keeps one with another number of codebooks waiting once its own rows are made."""
+    monkeypatch.setattr(speech, "MOST_PER_CALL", MOST_PER_CALL)
+    few = {"stream": True, "streaming_interval": 0.16, "max_tokens": 12, **ENDLESS}
+    requests = [{"text": "Number 1.", "seed": 1, **few}, {"text": "Two.", "seed": 2, "n_vq_for_inference": n_vq, **few}]
+    first, second = (model.job(model.request(body)) for body in requests)
+    alone = []
+    for job in (first, second):
+        engine = SpeechEngine(model.architecture, model.codec)
+        alone.append((engine.submit(job), *heard_of(engine).values())[1])
+
+    is_heard = threading.Event()
+    engine = SpeechEngine(model.architecture, model.codec, max_batch=1)
+    unheard, other = engine.submit(replace(first, is_heard=is_heard.is_set)), engine.submit(second)
+    meanwhile = heard_of(engine)
+    assert meanwhile.keys() == {other}
+    assert sum(len(part.codes) for part in unheard.undecoded) == 12
+    late = engine.submit(second)
+    is_heard.set()
+    later = heard_of(engine)
+    assert later.keys() == {unheard, late}
+    for spoken, expected in ((later[unheard], alone[0]), (meanwhile[other], alone[1]), (later[late], alone[1])):
+        assert spoken.finish_reason == expected.finish_reason
+        np.testing.assert_array_equal(spoken.frames, expected.frames)
+        np.testing.assert_allclose(spoken.audio, expected.audio, atol=1e-5)
 
 
 def test_what_fails_on_the_codecs_thread_is_raised(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import closing
+from dataclasses import replace
 
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.model import Model
@@ -16,7 +17,8 @@ from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.server.long_texts import Narration
 from moss_tts.speaking.engine import SpeechChunk, Voice
 
-# Bytes of audio that may wait for a client before a long text is spoken no further.
+# Bytes of audio that may wait for a client. What is made beyond them waits as codes, which take a fiftieth of it, and a
+# long text is spoken no further.
 MOST_AHEAD = 2**20
 
 Part = SpeechChunk | Exception
@@ -27,11 +29,15 @@ log = logging.getLogger("moss_tts.server")
 class Hearing:
     """Chunks of one request, for the event loop. Must be closed.
 
+    Args:
+        device: goes on with what waited for the client.
+
     Attributes:
         on_close: stops the work.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: Device) -> None:
+        self._device = device
         self._loop = asyncio.get_running_loop()
         self._parts: asyncio.Queue[Part] = asyncio.Queue()
         self._changed = threading.Condition()
@@ -40,7 +46,6 @@ class Hearing:
         self._closed = False
         self.on_close: Callable[[], None] = lambda: None
 
-    @property
     def has_room(self) -> bool:
         """Whether the client has taken nearly all it was told; for any thread."""
         return self._ahead < MOST_AHEAD
@@ -59,7 +64,7 @@ class Hearing:
             CancelledError: the client is gone.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self.has_room)
+            self._changed.wait_for(lambda: self._closed or self.has_room())
             if self._closed:
                 raise CancelledError
 
@@ -71,8 +76,10 @@ class Hearing:
         """
         part = await self._parts.get()
         with self._changed:
-            self._ahead -= _size(part)
+            had_room, self._ahead = self.has_room(), self._ahead - _size(part)
             self._changed.notify_all()
+        if self.has_room() and not had_room:
+            self._device.wake()
         if isinstance(part, Exception):
             raise part
         return part
@@ -92,7 +99,7 @@ def _size(part: Part) -> int:
 
 def hear_job(device: Device, model: Model, request: MossNormalizedRequest) -> Hearing:
     """Have a request spoken in one piece."""
-    hearing = Hearing()
+    hearing = Hearing(device)
 
     def listen(_: Voice, result: SpeechChunk | GenerationError) -> None:
         hearing.tell(result)
@@ -101,7 +108,7 @@ def hear_job(device: Device, model: Model, request: MossNormalizedRequest) -> He
         if not voice.cancelled() and (error := voice.exception()) is not None:
             hearing.tell(as_failure(error))
 
-    voice = device.submit(lambda: model.job(request), listen)
+    voice = device.submit(lambda: replace(model.job(request), is_heard=hearing.has_room), listen)
     voice.add_done_callback(submitted)
     hearing.on_close = lambda: device.drop(voice)
     return hearing
@@ -109,8 +116,8 @@ def hear_job(device: Device, model: Model, request: MossNormalizedRequest) -> He
 
 def hear_narration(device: Device, model: Model, request: MossNormalizedRequest, threads: Executor) -> Hearing:
     """Have a long text spoken in segments; a thread waits for them."""
-    hearing = Hearing()
-    narration = Narration(device, model, request)
+    hearing = Hearing(device)
+    narration = Narration(device, model, request, hearing.has_room)
 
     def narrate() -> None:
         try:

@@ -96,6 +96,10 @@ class Device:
             self._refuse_inbox()
         return future
 
+    def wake(self) -> None:
+        """Let it look again at jobs that were not heard."""
+        self.call(lambda: None)
+
     def submit(self, job: Callable[[], SpeechJob], listener: Listener) -> Future[Voice]:
         """Make a job and speak it; its listener hears of every chunk, and of the error that ends it."""
         return self.call(lambda: self._submit(job(), listener))

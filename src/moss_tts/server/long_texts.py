@@ -19,6 +19,8 @@ from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Voice
 from moss_tts.speaking.narration import Narrator, Studio
 
 Heard = tuple[Voice, Result]
+# Audio is made of the segment that is asked for and of so many behind it; the others wait as codes.
+SEGMENTS_AHEAD = 1
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class SharedStage:
         Raises:
             CancelledError: nobody waits for it any more. Narrators try again after any other error.
         """
+        if self._heard.empty():
+            # The segment that is asked for may have had to wait for its turn.
+            self._device.wake()
         heard = None if self._gone.is_set() else self._heard.get()
         if heard is None or self._gone.is_set():
             raise CancelledError
@@ -80,10 +85,13 @@ class Narration:
         device: speaks.
         model: the device's.
         request: with long_form.
+        is_heard: whether its client has taken nearly all it was told.
     """
 
-    def __init__(self, device: Device, model: Model, request: MossNormalizedRequest) -> None:
-        self._device, self._model, self._request = device, model, request
+    def __init__(
+        self, device: Device, model: Model, request: MossNormalizedRequest, is_heard: Callable[[], bool]
+    ) -> None:
+        self._device, self._model, self._request, self._is_heard = device, model, request, is_heard
         self._gone = threading.Event()
         self._stages: list[SharedStage] = []
 
@@ -109,7 +117,12 @@ class Narration:
 
     def _refit(self, studio: Studio) -> Studio:
         make = studio.job
-        return replace(studio, job=lambda part: self._on_device(lambda: make(part)), engine=self._stage)
+        return replace(
+            studio,
+            job=lambda part: self._on_device(lambda: make(part)),
+            engine=self._stage,
+            is_heard=lambda places: places <= SEGMENTS_AHEAD and self._is_heard(),
+        )
 
     def _stage(self, _at_once: int) -> SharedStage:
         # Each attempt at a segment has a stage; those before it hear nothing more.

@@ -82,7 +82,7 @@ class CodecStreams:
         with mx.stream(_codec_stream()):
             self._arrange(list(waiting))
             while any(waiting.values()):
-                self._decode_once([_next_part(frames) for frames in waiting.values()], audio)
+                self._decode_once(_next_parts(list(waiting.values())), audio)
         return audio
 
     def _arrange(self, keys: list[Key]) -> None:
@@ -126,10 +126,14 @@ class CodecStreams:
             self._decoder.reset(fresh)
 
 
-def _next_part(frames: deque[Frames]) -> Frames | None:
+def _next_parts(queues: Sequence[deque[Frames]]) -> list[Frames | None]:
+    """Take the next stretch off each queue; None where it has another number of codebooks than the first one."""
+    n_vq = next(frames[0].codes.shape[1] for frames in queues if frames)
+    return [_next_part(frames) if frames and frames[0].codes.shape[1] == n_vq else None for frames in queues]
+
+
+def _next_part(frames: deque[Frames]) -> Frames:
     """Take neighbours of the same kind off a queue as one stretch."""
-    if not frames:
-        return None
     first = frames.popleft()
     codes = [first.codes]
     while frames and (frames[0].segment, frames[0].context) == (first.segment, first.context):

@@ -8,10 +8,12 @@ are one computation with other chunk sizes, and nothing is decoded twice.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import ceil
 from typing import Any, Protocol
 
@@ -31,6 +33,8 @@ WHOLE_CHUNK = 50
 # Steps that many voices wait for each other before the codec is called: a call costs nearly the same for one frame
 # of each as for several, and voices that began at different steps would call it at every one.
 MOST_STEPS_BETWEEN_CALLS = 4
+# Frames of a voice that one codec call decodes, where more of them waited and no larger chunk is wanted.
+MOST_PER_CALL = 100
 VOICES_PER_STEP = 4
 
 
@@ -69,6 +73,7 @@ class SpeechJob:
         n_vq: codebooks to generate.
         sizes: of the chunks wanted.
         cancelled: looked at once per row; once true, what is complete is decoded and that is all.
+        is_heard: looked at before the codec is called; while false, frames wait as codes, and only this job waits.
         gone_silent: told of each chunk's audio; the samples of it after which the request ends for silence, or None.
     """
 
@@ -77,6 +82,7 @@ class SpeechJob:
     n_vq: int
     sizes: ChunkSizes = ChunkSizes()
     cancelled: Callable[[], bool] = lambda: False
+    is_heard: Callable[[], bool] = lambda: True
     gone_silent: Callable[[np.ndarray], int | None] = lambda _: None
 
 
@@ -104,8 +110,10 @@ class Voice:
         return self.ended is not None or sum(map(len, self.frames + _heard(self.undecoded))) >= self.wanted
 
     def hand_over(self) -> list[Frames]:
-        """What waits for the codec, on its way there."""
-        frames, self.undecoded = self.undecoded, []
+        """What waits for the codec, on its way there; a part of it where much has waited."""
+        heard = list(accumulate(0 if part.context else len(part.codes) for part in self.undecoded))
+        count = 1 + bisect_left(heard, max(self.wanted, MOST_PER_CALL))
+        frames, self.undecoded = self.undecoded[:count], self.undecoded[count:]
         self.frames += _heard(frames)
         return frames
 
@@ -148,7 +156,7 @@ class Stage(Protocol):
 class SpeechEngine:
     """Speaks jobs side by side.
 
-    Not for use from several threads. Jobs of another `n_vq` than the running ones wait until those are done.
+    Not for use from several threads. Jobs of another `n_vq` wait until the rows of the running ones are made.
 
     Args:
         architecture: the network.
@@ -186,14 +194,15 @@ class SpeechEngine:
         if voice in self._voices:
             self._voices.remove(voice)
             self._leave([voice])
-        if self.idle and self._call is not None:
+        if not (self._waiting or self._voices) and self._call is not None:
             wait([self._call[0]])
             self._call = None
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do."""
-        return not self._waiting and not self._voices
+        """Whether there is nothing to do before a job comes, or is heard again."""
+        waits = self._waiting or self._rows or self._call
+        return not waits and not any(voice.job.is_heard() for voice in self._voices)
 
     def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
         """Advance every job by a row; what became due. A job is over with its first finish_reason or error."""
@@ -210,7 +219,7 @@ class SpeechEngine:
     def _admit(self) -> None:
         while self._waiting and len(self._rows) < self._max_batch:
             job = self._waiting[0].job
-            if self._voices and job.n_vq != self._voices[0].job.n_vq:
+            if self._rows and job.n_vq != self._rows[0].job.n_vq:
                 return
             voice = self._waiting.popleft()
             batch = self._architecture.batch(Prompts.of(job.prompt), [job.request], job.n_vq)
@@ -273,12 +282,14 @@ class SpeechEngine:
         return results
 
     def _begin_call(self) -> None:
-        """Have the codec decode what all voices have waiting, if it is time."""
-        due = [voice for voice in self._voices if voice.due]
-        steps = min(MOST_STEPS_BETWEEN_CALLS, len(self._voices) // VOICES_PER_STEP)
-        if due and (len(due) == len(self._voices) or self._steps_since_call >= steps):
+        """Have the codec decode what all voices that are heard have waiting, if it is time."""
+        heard = [voice for voice in self._voices if voice.job.is_heard()]
+        due = [voice for voice in heard if voice.due]
+        steps = min(MOST_STEPS_BETWEEN_CALLS, len(heard) // VOICES_PER_STEP)
+        if due and (len(due) == len(heard) or self._steps_since_call >= steps):
             self._steps_since_call = 0
-            self._call = self._streams.decode({voice: voice.hand_over() for voice in self._voices}), due
+            frames = (voice.hand_over() if voice in heard else [] for voice in self._voices)
+            self._call = self._streams.decode(dict(zip(self._voices, frames, strict=True))), due
 
     def _end_call(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
         assert self._call is not None

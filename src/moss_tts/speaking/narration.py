@@ -47,6 +47,7 @@ class Studio:
         sample_rate: of the audio, in Hz.
         frame_rate: frames a second.
         n_vq: codebooks that a prompt holds.
+        is_heard: whether audio is wanted of the segment so many places behind the one that is asked for.
     """
 
     job: Callable[[MossNormalizedRequest], SpeechJob]
@@ -54,6 +55,7 @@ class Studio:
     sample_rate: int
     frame_rate: float
     n_vq: int
+    is_heard: Callable[[int], bool] = lambda _: True
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +209,8 @@ class Narrator:
 
     def _job(self, index: int, attempt: int) -> SpeechJob:
         seed = retry_seed(self._request.seed, index, attempt)
-        return self._studio.job(self._conditioned(self.plan[index], seed))
+        job = self._studio.job(self._conditioned(self.plan[index], seed))
+        return replace(job, is_heard=lambda: self._studio.is_heard(index - self._state.done))
 
     def _finish(self, take: Take, whole: SpeechChunk) -> SpokenSegment:
         """Measure a segment, keep what it hands to the next, and tell of it."""
