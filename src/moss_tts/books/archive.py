@@ -5,8 +5,8 @@ The file is not trusted: sizes are limited, names stay inside the archive, and n
 
 from __future__ import annotations
 
+import io
 import posixpath
-import unicodedata
 import zipfile
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
@@ -15,13 +15,34 @@ from moss_tts.books.encodings import decode_document
 from moss_tts.books.markup import Element, Markup, parse_document, parse_package
 from moss_tts.books.remarks import Remarks
 from moss_tts.errors import RequestError
+from moss_tts.text.harmless import composed
 
 # A whole novel is about 1 MiB of text. Beyond these, a file is an attack rather than a book.
 MAX_DOCUMENT_BYTES = 16 << 20
 MAX_TOTAL_BYTES = 128 << 20
 MAX_ENTRIES = 20_000
+# Characters of an entry's name.
+MAX_NAME = 1000
+# How files of an EPUB are packed; other ways unpack to any size at once.
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 _UTF8_FLAG = 0x800
+
+
+class LimitedFile(io.FileIO):
+    """A file to read in pieces of bounded size: what a zip file claims of its table of entries may be any number."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read a piece.
+
+        Raises:
+            zipfile.BadZipFile: a larger piece is asked for than a book has.
+        """
+        most = MAX_DOCUMENT_BYTES + 1
+        piece = super().read(most + 1 if size is None or not 0 <= size <= most else size) or b""
+        if len(piece) > most:
+            raise zipfile.BadZipFile(f"its table of entries has more than {most} bytes")
+        return piece
 
 
 class Archive:
@@ -40,6 +61,8 @@ class Archive:
         entries = archive.infolist()
         if len(entries) > MAX_ENTRIES:
             raise self.error(f"it has {len(entries)} entries; allowed: {MAX_ENTRIES}")
+        if (longest := max((len(info.orig_filename) for info in entries), default=0)) > MAX_NAME:
+            raise self.error(f"the name of an entry has {longest} characters; allowed: {MAX_NAME}")
         self._entries = {_entry_name(info): info for info in entries}
         self._folded = {_folded(entry): entry for entry in self._entries}
 
@@ -63,6 +86,8 @@ class Archive:
             raise self.error(f"{entry} is missing from it")
         if self._entries[entry].flag_bits & 1:
             raise self.error(f"{entry} is encrypted; only books without protection can be read")
+        if self._entries[entry].compress_type not in _PACKED:
+            raise self.error(f"{entry} is packed in a way that EPUBs do not have; allowed: stored and deflated")
         limit = min(MAX_DOCUMENT_BYTES, self._left)
         with self._archive.open(self._entries[entry]) as stream:
             content = stream.read(limit + 1)
@@ -113,7 +138,7 @@ def _entry_name(info: zipfile.ZipInfo) -> str:
 
 
 def _folded(entry: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", entry).casefold())
+    return composed(composed(entry).casefold())
 
 
 def url_path(href: str) -> str | None:

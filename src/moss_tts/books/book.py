@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from moss_tts.books.chapters import Book, Chapter
+from moss_tts.books.chapters import MAX_TITLE, Book, Chapter
 from moss_tts.books.encodings import decode_plain
 from moss_tts.books.epub import read_epub
 from moss_tts.books.markdown import read_markdown
 from moss_tts.books.plain_text import read_plain_text
 from moss_tts.books.remarks import Remarks
 from moss_tts.errors import RequestError
+from moss_tts.text.harmless import one_line
 
 __all__ = ["Book", "Chapter", "read_book"]
 
@@ -40,7 +41,8 @@ def read_book(path: str | Path) -> Book:
     book = reader(path)
     if not book.chapters:
         raise RequestError(f"{path.name} has no text in it")
-    return book
+    author, language = (value and one_line(value, MAX_TITLE) for value in (book.author, book.language))
+    return replace(book, title=one_line(book.title, MAX_TITLE), author=author, language=language)
 
 
 def _reader_of_text(read: Callable[[str, str, Remarks], Book]) -> Callable[[Path], Book]:

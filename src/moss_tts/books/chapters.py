@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from moss_tts.text.harmless import one_line
 from moss_tts.text.tags import PAUSE as PAUSE_TAG
 from moss_tts.text.tags import has_words
 
@@ -79,19 +80,17 @@ def chapters_of(sections: Iterable[Section], book_title: str) -> tuple[Chapter, 
     for section in sections:
         waiting += section.paragraphs
         is_front = not section.title and not chapters
-        if (section.has_body or is_front) and spoken_text(waiting):
-            title = section.title or (f"{book_title} {len(chapters) + 1}" if chapters else book_title)
-            chapters.append(Chapter(_short(title), spoken_text(waiting)))
+        if section.has_body or is_front:
+            if text := spoken_text(waiting):
+                title = section.title or (f"{book_title} {len(chapters) + 1}" if chapters else book_title)
+                chapters.append(Chapter(one_line(title, MAX_TITLE), text))
+            # Breaks between scenes that no text stands before are none.
             waiting = []
     if rest := spoken_text(waiting):
         last = chapters.pop() if chapters else None
         title = last.title if last is not None else book_title
         chapters.append(Chapter(title, spoken_text([*([last.text] if last is not None else []), rest])))
     return tuple(chapters)
-
-
-def _short(title: str) -> str:
-    return title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1]}…"
 
 
 def spoken_text(paragraphs: Iterable[str]) -> str:

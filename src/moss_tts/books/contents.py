@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from moss_tts.books.semantics import kinds
 _TOC = re.compile(r"\btoc|contents", re.IGNORECASE)
 # Parts and chapters. A deeper entry is a chapter if it has a document of its own, else a section of a chapter.
 CHAPTER_DEPTH = 2
+_ENTRIES = frozenset({"li", "navpoint"})
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ def _starts(package: Package, base: str, links: list[Link]) -> Iterator[Start]:
 
 def _outermost_first(links: list[Link]) -> list[Link]:
     """The links with depths that count from where the book branches: a single root with all else below is no level."""
-    shift, below = 0, links
-    while len(below) > 1 and [link for link in below if link.depth == shift + 1] == below[:1]:
-        shift, below = shift + 1, below[1:]
+    shift, counts = 0, Counter(link.depth for link in links)
+    while shift < len(links) - 1 and links[shift].depth == shift + 1 and counts[shift + 1] == 1:
+        shift += 1
     return [Link(link.href, link.label, max(1, link.depth - shift)) for link in links]
 
 
@@ -87,35 +89,54 @@ def navigation_links(markup: Markup) -> list[Link]:
     """The links of the table of contents in a navigation document: the one that says so, else the first with links."""
     if markup.root is None:
         return []
+    linked = _around_links(markup.root)
     marked = [element for element in markup.root.iter() if isinstance(element.tag, str) and "toc" in kinds(element)]
     tables = [element for element in markup.root.iter() if local_name(element) == "nav"]
     named = [element for element in tables if _TOC.search(f"{element.get('id')} {element.get('class')}")]
     unmarked = [element for element in tables if not kinds(element)]
     for table in [*marked, *named, *unmarked]:
-        links = list(_list_links(table))
-        if links:
-            return links
+        if table in linked:
+            return list(_list_links(table))
     # An EPUB 2 with its contents as a page of lists.
     return [] if tables else list(_list_links(markup.root))
+
+
+def _around_links(root: Element) -> set[Element]:
+    """The entries of lists, and all elements around one."""
+    found: set[Element] = set()
+    for element in root.iter():
+        inner = element if _is_entry(element) else None
+        while inner is not None and inner not in found:
+            found.add(inner)
+            inner = inner.getparent()
+    return found
+
+
+def _is_entry(element: Element) -> bool:
+    name = local_name(element)
+    return name == "a" or (name == "span" and local_name(element.getparent()) == "li")
 
 
 def _list_links(table: Element) -> Iterator[Link]:
     """Entries of nested lists: links, and labels without one."""
     depth = 0
-    for event, element in walk(table):
+    walked = walk(table)
+    for event, element in walked:
         name = local_name(element)
         if name in ("ol", "ul"):
             depth += 1 if event == "start" else -1
-        elif event == "start" and name == "a":
-            yield Link((element.get("href") or "").strip(), label(element), max(1, depth))
-        elif event == "start" and name == "span" and local_name(element.getparent()) == "li":
-            yield Link("", label(element), max(1, depth))
+        elif event == "start" and _is_entry(element):
+            yield Link((element.get("href") or "").strip() if name == "a" else "", label(element), max(1, depth))
+            if name == "a":
+                walked.skip_subtree()
 
 
 def label(element: Element) -> str:
-    """The text of an element, pictures by their description."""
+    """The text of an element, pictures by their description, up to the entries inside it."""
     parts = []
     for event, inner in walk(element):
+        if local_name(inner) in _ENTRIES and inner is not element:
+            break
         if event == "start":
             parts += [inner.get("alt") or "" if local_name(inner) == "img" else "", inner.text or ""]
         elif inner is not element:

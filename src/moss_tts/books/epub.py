@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from moss_tts.books.archive import Archive
+from moss_tts.books.archive import Archive, LimitedFile
 from moss_tts.books.chapters import SCENE_BREAK, Book, Section, chapters_of
 from moss_tts.books.contents import Start, read_contents
 from moss_tts.books.link_lists import contents_blocks, is_contents_title
@@ -34,7 +34,7 @@ def read_epub(path: Path) -> Book:
     """
     remarks = Remarks()
     try:
-        with zipfile.ZipFile(path) as opened:
+        with LimitedFile(path) as file, zipfile.ZipFile(file) as opened:
             book = _read_book(Archive(opened, path.name, remarks), path.stem)
     except RequestError:
         raise

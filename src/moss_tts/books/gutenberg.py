@@ -7,7 +7,7 @@ import re
 from moss_tts.books.remarks import Remarks
 
 _START = re.compile(
-    r"^[ \t]*\*\*\*?[ \t]*START OF (?:THE|THIS) PROJECT GUTENBERG.*?(?:\*\*\*[ \t]*$|\n[ \t]*\n)"
+    r"^[ \t]*\*\*\*?[ \t]*START OF (?:THE|THIS) PROJECT GUTENBERG.{0,1000}?(?:\*\*\*[ \t]*$|\n[ \t]*\n)"
     r"|^\*END[ *]*THE SMALL PRINT![^\n]*$",
     re.IGNORECASE | re.MULTILINE | re.DOTALL,
 )

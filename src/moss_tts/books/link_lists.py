@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
+from collections.abc import Iterable
+from itertools import count
 
 from moss_tts.books.xhtml import Block
 from moss_tts.text.tags import has_words
@@ -25,17 +26,20 @@ _CONTENTS_TITLES = frozenset(
 
 def contents_blocks(blocks: list[Block]) -> set[int]:
     """Which blocks are a table of contents: links below such a title, or a page of little but links and labels."""
-    links = [at for at, block in enumerate(blocks) if _is_linked(block)]
+    links = {at: block for at, block in enumerate(blocks) if _is_linked(block)}
     titles = [at for at, block in enumerate(blocks) if is_contents_title(block)]
     body = [at for at, block in enumerate(blocks) if not block.is_heading and has_words(block.text)]
     linked, letters = sum(blocks[at].linked for at in body), _letters(blocks, {*body} - {*titles})
     if _lines(blocks, links) > 1 and linked >= LINKED_SHARE * letters:
-        between = range(links[0], links[-1])
+        between = range(min(links), max(links))
         return {at for at in body if at in links or (at in between and _is_label(blocks[at]))} | {*titles}
     chosen: set[int] = set()
+    run = range(0)
     for title in titles:
-        run = list(takewhile(lambda at: _is_linked(blocks[at]), range(title + 1, len(blocks))))
-        chosen |= {title, *run} if _lines(blocks, run) > 1 else set()
+        # A title that is itself a link of the list above it begins no list of its own.
+        if title not in run:
+            run = range(title + 1, next(at for at in count(title + 1) if at not in links))
+            chosen |= {title, *run} if _lines(blocks, run) > 1 else set()
     return chosen
 
 
@@ -44,7 +48,7 @@ def _is_label(block: Block) -> bool:
     return len(block.text) <= MAX_LABEL and not block.text.endswith((".", "!", "?"))
 
 
-def _lines(blocks: list[Block], chosen: list[int]) -> int:
+def _lines(blocks: list[Block], chosen: Iterable[int]) -> int:
     return sum(blocks[at].text.count("\n") + 1 for at in chosen)
 
 

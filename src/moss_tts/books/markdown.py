@@ -29,7 +29,7 @@ MAX_NESTING = 100
 MAX_BRACKETS = 200
 
 # Attributes of Pandoc and Kramdown where the plugin does not look: behind a heading, alone in a line, fenced divisions.
-_LAST_ATTRIBUTES = re.compile(r"[ \t]*\{[:#.=][^{}\n]*\}[ \t]*\Z")
+_LAST_ATTRIBUTES = re.compile(r"(?<![ \t])[ \t]*\{[:#.=][^{}\n]*\}[ \t]*\Z")
 _FIRST_ATTRIBUTES = re.compile(r"\A\{(?:[.#:=]|[\w-]+=)[^{}\n]*\}")
 _ATTRIBUTE_LINE = re.compile(r"^[ \t]*(?:\{:?[ \t]*[#.][^{}\n]*\}|\{:[^{}\n]*\}|:{3,}[^\n]*)[ \t]*$", re.MULTILINE)
 # Marks of notes that are not there.

@@ -19,8 +19,8 @@ from lxml import etree
 from moss_tts.books.remarks import Remarks
 from moss_tts.errors import RequestError
 
-# What entities of a document's own may add to it, in characters.
-MAX_EXPANSION = 1 << 20
+# Characters that entities of a document's own may add to a short one; they may double a long one.
+MAX_EXPANSION = 1 << 14
 # More attributes than this are no markup of a book, and slow to parse.
 MAX_ATTRIBUTES = 100
 VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
@@ -218,7 +218,7 @@ def _without_entities(text: str, declared: dict[str, str], where: str, remarks: 
     Raises:
         RequestError: entities of the document's own make it much longer.
     """
-    grown = 0
+    grown, most = 0, max(MAX_EXPANSION, len(text))
 
     def character(match: re.Match[str]) -> str:
         nonlocal grown
@@ -227,8 +227,8 @@ def _without_entities(text: str, declared: dict[str, str], where: str, remarks: 
             return match[0]
         if semicolon and name in declared:
             grown += len(declared[name])
-            if grown > MAX_EXPANSION:
-                raise RequestError(f"{where} declares entities that make it more than {MAX_EXPANSION} longer")
+            if grown > most:
+                raise RequestError(f"{where} declares entities that make it more than {most} characters longer")
             return _REFERENCE.sub(_html_character, declared[name])
         return _html_character(match, where, remarks)
 
@@ -335,6 +335,15 @@ def _without_broken_tags(text: str) -> str:
     return _BROKEN_TAG.sub(kept, text)
 
 
-def walk(root: Element) -> Iterator[tuple[str, Element]]:
-    """("start" | "end", element) in document order, however deep."""
-    yield from etree.iterwalk(root, events=("start", "end"))
+def walk(root: Element) -> Any:
+    """("start" | "end", element) in document order, however deep. Its `skip_subtree` goes past what is inside."""
+    return etree.iterwalk(root, events=("start", "end"))
+
+
+def outermost(root: Element, is_wanted: Callable[[Element], bool]) -> Iterator[Element]:
+    """The elements that are wanted and inside no other one of them, in document order."""
+    walked = etree.iterwalk(root, events=("start",))
+    for _, element in walked:
+        if is_wanted(element):
+            yield element
+            walked.skip_subtree()

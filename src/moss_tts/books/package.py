@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from moss_tts.books.archive import Archive, leads_outside, url_path
-from moss_tts.books.markup import Element, local_name
+from moss_tts.books.markup import Element, local_name, outermost
 
 _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
@@ -16,6 +16,8 @@ _TEXT_TYPES = frozenset({"application/xhtml+xml", "text/html", "text/x-oeb1-docu
 # Types that say nothing, for a file that may be XHTML all the same.
 _VAGUE_TYPES = frozenset({"", "application/xml", "text/xml", "text/plain", "application/octet-stream"})
 _TEXT_SUFFIXES = (".xhtml", ".html", ".htm", ".xht", ".xml")
+# Items that stand in for one another; more is no book.
+MAX_FALLBACKS = 8
 NCX_TYPE = "application/x-dtbncx+xml"
 
 
@@ -74,12 +76,15 @@ class Package:
             element.get("id", f"#{number}"): _item(element)
             for number, element in enumerate(self._within("manifest", "item"))
         }
+        # Under what else a spine may name them; the first one of a name counts.
+        self._otherwise: dict[str, str] = {}
+        for name, item in self.items.items():
+            self._otherwise.setdefault(_folded(name), name)
+            self._otherwise.setdefault(item.href, name)
 
     def metadata(self, name: str) -> str | None:
         """A field of Dublin Core: the first title or language, all creators."""
-        elements = [
-            element for element in self._root.iter() if local_name(element) == name and _is_dublin_core(element)
-        ]
+        elements = outermost(self._root, lambda element: local_name(element) == name and _is_dublin_core(element))
         values = [" ".join("".join(element.itertext()).split()) for element in elements]
         present = [value for value in values if value]
         return (", ".join(present) if name == "creator" else present[0]) if present else None
@@ -112,19 +117,19 @@ class Package:
         """The item of an id, however its case differs, or with that file name."""
         if idref in self.items:
             return self.items[idref]
-        for name, item in self.items.items():
-            if idref and (name.strip().casefold() == idref.strip().casefold() or item.href == idref):
-                self.archive.remarks.warn(self.entry, f"its spine names {idref!r}; taken for the item {name!r}")
-                return item
+        name = self._otherwise.get(idref) or self._otherwise.get(_folded(idref))
+        if idref and name is not None:
+            self.archive.remarks.warn(self.entry, f"its spine names {idref!r}; taken for the item {name!r}")
+            return self.items[name]
         self._warn_unread(f"its spine names {idref!r}, which its manifest does not have")
         return None
 
     def _text_entry(self, item: Item) -> str | None:
         """The file of an item, or of what the manifest offers instead; None for what is no text."""
-        chosen, seen = item, [item]
-        while chosen.media_type not in _TEXT_TYPES and (other := self.items.get(chosen.fallback)) and other not in seen:
-            chosen = other
-            seen.append(chosen)
+        chosen = item
+        for _ in range(MAX_FALLBACKS):
+            if chosen.media_type not in _TEXT_TYPES:
+                chosen = self.items.get(chosen.fallback, chosen)
         if not chosen.is_text:
             chosen = item
         if chosen.is_text:
@@ -160,11 +165,11 @@ class Package:
                 return self.archive.read(entry)
         return None
 
-    def navigation(self) -> list[str]:
-        """The documents that are marked as the table of contents."""
+    def navigation(self) -> dict[str, None]:
+        """The documents that are marked as the table of contents, in order."""
         return self._entries([item for item in self.items.values() if "nav" in item.properties])
 
-    def contents_pages(self) -> list[str]:
+    def contents_pages(self) -> dict[str, None]:
         """Documents that may be a table of contents by their names."""
         named = [
             item
@@ -174,17 +179,17 @@ class Package:
         ]
         return self._entries(named)
 
-    def ncx(self) -> list[str]:
+    def ncx(self) -> dict[str, None]:
         """EPUB 2's tables of contents: the one the spine names, one of that type, one that nothing lists."""
         spine = next((element for element in self._root.iter() if local_name(element) == "spine"), None)
         named = self.items.get(spine.get("toc", "")) if spine is not None else None
         typed = [item for item in self.items.values() if item.media_type == NCX_TYPE or item.href.endswith(".ncx")]
         found = self._entries([*([named] if named else []), *typed])
-        return found or [entry for entry in self.archive if entry.lower().endswith(".ncx")]
+        return found or dict.fromkeys(entry for entry in self.archive if entry.lower().endswith(".ncx"))
 
-    def _entries(self, items: list[Item]) -> list[str]:
+    def _entries(self, items: list[Item]) -> dict[str, None]:
         entries = [self.entry_of(item) for item in items]
-        return list(dict.fromkeys(entry for entry in entries if entry is not None))
+        return dict.fromkeys(entry for entry in entries if entry is not None)
 
     def _within(self, parent: str, name: str) -> Iterator[Element]:
         """Elements of a name inside the first element of another name."""
@@ -200,6 +205,10 @@ def _item(element: Element) -> Item:
         frozenset(element.get("properties", "").split()),
         element.get("fallback", ""),
     )
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
 
 
 def _names_cover(element: Element) -> bool:

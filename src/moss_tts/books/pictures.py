@@ -15,7 +15,7 @@ _NO_WORDS = frozenset(
     separator spacer map chart diagram graphic bild abbildung umschlag titelbild couverture portada copertina
     """.split()
 )
-_FILE_NAME = re.compile(r"\S+\.(?:jpe?g|png|gif|svg|webp|bmp|tiff?)|[\w-]*_[\w-]*|\w+\d{2,}", re.IGNORECASE)
+_FILE_NAME = re.compile(r"\S+\.(?:jpe?g|png|gif|svg|webp|bmp|tiff?)|(?:[^\W_]|-)*_[\w-]*|\w+\d\d", re.IGNORECASE)
 # A picture of the first words of a paragraph has no more than this.
 _FIRST_WORDS = 3
 # Elements around a picture that are looked at.
@@ -83,7 +83,8 @@ def formula(element: Element) -> str:
         return text
     parts: list[str] = []
     annotations = 0
-    for event, inner in walk(element):
+    walked = walk(element)
+    for event, inner in walked:
         name = local_name(inner)
         if name in _ANNOTATIONS:
             annotations += 1 if event == "start" else -1
@@ -91,4 +92,6 @@ def formula(element: Element) -> str:
             parts.append(
                 _INVISIBLE_OPERATORS.sub("", "".join(inner.itertext()) if name in _TOKENS else inner.text or "")
             )
+            if name in _TOKENS:
+                walked.skip_subtree()
     return " ".join(" ".join(parts).split())

@@ -13,7 +13,7 @@ from moss_tts.books.gutenberg import without_boilerplate
 from moss_tts.books.remarks import Remarks
 from moss_tts.text.tags import has_words
 
-_ROMAN = r"(?=[ivxlcdm])m*(?:cm|cd|d?c{0,3})(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})"
+_ROMAN = r"(?=[ivxlcdm])m{0,4}(?:cm|cd|d?c{0,3})(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})"
 _SPELLED = """
     one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
     eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety first second third fourth fifth sixth
@@ -55,14 +55,14 @@ def read_plain_text(text: str, name: str, remarks: Remarks) -> Book:
 
 # Blocks of lines
 
-_PAGE_NUMBER = re.compile(r"[ \t]*[-–—\[]?[ \t]*(?:page[ \t]+)?\d{1,4}[ \t]*[-–—\]]?[ \t]*", re.IGNORECASE)
+_PAGE_NUMBER = re.compile(r"[-–—\[]?[ \t]*+(?:page[ \t]++)?\d{1,4}[ \t]*+[-–—\]]?", re.IGNORECASE)
 _ENDS_SENTENCE = re.compile(r"""[.!?…:;。！？—–-]["'”’»)\]_*]*\Z""")
 
 
 def _without_page_numbers(page: str, remarks: Remarks) -> str:
     """A page between form feeds, without the number that stands alone at its foot."""
     lines = page.rstrip().split("\n")
-    if len(lines) > 2 and not lines[-2].strip() and _PAGE_NUMBER.fullmatch(lines[-1]):
+    if len(lines) > 2 and not lines[-2].strip() and _PAGE_NUMBER.fullmatch(lines[-1].strip()):
         remarks.leave_out("page number")
         return "\n".join(lines[:-1])
     return page
@@ -90,9 +90,9 @@ def _underlines(line: str, before: str) -> bool:
 def _paragraphs(lines: list[str]) -> Iterator[list[str]]:
     """The paragraphs of a block: a heading may stand right above its text, and indents may begin paragraphs."""
     stripped = [line.strip() for line in lines]
-    numbered = [_NUMBERED.fullmatch(line) is not None for line in stripped]
+    numbered = [_fits(_NUMBERED, line) is not None for line in stripped]
     is_named = len(lines) > _MAX_HEADING_LINES and numbered[0] and not any(numbered[1:])
-    if is_named or (len(lines) > 1 and _LONE_NUMBER.fullmatch(stripped[0])):
+    if is_named or (len(lines) > 1 and _fits(_LONE_NUMBER, stripped[0])):
         yield stripped[:1]
         lines, stripped = lines[1:], stripped[1:]
     margin = min(map(_indent, lines))
@@ -106,6 +106,11 @@ def _paragraphs(lines: list[str]) -> Iterator[list[str]]:
 
 
 _MOST = 0.8
+
+
+def _fits(heading: re.Pattern[str], line: str) -> re.Match[str] | None:
+    """The match of a whole line that is short enough to be a heading."""
+    return heading.fullmatch(line) if len(line) <= _MAX_HEADING_CHARS else None
 
 
 def _indent(line: str) -> int:
@@ -185,7 +190,8 @@ class _Series:
 
     def end(self) -> None:
         """One number alone is no series; numbers with nothing between them are a list."""
-        with_text = sum(at + 1 not in self.found for at in self.found)
+        found = {*self.found}
+        with_text = sum(at + 1 not in found for at in found)
         if len(self.found) > 1 and with_text > len(self.found) // 2:
             self.chapters += self.found
         self.found, self.last = [], 0
@@ -199,7 +205,7 @@ def _numbered_blocks(blocks: list[list[str]]) -> set[int]:
     series = {(pattern, kind): _Series() for pattern in patterns for kind in _VALUES}
     for at, lines in enumerate(blocks):
         for (pattern, kind), numbers in series.items():
-            match = pattern.fullmatch(lines[0]) if len(lines) == 1 else None
+            match = _fits(pattern, lines[0]) if len(lines) == 1 else None
             if match is not None and match[kind]:
                 numbers.add(at, _VALUES[kind](match[kind]))
     for numbers in series.values():

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 
+from moss_tts.text.harmless import one_line
+
 # Beyond these a list says how many more there are.
 MAX_NAMED = 3
 MAX_SENTENCES = 30
+# Names in a file may be as long as the file.
+MAX_CHARACTERS = 300
 
 
 class Remarks:
     """Collects flaws and omissions while a book is read."""
 
     def __init__(self) -> None:
-        self._flaws: dict[str, list[str]] = {}
+        self._flaws: dict[str, dict[str, None]] = {}
         self._counts: Counter[str] = Counter()
         self._passages: dict[str, None] = {}
 
@@ -24,9 +28,7 @@ class Remarks:
             where: the file that has it; the same flaw in many files is one warning.
             flaw: what is wrong and what is done about it, as the rest of a sentence after "where: ".
         """
-        places = self._flaws.setdefault(flaw, [])
-        if where not in places:
-            places.append(where)
+        self._flaws.setdefault(one_line(flaw, MAX_CHARACTERS), {})[one_line(where, MAX_CHARACTERS)] = None
 
     def leave_out(self, thing: str) -> None:
         """Count a thing that is not read: a noun in the singular, "note mark"."""
@@ -34,12 +36,12 @@ class Remarks:
 
     def leave_out_passage(self, passage: str) -> None:
         """Name a longer stretch that is not read, and why."""
-        self._passages[passage] = None
+        self._passages[one_line(passage, MAX_CHARACTERS)] = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence for each flaw, in the order they were met."""
-        return _shortened([f"{_named(places)}: {flaw}" for flaw, places in self._flaws.items()])
+        return _shortened([f"{_named([*places])}: {flaw}" for flaw, places in self._flaws.items()])
 
     @property
     def left_out(self) -> tuple[str, ...]:

@@ -25,8 +25,9 @@ _LINE_CLASS = re.compile(r"(?:line|verse|para(?:graph)?)-?(?:num(?:ber)?|no)|ocn
 _BOILERPLATE = re.compile(r"pg-(?:boilerplate|header|footer)")
 _NUMBER = r"(?:\d{1,5}|[ivxlcdm]{1,9})"
 _PAGE = re.compile(rf"[\[({{|\s]*(?:p(?:a?ge?)?|pp|s|seite|str)?\.?\s*{_NUMBER}[\])}}|\s]*", re.IGNORECASE)
-_ONE_MARK = r"[\[({]?(?:\d{1,4}|[a-z]|[ivxlc]{1,6}|(?:fn|n|note)\.?\s*\d+|[*†‡§¶#‖⁂]{1,4}|[↩↑⏎↵⤴^])\ufe0e?[\])}.]?"
-_MARK = re.compile(rf"\s*{_ONE_MARK}(?:[,;\s–-]+{_ONE_MARK})*\s*", re.IGNORECASE)
+# Each is read in one way only ("n 1" is no "n" before a "1"), or a row of them could be read in very many.
+_ONE_MARK = r"[\[({]?+(?>(?:fn|n|note)\.?\s*\d+|\d{1,4}|[ivxlc]{1,6}|[a-z]|[*†‡§¶#‖⁂]{1,4}|[↩↑⏎↵⤴^])\ufe0e?+[\])}.]?+"
+_MARK = re.compile(rf"\s*+{_ONE_MARK}(?:[,;\s–-]++{_ONE_MARK})*+\s*+", re.IGNORECASE)
 _FEW_ELEMENTS = 12
 _FEW_CHARS = 80
 # Longer than this, what calls itself a mark is text.

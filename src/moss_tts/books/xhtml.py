@@ -211,8 +211,11 @@ class _BlockReader:
         """Keep a large initial for the word that it begins."""
         if not any(_INITIAL_CLASS.fullmatch(word) for word in classes(element)):
             return False
-        letter = short_text(element) or "".join(image.get("alt") or "" for image in element.iter("{*}img"))
-        if name in _HEADINGS or not _INITIAL.fullmatch(letter):
+        text = short_text(element)
+        if name in _HEADINGS or text is None:
+            return False
+        letter = text or "".join(image.get("alt") or "" for image in element.iter("{*}img"))
+        if not _INITIAL.fullmatch(letter):
             return False
         self._initial += letter
         return True

@@ -21,6 +21,7 @@ from moss_tts.cli.shell import TextCommand, UsageError, lose_only_letters, text_
 from moss_tts.device.backend import explained_backend
 from moss_tts.device.memory import use_one_heap
 from moss_tts.errors import MossTTSError, RequestError
+from moss_tts.text.harmless import without_controls
 
 app = typer.Typer(
     name="moss-tts",
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"moss-tts: {message}", file=sys.stderr)
+    print(f"moss-tts: {without_controls(message)}", file=sys.stderr)
     raise SystemExit(code)
 
 

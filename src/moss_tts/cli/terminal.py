@@ -23,12 +23,13 @@ from rich.text import Text
 from moss_tts.cli.output_files import Recording
 from moss_tts.cli.progress import Show, showing
 from moss_tts.device.memory import size
+from moss_tts.text.harmless import without_controls
 
 BYTES = (BarColumn(20), DownloadColumn())
 
 
 class Terminal:
-    """Where messages go.
+    """Where messages go. What steers a terminal is left out: the words may be those of a book or of a file's name.
 
     Args:
         quiet: show nothing but warnings and errors.
@@ -52,17 +53,17 @@ class Terminal:
     def say(self, line: str) -> None:
         """A result, on stdout."""
         if not self.quiet:
-            self.stdout.print(line, markup=False)
+            self.stdout.print(without_controls(line), markup=False)
 
     def warn(self, line: str, level: str = "warning") -> None:
         """Something the caller should know, on stderr even when quiet."""
         # In one call: a bar that is being drawn would come between two.
-        self.stderr.print(Text.assemble((f"{level}:", "yellow"), " ", line))
+        self.stderr.print(Text.assemble((f"{level}:", "yellow"), " ", without_controls(line)))
 
     def hint(self, line: str) -> None:
         """What to do next, on stderr."""
         if not self.quiet:
-            self.stderr.print(line, markup=False)
+            self.stderr.print(without_controls(line), markup=False)
 
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:

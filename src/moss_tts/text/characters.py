@@ -8,6 +8,7 @@ import unicodedata
 import regex
 from anyascii import anyascii
 
+from moss_tts.text.harmless import composed
 from moss_tts.text.pieces import TIE
 
 _TYPED = str.maketrans(
@@ -52,8 +53,8 @@ _WORD = regex.compile(r"[\p{L}\p{M}]+")
 
 def plain_characters(text: str) -> str:
     """The text with quotes, dashes, full-width forms, ligatures, fractions and digits as a keyboard has them."""
-    composed = unicodedata.normalize("NFC", text).translate(_TYPED)
-    return "".join(character if character.isascii() else _plain(character) for character in composed)
+    typed = composed(text).translate(_TYPED)
+    return "".join(character if character.isascii() else _plain(character) for character in typed)
 
 
 def _plain(character: str) -> str:

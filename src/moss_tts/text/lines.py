@@ -14,7 +14,7 @@ _SENTENCE_END = re.compile(r"[.!?…:;。！？：；][\"'”’)\]]*\Z")
 _SHORT_LINE = 45
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^\s()]*(?:\s+\"[^\"]*\")?\)")
 _LEADERS = re.compile(r"\s*(?:\t|\||\.{4,}|(?:\s\.){3,}|\s{3,})\s*")
-_TABLE_RULE = re.compile(r"\s*\|?[\s:|-]*-{3,}[\s:|-]*\Z")
+_TABLE_RULE = re.compile(r"(?=.*---)[\s:|-]++\Z")
 
 
 def is_scene_break(line: str) -> bool:

@@ -12,7 +12,7 @@ from moss_tts.text.tags import PAUSE, has_words
 SCENE_BREAK_SECONDS = 1.0
 # One to three words in brackets, or a tag of HTML; an address in <> is text.
 _TAG = re.compile(
-    r"\[[\w.:=/-]*[^\W_][\w.:=/-]*(?: [\w.:=/-]+){0,2}\]|\{[^{}\n]{1,48}\}"
+    r"\[[_.:=/-]*+[^\W_][\w.:=/-]*+(?: [\w.:=/-]++){0,2}\]|\{[^{}\n]{1,48}\}"
     r"|</?(?!https?:|mailto:|[^\s<>]+@)[A-Za-z][^<>\n]*>"
 )
 

@@ -13,7 +13,8 @@ from moss_tts.text.english.rules import apply, rule
 # Marks that are written and not spoken; leaving them out is no loss.
 UNSPOKEN = frozenset(string.punctuation + "–—°")
 _GOES_ON = re.compile(r"\s*[\"']?[a-z]")
-_TRAILING_OFF = re.compile(r"\s*(?:\.\s?){2,}\.(?=[\"')]*\s+[a-z])|\s*\.{3,}(?=[a-z])")
+# From the beginning of a row of blanks or dots, or each place in it would be tried.
+_TRAILING_OFF = re.compile(r"(?<!\s)\s*(?:(?:\.\s?){2,40}\.(?=[\"')]*\s+[a-z])|(?<!\.)\.{3,}+(?=[a-z]))")
 # Longer than any sentence that is prose; the rules of words take time that grows with its square.
 _LONGEST_SENTENCE = 1000
 _NO_GAP = re.compile(r"(?<=[a-z][.!?])(?=[A-Z][a-z])")
