@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from moss_tts.audio.pcm import as_float, as_pcm
 from moss_tts.books.book import read_book
@@ -425,6 +428,62 @@ def test_the_report_is_one_page_with_every_segment(finished, tmp_path):
     assert page.count('<tr id="segment-') == sum(SEGMENTS)
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
     assert "The Clocks" in page
+
+
+# ---------------------------------------------------------------------------------------- segments that were changed
+
+
+def turn_a_bit(work):
+    file = work / "0000-00001.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+def take_another_segment(work):
+    shutil.copyfile(work / "0000-00000.safetensors", work / "0000-00001.safetensors")
+
+
+def say_something_else_of_it(work):
+    file = work / "0000-00001.safetensors"
+    with safe_open(file, "numpy") as opened:
+        arrays, told = {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata()
+    save_file(arrays, file, {**told, "segment": told["segment"].replace('"stop"', '"length"') + " "})
+
+
+def say_nothing_of_it(work):
+    file = work / "0000-00001.safetensors"
+    with safe_open(file, "numpy") as opened:
+        arrays = {name: opened.get_tensor(name) for name in opened.keys()}
+    save_file(arrays, file)
+
+
+def read_another_text(work):
+    file = work / "manifest.json"
+    file.write_text(file.read_text().replace('"text": "', '"text": "0'))
+
+
+@pytest.mark.parametrize(
+    "change", [turn_a_bit, take_another_segment, say_something_else_of_it, say_nothing_of_it, read_another_text]
+)
+def test_a_segment_that_was_changed_is_never_read(finished, tmp_path, change):
+    work = tmp_path / "a.work"
+    shutil.copytree(finished.kept.directory, work)
+    assert len(KeptSegments(work).pcm(0, 1))
+    change(work)
+    for part in (KeptSegments.spoken, KeptSegments.pcm, KeptSegments.sample_rate):
+        with pytest.raises(RequestError, match=r"0000-00001\.safetensors was changed .* spoken again"):
+            part(KeptSegments(work), 0, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff", b"[]", b"[" * 10**5, b'{"text": "t", "checkpoint": "c", "options": [], "seed": 1}', b"null"],
+)
+def test_a_manifest_that_was_changed_is_no_manifest(tmp_path, content):
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(RequestError, match="no manifest of a reading"):
+        KeptSegments(tmp_path).manifest()
 
 
 # ------------------------------------------------------------------------------------------------- command line

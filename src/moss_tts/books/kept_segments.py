@@ -2,12 +2,14 @@
 
 A segment is one file that appears whole or not at all, so a kill at any moment leaves nothing half done. It holds
 the codes, from which the next segment goes on, and the samples, so that a chapter is the same bytes however often
-its reading was interrupted.
+its reading was interrupted. A sum over its contents, its place and the manifest tells of a change that was made since.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +23,7 @@ from moss_tts.atomic import atomic_file
 from moss_tts.audio.pcm import Pcm, as_pcm
 from moss_tts.audio.seams import SEAM_SECONDS
 from moss_tts.books.manifest import Manifest
+from moss_tts.books.work_lock import LOCK
 from moss_tts.errors import RequestError
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
 from moss_tts.speaking.narration import SpokenSegment
@@ -33,6 +36,8 @@ class KeptSegments:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        # Segments that were read, and found to be as they were written.
+        self._checked: set[Path] = set()
 
     # ------------------------------------------------------------------------------------------ what is read
 
@@ -44,10 +49,13 @@ class KeptSegments:
         """
         file = self.directory / MANIFEST
         if file.is_file():
-            return Manifest.from_json(file.read_text(encoding="utf-8"), str(file))
-        if self.directory.exists() and (not self.directory.is_dir() or any(self.directory.iterdir())):
+            return Manifest.from_json(file.read_bytes(), str(file))
+        if self.directory.exists() and (not self.directory.is_dir() or {*self._names()} - {LOCK}):
             raise RequestError(f"{self.directory} is no reading: it holds no {MANIFEST}. Move it away.")
         return None
+
+    def _names(self) -> Iterator[str]:
+        return (file.name for file in self.directory.iterdir())
 
     def begin(self, manifest: Manifest) -> None:
         """Forget what was kept, and keep segments of this from now on."""
@@ -85,8 +93,9 @@ class KeptSegments:
             "seam": None if spoken.seam is None else asdict(spoken.seam),
         }
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        with atomic_file(self.file(chapter, spoken.metrics.segment_idx)) as part:
-            save_file(arrays, part, {"segment": json.dumps(told)})
+        path, segment = self.file(chapter, spoken.metrics.segment_idx), json.dumps(told)
+        with atomic_file(path) as part:
+            save_file(arrays, part, {"segment": segment, "sum": self._sum(path, segment, arrays)})
 
     def spoken(self, chapter: int, segment: int) -> SpokenSegment:
         """A finished segment; of its audio, the end."""
@@ -118,6 +127,24 @@ class KeptSegments:
         path = self.file(chapter, segment)
         try:
             with safe_open(path, framework="numpy") as file:
+                if path not in self._checked:
+                    self._check(path, file)
                 return take(file)
         except (OSError, SafetensorError) as error:
             raise RequestError(f"{path} is damaged ({error}); delete it, and it is spoken again.") from error
+
+    def _check(self, path: Path, file: Any) -> None:
+        told = file.metadata() or {}
+        arrays = {name: file.get_tensor(name) for name in file.keys()}
+        if told.get("sum") != self._sum(path, told.get("segment", ""), arrays):
+            raise RequestError(f"{path} was changed since it was written; delete it, and it is spoken again.")
+        self._checked.add(path)
+
+    def _sum(self, path: Path, segment: str, arrays: Mapping[str, np.ndarray]) -> str:
+        """The sum over what a file holds, its name, and the manifest of its reading."""
+        manifest = self.directory / MANIFEST
+        digest = hashlib.sha256(manifest.read_bytes() if manifest.is_file() else b"")
+        for name, array in sorted(arrays.items()):
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+        digest.update(f"{path.name} {segment}".encode())
+        return digest.hexdigest()

@@ -42,16 +42,20 @@ class Manifest:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
 
     @classmethod
-    def from_json(cls, content: str, where: str) -> Manifest:
-        """Read the text of a file.
+    def from_json(cls, content: str | bytes, where: str) -> Manifest:
+        """Read a file.
 
         Raises:
             RequestError: it is no manifest.
         """
         try:
-            return cls(**{field.name: json.loads(content)[field.name] for field in fields(cls)})
-        except (ValueError, TypeError, KeyError) as error:
+            values = json.loads(content)
+            manifest = cls(**{field.name: values[field.name] for field in fields(cls)})
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RequestError(f"{where} is no manifest of a reading: {error!r}.") from error
+        if not isinstance(manifest.options, dict) or type(manifest.seed) is not int:
+            raise RequestError(f"{where} is no manifest of a reading: its options or its seed are none.")
+        return manifest
 
     def differences(self, other: Manifest) -> list[str]:
         """What makes another manifest another reading, in words."""

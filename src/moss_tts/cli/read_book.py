@@ -16,6 +16,7 @@ from moss_tts.audio.files import WRITABLE_FORMATS
 from moss_tts.books.chapters import Book
 from moss_tts.books.m4b import is_picture, require_av
 from moss_tts.books.planning import TIMES, estimate, long_form_options, plan_book, reading_notes
+from moss_tts.books.work_lock import work_lock
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.terminal import Terminal
@@ -188,10 +189,15 @@ def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: 
     Raises:
         MossTTSError: what went wrong. Finished segments are kept.
     """
+    to.check()
+    with work_lock(to.work):
+        return _read_aloud(book, options, to, source, terminal)
+
+
+def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: Source, terminal: Terminal) -> int:
     from moss_tts.books.chapter_files import SpokenBook, write_chapter
     from moss_tts.books.reading import begin_reading, chapter_paths, cut_short, finish_book, speak_book
 
-    to.check()
     started = time.monotonic()
     options = {"long_form_retry_attempts": RETRY_ATTEMPTS, **options}
     ties = long_form_options(options)
