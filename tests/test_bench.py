@@ -41,5 +41,5 @@ def test_the_command_prints_for_people_and_for_machines(tmp_path, capsys):
             cli.main(["bench", "--model", str(demo), "--frames", str(FRAMES), *flags])
         assert ended.value.code == 0
         outputs.append(capsys.readouterr().out)
-    assert "what memory allows" in outputs[0]
+    assert "the speed that memory allows" in outputs[0]
     assert json.loads(outputs[1])["rows_per_second"] > 0

@@ -427,7 +427,7 @@ def test_a_pause_inside_a_line_is_the_models():
 def test_silence_is_bounded_and_that_is_said(pause):
     planned = plan_text(f"It rained.\n{pause}\nIt stopped.", LongFormOptions(), None)
     assert [segment.silence_after for segment in planned.segments] == [60, 0]
-    assert planned.notes == ("Silence lasts 60 s at most; it is cut to that.",)
+    assert planned.notes == ("A pause lasts at most 60 s, so longer ones were shortened.",)
     assert plan_text("It rained.\n[pause 60s]\nIt stopped.", LongFormOptions(), None).notes == ()
 
 

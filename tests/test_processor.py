@@ -374,17 +374,21 @@ def test_joined_recordings_and_codes_are_joined_as_codes(tiny, given):
 @pytest.mark.parametrize(
     ("conversation", "mode", "message"),
     [
-        ([UserMessage("a")], "continuation", "ends with a message of the assistant; here it is the user's"),
+        (
+            [UserMessage("a")],
+            "continuation",
+            "ends with a message of the assistant; this one ends with a message of the user",
+        ),
         (
             [UserMessage("a"), AssistantMessage([codes(2)])],
             "generation",
             "ends with a message of the user",
         ),
         ([UserMessage("a")], "loss", "unknown mode 'loss'; allowed: generation, continuation"),
-        ([], "generation", "expected messages"),
-        ("hello", "generation", "expected messages"),
+        ([], "generation", "conversations must be a message"),
+        ("hello", "generation", "conversations must be a message"),
         ([UserMessage("a", [codes(2) + 24])], "generation", r"must lie in 0\.\.23"),
-        ([UserMessage("a", scene="beach")], "generation", "no Scene block"),
+        ([UserMessage("a", scene="beach")], "generation", "no place for scene"),
         ([UserMessage("a"), AssistantMessage([codes(2)], "<|audio|> ok")], "continuation", "ends with audio"),
     ],
 )
@@ -403,9 +407,9 @@ def test_conversations_that_cannot_be_packed(tiny, conversation, mode, message):
         ({"role": "user", "text": 3}, "text must be text, got 3"),
         ({"role": "user", "text": "\ud800"}, "text is not valid Unicode"),
         ({"role": "user", "text": "a", "tokens": 0}, "tokens must be an integer in 1..1073741824, got 0"),
-        ({"role": "assistant"}, "1 <|audio|> but 0 pieces"),
-        ({"role": "user", "content": "a", "audio_codes_list": ["b.wav"]}, "0 <|audio|> but 1 pieces"),
-        ({"role": "assistant", "audio_codes_list": [None]}, "1 <|audio|> but 0 pieces"),
+        ({"role": "assistant"}, "it has 0 for 1"),
+        ({"role": "user", "content": "a", "audio_codes_list": ["b.wav"]}, "it has 1 for 0"),
+        ({"role": "assistant", "audio_codes_list": [None]}, "it has 0 for 1"),
         ({"role": "assistant", "audio_codes_list": "a.wav"}, "must be a list, got str"),
         (["user"], "a Message or a dict"),
     ],

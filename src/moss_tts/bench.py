@@ -160,7 +160,9 @@ def time_speech(model: Model, frames: int) -> tuple[float, float, float]:
         stamps.append(time.perf_counter() - start)
         spoken += result.samples / result.sample_rate
     if not spoken:
-        raise GenerationError("the checkpoint ended without audio, so there is nothing to time.")
+        raise GenerationError(
+            "The checkpoint made no audio, so there is nothing to measure. Try another seed or checkpoint."
+        )
     return stamps[0], spoken, stamps[-1]
 
 
@@ -210,12 +212,12 @@ def as_text(measured: Bench) -> str:
 
 
 def _lines(measured: Bench) -> Iterator[tuple[str, str]]:
-    yield "loaded in", f"{measured.load:.1f} s, {size(measured.weights)}"
+    yield "loading", f"{measured.load:.1f} s for {size(measured.weights)} of weights"
     yield "prompt", f"{measured.prompt_rows} rows in {1e3 * measured.prefill:.0f} ms"
     yield "frames", f"{measured.rows_per_second:.1f} per second; real time is {measured.frame_rate:g}"
     yield (
-        "floor",
-        f"{measured.floor_fraction:.0%} of what memory allows: {size(measured.row_bytes)} per frame at "
+        "limit",
+        f"{measured.floor_fraction:.0%} of the speed that memory allows: a frame reads {size(measured.row_bytes)} at "
         f"{size(measured.bandwidth)}/s",
     )
     yield "codec", f"{1 / measured.codec_frame:.1f} frames per second"

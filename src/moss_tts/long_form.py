@@ -105,7 +105,7 @@ class LongFormOptions:
             if getattr(self, name):
                 raise RequestError(
                     f"long_form_parallel = {self.parallel} needs long_form_{name} = 0, got {getattr(self, name)!r}: "
-                    "a segment with a prefix has to wait for the one before"
+                    "a segment with a prefix has to wait for the segment before it"
                 )
 
     def _check_not_negative(self, name: str) -> None:
@@ -131,8 +131,8 @@ def check_char_budgets(min_chars: int, target_chars: int, max_chars: int) -> Non
     """
     if not 0 < min_chars <= target_chars <= max_chars:
         raise RequestError(
-            "0 < long_form_min_chars <= long_form_target_chars <= long_form_max_chars does not hold for "
-            f"{min_chars}, {target_chars}, {max_chars}"
+            "The lengths of segments must be 0 < long_form_min_chars <= long_form_target_chars <= long_form_max_chars, "
+            f"got {min_chars}, {target_chars} and {max_chars}"
         )
 
 

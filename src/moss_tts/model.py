@@ -172,7 +172,9 @@ class Model(JobMaker):
             MossTTSError: see generate.
         """
         if options.pop("stream", None):
-            raise RequestError("say returns the whole speech; for its parts as they are made, use generate.")
+            raise RequestError(
+                "say always returns the whole speech. Use generate(stream=True) to get audio while it is made."
+            )
         request = self._noted_request({"text": text, **options})
         segments: list[SegmentMetrics] = []
 

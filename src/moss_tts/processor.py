@@ -127,7 +127,9 @@ def as_batch(conversations: Conversation | Sequence[Conversation]) -> list[list[
     if isinstance(conversations, Message | Mapping):
         return [[as_message(conversations)]]
     if not isinstance(conversations, list | tuple) or not conversations:
-        raise RequestError(f"expected messages, got {shown(conversations)}")
+        raise RequestError(
+            f"conversations must be a message, a list of messages or a list of such lists, got {shown(conversations)}"
+        )
     if all(isinstance(item, Message | Mapping) for item in conversations):
         return [[as_message(message) for message in conversations]]
     return [conversation for item in conversations for conversation in as_batch(item)]
@@ -139,7 +141,7 @@ def _checked(conversation: list[Message], mode: str) -> list[Message]:
     if conversation[-1].role != FINAL_ROLE[mode]:
         raise RequestError(
             f"mode {mode!r} needs a conversation that ends with a message of the {FINAL_ROLE[mode]}; "
-            f"here it is the {conversation[-1].role}'s"
+            f"this one ends with a message of the {conversation[-1].role}"
         )
     return conversation
 

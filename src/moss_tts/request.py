@@ -40,6 +40,10 @@ PROMPT_OPTIONS = frozenset(
     sound_event ambient_sound scene dialogue_speakers
     """.split()
 )
+EMPTY_PROMPT = {
+    "text": "The text is empty. Give the text that is to be spoken.",
+    "ambient_sound": "ambient_sound is empty. Describe the sound that is to be made.",
+}
 RECORDING_OPTIONS = frozenset({"ref_audio", "reference", "ref_text"})
 
 Options = dict[str, Any]
@@ -196,9 +200,11 @@ def check_conflicts(given: Options, preset: Preset) -> None:
     for name in SAMPLING:
         _check_agree(given, name, f"audio_{name}")
     if "reference" in given and "ref_audio" in given:
-        raise RequestError("reference and ref_audio are two names of the same option; give one")
+        raise RequestError("reference and ref_audio are two names of the same option. Give only one of them.")
     if "scene" in given and not preset.template.scene:
-        raise RequestError(f"scene was given, but the prompt of preset {preset.name} has no Scene block")
+        raise RequestError(
+            f"The prompt of preset {preset.name} has no place for scene. Leave it out, or use preset ttsd."
+        )
     if "conversation" in given:
         _check_alone(given, "conversation", PROMPT_OPTIONS)
     if "dialogue_speakers" in given:
@@ -206,23 +212,24 @@ def check_conflicts(given: Options, preset: Preset) -> None:
     if "voice" in given:
         _check_alone(given, "voice", RECORDING_OPTIONS)
     if given.get("long_form") and "text" not in given:
-        raise RequestError("long_form splits text, so it needs text; a conversation is spoken as it is")
+        raise RequestError("long_form splits a text into segments. Give text, or leave long_form out.")
     stray = sorted(LONG_FORM.keys() & given.keys())
     if stray and not given.get("long_form"):
-        raise RequestError(f"{stray[0]} was given without long_form=True")
+        raise RequestError(f"{stray[0]} works only with long_form=True. Give that as well, or leave {stray[0]} out.")
 
 
 def _check_agree(given: Options, name: str, alias: str) -> None:
     if name in given and alias in given and given[name] != given[alias]:
         raise RequestError(
-            f"{name} and {alias} are two names of the same option but differ: {given[name]!r} and {given[alias]!r}"
+            f"{name} and {alias} are two names of the same option, but have different values: {given[name]!r} and "
+            f"{given[alias]!r}. Give only one of them."
         )
 
 
 def _check_alone(given: Options, name: str, excluded: frozenset[str]) -> None:
     others = sorted(excluded & given.keys())
     if others:
-        raise RequestError(f"{name} says that already, so it cannot go together with {', '.join(others)}")
+        raise RequestError(f"{name} replaces {', '.join(others)}. Give one or the other.")
 
 
 def resolve_sampling(given: Options, preset: Preset, generation_config: Mapping[str, object]) -> Sampling:
@@ -261,7 +268,7 @@ def _prompt(given: Options, preset: Preset) -> Options:
         return _conversation_prompt(given)
     fields = {name: given.get(name) for name in ("language", "quality", "sound_event", "ambient_sound", "scene")}
     if preset.prompt_field not in given:
-        raise RequestError(f"preset {preset.name} needs {preset.prompt_field}, and it cannot be blank")
+        raise RequestError(EMPTY_PROMPT[preset.prompt_field])
     check_words(preset.prompt_field, given[preset.prompt_field])
     return {**fields, "text": given.get("text"), "tokens": _tokens(given), **_voice(given)}
 
@@ -295,7 +302,7 @@ def _voice(given: Options) -> Options:
 def _continued_voice(reference: tuple[Reference | None, ...], transcript: str | None) -> Options:
     if len(reference) != 1:
         raise RequestError(
-            f"mode 'continuation' goes on from one recording in reference or ref_audio; got {len(reference)}"
+            f"mode 'continuation' needs exactly one recording in reference or ref_audio, got {len(reference)}"
         )
     return {"prompt_audio": reference[0], "prompt_transcript": transcript}
 
@@ -303,12 +310,12 @@ def _continued_voice(reference: tuple[Reference | None, ...], transcript: str | 
 def _dialogue_voice(given: Options) -> Options:
     speakers = given["dialogue_speakers"]
     if not SPEAKER_TAG.search(given.get("text", "")):
-        raise RequestError("dialogue_speakers needs text with speaker tags: '[S1] ... [S2] ...'")
+        raise RequestError("The text has no speaker tags, and dialogue_speakers needs them. Write '[S1] ... [S2] ...'.")
     cloned = cloned_voices(speakers)
     mode = "generation" if cloned is None else "continuation"
     if given.get("mode", mode) != mode:
         recordings = "without recordings" if cloned is None else "with recordings"
-        raise RequestError(f"dialogue_speakers {recordings} is mode {mode!r}; got {given['mode']!r}")
+        raise RequestError(f"dialogue_speakers {recordings} needs mode {mode!r}, got {given['mode']!r}")
     if cloned is None:
         return {}
     audio, transcript = cloned
@@ -322,7 +329,7 @@ def _conversation_prompt(given: Options) -> Options:
     if messages[-1].role != role:
         raise RequestError(
             f"mode {given['mode']!r} needs a conversation that ends with a message of the {role}; "
-            f"here it is the {messages[-1].role}'s"
+            f"this one ends with a message of the {messages[-1].role}"
         )
     asked = [message for message in messages if isinstance(message, UserMessage)]
     for message in asked:

@@ -137,7 +137,9 @@ class Voice(RegisteredVoice):
             RequestError: the transcript, which dialogues need, is not known.
         """
         if self.record.transcript is None:
-            raise RequestError(f"voice {self.name!r} has no transcript, which a dialogue needs; add it again with one")
+            raise RequestError(
+                f"Voice {self.name!r} has no transcript. Register it again with one: a dialogue needs it."
+            )
         return {"ref_audio": self.codes(model), "ref_text": self.record.transcript}
 
 
@@ -220,7 +222,8 @@ class Voices:
         return self.directory / name.lower()
 
     def _unknown(self, name: str) -> UnknownVoiceError:
-        return UnknownVoiceError(f"there is no voice {name[:100]!r}; there are: {', '.join(self.names) or 'none yet'}")
+        known = f"Registered voices: {', '.join(self.names)}." if self.names else "No voice is registered yet."
+        return UnknownVoiceError(f"There is no voice {name[:100]!r}. {known}")
 
     def add(
         self,
@@ -296,7 +299,7 @@ def spoken_by(given: Mapping[str, Any]) -> dict[str, Any]:
         return options
     others = [other for other in ("ref_audio", "reference", "ref_text", "speaker", "conversation") if given.get(other)]
     if others:
-        raise RequestError(f"voice brings its own recording, so it cannot go together with {', '.join(others)}")
+        raise RequestError(f"A registered voice has its own recording. Give voice or {', '.join(others)}, not both.")
     spoken = Voices()[name].options(mode=options.get("mode"))
     return options | spoken | {"ref_audio": [spoken["ref_audio"].sample]}
 

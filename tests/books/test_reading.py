@@ -553,7 +553,7 @@ def test_a_plan_for_the_packaged_voice_is_of_its_segments(capsys, tmp_path):
 
 def test_a_chapter_without_words_is_named_before_anything_is_spoken(delay_model, tmp_path):
     empty = Book("B", None, None, (Chapter("One", "Hello there."), Chapter("Bad", "\u200b \u200b")))
-    with pytest.raises(RequestError, match=r"chapter 2 \('Bad'\): .*nothing to say"):
+    with pytest.raises(RequestError, match=r"chapter 2 \('Bad'\): .*nothing to speak"):
         read(delay_model, empty, tmp_path / "a")
 
 

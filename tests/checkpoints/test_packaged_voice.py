@@ -172,5 +172,5 @@ def test_english_is_no_reason_for_a_warning(voice: Model) -> None:
 
 @pytest.mark.parametrize("text", ["👍", "...", "***", "[laugh]"])
 def test_nothing_to_say_is_refused(voice: Model, text: str) -> None:
-    with pytest.raises(RequestError, match="nothing to say"):
+    with pytest.raises(RequestError, match="nothing to speak"):
         voice.generate(text)

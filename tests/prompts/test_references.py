@@ -240,7 +240,7 @@ def test_arrays_that_are_no_waveform_are_refused_by_position(reference, problem)
         (np.zeros(5 * FRAME), "silent"),
         (np.stack([noise(), -noise()]), "cancel each other"),
         (1000 * noise(), "not scaled"),
-        (noise(FRAME - 1), "lasts 75 ms; one frame of 80 ms is the least"),
+        (noise(FRAME - 1), "lasts 75 ms; it must last at least one frame of 80 ms"),
     ],
 )
 def test_what_the_codec_could_not_hear_is_refused(codec, tmp_path, samples, problem):

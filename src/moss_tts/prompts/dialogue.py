@@ -67,14 +67,14 @@ def _speaker(name: str, number: int, entry: object) -> DialogueSpeaker | None:
     if entry is None:
         return None
     if not isinstance(entry, DialogueSpeaker):
-        raise RequestError(f"{where}: expected ref_audio and ref_text or None, got {shown(entry)}")
+        raise RequestError(f"{where} must have ref_audio and ref_text, or be None, got {shown(entry)}")
     if entry.reference is None or is_list(entry.reference):
-        raise RequestError(f"{where} needs ref_audio, one recording beside its ref_text")
+        raise RequestError(f"{where} needs exactly one recording as ref_audio, besides its ref_text")
     if not isinstance(entry.transcript, str) or not entry.transcript.strip():
-        raise RequestError(f"{where} needs ref_text, what its ref_audio says; got {shown(entry.transcript)}")
+        raise RequestError(f"{where} needs ref_text, the words that its ref_audio says; got {shown(entry.transcript)}")
     others = set(SPEAKER_TAG.findall(entry.transcript)) - {speaker_tag(number)}
     if others:
-        raise RequestError(f"{where}: its ref_text speaks as {', '.join(sorted(others))}")
+        raise RequestError(f"{where}: its ref_text has the tags of other speakers: {', '.join(sorted(others))}")
     return replace(entry, reference=as_reference(entry.reference, f"{where}: ref_audio"))
 
 
@@ -84,7 +84,7 @@ def _from_mapping(where: str, entry: Mapping[str, Any]) -> DialogueSpeaker:
         raise RequestError(f"{where} has no field {unknown[0]!r}; allowed: ref_audio (or reference), ref_text")
     audio, alias = entry.get("ref_audio"), entry.get("reference")
     if audio is not None and alias is not None:
-        raise RequestError(f"{where}: ref_audio and reference are two names of the same field; give one")
+        raise RequestError(f"{where}: ref_audio and reference are two names of the same field. Give only one of them.")
     return DialogueSpeaker(alias if audio is None else audio, entry.get("ref_text") or "")
 
 

@@ -109,7 +109,7 @@ class UserMessage(Message):
     def field_block(self, template: PromptTemplate) -> str:
         """Everything from the line break before `- Instruction:` to the one after `- Text:`."""
         if self.scene is not None and not template.scene:
-            raise RequestError("scene was given, but this variant's prompt has no Scene block (only ttsd has)")
+            raise RequestError("The prompt of this variant has no place for scene. Leave it out, or use preset ttsd.")
         blocks = {
             "Instruction": self.instruction,
             "Tokens": self.tokens if template.tokens else None,
@@ -139,7 +139,10 @@ class WrittenMessage(Message):
         places = self.content.count(AUDIO_PLACEHOLDER)
         if places != len(self.audio_codes_list) or any(item is None for item in self.audio_codes_list):
             present = sum(item is not None for item in self.audio_codes_list)
-            raise RequestError(f"a message has {places} {AUDIO_PLACEHOLDER} but {present} pieces of audio came with it")
+            raise RequestError(
+                f"a message needs one entry of audio_codes_list for each {AUDIO_PLACEHOLDER} in its content; it has "
+                f"{present} for {places}"
+            )
         object.__setattr__(self, "audio_codes_list", as_references(list(self.audio_codes_list), "audio_codes_list"))
 
     def parts(self, template: PromptTemplate) -> Content:  # noqa: ARG002  # written already

@@ -83,7 +83,9 @@ def _bounded(segments: tuple[TextSegment, ...]) -> tuple[tuple[TextSegment, ...]
         )
         for segment in segments
     )
-    return bounded, () if bounded == segments else (f"Silence lasts {MOST_SILENCE:g} s at most; it is cut to that.",)
+    return bounded, () if bounded == segments else (
+        f"A pause lasts at most {MOST_SILENCE:g} s, so longer ones were shortened.",
+    )
 
 
 def usual_continuity(preparation: TextPreparation | None) -> Continuity:
@@ -101,12 +103,16 @@ def followed(given: Mapping[str, Any], preparation: TextPreparation | None) -> t
     ignored = {name for what, names in FOLLOWABLE.items() if what not in preparation.follows for name in names}
     if given.get("mode") == "continuation":
         ignored -= set(FOLLOWABLE["reference"])
-    notes = [f"This voice does not follow {name}; it is left out." for name in given if name in ignored]
+    notes = [f"This voice does not follow {name}, so it was left out." for name in given if name in ignored]
     language = str(given.get("language", preparation.language)).strip().lower().split("-")[0]
     if language not in LANGUAGE_NAMES[preparation.language]:
         spoken = LANGUAGE_NAMES[preparation.language][-1].capitalize()
-        notes.append(f"This voice speaks {spoken} only; language {given['language']!r} is left out.")
-    notes += [f"This voice has segments of its own; {name} is left out." for name in _BUDGETS if name in given]
+        notes.append(f"This voice speaks {spoken} only, so language {given['language']!r} was left out.")
+    notes += [
+        f"This voice chooses the length of segments itself, so {name} was left out."
+        for name in _BUDGETS
+        if name in given
+    ]
     return {name: value for name, value in given.items() if name not in ignored | {"language", *_BUDGETS}}, tuple(notes)
 
 
@@ -117,7 +123,7 @@ def check_words(name: str, text: str) -> None:
         RequestError: it has neither.
     """
     if not has_words(text):
-        raise RequestError(f"{name} has no letter and no digit, so there is nothing to say: {text.strip()[:40]!r}")
+        raise RequestError(f"{name} has no letter and no digit, so there is nothing to speak: {text.strip()[:40]!r}")
 
 
 def plan_with_pauses(text: str, options: LongFormOptions) -> tuple[TextSegment, ...]:

@@ -148,7 +148,7 @@ def _oriented(codes: object, name: str, n_vq: int) -> CodeMatrix:
     try:
         return orient_codes(codes, n_vq)
     except RequestError as error:
-        raise RequestError(f"{name}: {error}; integer PCM is given as (samples, rate)") from error
+        raise RequestError(f"{name}: {error}; give integer PCM as a pair (samples, rate)") from error
 
 
 def _encode(
@@ -164,8 +164,8 @@ def _prepared(waveform: Waveform, name: str, config: CodecConfig, levelled: bool
     samples = _heard(waveform, name, config.channels, config.sampling_rate)
     if samples.shape[1] < config.downsample_rate:
         raise AudioError(
-            f"{name}: the waveform lasts {1000 * waveform.seconds:.0f} ms; "
-            f"one frame of {1000 / config.frame_rate:.0f} ms is the least"
+            f"{name}: the waveform lasts {1000 * waveform.seconds:.0f} ms; it must last at least one frame of "
+            f"{1000 / config.frame_rate:.0f} ms"
         )
     loud = normalize_loudness(samples) if levelled else samples
     return loud[0] if config.channels == 1 else loud

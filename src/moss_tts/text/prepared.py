@@ -79,11 +79,11 @@ class _Editor:
     def notes(self) -> Iterator[str]:
         """What was left out, each kind in a sentence."""
         if self._tags:
-            yield f"This voice does not act on tags; left out: {_named(self._tags)}."
+            yield f"This voice ignores tags, so they were left out: {_named(self._tags)}."
         if self._signs:
-            yield f"This voice has no sound for these characters; left out: {_named(self._signs)}."
+            yield f"This voice cannot speak some characters, so they were left out: {_named(self._signs)}."
         if self._foreign:
-            yield f"This voice reads English only; spelt in English letters: {_named(self._foreign)}."
+            yield f"This voice reads English only, so other words were respelt: {_named(self._foreign)}."
 
     def _segments(self, stretch: str) -> Iterator[str]:
         for paragraph in paragraphs(stretch):
