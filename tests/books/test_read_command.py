@@ -101,7 +101,7 @@ def test_a_book_is_read_to_its_end_by_the_command(capsys, tmp_path, monkeypatch)
         assert len(container.streams.video) == 1
     code, _, err = run(capsys, "read", "b.epub", "-o", "b.m4b")
     assert code == 2
-    assert "holds a finished reading; name another --output, or read again with --force" in " ".join(err.split())
+    assert "holds a finished reading. Name another --output, or replace it with --force" in " ".join(err.split())
 
 
 def test_another_cover_may_be_given(capsys, tmp_path, monkeypatch):
@@ -173,6 +173,6 @@ def test_a_segment_that_was_cut_short_is_named(capsys, tmp_path, monkeypatch):
     (tmp_path / "b.txt").write_text("It was late, and nobody was there")
     code, _, err = run(capsys, "read", "b.txt", "-o", "out", "--max-tokens", "4", "--seed", "1")
     assert code == 0
-    assert "chapter 1 ('b'), segment 1 ('It was late, and nobody was there.') ended at its budget." in " ".join(
+    assert "chapter 1 ('b'), segment 1 ('It was late, and nobody was there.') ended at its limit." in " ".join(
         err.split()
     )

@@ -560,7 +560,7 @@ def test_a_chapter_without_words_is_named_before_anything_is_spoken(delay_model,
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["-m", "x", "-o", "a.mp3"], "one file for a book is an .m4b"),
+        (["-m", "x", "-o", "a.mp3"], "name an .m4b file for the whole book"),
         (["-m", "x", "-o", "nowhere/a.m4b"], "no directory"),
         (["-m", "x", "--format", "aac"], "wav, flac, mp3, ogg"),
         (["-m", "x", "-o", "a.m4b", "--seed", "-1"], "seed"),

@@ -458,7 +458,7 @@ def test_a_copy_keeps_the_codec_without_being_asked_and_speaks_when_its_source_i
     source, copy = Path(shutil.copytree(demos["delay"], tmp_path / "source")), tmp_path / "copy"
     code, out, err = run("convert", "--hf-path", source, "--mlx-path", copy)
     assert code == 0, err
-    assert "with its codec, 0.438 MB, the source's own files, which take no room" in out
+    assert "with its codec, 0.438 MB, which shares the files of the source and takes no space" in out
     assert "absent: the codec" not in out
     weights = Path("audio_tokenizer") / "model.safetensors"
     assert (copy / weights).samefile(source / weights)
@@ -662,7 +662,7 @@ def test_an_upload_asks_first(run, tmp_path, demos, monkeypatch, answer):
     copy = tmp_path / "copy"
     code, out, _ = run("convert", "--hf-path", demos["delay"], "--mlx-path", copy, "--upload-repo", "me/copy")
     assert code == 0
-    assert "for all to see?" in out
+    assert "Everybody will be able to see it." in out
     assert re.search(r"Upload .*, 1\.\d+ MB, to https", out)
     wanted = [("me/copy", "model", True), (copy, "me/copy", "model")]
     assert calls == (wanted if answer == "y" else [])

@@ -90,16 +90,16 @@ def test_a_download_says_how_much_fetches_model_and_codec_and_then_speaks_offlin
     ended = run("download", MODEL)
     assert ended.returncode == 0, ended.stderr
     first, second, last = ended.stdout.splitlines()
-    assert re.fullmatch(rf"{MODEL}: 1\.\d+ MB, of which 0 B are here", first)
-    assert re.fullmatch(rf"{CODEC}: 0\.\d+ MB, of which 0 B are here", second)
-    directory = Path(last.removeprefix(f"{MODEL} is here: "))
+    assert re.fullmatch(rf"{MODEL}: 1\.\d+ MB, 0 B of it already on this machine", first)
+    assert re.fullmatch(rf"{CODEC}: 0\.\d+ MB, 0 B of it already on this machine", second)
+    directory = Path(last.removeprefix(f"{MODEL} is complete: "))
     for path in parts[0].iterdir():
         assert (directory / path.name).read_bytes() == path.read_bytes()
     spoken = run("generate", "Hello there.", "--model", MODEL, "--max-tokens", 4, HF_HUB_OFFLINE="1")
     assert spoken.returncode == 0, spoken.stderr
     hub.asked.clear()
     again = run("download", MODEL)
-    assert re.search(r"MB, of which 1\.\d+ MB are here", again.stdout)
+    assert re.search(r"MB, 1\.\d+ MB of it already on this machine", again.stdout)
     # What tells which files there are is asked again, and config.json, on which all else depends, but no weights.
     assert set(hub.fetched()) <= {"config.json"}
 
@@ -182,7 +182,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(run, hub):
         None,
         f"bytes={constants.DOWNLOAD_CHUNK_SIZE}-",
     }
-    directory = Path(ended.stdout.splitlines()[-1].removeprefix(f"{MODEL} is here: "))
+    directory = Path(ended.stdout.splitlines()[-1].removeprefix(f"{MODEL} is complete: "))
     assert (directory / "model.safetensors").read_bytes() == content
 
 
@@ -221,13 +221,13 @@ def test_an_interrupted_download_goes_on_with_the_file_that_was_under_way(run, h
     refused = run("generate", "Hello.", "--model", MODEL, HF_HUB_OFFLINE="1")
     assert refused.returncode == 1
     assert "is not here yet" in refused.stderr
-    assert f"in part; `moss-tts download {MODEL}` goes on" in run("models").stdout
+    assert f"incomplete; `moss-tts download {MODEL}` completes it" in run("models").stdout
     hub.repositories[MODEL].pause = 0.0
     hub.asked.clear()
     ended = run("download", MODEL)
     assert ended.returncode == 0, ended.stderr
     assert f"{MODEL}: 1." in ended.stdout
-    assert ", of which 0 B" not in ended.stdout.splitlines()[0]
+    assert ", 0 B of it" not in ended.stdout.splitlines()[0]
     assert "tokenizer.json" not in hub.fetched()
     assert run("generate", "Hello.", "--model", MODEL, "--max-tokens", 2, HF_HUB_OFFLINE="1").returncode == 0
 
@@ -286,7 +286,7 @@ def test_inspect_looks_at_what_is_not_here_as_at_what_is(run, hub, tmp_path, che
     for key in ("model", "weights", "tokenizer", "memory", "needed_bytes", "runs"):
         assert asked[key] == here[key]
     text = run("inspect", MODEL).stdout
-    assert f"not here yet; `moss-tts download {MODEL}` fetches 1.5" in text
+    assert f"not on this machine yet; `moss-tts download {MODEL}` fetches 1.5" in text
     assert text.rstrip().endswith("It would run here.")
 
 
@@ -455,7 +455,7 @@ def test_models_shows_what_is_here_and_remove_frees_it(run, tmp_path, parts, che
     assert f"  {MODEL}" not in lines
     gone = run("models", "remove", MODEL)
     assert gone.returncode == 0, gone.stderr
-    assert re.fullmatch(rf"{MODEL} is gone; that frees 1\.\d+ MB\n", gone.stdout)
+    assert re.fullmatch(rf"{MODEL} is deleted, which frees 1\.\d+ MB\n", gone.stdout)
     assert not (cache(tmp_path) / "models--OpenMOSS-Team--MOSS-TTS").exists()
     assert MODEL not in [one["name"] for one in json.loads(run("models", "--json").stdout)]
 

@@ -205,7 +205,7 @@ def test_verbose_adds_figures(run, checkpoints):
         (["Hello.", "--instruction", "a", "--instruct", "b"], "instruct"),
         (["Hello.", "--n-vq-for-inference", "2"], "n_vq_for_inference"),
         (["Hello.", "--dtype", "float16"], "overflows"),
-        (["Hello.", "--file", "text.txt"], "text was given twice"),
+        (["Hello.", "--file", "text.txt"], "The text was given twice"),
         (["--file", "latin.txt"], "not UTF-8"),
         (["--file", "none.txt"], "none.txt"),
         (["Hello.", "--ref-audio", "none.wav"], "none.wav"),
@@ -287,7 +287,7 @@ def test_an_interrupt_keeps_what_is_decoded(run, checkpoints, monkeypatch):
     ended = run(*generate, "part.wav")
     assert ended.code == 130
     assert "finish reason: cancelled" in ended.out
-    assert "part.wav holds the part that was decoded" in ended.err
+    assert "part.wav holds the audio that was made before" in ended.err
     part = spoken(Path("part.wav"))
     assert len(part) > 0
     np.testing.assert_array_equal(part, spoken(Path("whole.wav"))[: len(part)])
@@ -297,7 +297,7 @@ def test_an_interrupt_before_the_first_audio_writes_nothing(run, checkpoints, mo
     monkeypatch.setattr(Model, "generate", interrupted_after(0, KeyboardInterrupt()))
     ended = run("generate", "Hello.", "-m", checkpoints["delay"])
     assert ended.code == 130
-    assert "nothing was decoded" in ended.err
+    assert "no audio was made" in ended.err
     assert not list(Path().iterdir())
 
 
@@ -464,7 +464,7 @@ def test_inspect_names_the_state_of_the_machine(run, checkpoints, monkeypatch):
     monkeypatch.setattr(compiled, "_state", CState(CStatus.NOT_NEEDED))
     text, machine = run("inspect", checkpoints["delay"]), run("inspect", checkpoints["delay"], "--json")
     assert "OpenBLAS        could not be loaded: no Fortran (" in text.out
-    assert "C of our own    not needed without OpenBLAS" in text.out
+    assert "C code          not needed without OpenBLAS" in text.out
     facts = json.loads(machine.out)["machine"]
     assert facts["openblas"] == {"status": "not_loaded", "library": None, "error": "no Fortran"}
     assert facts["c"] == {"status": "not_needed", "error": None}

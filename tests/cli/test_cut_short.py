@@ -61,7 +61,7 @@ def test_the_segments_named_are_those_that_were_cut(run, checkpoints, delay_mode
     options = {"seed": seed, **SEGMENTS, **limit}
     ended = run("generate", TEXT, "-m", checkpoints["delay"], *flags_of(options))
     assert ended.code == 0
-    (warning,) = [line for line in ended.err.splitlines() if "budget" in line]
+    (warning,) = [line for line in ended.err.splitlines() if "stopped at" in line]
     assert named(warning) == cut
     assert f"of {segments} stopped at" in warning
     assert advice in warning
@@ -70,7 +70,7 @@ def test_the_segments_named_are_those_that_were_cut(run, checkpoints, delay_mode
 
 def test_a_text_in_one_piece_is_told_its_budget_and_what_helps(run, checkpoints):
     ended = run("generate", "Hello.", "-m", checkpoints["delay"], "--seed", 1, "--max-tokens", 2)
-    assert "the speech stopped at its budget of 2 frames (0.2 s)" in ended.err
+    assert "the speech stopped at its limit of 2 frames (0.2 s)" in ended.err
     for advice in ("--max-tokens", "--long-form", "--seed"):
         assert advice in ended.err
 
@@ -91,7 +91,7 @@ def test_say_speaks_of_its_own_options_alone(run, monkeypatch):
 
 def test_live_speech_is_told_of_too(run, checkpoints):
     ended = run("generate", "Hello.", "-m", checkpoints["delay"], "--seed", 1, "--max-tokens", 2, "--stream")
-    assert "the speech stopped at its budget of 2 frames" in ended.err
+    assert "the speech stopped at its limit of 2 frames" in ended.err
     assert Path("speech.wav").is_file()
 
 

@@ -45,7 +45,7 @@ def test_a_text_is_never_taken_for_a_short_option(capsys, arguments, text):
     told = refused(capsys, *arguments)
     assert f"moss-tts {arguments[0]} -- '{text}'" in told
     takes_value = text[1] in "ofm"
-    assert (f"if you mean {text[:2]}, leave a space behind it: {text[:2]} '{text[2:]}'" in told) is takes_value
+    assert (f"If you mean {text[:2]}, put a space after it: {text[:2]} '{text[2:]}'" in told) is takes_value
 
 
 def test_a_text_behind_dashes_and_values_of_options_are_taken_as_they_are(tmp_path, monkeypatch, capsys):

@@ -191,7 +191,7 @@ def cut_short(spoken: SpokenBook) -> list[str]:
         for segment, planned in enumerate(plan):
             reason = spoken.kept.spoken(number, segment).finish_reason
             if reason in CUT_SHORT:
-                why = {"length": "at its budget", "silence": "because it had gone silent"}[reason]
+                why = {"length": "at its limit", "silence": "because it had gone silent"}[reason]
                 text = shortened(planned.text)
                 found.append(f"{name_of_chapter(spoken.book, number)}, segment {segment + 1} ({text!r}) ended {why}.")
     return found

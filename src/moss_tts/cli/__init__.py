@@ -71,12 +71,12 @@ ABOUT = (
   moss-tts read book.epub                Read a book aloud.
   moss-tts serve                         Open a page for people, and an API.""",
     """[bold]With a checkpoint of MOSS-TTS[/bold]
-  moss-tts inspect DIR                   Ask whether it runs on this machine.
+  moss-tts inspect DIR                   Ask if it runs on this machine.
   moss-tts generate "Hello." -m DIR      Speak in any voice.""",
     "A checkpoint is a directory with config.json, weights, tokenizer and codec, or the id of one on the Hugging "
     "Face hub. Nothing is downloaded unless you give a hub id.",
     "Each command has its own help with examples: moss-tts say --help.",
-    "The exit code is 0 if all is done, 1 if something failed, 2 after wrong usage and 130 after Ctrl-C.",
+    "The exit code is 0 after success, 1 after a failure, 2 after wrong usage and 130 after Ctrl-C.",
 )
 
 

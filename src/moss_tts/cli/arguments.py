@@ -31,13 +31,13 @@ def read_text(argument: str | None, file: Path | None, needed: bool) -> str | No
     """
     text = _given_text(argument, file, needed)
     if needed and (text is None or not text.strip()):
-        raise RequestError("there is no text to speak: give one in quotes, a file with --file, or a pipe.")
+        raise RequestError("There is no text to speak. Give a text in quotes, a file with --file, or a pipe.")
     return text
 
 
 def _given_text(argument: str | None, file: Path | None, piped: bool) -> str | None:
     if argument is not None and file is not None:
-        raise RequestError("text was given twice: as an argument and as --file. Give one.")
+        raise RequestError("The text was given twice, as an argument and as --file. Give only one of them.")
     if file is not None:
         return _decoded(str(file), _bytes_of(file))
     if argument == "-" or (argument is None and piped and _is_piped(sys.stdin)):
@@ -107,7 +107,9 @@ def read_speakers(recordings: Sequence[str], transcripts: Sequence[str]) -> dict
     ):
         if lonely:
             name = min(lonely)
-            raise RequestError(f"{flag} {name}=... needs {other} {name}=... as well: recording and transcript.")
+            raise RequestError(
+                f"{flag} {name}=... needs {other} {name}=... as well: each speaker has a recording and its words."
+            )
     for name, file in audio.items():
         if not Path(file).is_file():
             raise RequestError(f"--speaker {name}: there is no file {file}.")
@@ -120,7 +122,7 @@ def _by_speaker(flag: str, values: Sequence[str]) -> dict[str, str]:
     for value in values:
         match = SPEAKER.fullmatch(value)
         if match is None:
-            raise RequestError(f"{flag} must look like S1=..., S2=..., got {value!r}.")
+            raise RequestError(f"{flag} must begin with a speaker, such as S1=..., got {value!r}.")
         if match[1] in found:
             raise RequestError(f"{flag} names {match[1]} twice.")
         found[match[1]] = match[2]

@@ -20,12 +20,12 @@ def bench(
     dtype: Dtype = None,
     codec_dtype: CodecDtype = None,
     kv_bits: KvBits = None,
-    frames: Annotated[int, typer.Option(min=8, metavar="N", help="Make N frames of 80 ms.")] = 50,
+    frames: Annotated[int, typer.Option(min=8, metavar="N", help="Measure over N frames of 80 ms.")] = 50,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Say how fast a checkpoint speaks here: frames, first audio, memory, and how near that is to the machine's limit.
+    """Measure how fast a checkpoint speaks on this machine, how much memory it takes, and how near it is to the limit.
 
-    Close other programs first: what they do can only slow this down.
+    Close other programs first, because they slow it down.
     """
     from moss_tts import bench as measure
     from moss_tts.checkpoints.packaged import packaged_voice

@@ -11,7 +11,7 @@ import typer
 from moss_tts.cli.options import Codec, examples
 
 INSPECT_EXAMPLES = examples(
-    ("Ask whether a checkpoint runs here", "moss-tts inspect DIR"),
+    ("Ask whether a checkpoint runs on this machine", "moss-tts inspect DIR"),
     ("See whether a copy arrived whole", "moss-tts inspect DIR --verify"),
     ("Read one figure in a program", "moss-tts inspect DIR --json"),
 )
@@ -24,7 +24,8 @@ def inspect(
     directory: Annotated[
         str,
         typer.Argument(
-            metavar="DIR|HUB_ID", help="Look at this checkpoint or codec; what is not here is asked of the hub."
+            metavar="DIR|HUB_ID",
+            help="Describe this checkpoint or codec. It need not be on this machine: the hub is asked then.",
         ),
     ],
     codec: Codec = None,
@@ -36,10 +37,10 @@ def inspect(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the facts as JSON.")] = False,
 ) -> None:
-    """Say what a checkpoint is, what it needs and whether it runs here.
+    """Say what a checkpoint is, what it needs and whether it runs on this machine.
 
-    Reads the descriptions and the headers of the weight files only: of a checkpoint of the hub that is not here, some
-    hundred kilobytes. With --verify, reads the weights as well. Exit code 1 if it cannot run.
+    Only descriptions and the headers of weight files are read: some hundred kilobytes, if they come from the hub. With
+    --verify, all weights are read as well. The exit code is 1 if the checkpoint cannot run.
     """
     from moss_tts.checkpoints.inspection import inspect_checkpoint
     from moss_tts.cli.inspection_text import as_json, as_text
@@ -58,7 +59,7 @@ def demo_checkpoint(
     ] = "delay",
     seed: Annotated[int, typer.Option(metavar="N", help="Draw the weights with this seed.")] = 0,
 ) -> None:
-    """Write a tiny checkpoint with random weights: complete, quick, and it speaks noise."""
+    """Write a tiny checkpoint with random weights, for tests. It is complete and quick, and speaks noise."""
     from moss_tts.checkpoints.demo import NOTE, write_demo_checkpoint
     from moss_tts.cli.terminal import Terminal
 

@@ -19,7 +19,7 @@ EXAMPLES = examples(
         "moss-tts convert --hf-path DIR --mlx-path OUT -q --quant-predicate mixed_4_8",
     ),
     (
-        "Round by what the layers hear",
+        "Calibrate the rounding on texts",
         "moss-tts convert --hf-path DIR --mlx-path OUT -q --calibrate texts.txt",
     ),
     (
@@ -37,13 +37,16 @@ def convert(
     mlx_path: Annotated[
         Path, WHERE("--mlx-path", metavar="DIR", help="Write the copy into this directory, which must not exist.")
     ] = Path("mlx_model"),
-    revision: Annotated[str | None, WHERE(metavar="NAME", help="Take this branch, tag or commit of a hub id.")] = None,
+    revision: Annotated[
+        str | None, WHERE(metavar="NAME", help="Use this branch, tag or commit of the checkpoint on the hub.")
+    ] = None,
     with_codec: Annotated[
         bool | None,
         WHERE(
             "--with-codec/--no-codec",
-            help="Put the codec into the copy, as audio_tokenizer/, or leave it out. Without a codec the copy does not "
-            "speak by itself. By default the codec comes along where it can be had; on one disk it takes no room.",
+            help="Put the codec into the copy, as audio_tokenizer/, or leave it out. Without a codec the copy cannot "
+            "speak by itself. By default the codec is included if it can be found. If source and copy are on the same "
+            "disk, it takes no additional space.",
             show_default=False,
         ),
     ] = None,
@@ -53,10 +56,14 @@ def convert(
     ] = False,
     q_bits: Annotated[int | None, PRECISION(metavar="N", help="Use 2, 3, 4, 5, 6 or 8 bits. The default is 4.")] = None,
     q_group_size: Annotated[
-        int | None, PRECISION(metavar="N", help="Let 32, 64 or 128 weights share a scale. The default is 64.")
+        int | None,
+        PRECISION(
+            metavar="N", help="Quantise in groups of 32, 64 or 128 weights, which share a scale. The default is 64."
+        ),
     ] = None,
     q_mode: Annotated[
-        str | None, PRECISION(metavar="WORD", help="Quantise as affine, mxfp4, nvfp4 or mxfp8. The default is affine.")
+        str | None,
+        PRECISION(metavar="WORD", help="Quantise in mode affine, mxfp4, nvfp4 or mxfp8. The default is affine."),
     ] = None,
     quant_predicate: Annotated[
         str | None,
@@ -70,25 +77,30 @@ def convert(
         Path | None,
         PRECISION(
             metavar="FILE",
-            help="Let the checkpoint speak the texts of this file, one a line, and round by what its layers hear "
-            "(GPTQ). 4 bit is then nearly as good as 5. The whole model has to fit into memory.",
+            help="Speak the texts of this file, one per line, and round the weights by the inputs that the layers then "
+            "get (GPTQ). 4 bits are then nearly as good as 5. The whole model must fit into memory.",
             **EXISTING,
         ),
     ] = None,
     dtype: Annotated[
         str | None,
-        PRECISION(metavar="TYPE", help="Store what is not quantised in float32 or bfloat16. The default is as it was."),
+        PRECISION(
+            metavar="TYPE", help="Store the other weights in float32 or bfloat16. The default is the source's type."
+        ),
     ] = None,
     base_model: Annotated[
-        str | None, HUB(metavar="HUB_ID", help="Name the source in the model card, where --hf-path is a directory.")
+        str | None,
+        HUB(metavar="HUB_ID", help="Name this source in the model card. You need this if --hf-path is a directory."),
     ] = None,
-    upload_repo: Annotated[str | None, HUB(metavar="HUB_ID", help="Upload the copy there, after asking you.")] = None,
+    upload_repo: Annotated[
+        str | None, HUB(metavar="HUB_ID", help="Upload the copy to this hub id, after asking you.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show only warnings and errors.")] = False,
 ) -> None:
     """Copy a checkpoint at another precision: less memory, more speed.
 
-    Needs little memory, whatever the size of the checkpoint, unless it calibrates. What an interrupted run leaves
-    behind never loads, and the sums of a copy are checked whenever it is loaded.
+    This needs little memory, whatever the size of the checkpoint, unless it calibrates. An unfinished copy never
+    loads, and the checksums of a finished one are verified whenever it is loaded.
     """
     from moss_tts.checkpoints.calibration import OPTIONS, Calibration, read_requests, spoken
     from moss_tts.checkpoints.convert import check_room, codec_to_include, shares_weights, weights_nbytes
@@ -106,7 +118,7 @@ def convert(
     if upload_repo is not None:
         check_repo(upload_repo)
         if not sys.stdin.isatty():
-            raise RequestError("--upload-repo asks before it uploads, and here is no terminal to ask on.")
+            raise RequestError("--upload-repo asks before it uploads, so it needs a terminal. Run the command in one.")
     check_room(mlx_path, 0)
     terminal = Terminal(quiet)
     with terminal.loading(hf_path):
@@ -125,14 +137,16 @@ def convert(
         absent = write(source, mlx_path, planned, codec=inside, base_model=base_model, repo=upload_repo, on_bytes=show)
     terminal.say(f"{mlx_path}: {size(planned.nbytes)}, {planned.bits_per_weight:.2f} bits per weight")
     if inside is not None:
-        room = ", the source's own files, which take no room" if shares_weights(inside, mlx_path) else ""
+        room = ", which shares the files of the source and takes no space" if shares_weights(inside, mlx_path) else ""
         terminal.say(f"with its codec, {size(beside)}{room}")
     for name in absent:
         terminal.say(f"absent: {name}")
     if upload_repo is not None:
         much = size(planned.nbytes + beside)
-        if not typer.confirm(f"Upload {mlx_path}, {much}, to https://huggingface.co/{upload_repo}, for all to see?"):
-            terminal.say("not uploaded")
+        if not typer.confirm(
+            f"Upload {mlx_path}, {much}, to https://huggingface.co/{upload_repo}? Everybody will be able to see it."
+        ):
+            terminal.say("Nothing was uploaded.")
             return
         with terminal.loading(f"{mlx_path} onto the hub"):
             url = upload(mlx_path, upload_repo)

@@ -69,7 +69,7 @@ def what_was_cut(
     """
     sentences = []
     if recording.finish_reason == "silence":
-        sentences.append(f"the model had gone silent and was stopped. {_try(RUNAWAY_GUARD, flags)}")
+        sentences.append(f"the model stayed silent and was stopped. {_try(RUNAWAY_GUARD, flags)}")
     if recording.finish_reason in ("length", "silence") and metrics:
         parts = [_segment(model, request, spoken) for spoken in metrics]
         cut = [part for part in parts if part.frames >= part.budget]
@@ -114,13 +114,13 @@ def _budget(model: Model, request: MossNormalizedRequest) -> tuple[int, tuple[st
 def _told(cut: Sequence[Part], segments: int, flags: Set[str]) -> str:
     helpful = dict.fromkeys(option for part in cut for option in part.helpful)
     if len(cut) == 1:
-        budget = f"its budget of {cut[0].budget} frames ({cut[0].budget / FRAME_RATE:.1f} s)"
+        budget = f"its limit of {cut[0].budget} frames ({cut[0].budget / FRAME_RATE:.1f} s)"
         subject = f"segment {cut[0].name} of {segments}" if segments else cut[0].name
         return f"{subject} stopped at {budget}, so its end may be missing. {_try(helpful, flags)}"
     names = [part.name for part in cut[:MOST_NAMED]]
     names += [f"{len(cut) - MOST_NAMED} more"] if len(cut) > MOST_NAMED else []
     subject = f"all {segments} segments" if len(cut) == segments else f"segments {_listed(names, 'and')} of {segments}"
-    return f"{subject} stopped at their budgets, so their ends may be missing. {_try(helpful, flags)}"
+    return f"{subject} stopped at their limits, so their ends may be missing. {_try(helpful, flags)}"
 
 
 def _try(helpful: Iterable[str], flags: Set[str]) -> str:

@@ -43,7 +43,7 @@ OUTPUT, LONG = panel("Output"), panel("Long texts, in segments")
 
 EXAMPLES = examples(
     ("Read a file aloud", "moss-tts generate --file chapter.txt --model DIR -o chapter.mp3"),
-    ("Speak what comes through a pipe", 'echo "Hello there." | moss-tts generate --model DIR'),
+    ("Speak a text from a pipe", 'echo "Hello there." | moss-tts generate --model DIR'),
     ("Speak in somebody's voice", 'moss-tts generate "Hello there." --model DIR --ref-audio alice.wav'),
     (
         "Describe a voice (VoiceGenerator)",
@@ -57,14 +57,14 @@ EXAMPLES = examples(
         '    --speaker S2=bob.wav --speaker-text "S2=What bob.wav says."',
     ),
     (
-        "Go on from a recording",
+        "Continue a recording",
         'moss-tts generate "And then it rained." --model DIR \\\n'
         '    --mode continuation --ref-audio start.wav --ref-text "What it says."',
     ),
-    ("Hear a long text while it is made", "moss-tts generate -f chapter.txt --model DIR --long-form --play"),
+    ("Hear a long text while it is spoken", "moss-tts generate -f chapter.txt --model DIR --long-form --play"),
     notes=(
         "Ctrl-C stops and keeps what has been spoken so far; a second one stops at once.",
-        "A text that begins with - goes behind -- and all options.",
+        "A text that begins with - must come after all options and after --.",
     ),
 )
 
@@ -74,7 +74,7 @@ def generate(
         str | None,
         typer.Argument(
             metavar="TEXT",
-            help="Speak this text; put it in quotes. Without it, or with -, what comes through a pipe is spoken.",
+            help="Speak this text; put it in quotes. Without it, or with -, the text comes from a pipe.",
             show_default=False,
         ),
     ] = None,
@@ -95,18 +95,18 @@ def generate(
     duration_s: Annotated[float | None, SPEAK(metavar="SECONDS", help="Aim at this length, in seconds.")] = None,
     seconds: Annotated[float | None, SPEAK(metavar="SECONDS", help="This is another name of --duration-s.")] = None,
     normalize_text: Annotated[
-        bool | None, SPEAK(help="Clean up Markdown, odd spaces and the like. Each variant has its own default.")
+        bool | None,
+        SPEAK(help="Remove Markdown, repeated spaces and the like from the text. Each variant has its own default."),
     ] = None,
     ambient_sound: Annotated[str | None, SPEAK(metavar="TEXT", help="Make this sound (SoundEffect).")] = None,
-    sound_event: Annotated[str | None, SPEAK(metavar="TEXT", help="Name a sound event in the prompt.")] = None,
-    quality: Annotated[str | None, SPEAK(metavar="TEXT", help="Name a quality in the prompt.")] = None,
+    sound_event: Annotated[str | None, SPEAK(metavar="TEXT", help="Write this sound event into the prompt.")] = None,
+    quality: Annotated[str | None, SPEAK(metavar="TEXT", help="Write this quality into the prompt.")] = None,
     scene: Annotated[str | None, SPEAK(metavar="TEXT", help="Describe where a dialogue takes place (TTSD).")] = None,
     conversation: Annotated[
         Path | None,
         SPEAK(
             metavar="FILE",
-            help="Read a list of messages from this JSON file, which takes the place of the text and of all prompt "
-            "options.",
+            help="Read a list of messages from this JSON file. It replaces the text and all options of the prompt.",
             **EXISTING,
         ),
     ] = None,
@@ -127,16 +127,23 @@ def generate(
     instruct: Annotated[str | None, VOICE(metavar="TEXT", help="This is another name of --instruction.")] = None,
     speaker: Annotated[
         list[str] | None,
-        VOICE(metavar="S1=FILE", help="Give a speaker of a dialogue the voice of this recording. Repeat the option."),
+        VOICE(
+            metavar="S1=FILE",
+            help="Give a speaker of a dialogue the voice of this recording. Repeat the option for each speaker.",
+        ),
     ] = None,
     speaker_text: Annotated[
-        list[str] | None, VOICE(metavar="S1=TEXT", help="Write here what that recording says. Repeat the option.")
+        list[str] | None,
+        VOICE(
+            metavar="S1=TEXT",
+            help="Give the words that the speaker's recording says. Repeat the option for each speaker.",
+        ),
     ] = None,
     mode: Annotated[
         str | None,
         VOICE(
             metavar="WORD",
-            help="Choose generation, or continuation, which goes on from the recording, after what it says.",
+            help="Choose generation, which speaks the text alone, or continuation, which continues the recording.",
         ),
     ] = None,
     preset: Annotated[
@@ -144,7 +151,7 @@ def generate(
         VOICE(
             metavar="NAME",
             help="Choose the variant: moss_tts, moss_tts_local, moss_tts_local_v1_5, nano, ttsd, voice_generator or "
-            "soundeffect. The checkpoint's name tells it by default.",
+            "soundeffect. By default the checkpoint's name decides.",
         ),
     ] = None,
     seed: Annotated[
@@ -152,17 +159,18 @@ def generate(
         SAMPLING(metavar="N", help="Repeat a run: the same seed gives the same audio. The default is random."),
     ] = None,
     temperature: Annotated[
-        float | None, SAMPLING(metavar="X", help="Vary the audio more, or less; 0 takes the likeliest codes.")
+        float | None, SAMPLING(metavar="X", help="Set how much the audio varies; 0 always takes the likeliest code.")
     ] = None,
     top_p: Annotated[
         float | None,
-        SAMPLING(metavar="X", help="Choose among the likeliest audio codes that together reach this probability."),
+        SAMPLING(metavar="X", help="Choose among the likeliest audio codes, which together have this probability."),
     ] = None,
     top_k: Annotated[
         int | None, SAMPLING(metavar="N", help="Choose among the N likeliest audio codes; 0 sets no limit.")
     ] = None,
     repetition_penalty: Annotated[
-        float | None, SAMPLING(metavar="X", help="Make audio codes that were used less likely; 1 changes nothing.")
+        float | None,
+        SAMPLING(metavar="X", help="Make audio codes less likely that were used before; 1 changes nothing."),
     ] = None,
     audio_temperature: Annotated[
         float | None, SAMPLING(metavar="X", help="This is another name of --temperature.")
@@ -174,14 +182,15 @@ def generate(
     ] = None,
     text_temperature: Annotated[
         float | None,
-        SAMPLING(metavar="X", help="Set the temperature of the channel that ends speech; a low one ends it early."),
+        SAMPLING(
+            metavar="X",
+            help="Set the temperature of the text channel, which decides when speech ends; a low one ends it early.",
+        ),
     ] = None,
-    text_top_p: Annotated[
-        float | None, SAMPLING(metavar="X", help="Set top-p of the channel that ends speech.")
-    ] = None,
-    text_top_k: Annotated[int | None, SAMPLING(metavar="N", help="Set top-k of the channel that ends speech.")] = None,
+    text_top_p: Annotated[float | None, SAMPLING(metavar="X", help="Set top-p of the text channel.")] = None,
+    text_top_k: Annotated[int | None, SAMPLING(metavar="N", help="Set top-k of the text channel.")] = None,
     text_repetition_penalty: Annotated[
-        float | None, SAMPLING(metavar="X", help="Set the repetition penalty of the channel that ends speech.")
+        float | None, SAMPLING(metavar="X", help="Set the repetition penalty of the text channel.")
     ] = None,
     n_vq_for_inference: Annotated[
         int | None, SAMPLING(metavar="CODEBOOKS", help="Use fewer codebooks, which is faster and coarser (Local v1.0).")
@@ -192,7 +201,7 @@ def generate(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write this .wav, .flac, .mp3 or .ogg; a file that is there is replaced. With -, raw PCM goes to a "
+            help="Write this .wav, .flac, .mp3 or .ogg file, and replace it if it exists. With -, write raw PCM into a "
             "pipe.",
         ),
     ] = Path("speech.wav"),
@@ -203,19 +212,19 @@ def generate(
     stream: Annotated[
         bool | None,
         OUTPUT(
-            help="Write the .wav while it is made, so that it is valid at any moment. --no-stream decodes everything "
-            "at the end. Without either, audio is decoded as it is made and written at the end."
+            help="Write the .wav while the audio is made; it is valid at any moment. With --no-stream, decode all audio "
+            "at the end. By default audio is decoded while it is made, and written at the end."
         ),
     ] = None,
     play: Play = False,
     streaming_interval: Annotated[
-        float | None, OUTPUT(metavar="SECONDS", help="Decode so much audio at a time.")
+        float | None, OUTPUT(metavar="SECONDS", help="Decode this many seconds of audio at a time.")
     ] = None,
     quiet: Quiet = False,
     verbose: Annotated[bool, OUTPUT("--verbose", "-v", help="Show sizes, speeds and memory as well.")] = False,
     runaway_guard: RunawayGuard = None,
     long_form: Annotated[
-        bool | None, LONG("--long-form", help="Speak the text in segments that are tied to each other.")
+        bool | None, LONG("--long-form", help="Speak the text in segments, for instance a chapter.")
     ] = None,
     long_form_min_chars: MinChars = None,
     long_form_target_chars: TargetChars = None,

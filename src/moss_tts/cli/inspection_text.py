@@ -36,7 +36,7 @@ def as_text(inspection: Inspection) -> str:
 def _facts(inspection: Inspection) -> Lines:
     if inspection.download_bytes is not None:
         fetch = f"`moss-tts download {inspection.directory}` fetches {size(inspection.download_bytes)}"
-        yield "on the hub", f"not here yet; {fetch}"
+        yield "on the hub", f"not on this machine yet; {fetch}"
     if inspection.model is not None:
         yield from _model(inspection.model)
     if inspection.weights is not None:
@@ -51,7 +51,7 @@ def _facts(inspection: Inspection) -> Lines:
         yield from _memory(inspection.memory)
     yield "device", f"{inspection.machine.device}, mlx {inspection.machine.mlx}"
     yield "OpenBLAS", openblas(inspection.machine.openblas)
-    yield "C of our own", c_of_our_own(inspection.machine.c)
+    yield "C code", c_of_our_own(inspection.machine.c)
 
 
 def _verified(files: list[str]) -> str:
@@ -109,7 +109,7 @@ def _memory(memory: MemoryFacts) -> Lines:
     yield (
         "memory",
         f"{size(memory.needed)} needed: model {size(memory.model_bytes)}, codec {size(memory.codec_decoder_bytes)}, "
-        f"context {size(memory.cache_bytes_per_minute)} per minute; here {size(memory.machine_bytes)}",
+        f"context {size(memory.cache_bytes_per_minute)} per minute; this machine has {size(memory.machine_bytes)}",
     )
     yield "", f"a reference needs {size(memory.codec_encoder_bytes)} more while it is encoded"
     ways = [(f"if converted with {way}", memory.needed_with(way)) for way in memory.smaller]
@@ -125,7 +125,7 @@ _OPENBLAS = {
     BlasStatus.CUDA_BUILD: "not needed with the CUDA build of mlx",
     BlasStatus.NOT_INSTALLED: "not installed (pip install 'moss-tts-mlx[cpu]')",
     BlasStatus.MLX_CAME_FIRST: "not used: mlx was imported before moss_tts",
-    BlasStatus.WOULD_BREAK_PYTORCH: "not used: without the C of our own it would crash PyTorch, which is installed",
+    BlasStatus.WOULD_BREAK_PYTORCH: "not used: PyTorch is installed, and would crash without the C code of moss_tts",
     BlasStatus.NOT_LOADED: "could not be loaded: {error} (Debian and Ubuntu: apt install libgfortran5)",
 }
 _C = {

@@ -20,12 +20,12 @@ EXAMPLES = examples(
 
 HERE_EXAMPLES = examples(
     ("See what is here", "moss-tts models"),
-    ("Make room", "moss-tts models remove OpenMOSS-Team/MOSS-TTS"),
+    ("Free disk space", "moss-tts models remove OpenMOSS-Team/MOSS-TTS"),
 )
 
 app = typer.Typer(
     epilog=HERE_EXAMPLES,
-    help="Show the checkpoints that are on this machine: what they are, how large, and where.",
+    help="Show the checkpoints on this machine: what each is, how large it is, and where.",
     context_settings={"help_option_names": HELP},
 )
 
@@ -48,26 +48,26 @@ def download(
     from moss_tts.errors import RequestError
 
     if Path(name).is_dir():
-        raise RequestError(f"{name} is a directory, and here already; a hub id looks like 'OpenMOSS-Team/MOSS-TTS'.")
+        raise RequestError(f"{name} is a directory on this machine. Give a hub id, such as 'OpenMOSS-Team/MOSS-TTS'.")
     if not HUB_ID.fullmatch(name):
         raise RequestError(no_checkpoint(name, Path(name)))
     terminal = Terminal(quiet)
     repositories = needed(name, revision)
     for listed in repositories:
         here = listed.nbytes - sum(file.nbytes for file in listed.missing())
-        terminal.say(f"{listed.name}: {size(listed.nbytes)}, of which {size(here)} are here")
+        terminal.say(f"{listed.name}: {size(listed.nbytes)}, {size(here)} of it already on this machine")
     check_room(*repositories)
     with shown_by(terminal.downloading):
         directories = [fetch(listed) for listed in repositories]
-    terminal.say(f"{name} is here: {directories[0]}")
+    terminal.say(f"{name} is complete: {directories[0]}")
 
 
 @app.callback(invoke_without_command=True)
 def models(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """Show the checkpoints that are here."""
+    """Show the checkpoints on this machine."""
     if context.invoked_subcommand is not None:
         return
     from moss_tts.checkpoints.kept import checkpoints_here
@@ -79,15 +79,15 @@ def models(
 @app.command()
 def remove(
     name: Annotated[
-        str, typer.Argument(metavar="HUB_ID", help="Delete this checkpoint, by the name that `moss-tts models` shows.")
+        str, typer.Argument(metavar="HUB_ID", help="Delete this checkpoint. `moss-tts models` shows its name.")
     ],
 ) -> None:
-    """Delete what was fetched of a checkpoint. It can be fetched again."""
+    """Delete a downloaded checkpoint. It can be downloaded again."""
     from moss_tts.checkpoints import kept
     from moss_tts.cli.terminal import Terminal
     from moss_tts.device.memory import size
 
-    Terminal().say(f"{name} is gone; that frees {size(kept.remove(name))}")
+    Terminal().say(f"{name} is deleted, which frees {size(kept.remove(name))}")
 
 
 def _as_json(here: list[Kept]) -> str:
@@ -108,8 +108,10 @@ def _as_text(here: list[Kept]) -> str:
     ]
     names = {one.name for one in here}
     absent = [one.id for one in PUBLISHED if one.runs and not one.is_codec and one.id not in names]
-    return "\n".join([*lines, "", "On the hub, for `moss-tts download`:", *(f"  {name}" for name in absent)])
+    return "\n".join(
+        [*lines, "", "More models on the hub; `moss-tts download NAME` gets one:", *(f"  {name}" for name in absent)]
+    )
 
 
 def _where(one: Kept) -> str:
-    return str(one.directory) if one.complete else f"in part; `moss-tts download {one.name}` goes on"
+    return str(one.directory) if one.complete else f"incomplete; `moss-tts download {one.name}` completes it"

@@ -28,7 +28,8 @@ HELP = ["-h", "--help"]
 EXISTING = {"exists": True, "dir_okay": False}
 VOICES = {
     "metavar": "DIR",
-    "help": "Keep the registered voices in this directory. The default is MOSS_TTS_VOICES, or a directory of the user.",
+    "help": "Keep the registered voices in this directory. The default is MOSS_TTS_VOICES, or else a directory of the "
+    "user.",
 }
 
 _model, _voice, _output, _long = panel("Model"), panel("Voice"), panel("Output"), panel("Long texts, in segments")
@@ -39,16 +40,18 @@ Checkpoint = Annotated[
 ]
 Codec = Annotated[
     str | None,
-    _model(metavar="DIR|HUB_ID", help="Use this codec. It is needed only where none lies beside the weights."),
+    _model(metavar="DIR|HUB_ID", help="Use this codec. You need this only if the checkpoint comes without one."),
 ]
 Dtype = Annotated[
     str | None,
     _model(
         metavar="TYPE",
-        help="Compute in float32 or bfloat16. The default is the checkpoint's own type, and float32 on a CPU.",
+        help="Compute in float32 or bfloat16. The default is float32 on a CPU, and the checkpoint's own type on a GPU.",
     ),
 ]
-Revision = Annotated[str | None, _model(metavar="NAME", help="Take this branch, tag or commit of a hub id.")]
+Revision = Annotated[
+    str | None, _model(metavar="NAME", help="Use this branch, tag or commit of the checkpoint on the hub.")
+]
 CodecDtype = Annotated[
     str | None,
     _model(
@@ -57,23 +60,23 @@ CodecDtype = Annotated[
     ),
 ]
 KvBits = Annotated[
-    int | None, _model(metavar="8|4", help="Keep the context in 8 or 4 bits, so that long requests take less memory.")
+    int | None, _model(metavar="8|4", help="Keep the context in 8 or 4 bits. Long requests then take less memory.")
 ]
 MaxMemory = Annotated[
-    float | None, _model(metavar="GB", help="Refuse a checkpoint that needs more memory, and stay below this.")
+    float | None, _model(metavar="GB", help="Use at most this much memory. A checkpoint that needs more is refused.")
 ]
 
 RegisteredVoice = Annotated[
-    str | None, _voice(metavar="NAME", help="Speak in this registered voice. See moss-tts voices list.")
+    str | None, _voice(metavar="NAME", help="Speak in this registered voice; `moss-tts voices list` shows them.")
 ]
-RefText = Annotated[str | None, _voice(metavar="TEXT", help="Write here what the recording says.")]
+RefText = Annotated[str | None, _voice(metavar="TEXT", help="Give the words that the recording says.")]
 Instruction = Annotated[str | None, _voice(metavar="TEXT", help="Describe how to speak, or what the voice is like.")]
 
 Play = Annotated[bool, _output("--play", help="Play the audio while it is made, with ffplay, aplay or afplay.")]
 Quiet = Annotated[bool, _output("--quiet", "-q", help="Show only warnings and errors.")]
 
 MinChars = Annotated[
-    int | None, _long(metavar="N", help="Make no segment shorter than N characters, where the text allows it.")
+    int | None, _long(metavar="N", help="Make no segment shorter than N characters if the text allows it.")
 ]
 TargetChars = Annotated[int | None, _long(metavar="N", help="Make segments about N characters long.")]
 MaxChars = Annotated[int | None, _long(metavar="N", help="Make no segment longer than N characters.")]
@@ -81,34 +84,40 @@ Continuity = Annotated[
     str | None,
     _long(
         metavar="WORD",
-        help="Tie segments to each other: voice keeps the voice, continue goes on as one recording does, none ties "
-        "nothing.",
+        help="Choose how segments are linked: voice keeps one voice, continue lets each segment continue the one "
+        "before, none makes each on its own.",
     ),
 ]
 PrefixAudioSeconds = Annotated[
-    float | None, _long(metavar="SECONDS", help="Let each segment hear so much of the one before it.")
+    float | None, _long(metavar="SECONDS", help="Give each segment the last seconds of audio of the segment before it.")
 ]
 PrefixAudioMaxTokens = Annotated[
-    int | None, _long(metavar="FRAMES", help="Set the same limit in frames of 80 ms. The smaller limit holds.")
+    int | None, _long(metavar="FRAMES", help="Set the same limit in frames of 80 ms. The smaller limit applies.")
 ]
 PrefixTextChars = Annotated[
-    int | None, _long(metavar="N", help="Let each segment see the last N characters of the one before it.")
+    int | None, _long(metavar="N", help="Give each segment the last N characters of text of the segment before it.")
 ]
 RetryAttempts = Annotated[
     int | None,
     _long(
         metavar="N",
-        help="Try a segment that failed up to N more times. The default is 2 in moss-tts read, and 0 elsewhere.",
+        help="Repeat a failed segment up to N times. The default is 2 in moss-tts read, and 0 elsewhere.",
     ),
 ]
 Parallel = Annotated[
-    int | None, _long(metavar="N", help="Speak N segments side by side. The prefixes have to be 0 for that.")
+    int | None,
+    _long(
+        metavar="N",
+        help="Speak N segments at the same time. Both limits of the audio prefix and the text prefix must then be 0.",
+    ),
 ]
-CrossfadeMs = Annotated[float | None, _long(metavar="MS", help="Let segments overlap by so many milliseconds.")]
-TrimSilence = Annotated[bool | None, _long("--long-form-trim-silence", help="Shorten long silence between segments.")]
+CrossfadeMs = Annotated[
+    float | None, _long(metavar="MS", help="Blend each segment into the next one over this many milliseconds.")
+]
+TrimSilence = Annotated[bool | None, _long("--long-form-trim-silence", help="Shorten long silences between segments.")]
 RunawayGuard = Annotated[
     bool | None,
     panel("Runaway speech")(
-        help="End speech that lasts far longer than its text, or is silent for long. On by default."
+        help="Stop speech that lasts far longer than its text needs, or is silent for long. This is on by default."
     ),
 ]

@@ -37,15 +37,15 @@ from moss_tts.cli.options import (
 
 EXAMPLES = examples(
     ("Read in the packaged voice", "moss-tts read book.epub"),
-    ("See how a book would be cut", "moss-tts read book.epub --plan"),
+    ("See the chapters and segments of a book", "moss-tts read book.epub --plan"),
     ("Make one file with chapter marks", "moss-tts read book.epub --model DIR --output book.m4b"),
     (
         "Make one file per chapter, in a voice of your choice",
         "moss-tts read book.txt --model DIR --ref-audio alice.wav \\\n    --output book --format mp3",
     ),
     notes=(
-        "After Ctrl-C, a crash or a power cut, give the same command again. What is finished is never spoken twice; it "
-        "is kept in OUTPUT.work until the book is done.",
+        "After Ctrl-C, a crash or a power cut, run the same command again. It continues where it stopped. Finished "
+        "segments are kept in OUTPUT.work until the book is complete.",
     ),
 )
 
@@ -71,7 +71,7 @@ def read(
         VOICE(
             metavar="FILE",
             **EXISTING,
-            help="Read in the voice of this recording. Without one, the voice of the first segment is kept.",
+            help="Read in the voice of this recording. Without one, the first segment sets the voice.",
         ),
     ] = None,
     ref_text: RefText = None,
@@ -80,14 +80,14 @@ def read(
         str | None, VOICE(metavar="NAME", help='Name the language in English, such as "French".')
     ] = None,
     preset: Annotated[
-        str | None, VOICE(metavar="NAME", help="Choose the variant. The checkpoint's name tells it by default.")
+        str | None, VOICE(metavar="NAME", help="Choose the variant. By default the checkpoint's name decides.")
     ] = None,
     seed: Annotated[
         int | None,
         VOICE(metavar="N", help="Repeat a reading: the same seed gives the same book. The default is random."),
     ] = None,
     temperature: Annotated[
-        float | None, VOICE(metavar="X", help="Vary the audio more, or less; 0 takes the likeliest codes.")
+        float | None, VOICE(metavar="X", help="Set how much the audio varies; 0 always takes the likeliest code.")
     ] = None,
     max_tokens: Annotated[
         int | None,
@@ -101,24 +101,27 @@ def read(
             "--output",
             "-o",
             metavar="FILE.m4b|DIR",
-            help="Write one .m4b, or a directory with one file per chapter. The default is a directory named like the "
-            "book.",
+            help="Write one .m4b file, or one file per chapter into a directory. The default is a directory with the "
+            "name of the book.",
             show_default=False,
         ),
     ] = None,
     format: Annotated[
-        str, OUTPUT("--format", metavar="WORD", help="Write the chapters as wav, flac, mp3 or ogg.")
+        str, OUTPUT("--format", metavar="WORD", help="Write the files of chapters as wav, flac, mp3 or ogg.")
     ] = "mp3",
     cover: Annotated[
         Path | None,
-        OUTPUT(metavar="FILE", **EXISTING, help="Put this JPEG or PNG into the .m4b. An EPUB brings its own cover."),
+        OUTPUT(
+            metavar="FILE", **EXISTING, help="Put this JPEG or PNG into the .m4b. The default is the cover of the EPUB."
+        ),
     ] = None,
     plan: Annotated[bool, OUTPUT("--plan", help="Show the chapters and segments, and do nothing else.")] = False,
     report: Annotated[
-        Path | None, OUTPUT(metavar="FILE.html", help="Write a page that shows waveform, seams and speed.")
+        Path | None,
+        OUTPUT(metavar="FILE.html", help="Write a page with the waveform, the seams between segments, and the speed."),
     ] = None,
     force: Annotated[
-        bool, OUTPUT("--force", help="Drop what is kept if it belongs to another text or to other options.")
+        bool, OUTPUT("--force", help="Start again, and delete an earlier reading with another text or other options.")
     ] = False,
     quiet: Quiet = False,
     long_form_min_chars: MinChars = None,

@@ -81,7 +81,9 @@ class Destination:
         if self.is_one_file:
             require_av()
         elif self.output.suffix.lower() in WRITABLE_FORMATS:
-            raise RequestError(f"--output {self.output}: one file for a book is an .m4b; otherwise name a directory.")
+            raise RequestError(
+                f"--output {self.output}: name an .m4b file for the whole book, or a directory for its chapters."
+            )
         elif self.suffix not in WRITABLE_FORMATS:
             known = ", ".join(suffix.removeprefix(".") for suffix in WRITABLE_FORMATS)
             raise RequestError(f"--format must be one of {known}, got {self.suffix.removeprefix('.')!r}.")
@@ -89,7 +91,7 @@ class Destination:
             raise RequestError(f"--output {self.output} is a file; name a directory, or an .m4b.")
         if self.is_finished and not self.force:
             raise RequestError(
-                f"{self.output} holds a finished reading; name another --output, or read again with --force."
+                f"{self.output} holds a finished reading. Name another --output, or replace it with --force."
             )
         for path in filter(None, (self.output, self.report)):
             if not path.absolute().parent.is_dir():
@@ -228,7 +230,7 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
             on_chapter=write_finished,
         )
     if not finished:
-        terminal.warn(f"interrupted; what was spoken is in {to.work}, and the same command goes on from there")
+        terminal.warn(f"Interrupted. Finished segments are in {to.work}; run the same command again to continue.")
         return INTERRUPTED
     finish_book(spoken, paths, to.report)
     seconds = sum(sum(spoken.lengths(number)) for number in range(len(plans))) / spoken.sample_rate

@@ -19,7 +19,7 @@ EXAMPLES = examples(
     ("Read a file into another", "moss-tts say --file letter.txt --output letter.mp3"),
     notes=(
         "Ctrl-C stops and keeps what has been said so far.",
-        "A text that begins with - goes behind -- and all options.",
+        "A text that begins with - must come after all options and after --.",
     ),
 )
 
@@ -29,7 +29,7 @@ def say(
         str | None,
         typer.Argument(
             metavar="TEXT",
-            help="Say this text; put it in quotes. Without it, or with -, what comes through a pipe is said.",
+            help="Say this text; put it in quotes. Without it, or with -, the text comes from a pipe.",
             show_default=False,
         ),
     ] = None,
@@ -42,7 +42,7 @@ def say(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write this .wav, .flac, .mp3 or .ogg; a file that is there is replaced. With -, raw PCM goes to a "
+            help="Write this .wav, .flac, .mp3 or .ogg file, and replace it if it exists. With -, write raw PCM into a "
             "pipe.",
         ),
     ] = Path("speech.wav"),

@@ -25,15 +25,15 @@ EXAMPLES = examples(
     ("Serve the packaged voice, and open http://127.0.0.1:8000", "moss-tts serve"),
     ("Serve another model", "moss-tts serve --model DIR"),
     (
-        "Ask it to speak, in another terminal",
+        "Ask the server to speak, from another terminal",
         "curl http://127.0.0.1:8000/v1/audio/speech -o hello.mp3 \\\n"
         """    -H 'Content-Type: application/json' -d '{"input": "Hello there."}'""",
     ),
     (
-        "Serve the network, with a key that clients must send",
+        "Serve the whole network, with a key that clients must send",
         "MOSS_TTS_API_KEY=secret moss-tts serve --model DIR --host 0.0.0.0",
     ),
-    notes=("Ctrl-C finishes what is being spoken; a second one does not wait.",),
+    notes=("Ctrl-C stops the server after the running requests; a second Ctrl-C does not wait for them.",),
 )
 
 
@@ -49,24 +49,23 @@ def serve(
     kv_bits: KvBits = None,
     max_memory: MaxMemory = None,
     name: Annotated[
-        str | None, MODEL(metavar="NAME", help="Let clients call the model so. The default is the checkpoint's name.")
+        str | None,
+        MODEL(metavar="NAME", help="Give the model this name for clients. The default is the checkpoint's name."),
     ] = None,
     voice: Annotated[
-        str | None, MODEL(metavar="NAME", help="Speak requests that name no voice in this registered one.")
+        str | None, MODEL(metavar="NAME", help="Use this registered voice for requests that name none.")
     ] = None,
     voices: Annotated[Path | None, MODEL(**VOICES)] = None,
     host: Annotated[
         str, WHO(metavar="ADDRESS", help="Listen on this address; 0.0.0.0 is open to the whole network.")
     ] = "127.0.0.1",
-    port: Annotated[
-        int, WHO(min=0, max=65535, metavar="N", help="Listen on this port; 0 takes one that is free.")
-    ] = 8000,
+    port: Annotated[int, WHO(min=0, max=65535, metavar="N", help="Listen on this port; 0 takes any free port.")] = 8000,
     api_key: Annotated[
         str | None,
         WHO(
             envvar="MOSS_TTS_API_KEY",
             metavar="KEY",
-            help="Ask clients for this key, as a bearer token.",
+            help="Accept only clients that send this key, as a bearer token.",
             show_envvar=True,
         ),
     ] = None,
@@ -74,21 +73,22 @@ def serve(
         list[str] | None,
         WHO(
             metavar="NAME",
-            help="Let browsers use this public name of the server, where no key is asked for. Repeat the option.",
+            help="Accept browsers that use this name of a server without a key. Repeat the option for more names.",
         ),
     ] = None,
     cors_origin: Annotated[
-        list[str] | None, WHO(metavar="ORIGIN", help="Let pages of this other site call the server. Repeat the option.")
+        list[str] | None,
+        WHO(metavar="ORIGIN", help="Let pages of this other site call the server. Repeat the option for more sites."),
     ] = None,
-    max_batch: Annotated[int, LIMITS(min=1, metavar="N", help="Speak up to N requests side by side.")] = 16,
+    max_batch: Annotated[int, LIMITS(min=1, metavar="N", help="Speak up to N requests at the same time.")] = 16,
     max_waiting: Annotated[
         int, LIMITS(min=0, metavar="N", help="Let up to N requests wait; more are refused with 503.")
     ] = 64,
     timeout: Annotated[
-        float, LIMITS(min=1, metavar="SECONDS", help="End a request after so long, its waiting included.")
+        float, LIMITS(min=1, metavar="SECONDS", help="Stop a request after this time; waiting counts.")
     ] = 600.0,
     grace: Annotated[
-        float, LIMITS(min=1, metavar="SECONDS", help="Give running requests so long when the server is stopped.")
+        float, LIMITS(min=1, metavar="SECONDS", help="Wait this long for running requests when the server stops.")
     ] = 30.0,
     max_body: Annotated[int, LIMITS(min=1, metavar="MIB", help="Refuse a request with a larger body.")] = 32,
     max_chars: Annotated[
@@ -98,7 +98,7 @@ def serve(
         int, LIMITS(min=1, metavar="N", help="Refuse a request if its max_tokens is greater, in frames of 80 ms.")
     ] = 4096,
     max_reference: Annotated[
-        float, LIMITS(min=1, metavar="SECONDS", help="Refuse a request if its recordings together are longer.")
+        float, LIMITS(min=1, metavar="SECONDS", help="Refuse a request if its recordings are longer, all together.")
     ] = 120.0,
     max_voices: Annotated[int, LIMITS(min=0, metavar="N", help="Let clients register up to N voices.")] = 1000,
 ) -> None:
@@ -143,7 +143,9 @@ def serve(
 
     def tell(address: str) -> None:
         terminal.say(address)
-        terminal.hint("Open it in a browser, or let programs send OpenAI's requests to /v1. Ctrl-C stops.")
+        terminal.hint(
+            "Open this address in a browser, or send requests of OpenAI's API to /v1. Ctrl-C stops the server."
+        )
 
     with bound(host, port) as place:
         raise typer.Exit(listen(load, settings, place, tell))

@@ -54,7 +54,7 @@ def _is_switch(parameter: Any) -> bool:
 
 def _taken_for_an_option(command: str | None, argument: str, with_value: Collection[str]) -> str:
     option, value = argument[:2], argument[2:]
-    split = f"; if you mean {option}, leave a space behind it: {option} {shlex.quote(value)}"
+    split = f". If you mean {option}, put a space after it: {option} {shlex.quote(value)}"
     return (
         f"{argument!r} could be an option or a text. {_behind_dashes(command, argument)}"
         f"{split if option in with_value else ''}"
@@ -62,7 +62,7 @@ def _taken_for_an_option(command: str | None, argument: str, with_value: Collect
 
 
 def _behind_dashes(command: str | None, text: str) -> str:
-    return f"A text that begins with - goes behind -- and all options: moss-tts {command} -- {shlex.quote(text)}"
+    return f"Put a text that begins with - after all options and after --: moss-tts {command} -- {shlex.quote(text)}"
 
 
 def text_advice(error: Any, given: Sequence[str]) -> str:

@@ -39,14 +39,16 @@ def open_sinks(output: Path, play: bool, terminal: Terminal) -> list[Sink]:
     if output == STDOUT:
         if sys.stdout.isatty():
             raise RequestError(
-                "--output - writes raw audio, which a terminal cannot show: send it to a file with > speech.pcm, or "
-                "to a program with | player."
+                "--output - writes raw audio, which a terminal cannot show. Send it into a file with > speech.pcm, or "
+                "into a program with | player."
             )
         sinks.append(PcmPipe(sys.stdout.buffer, terminal.say))
     else:
         check_output(output)
         if output.suffix.lower() != ".wav":
-            raise RequestError(f"--output {output} must end in .wav: with --play it is written while it is played.")
+            raise RequestError(
+                f"--output {output} must end in .wav, because with --play the file is written while it is played."
+            )
         sinks.append(GrowingWav(output))
     return [*sinks, find_player()] if play else sinks
 
@@ -87,7 +89,7 @@ def speak_live(
             # Ctrl-C ends a player as well, which is no failure of it.
             if not speech.cancelled.is_set():
                 failed.append(error)
-                terminal.warn(f"{error} The audio is written all the same.")
+                terminal.warn(f"{error} The audio file is written nevertheless.")
 
         with (
             closing(speech.results),

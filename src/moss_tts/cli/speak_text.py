@@ -158,7 +158,7 @@ def speak_to_file(
         write_audio(output, recording.audio, recording.results[-1].sample_rate)
         tell(recording, output, terminal, speech)
     elif recording.failure is None:
-        terminal.warn("nothing was decoded, so no file was written")
+        terminal.warn("no audio was made, so no file was written")
     return exit_code(recording)
 
 
@@ -186,7 +186,7 @@ def check_output(path: Path, allowed: Iterable[str] = WRITABLE_FORMATS) -> None:
     if not path.parent.is_dir():
         raise RequestError(f"--output {path}: there is no directory {path.parent}.")
     if not os.access(path.parent, os.W_OK):
-        raise RequestError(f"--output {path}: nothing may be written into {path.parent}.")
+        raise RequestError(f"--output {path}: you may not write into {path.parent}. Name another directory.")
 
 
 def tell(recording: Recording, output: Path, terminal: Terminal, speech: Speech) -> None:
@@ -195,6 +195,6 @@ def tell(recording: Recording, output: Path, terminal: Terminal, speech: Speech)
     if terminal.verbose:
         terminal.say(figures(recording))
     if not recording.is_complete:
-        terminal.warn(f"generation was cut off; {output} holds the part that was decoded")
+        terminal.warn(f"generation ended early; {output} holds the audio that was made before")
     for warning in speech.warnings(recording):
         terminal.warn(warning)

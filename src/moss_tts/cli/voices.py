@@ -10,7 +10,7 @@ import typer
 from moss_tts.cli.options import EXISTING, HELP, VOICES, examples
 
 app = typer.Typer(
-    help="Keep voices under a name, for generate, read and serve alike.",
+    help="Register voices under a name, for generate, read and serve.",
     context_settings={"help_option_names": HELP},
 )
 
@@ -25,21 +25,26 @@ REMOVE_EXAMPLES = examples(("Remove a voice", "moss-tts voices remove alice"))
 @app.command(epilog=ADD_EXAMPLES)
 def add(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Give the voice this name: 1 to 64 of a-z, 0-9, - and _.")
+        str, typer.Argument(metavar="NAME", help="Give the voice this name: 1 to 64 characters of a-z, 0-9, - and _.")
     ],
     recording: Annotated[
         Path,
-        typer.Argument(metavar="FILE", **EXISTING, help="Take this recording: 5 to 30 seconds of the voice alone."),
+        typer.Argument(metavar="FILE", **EXISTING, help="Use this recording: 5 to 30 seconds of the voice alone."),
     ],
     text: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Write here what the recording says; dialogues and continuations need it."),
+        typer.Option(
+            metavar="TEXT", help="Give the words that the recording says. Dialogues and continuations need them."
+        ),
     ] = None,
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="Describe the voice for people.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", metavar="DIR|HUB_ID", help="Encode it for this model now, not when it is first used."
+            "--model",
+            "-m",
+            metavar="DIR|HUB_ID",
+            help="Encode the recording for this model now, not when the voice is first used.",
         ),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a voice that has this name.")] = False,
@@ -100,4 +105,4 @@ def remove(
     from moss_tts.voices import Voices
 
     Voices(voices).remove(name)
-    Terminal().say(f"{name} is gone")
+    Terminal().say(f"The voice {name} is removed.")
