@@ -212,8 +212,8 @@ def generate(
     stream: Annotated[
         bool | None,
         OUTPUT(
-            help="Write the .wav while the audio is made; it is valid at any moment. With --no-stream, decode all audio "
-            "at the end. By default audio is decoded while it is made, and written at the end."
+            help="Write the .wav while the audio is made; it is valid at any moment. With --no-stream, decode all "
+            "audio at the end. By default audio is decoded while it is made, and written at the end."
         ),
     ] = None,
     play: Play = False,
