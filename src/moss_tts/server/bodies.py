@@ -80,7 +80,9 @@ def check_size(content: bytes, max_chars: int) -> None:
     """
     most = MAX_PUNCTUATION + max_chars
     if sum(map(content.count, (b",", b"[", b"{"))) > most:
-        raise ApiError(400, f"a body may have {most} commas and brackets here", code="too_large")
+        raise ApiError(
+            400, f"the body has too many parts; at most {most} commas and brackets are allowed", code="too_large"
+        )
 
 
 def _validated(kind: type[Body], values: Mapping[str, Any]) -> Body:
@@ -114,4 +116,4 @@ def _structured(name: str, value: str, max_chars: int) -> Any:
     try:
         return json.loads(value.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
-        raise ApiError(400, f"{name}: not JSON: {error}", name, "invalid_value") from error
+        raise ApiError(400, f"{name}: this is not JSON: {error}", name, "invalid_value") from error

@@ -21,9 +21,11 @@ from moss_tts.server.schema import ResponseFormat
 MOST_AT_ONCE: Final = 2
 SAMPLES_AT_ONCE: Final = 2**18
 
-Rate = Annotated[int, Query(ge=8000, le=192_000, description="Samples a second.")]
-Channels = Annotated[int, Query(ge=1, le=2, description="Interleaved in the body.")]
-Wanted = Annotated[ResponseFormat, Query(description="Of the file.")]
+Rate = Annotated[int, Query(ge=8000, le=192_000, description="The number of samples per second.")]
+Channels = Annotated[
+    int, Query(ge=1, le=2, description="The number of channels. Their samples are interleaved in the body.")
+]
+Wanted = Annotated[ResponseFormat, Query(description="The format of the file.")]
 PCM = {
     "requestBody": {
         "required": True,
@@ -42,7 +44,7 @@ def add_encode(router: APIRouter) -> None:
         tags=["Speech"],
         openapi_extra=PCM | commands(ENCODE_COMMANDS),
         responses={
-            200: {"description": "The file.", "content": {known.media_type: {} for known in FORMATS.values()}},
+            200: {"description": "The audio file.", "content": {known.media_type: {} for known in FORMATS.values()}},
             **errors(400, 403, 408, 413, 415, 503),
         },
         response_class=Response,
@@ -52,13 +54,13 @@ def add_encode(router: APIRouter) -> None:
     ) -> Response:
         """Make a file of samples: speech that was streamed as pcm, to be kept as mp3 for instance."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "audio/pcm":
-            raise ApiError(415, "send samples as audio/pcm")
+            raise ApiError(415, "the content-type must be audio/pcm")
         # A body takes no place before all of it is here: a slow client keeps nobody out.
         pcm = samples(await request.body(), channels)
         try:
             places.acquire_nowait()
         except anyio.WouldBlock as error:
-            busy = f"{MOST_AT_ONCE} files are being made; try again in 1 s"
+            busy = f"{MOST_AT_ONCE} files are being made, which is the limit; try again in 1 s"
             raise ApiError(503, busy, code="overloaded", headers={"Retry-After": "1"}) from error
         try:
             content = await anyio.to_thread.run_sync(encoded, pcm, sample_rate, channels, response_format)

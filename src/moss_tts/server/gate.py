@@ -66,7 +66,7 @@ class Gate:
         if not right:
             raise ApiError(
                 401,
-                "this server wants its API key: Authorization: Bearer KEY",
+                "the API key is missing or wrong; send the header Authorization: Bearer KEY",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
@@ -136,7 +136,10 @@ def _too_many() -> ApiError:
 def too_large(most: int) -> ApiError:
     """A body beyond the limit."""
     return ApiError(
-        413, f"the body of a request may have {most} bytes", code="too_large", headers={"Connection": "close"}
+        413,
+        f"the body is too large; at most {most} bytes are allowed",
+        code="too_large",
+        headers={"Connection": "close"},
     )
 
 
@@ -144,7 +147,7 @@ def too_slow(seconds: float) -> ApiError:
     """A body that does not come."""
     return ApiError(
         408,
-        f"the body of a request must arrive within {seconds:g} s",
+        f"the body arrived too slowly; it must be complete within {seconds:g} s",
         code="too_slow",
         headers={"Connection": "close"},
     )
@@ -168,7 +171,7 @@ def check_host(host: str, allowed: tuple[str, ...]) -> None:
     name = (_parsed("Host", f"//{host}").hostname or "").rstrip(".")
     if {"*", name} & {*allowed} or "." not in name or name.endswith(PRIVATE_NAMES) or _is_address(name):
         return
-    raise ApiError(403, f"this server does not know itself as {name!r}; --allow-host or an API key helps", code="host")
+    raise ApiError(403, f"{name!r} is not a name of this server; start it with --allow-host or an API key", code="host")
 
 
 def _parsed(header: str, address: str) -> SplitResult:
@@ -177,10 +180,10 @@ def _parsed(header: str, address: str) -> SplitResult:
         parts = urlsplit(address)
         if parts.netloc == address.rpartition("//")[2]:
             return parts
-        why = "it has more than a name and a port, or less"
+        why = "it must consist of a name and perhaps a port"
     except ValueError as error:
         why = str(error)
-    raise ApiError(400, f"the header {header} names no server: {why}", code="invalid_value")
+    raise ApiError(400, f"the header {header} is not the address of a server: {why}", code="invalid_value")
 
 
 def _is_address(name: str) -> bool:
@@ -205,4 +208,8 @@ def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:
         return
     # Browsers say null for pages of no site, such as files.
     if origin == "null" or _parsed("Origin", origin).netloc != headers.get("host"):
-        raise ApiError(403, f"pages of {origin!r} may not use this server; --cors-origin allows them", code="origin")
+        raise ApiError(
+            403,
+            f"pages of {origin!r} may not use this server; start it with --cors-origin to allow them",
+            code="origin",
+        )

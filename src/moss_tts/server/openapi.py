@@ -20,16 +20,16 @@ Json = dict[str, Any]
 # What an answer that is an error means, by its status.
 MEANINGS: Final = {
     400: "A field is wrong; error.param names it.",
-    401: "The server wants its API key: Authorization: Bearer KEY.",
-    403: "The server does not know itself by the name in Host, or the page of another site has asked.",
+    401: "The API key is missing or wrong. Send the header Authorization: Bearer KEY.",
+    403: "The name in the header Host is not one of the server's, or the page of another site sent the request.",
     404: "There is no such model or voice.",
     408: "The body did not arrive in time.",
-    409: "There is a voice of that name already.",
+    409: "A voice of this name exists already.",
     413: "The body is too large.",
-    415: "The body has another type than those named above.",
-    422: "The model made no audio of this.",
-    500: "The server made a mistake; its log says more.",
-    503: "Too many requests run and wait, or the server is stopping; Retry-After says when to come again.",
+    415: "The type of the body is not one of those that are allowed.",
+    422: "The model made no audio for this request.",
+    500: "The server failed. Its log says more.",
+    503: "Too many requests are running and waiting, or the server is stopping. Retry-After says when to try again.",
     504: "The request took longer than the server allows.",
 }
 ERROR_SCHEMA: Final[Json] = {

@@ -52,7 +52,7 @@ def _add_speech(router: APIRouter, service: Service) -> None:
         openapi_extra=body_of(SpeechBody, examples.REQUESTS) | commands(examples.SPEECH_COMMANDS),
         responses={
             200: {
-                "description": "Audio in response_format, or events that carry it.",
+                "description": "The audio in response_format, or events that carry it.",
                 "content": {known.media_type: {} for known in FORMATS.values()} | {"text/event-stream": {}},
             },
             **errors(400, 403, 404, 408, 413, 415, 422, 500, 503, 504),
@@ -62,15 +62,15 @@ def _add_speech(router: APIRouter, service: Service) -> None:
     async def speech(request: Request) -> Response:
         """Speak a text, or make a sound.
 
-        The answer leaves while it is made; X-Seed says the seed, with which the same request gives the same audio.
-        X-Warning says what of the request this model does not follow.
+        The audio is sent while it is made. The header X-Seed gives the seed with which the same request gives the same
+        audio. The header X-Warning says which options this model does not follow.
         """
         utterance, body = await service.say(request)
         return await answer(request, utterance, body)
 
 
 def _add_models(router: APIRouter, service: Service) -> None:
-    listed = answer_like("The model, what it can be asked for, and the limits here.", examples.MODEL_LIST)
+    listed = answer_like("The model, the options that it follows, and the limits of the server.", examples.MODEL_LIST)
 
     @router.get("/models", tags=["Models"], responses=listed, openapi_extra=commands(examples.MODELS_COMMANDS))
     async def models() -> dict[str, Any]:
@@ -78,7 +78,9 @@ def _add_models(router: APIRouter, service: Service) -> None:
         return {"object": "list", "data": [model_json(service)]}
 
     @router.get(
-        "/models/{model:path}", tags=["Models"], responses=answer_like("The model.", examples.MODEL) | errors(404)
+        "/models/{model:path}",
+        tags=["Models"],
+        responses=answer_like("The loaded model.", examples.MODEL) | errors(404),
     )
     async def model(model: str) -> dict[str, Any]:
         """The loaded model, by its name."""
@@ -97,7 +99,7 @@ def _add_voices(router: APIRouter, service: Service) -> None:
     @router.get(
         "/audio/voices",
         tags=["Voices"],
-        responses=answer_like("All of them.", examples.VOICE_LIST),
+        responses=answer_like("All registered voices.", examples.VOICE_LIST),
         openapi_extra=commands(examples.VOICES_COMMANDS),
     )
     async def voices() -> dict[str, Any]:
@@ -115,23 +117,25 @@ def _add_voices(router: APIRouter, service: Service) -> None:
         status_code=201,
         tags=["Voices"],
         openapi_extra=body_of(VoiceBody) | commands(examples.ADD_VOICE_COMMANDS),
-        responses=answer_like("The voice.", examples.VOICE, status=201) | errors(400, 403, 408, 409, 413, 415, 500),
+        responses=answer_like("The new voice.", examples.VOICE, status=201) | errors(400, 403, 408, 409, 413, 415, 500),
     )
     async def add(request: Request) -> dict[str, Any]:
-        """Register a voice, from a recording that requests then name by `voice`."""
+        """Register a recording as a voice. Requests then name it in the field `voice`."""
         return await service.registry.add(request)
 
     @router.get(
-        "/audio/voices/{name}", tags=["Voices"], responses=answer_like("The voice.", examples.VOICE) | errors(404)
+        "/audio/voices/{name}",
+        tags=["Voices"],
+        responses=answer_like("The registered voice.", examples.VOICE) | errors(404),
     )
     async def voice(name: str) -> dict[str, Any]:
-        """One voice."""
+        """A registered voice, by its name."""
         return service.registry.described(name)
 
     @router.get(
         "/audio/voices/{name}/sample",
         tags=["Voices"],
-        responses={200: {"description": "The recording.", "content": {"audio/wav": {}}}, **errors(404)},
+        responses={200: {"description": "The recording of the voice.", "content": {"audio/wav": {}}}, **errors(404)},
         response_class=WholeFile,
         openapi_extra=commands(examples.SAMPLE_COMMANDS),
     )
@@ -142,9 +146,9 @@ def _add_voices(router: APIRouter, service: Service) -> None:
     @router.delete(
         "/audio/voices/{name}",
         tags=["Voices"],
-        responses=answer_like("The voice is gone.", examples.DELETED) | errors(403, 404),
+        responses=answer_like("The voice is deleted.", examples.DELETED) | errors(403, 404),
         openapi_extra=commands(examples.REMOVE_VOICE_COMMANDS),
     )
     async def remove(name: str) -> dict[str, Any]:
-        """Forget a voice."""
+        """Delete a registered voice."""
         return await service.registry.remove(name)

@@ -21,8 +21,8 @@ NotNegative = Annotated[float, Field(ge=0, le=36_000)]
 
 ResponseFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 AUDIO = (
-    "A recording: data:audio/wav;base64,..., or voice:NAME for a registered voice, or upload:PART for a file of a "
-    "multipart request. Never a path or an address."
+    "A recording: data:audio/wav;base64,... for the file itself, voice:NAME for a registered voice, or upload:PART for "
+    "a file of a multipart request. Paths and addresses are refused."
 )
 Recording = Annotated[str, Field(description=AUDIO)]
 MAX_RECORDINGS: Final = 16
@@ -63,7 +63,7 @@ class Message(BaseModel):
     scene: str | None = None
     content: str | None = None
     audio_codes_list: list[Recording] | None = Field(
-        None, max_length=MAX_RECORDINGS, description="What stands where content has <|audio|>."
+        None, max_length=MAX_RECORDINGS, description="The recordings that replace each <|audio|> of content, in order."
     )
 
 
@@ -73,112 +73,163 @@ class SpeechBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     # ---- OpenAI's
-    model: str | None = Field(None, max_length=200, description="The loaded model, or one of OpenAI's names for it.")
-    input: str | None = Field(None, description="What to speak.")
+    model: str | None = Field(
+        None, max_length=200, description="The name of the loaded model. OpenAI's names stand for it as well."
+    )
+    input: str | None = Field(None, description="The text to speak.")
     voice: str | VoiceId | None = Field(
         None,
-        description="A registered voice, in capitals or not. default and OpenAI's names are the server's own voice.",
+        description="A registered voice. 'default' and OpenAI's names stand for the server's own voice.",
     )
-    instructions: str | None = Field(None, description="How to speak, or what the voice is like.")
+    instructions: str | None = Field(None, description="A description of how to speak, or of the voice.")
     response_format: ResponseFormat = Field(
-        "mp3", description="pcm is 16-bit little-endian; X-Sample-Rate and X-Channels say more."
+        "mp3",
+        description="The format of the audio. pcm is 16-bit little-endian, described by X-Sample-Rate and X-Channels.",
     )
-    speed: float | None = Field(None, description="1 or nothing: these models have no speed. See tokens.")
-    stream_format: Literal["audio", "sse"] = Field("audio", description="sse: events that carry the audio in base64.")
+    speed: float | None = Field(
+        None,
+        description="Must be 1 or absent, because these models cannot change their speed. tokens asks for a length.",
+    )
+    stream_format: Literal["audio", "sse"] = Field(
+        "audio",
+        description="The form of the answer: audio is the file, sse is events that carry the audio in base64.",
+    )
 
     # ---- what to speak
-    language: str | None = Field(None, description='English name of the language: "French".')
-    tokens: Count | None = Field(None, description="Length to aim at, in frames of 80 ms.")
-    duration_s: Seconds | None = Field(None, description="Length to aim at, in seconds.")
-    seconds: Seconds | None = Field(None, description="The same as duration_s.")
-    quality: str | None = Field(None, description="A tag of the prompt.")
-    sound_event: str | None = Field(None, description="A tag of the prompt.")
+    language: str | None = Field(None, description='The English name of the language, such as "French".')
+    tokens: Count | None = Field(None, description="The length to aim at, in frames of 80 ms.")
+    duration_s: Seconds | None = Field(None, description="The length to aim at, in seconds.")
+    seconds: Seconds | None = Field(None, description="This is another name of duration_s.")
+    quality: str | None = Field(None, description="The quality that the prompt asks for.")
+    sound_event: str | None = Field(None, description="The sound event that the prompt asks for.")
     ambient_sound: str | None = Field(None, description="The sound to make (SoundEffect).")
-    scene: str | None = Field(None, description="Where a dialogue takes place (TTSD).")
+    scene: str | None = Field(None, description="A description of where a dialogue takes place (TTSD).")
     conversation: list[Message] | None = Field(
-        None, max_length=MAX_MESSAGES, description="Messages, instead of input and the prompt's fields."
+        None,
+        max_length=MAX_MESSAGES,
+        description="The messages of a conversation. They replace input and the fields of the prompt.",
     )
-    normalize_text: bool | None = Field(None, description="Clean up Markdown, odd spaces and the like.")
+    normalize_text: bool | None = Field(
+        None, description="Whether Markdown, repeated spaces and the like are removed from the text."
+    )
 
     # ---- voice
-    ref_audio: Recording | Recordings | None = Field(None, description="The same as reference.")
-    reference: Recording | Recordings | None = Field(None, description="Recordings of speakers, in order.")
-    ref_text: str | None = Field(None, description="What the recording says.")
-    instruction: str | None = Field(None, description="The same as instructions.")
-    instruct: str | None = Field(None, description="The same as instructions.")
+    ref_audio: Recording | Recordings | None = Field(None, description="This is another name of reference.")
+    reference: Recording | Recordings | None = Field(
+        None, description="A recording to speak in the voice of, or a list of them, one for each speaker."
+    )
+    ref_text: str | None = Field(None, description="The words that the recording says.")
+    instruction: str | None = Field(None, description="This is another name of instructions.")
+    instruct: str | None = Field(None, description="This is another name of instructions.")
     dialogue_speakers: dict[str, Speaker | None] | list[Speaker | None] | None = Field(
-        None, max_length=MAX_RECORDINGS, description="Speakers S1, S2, ... of a dialogue."
+        None, max_length=MAX_RECORDINGS, description="The speakers of a dialogue, S1, S2 and so on."
     )
     mode: Literal["generation", "continuation"] | None = Field(
-        None, description="continuation goes on from the recording, after what it says."
+        None, description="generation speaks the text alone; continuation continues the recording."
     )
-    preset: str | None = Field(None, max_length=200, description="The variant, if the model's name does not tell it.")
+    preset: str | None = Field(
+        None, max_length=200, description="The variant of the model. By default the model's name decides."
+    )
 
     # ---- sampling
-    temperature: Temperature | None = Field(None, description="Of the audio; 0 is greedy.")
-    top_p: TopP | None = Field(None, description="Of the audio: the smallest set of candidates with this mass.")
-    top_k: TopK | None = Field(None, description="Of the audio: so many candidates; 0 is all.")
-    repetition_penalty: Penalty | None = Field(None, description="Of the audio; 1 is none.")
-    audio_temperature: Temperature | None = Field(None, description="The same as temperature.")
-    audio_top_p: TopP | None = Field(None, description="The same as top_p.")
-    audio_top_k: TopK | None = Field(None, description="The same as top_k.")
-    audio_repetition_penalty: Penalty | None = Field(None, description="The same as repetition_penalty.")
-    text_temperature: Temperature | None = Field(None, description="Of the channel that decides when speech ends.")
-    text_top_p: TopP | None = Field(None, description="Of the same channel.")
-    text_top_k: TopK | None = Field(None, description="Of the same channel.")
-    text_repetition_penalty: Penalty | None = Field(None, description="Of the same channel.")
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(None, description="The same seed, the same audio.")
-    n_vq_for_inference: Annotated[int, Field(ge=1, le=64)] | None = Field(None, description="Fewer codebooks (Local).")
-    max_tokens: Count | None = Field(None, description="Stop after so many frames of 80 ms.")
-    runaway_guard: bool | None = Field(None, description="End speech that goes on far longer than its text.")
+    temperature: Temperature | None = Field(
+        None, description="How much the audio varies; 0 always takes the likeliest code."
+    )
+    top_p: TopP | None = Field(
+        None, description="Audio codes are chosen among the likeliest, which together have this probability."
+    )
+    top_k: TopK | None = Field(
+        None, description="Audio codes are chosen among this many of the likeliest; 0 sets no limit."
+    )
+    repetition_penalty: Penalty | None = Field(
+        None, description="Audio codes that were used before become less likely by this factor; 1 changes nothing."
+    )
+    audio_temperature: Temperature | None = Field(None, description="This is another name of temperature.")
+    audio_top_p: TopP | None = Field(None, description="This is another name of top_p.")
+    audio_top_k: TopK | None = Field(None, description="This is another name of top_k.")
+    audio_repetition_penalty: Penalty | None = Field(None, description="This is another name of repetition_penalty.")
+    text_temperature: Temperature | None = Field(
+        None, description="The temperature of the text channel, which decides when speech ends."
+    )
+    text_top_p: TopP | None = Field(None, description="The top_p of the text channel.")
+    text_top_k: TopK | None = Field(None, description="The top_k of the text channel.")
+    text_repetition_penalty: Penalty | None = Field(None, description="The repetition_penalty of the text channel.")
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(
+        None, description="The same seed gives the same audio. The default is random."
+    )
+    n_vq_for_inference: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        None, description="How many codebooks are used (Local v1.0): fewer are faster and coarser."
+    )
+    max_tokens: Count | None = Field(None, description="Speech stops after this many frames of 80 ms.")
+    runaway_guard: bool | None = Field(
+        None, description="Whether speech is stopped that lasts far longer than its text needs, or is silent for long."
+    )
 
     # ---- output
     stream: bool | None = Field(
-        None, description="false: the whole file at once, its length in its header. Otherwise audio as it is made."
+        None,
+        description="If false, the whole file is sent at its end, with its length. Otherwise it is sent while it is made.",
     )
-    streaming_interval: Annotated[float, Field(gt=0, le=60)] | None = Field(None, description="Seconds per chunk.")
+    streaming_interval: Annotated[float, Field(gt=0, le=60)] | None = Field(
+        None, description="How many seconds of audio a chunk has."
+    )
     verbose: bool | None = Field(
         None,
-        description="More in the events of an event stream: progress, the share of the text that is spoken; at the end "
-        "samples and sample_rate.",
+        description="Whether events say more: progress, which is the share of the text spoken, and at the end samples and "
+        "sample_rate.",
     )
 
     # ---- long texts
-    long_form: bool | None = Field(None, description="Speak in segments, tied to each other.")
-    long_form_min_chars: Count | None = Field(None, description="Least characters of a segment.")
-    long_form_target_chars: Count | None = Field(None, description="Characters that a segment should have.")
-    long_form_max_chars: Count | None = Field(None, description="Most characters of a segment.")
+    long_form: bool | None = Field(None, description="Whether the text is spoken in segments.")
+    long_form_min_chars: Count | None = Field(
+        None, description="The least number of characters in a segment, if the text allows it."
+    )
+    long_form_target_chars: Count | None = Field(
+        None, description="The number of characters that a segment should have."
+    )
+    long_form_max_chars: Count | None = Field(None, description="The largest number of characters in a segment.")
     long_form_prefix_audio_seconds: NotNegative | None = Field(
-        None, description="Audio of a segment that the next one is given; 0 sets no such limit."
+        None, description="How many seconds of audio the next segment is given; 0 sets no limit in seconds."
     )
     long_form_prefix_audio_max_tokens: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
-        None, description="The same in frames of 80 ms; the smaller of both holds, and 0 for both gives none."
+        None,
+        description="The same limit in frames of 80 ms. The smaller limit applies; if both are 0, no audio is given.",
     )
     long_form_prefix_text_chars: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
-        None, description="Characters of the text before a segment that it is given."
+        None, description="How many characters of the text before a segment it is given."
     )
     long_form_retry_attempts: Annotated[int, Field(ge=0, le=10)] | None = Field(
-        None, description="Further attempts at a segment that failed."
+        None, description="How often a failed segment is repeated."
     )
     long_form_continuity: Continuity | None = Field(
         None,
-        description="voice: segments sound alike. continue: each goes on from the one before. none: each stands alone.",
+        description="voice keeps one voice for all segments, continue lets each continue the one before, none links nothing.",
     )
     long_form_crossfade_ms: Annotated[float, Field(ge=0, le=10_000)] | None = Field(
-        None, description="Milliseconds in which segments overlap."
+        None, description="Each segment is blended into the next one over this many milliseconds."
     )
-    long_form_trim_silence: bool | None = Field(None, description="Shorten long silence between segments.")
+    long_form_trim_silence: bool | None = Field(
+        None, description="Whether long silences between segments are shortened."
+    )
     long_form_parallel: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        None, description="Segments that are spoken side by side."
+        None, description="How many segments are spoken at the same time."
     )
 
     # ---- OpenAI's in other requests, which clients send with this one too; none of them means other audio
-    user: str | None = Field(None, max_length=1000, description="For the client's own use: not looked at.")
-    safety_identifier: str | None = Field(None, max_length=1000, description="Like user.")
-    prompt_cache_key: str | None = Field(None, max_length=1000, description="Not looked at: nothing is cached by it.")
-    metadata: dict[str, str] | None = Field(None, max_length=16, description="Labels for the client's own use.")
-    service_tier: Literal["auto", "default"] | None = Field(None, description="There is one tier.")
-    store: Literal[False] | None = Field(None, description="Nothing is stored.")
+    user: str | None = Field(
+        None, max_length=1000, description="This is for the client's own use. The server ignores it."
+    )
+    safety_identifier: str | None = Field(
+        None, max_length=1000, description="This is for the client's own use. The server ignores it as it ignores user."
+    )
+    prompt_cache_key: str | None = Field(
+        None, max_length=1000, description="The server ignores this, because it keeps no cache of prompts."
+    )
+    metadata: dict[str, str] | None = Field(
+        None, max_length=16, description="Labels for the client's own use. The server ignores them."
+    )
+    service_tier: Literal["auto", "default"] | None = Field(None, description="The server has only one tier.")
+    store: Literal[False] | None = Field(None, description="The server stores nothing, so only false is allowed.")
 
 
 # Fields of the body that are no options of generate by that name.
@@ -197,13 +248,17 @@ class VoiceBody(BaseModel):
 
     # A form without its file is told so by the route.
     model_config = ConfigDict(extra="forbid", json_schema_extra={"required": ["name", "audio_sample"]})
-    name: str = Field(max_length=200, description="1 to 64 of a-z, 0-9, - and _.")
-    audio_sample: Recording | None = Field(None, description=f"{AUDIO} In a multipart request, a file.")
-    transcript: str | None = Field(None, description="What the recording says.")
-    description: str | None = Field(None, description="Words for people.")
-    consent: str | None = Field(None, max_length=200, description="OpenAI's clients send it; yours to keep.")
-    type: Literal["audio_sample"] = Field("audio_sample", description="The one way to make a voice here.")
-    replace: bool = Field(False, description="Whether a voice of that name may be there, and goes.")
+    name: str = Field(max_length=200, description="The name of the voice: 1 to 64 characters of a-z, 0-9, - and _.")
+    audio_sample: Recording | None = Field(None, description=f"{AUDIO} In a multipart request this is a file.")
+    transcript: str | None = Field(None, description="The words that the recording says.")
+    description: str | None = Field(None, description="A description of the voice for people.")
+    consent: str | None = Field(
+        None,
+        max_length=200,
+        description="OpenAI's clients send this. The server ignores it: keep the consent yourself.",
+    )
+    type: Literal["audio_sample"] = Field("audio_sample", description="The only way to make a voice on this server.")
+    replace: bool = Field(False, description="Whether an existing voice of this name is replaced.")
 
 
 def as_options(body: SpeechBody) -> dict[str, Any]:

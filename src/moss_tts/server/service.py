@@ -186,21 +186,21 @@ class Service:
         if body.model and body.model not in OPENAI_MODELS | {self.settings.model_id}:
             raise ApiError(
                 404,
-                f"model {body.model!r} is not loaded; {self.settings.model_id!r} is",
+                f"model {body.model!r} is not loaded; this server has {self.settings.model_id!r}",
                 "model",
                 "model_not_found",
             )
         if body.speed is not None and body.speed != 1:
             raise ApiError(
                 400,
-                f"speed must be 1, for these models have none; got {body.speed:g}. Ask for a length with duration_s "
-                "or tokens instead",
+                f"speed must be 1, because these models cannot change it; got {body.speed:g}. Ask for a length with "
+                "duration_s or tokens instead",
                 "speed",
                 "unsupported_value",
             )
         if body.max_tokens is not None and body.max_tokens > self.settings.max_frames:
             raise ApiError(
-                400, f"max_tokens may be {self.settings.max_frames} here; got {body.max_tokens}", "max_tokens"
+                400, f"max_tokens must be at most {self.settings.max_frames}; got {body.max_tokens}", "max_tokens"
             )
         self._check_texts(body)
 
@@ -211,7 +211,7 @@ class Service:
         if sum(sizes.values()) > self.settings.max_chars:
             raise ApiError(
                 400,
-                f"all texts of a request may have {self.settings.max_chars} characters here; {longest} has "
+                f"all texts of a request together may have {self.settings.max_chars} characters; {longest} has "
                 f"{sizes[longest]}",
                 longest,
                 "string_above_max_length",
@@ -231,7 +231,11 @@ class Service:
         instructions = body.instructions
         if instructions is not None:
             if "instruction" in options:
-                raise ApiError(400, "instructions and instruction are one field; give one", "instructions")
+                raise ApiError(
+                    400,
+                    "instructions and instruction are two names of the same field; give only one of them",
+                    "instructions",
+                )
             options["instruction"] = instructions
         options["stream"] = body.stream is not False
         spoken_by = self._spoken_by(body)
@@ -256,7 +260,9 @@ class Service:
         if name is None and (brings_own or self.settings.voice is None):
             return None
         if brings_own:
-            raise ApiError(400, f"voice {name!r} goes without {', '.join(OWN_VOICE)}", "voice", "invalid_value")
+            raise ApiError(
+                400, f"voice {name!r} cannot be given together with {', '.join(OWN_VOICE)}", "voice", "invalid_value"
+            )
         return self.registry.voice(name or str(self.settings.voice), "voice").name
 
     def _voice_name(self, body: SpeechBody) -> str | None:

@@ -60,4 +60,4 @@ class Settings:
             RequestError: an empty one, as from a variable that was never set.
         """
         if self.api_key is not None and not self.api_key.strip():
-            raise RequestError("the API key is empty; give one, or none at all to let everybody in")
+            raise RequestError("the API key is empty; give a key, or leave it out to let everybody in")

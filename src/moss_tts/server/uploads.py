@@ -83,7 +83,7 @@ class Recordings:
         try:
             return base64.b64decode(value[match.end() :], validate=True)
         except (binascii.Error, ValueError) as error:
-            raise ApiError(400, f"{field}: not base64: {error}", field, "invalid_audio") from error
+            raise ApiError(400, f"{field}: this is not base64: {error}", field, "invalid_audio") from error
 
     def _entries(self, field: str, value: Any) -> Any:
         if isinstance(value, list):
@@ -102,10 +102,10 @@ class Recordings:
         if "voice" not in entry:
             return texts | loaded
         if loaded or texts:
-            raise ApiError(400, f"{field}: a speaker has a voice, or a recording and its text; not both", field)
+            raise ApiError(400, f"{field}: give a speaker a voice, or a recording and its text, not both", field)
         codes, transcript = self._voices[entry["voice"]]
         if transcript is None:
-            raise ApiError(400, f"{field}: voice {entry['voice']!r} has no transcript, which a dialogue needs", field)
+            raise ApiError(400, f"{field}: voice {entry['voice']!r} has no transcript, and a dialogue needs one", field)
         return {"ref_audio": codes, "ref_text": transcript}
 
     def _message(self, message: Options) -> Options:
