@@ -168,15 +168,14 @@ class SpeechBody(BaseModel):
     # ---- output
     stream: bool | None = Field(
         None,
-        description="If false, the whole file is sent at its end, with its length. Otherwise it is sent while it is made.",
+        description="If false, the file is sent when it is complete. Otherwise it is sent while it is made.",
     )
     streaming_interval: Annotated[float, Field(gt=0, le=60)] | None = Field(
         None, description="How many seconds of audio a chunk has."
     )
     verbose: bool | None = Field(
         None,
-        description="Whether events say more: progress, which is the share of the text spoken, and at the end samples and "
-        "sample_rate.",
+        description="Whether events also say progress (the share of the text that is spoken), samples and sample_rate.",
     )
 
     # ---- long texts
@@ -203,7 +202,7 @@ class SpeechBody(BaseModel):
     )
     long_form_continuity: Continuity | None = Field(
         None,
-        description="voice keeps one voice for all segments, continue lets each continue the one before, none links nothing.",
+        description="voice keeps one voice, continue lets each segment continue the one before, none links nothing.",
     )
     long_form_crossfade_ms: Annotated[float, Field(ge=0, le=10_000)] | None = Field(
         None, description="Each segment is blended into the next one over this many milliseconds."
