@@ -207,7 +207,7 @@ def generate(
     ] = Path("speech.wav"),
     max_tokens: Annotated[
         int | None,
-        OUTPUT(metavar="FRAMES", help="Stop after so many frames of 80 ms. The default is 4096, or 375 for nano."),
+        OUTPUT(metavar="FRAMES", help="Stop after this many frames of 80 ms. The default is 4096, or 375 for nano."),
     ] = None,
     stream: Annotated[
         bool | None,

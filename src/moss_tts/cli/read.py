@@ -91,9 +91,7 @@ def read(
     ] = None,
     max_tokens: Annotated[
         int | None,
-        VOICE(
-            metavar="FRAMES", help="Stop a segment after so many frames of 80 ms. The default is 4096, or 375 for nano."
-        ),
+        VOICE(metavar="FRAMES", help="Stop a segment after N frames of 80 ms. The default is 4096, or 375 for nano."),
     ] = None,
     output: Annotated[
         Path | None,
