@@ -114,10 +114,10 @@ class CountedSteps:
     def __init__(self, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps = 0
         self.batches: list[weakref.ref[Any]] = []
-        make = model.architecture.batch
+        make = model.architecture.reading
 
-        def batch(*arguments: Any) -> Any:
-            made = make(*arguments)
+        def reading(*arguments: Any) -> Any:
+            made = yield from make(*arguments)
             self.batches.append(weakref.ref(made))
             step = made.step
 
@@ -128,7 +128,7 @@ class CountedSteps:
             monkeypatch.setattr(made, "step", counted)
             return made
 
-        monkeypatch.setattr(model.architecture, "batch", batch)
+        monkeypatch.setattr(model.architecture, "reading", reading)
 
 
 def test_nothing_is_computed_before_the_first_next(model, monkeypatch):

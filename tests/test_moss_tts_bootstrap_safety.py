@@ -325,7 +325,7 @@ def test_a_bad_request_costs_nothing(delay_model, monkeypatch, options):
     """Refused when generate is called, with codec, network and references untouched."""
     monkeypatch.setattr(delay_model, "codec", NotAsked())
     monkeypatch.setattr(delay_model, "processor", NotAsked())
-    monkeypatch.setattr(delay_model.architecture, "batch", NotAsked())
+    monkeypatch.setattr(delay_model.architecture, "reading", NotAsked())
     with pytest.raises(RequestError) as caught:
         delay_model.generate(**{"text": TEXT} | options)
     assert one_sentence(caught.value)

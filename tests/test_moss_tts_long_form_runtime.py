@@ -252,11 +252,11 @@ class Faulty:
     def __getattr__(self, name):
         return getattr(self._real, name)
 
-    def batch(self, prompts, requests, n_vq):
+    def reading(self, prompts, requests, n_vq):
         self.seeds.append(requests[0].seed)
         if self._faults.get(self.begun - 1) == "raise":
             raise RuntimeError("out of memory")
-        return self._real.batch(prompts, requests, n_vq)
+        return self._real.reading(prompts, requests, n_vq)
 
     def reader(self, prompt, max_frames, n_vq):
         self.begun += 1
@@ -336,7 +336,7 @@ def test_a_segment_that_always_fails_names_itself_and_its_cause(delay_model, fau
 
 def test_mistakes_of_ours_are_not_retried(delay_model, faulty, monkeypatch):
     architecture = faulty({})
-    monkeypatch.setattr(architecture, "batch", lambda *_: [][0])
+    monkeypatch.setattr(architecture, "reading", lambda *_: [][0])
     with pytest.raises(IndexError):
         speak(delay_model, long_form_retry_attempts=3)
 

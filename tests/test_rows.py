@@ -9,12 +9,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moss_tts import rows as row_loops
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.config import parse_config
-from moss_tts.context import batch_cache
+from moss_tts.context import batch_cache, reading
 from moss_tts.context.batch_cache import BatchCache
 from moss_tts.context.prefixes import PrefixCache
+from moss_tts.context.reading import PartSizes, whole
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
 from moss_tts.rows import RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
@@ -141,7 +141,8 @@ def test_prompts_read_in_parts_give_the_same_rows(name: str, rows_per_read: int,
         return np.stack([rows for rows, _ in zip(run(batch), range(STEPS), strict=False)])
 
     whole = made()
-    monkeypatch.setattr(row_loops, "ROWS_PER_READ", rows_per_read)
+    monkeypatch.setattr(reading, "ON_CPU", PartSizes(rows_per_read, 2**16))
+    monkeypatch.setattr(reading, "ON_GPU", PartSizes(rows_per_read, 2**16))
     np.testing.assert_array_equal(made(), whole)
 
 
@@ -224,11 +225,12 @@ def test_few_voices_are_kept_and_those_used_last() -> None:
         prompt[:, 0] = config.audio_user_slot_token_id
         cache = network.backbone.make_cache([0])
 
-        def reading(start: int, end: int, prompt=prompt, cache=cache):
+        def read_part(start: int, end: int, prompt=prompt, cache=cache):
             read.append((start, end))
+            yield end
             return network(mx.array(prompt[None, start:end]), cache, config.n_vq)
 
-        hidden = np.array(prefixes.read(prompt, config.n_vq, cache, reading))
+        hidden = np.array(whole(prefixes.read(prompt, config.n_vq, cache, read_part)))
         np.testing.assert_array_equal(said.setdefault(voice, hidden), hidden)  # to the last bit, known or not
     anew, known = [(0, 5), (5, 6)], [(5, 6)]
     assert read == [*anew, *anew, *known, *anew, *anew]

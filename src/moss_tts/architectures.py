@@ -17,6 +17,7 @@ from mlx.utils import tree_flatten
 
 from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig, NanoConfig, TiedHeadsConfig
 from moss_tts.context.prefixes import PrefixCache
+from moss_tts.context.reading import Reading, whole
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.errors import RequestError
 from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader
@@ -64,6 +65,10 @@ class Architecture(Generic[C, N]):
 
     def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:
         """Requests with their prompts read, ready for their first row."""
+        return whole(self.reading(prompts, requests, n_vq))
+
+    def reading(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Reading[RowBatch]:
+        """Read prompts part by part, to such requests."""
         raise NotImplementedError
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
@@ -133,9 +138,9 @@ class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
             )
         return self.config.n_vq
 
-    def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:  # noqa: ARG002
-        """A batch of Delay."""
-        return DelayBatch(self.network, self.config, prompts, requests, self.prefixes)
+    def reading(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Reading[RowBatch]:  # noqa: ARG002
+        """Read to a batch of Delay."""
+        return DelayBatch.reading(self.network, self.config, prompts, requests, self.prefixes)
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:  # noqa: ARG002
         """Reads delayed rows."""
@@ -179,9 +184,9 @@ class LocalArchitecture(Architecture[LocalConfig | TiedHeadsConfig, MossTTSLocal
             raise RequestError(f"n_vq_for_inference must be 1 to {self.config.n_vq} here, got {requested}.")
         return requested
 
-    def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:
-        """A batch of Local."""
-        return LocalBatch(self.network, self.config, prompts, requests, n_vq=n_vq, prefixes=self.prefixes)
+    def reading(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Reading[RowBatch]:
+        """Read to a batch of Local."""
+        return LocalBatch.reading(self.network, self.config, prompts, requests, n_vq=n_vq, prefixes=self.prefixes)
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
         """Reads rows that are frames."""

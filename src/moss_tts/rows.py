@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -19,6 +20,7 @@ from moss_tts.backbone import batched
 from moss_tts.config import DelayConfig, LocalConfig, TiedHeadsConfig
 from moss_tts.context.batch_cache import Cache
 from moss_tts.context.prefixes import PrefixCache
+from moss_tts.context.reading import Reading, parts
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.device.kernels import issue, on_cpu
 from moss_tts.inference_utils import (
@@ -32,9 +34,6 @@ from moss_tts.inference_utils import (
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import TiedHeadsModel
 from moss_tts.sampling import RowSampling, Sampling, mark_seen, sample, seen_in, step_uniforms
-
-# Rows of a prompt that are read at a time.
-ROWS_PER_READ = 512
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class RowBatch(ABC):
 
     Args:
         requests: one per row of the batch.
-        cache: caches of the backbone's layers, holding the prompts.
+        cache: caches of the backbone's layers, which hold the prompts.
         hidden: (B, D) the backbone's last hidden states.
         seen: (B, ?, V) bool, tokens that penalties weaken; None while no request has a penalty.
     """
@@ -154,8 +153,8 @@ def read_prompts(
     n_vq: int,
     cache: list[Cache],
     prefixes: PrefixCache | None,
-) -> mx.array:
-    """The hidden state (B, D) behind prompts.
+) -> Reading[mx.array]:
+    """Read prompts part by part; the parts depend on the prompts alone.
 
     Args:
         forward: rows to the hidden state (B, 1, D) of the last; what it has seen is in the cache.
@@ -163,22 +162,22 @@ def read_prompts(
         n_vq: codebooks that are read of them.
         cache: empty caches of the layers.
         prefixes: references that need not be read again, where there is one prompt.
+
+    Returns:
+        The hidden state (B, D) behind them.
     """
 
-    def read(start: int, end: int) -> mx.array:
-        return _in_parts(forward, mx.array(prompts.input_ids[:, start:end]))
+    def read(start: int, end: int) -> Reading[mx.array]:
+        for first, last in parts(start, end, len(prompts.mask)):
+            hidden = forward(mx.array(prompts.input_ids[:, first:last]))
+            if last < end:
+                mx.eval(hidden)
+            yield last
+        return hidden[:, 0]
 
     if prefixes is None or len(prompts.mask) > 1:
-        return read(0, prompts.input_ids.shape[1])
-    return prefixes.read(prompts.input_ids[0], n_vq, cache, read)
-
-
-def _in_parts(forward: Callable[[mx.array], mx.array], input_ids: mx.array) -> mx.array:
-    """The last hidden state; rows are read some at a time, so that attention's memory is bounded."""
-    for start in range(0, input_ids.shape[1] - ROWS_PER_READ, ROWS_PER_READ):
-        mx.eval(forward(input_ids[:, start : start + ROWS_PER_READ]))
-    last = (input_ids.shape[1] - 1) // ROWS_PER_READ * ROWS_PER_READ
-    return forward(input_ids[:, last:])[:, 0]
+        return (yield from read(0, prompts.input_ids.shape[1]))
+    return (yield from prefixes.read(prompts.input_ids[0], n_vq, cache, read))
 
 
 def run(batch: RowBatch) -> Iterator[np.ndarray]:
@@ -212,18 +211,32 @@ class DelayBatch(RowBatch):
         config: DelayConfig,
         prompts: Prompts,
         requests: Sequence[RowRequest],
-        prefixes: PrefixCache | None = None,
+        cache: list[Cache],
+        hidden: mx.array,
     ) -> None:
         self._model, self._config = model, config
-        cache = model.backbone.make_cache(prompts.padding)
         input_ids = mx.array(prompts.input_ids)
         penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
         seen = _pooled_seen(input_ids[..., 1:], config) if penalised else None
-        hidden = read_prompts(lambda rows: model(rows, cache, last_only=True), prompts, config.n_vq, cache, prefixes)
         super().__init__(requests, cache, hidden, seen)
         budgets = [request.max_frames for request in requests]
         self._state = initial_delay_state(prompts.input_ids, config, budgets)
         self._known = self._state
+
+    @classmethod
+    def reading(
+        cls,
+        model: MossTTSDelayModel,
+        config: DelayConfig,
+        prompts: Prompts,
+        requests: Sequence[RowRequest],
+        prefixes: PrefixCache | None = None,
+    ) -> Reading[DelayBatch]:
+        """Read prompts, to a batch that is ready for its first row."""
+        cache = model.backbone.make_cache(prompts.padding)
+        forward = partial(model, cache=cache, last_only=True)
+        hidden = yield from read_prompts(forward, prompts, config.n_vq, cache, prefixes)
+        return cls(model, config, prompts, requests, cache, hidden)
 
     def step(self) -> mx.array:
         """Issue a row."""
@@ -308,7 +321,6 @@ class LocalBatch(RowBatch):
         n_vq: codebooks to sample; v1.0 feeds the others back as 0, Nano as the pad code.
         any_text: sample v1.0's text channel from the whole vocabulary as upstream does, instead of between the
             gen slot and audio_end, the only tokens that mean anything there.
-        prefixes: references that were read before.
     """
 
     def __init__(
@@ -317,21 +329,38 @@ class LocalBatch(RowBatch):
         config: LocalConfig | TiedHeadsConfig,
         prompts: Prompts,
         requests: Sequence[RowRequest],
+        cache: list[Cache],
+        hidden: mx.array,
         *,
         n_vq: int,
         any_text: bool = False,
-        prefixes: PrefixCache | None = None,
     ) -> None:
         self._model, self._config, self._n_vq = model, config, n_vq
         slots = [config.audio_assistant_gen_slot_token_id, config.audio_end_token_id]
         self._text_choices = None if any_text else mx.array(slots)
         requests = [_as_penalised(request, model) for request in requests]
-        cache = model.backbone.make_cache(prompts.padding)
         input_ids = mx.array(prompts.input_ids)
         penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
         seen = model.seen_in_prompt(input_ids) if penalised else None
-        hidden = read_prompts(lambda rows: model(rows, cache, n_vq, last_only=True), prompts, n_vq, cache, prefixes)
         super().__init__(requests, cache, hidden, seen)
+
+    @classmethod
+    def reading(
+        cls,
+        model: MossTTSLocalModel | TiedHeadsModel,
+        config: LocalConfig | TiedHeadsConfig,
+        prompts: Prompts,
+        requests: Sequence[RowRequest],
+        *,
+        n_vq: int,
+        any_text: bool = False,
+        prefixes: PrefixCache | None = None,
+    ) -> Reading[LocalBatch]:
+        """Read prompts, to a batch that is ready for its first row."""
+        cache = model.backbone.make_cache(prompts.padding)
+        forward = partial(model, cache=cache, n_vq=n_vq, last_only=True)
+        hidden = yield from read_prompts(forward, prompts, n_vq, cache, prefixes)
+        return cls(model, config, prompts, requests, cache, hidden, n_vq=n_vq, any_text=any_text)
 
     def step(self) -> mx.array:
         """Issue a row."""

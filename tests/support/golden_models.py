@@ -13,6 +13,7 @@ import numpy as np
 
 from moss_tts.checkpoints.loading import load_architecture, load_config
 from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig
+from moss_tts.context.reading import whole
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
 from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowRequest
 from moss_tts.rows import run as run_rows
@@ -55,9 +56,9 @@ def left_padded(prompts: list[np.ndarray], config: MossConfig) -> Prompts:
 
 def rows_of(model: Any, config: Any, prompts: Prompts, requests: list[RowRequest], n_vq: int) -> Iterator[np.ndarray]:
     if isinstance(config, DelayConfig):
-        return run_rows(DelayBatch(model, config, prompts, requests))
+        return run_rows(whole(DelayBatch.reading(model, config, prompts, requests)))
     any_text = isinstance(config, LocalConfig)
-    return run_rows(LocalBatch(model, config, prompts, requests, n_vq=n_vq, any_text=any_text))
+    return run_rows(whole(LocalBatch.reading(model, config, prompts, requests, n_vq=n_vq, any_text=any_text)))
 
 
 def start_of_output(prompt: np.ndarray, config: Any) -> int:

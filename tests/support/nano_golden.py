@@ -14,6 +14,7 @@ import numpy as np
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoints.loading import load_config
 from moss_tts.config import parse_config
+from moss_tts.context.reading import whole
 from moss_tts.presets import resolve_preset
 from moss_tts.prompts.messages import AssistantMessage, Message, UserMessage
 from moss_tts.prompts.sentence_pieces import SentencePieceEncoder
@@ -36,7 +37,7 @@ def codes_of(model: Any, config: Any, prompts: Prompts, options: dict[str, Any])
     """Greedy codes (F, Q) of each prompt, generated together."""
     n_vq = options.get("nq", config.n_vq)
     requests = [greedy(options, 1.0) for _ in prompts.input_ids]
-    batch = LocalBatch(model, config, prompts, requests, n_vq=n_vq)
+    batch = whole(LocalBatch.reading(model, config, prompts, requests, n_vq=n_vq))
     steps = np.stack(list(islice(run_rows(batch), options["max_new_frames"])), axis=1)
     ends = steps[..., 0] == config.audio_end_token_id
     lengths = [int(row.argmax()) if row.any() else len(row) for row in ends]

@@ -15,10 +15,13 @@ import numpy as np
 
 from moss_tts.context.batch_cache import Cache
 from moss_tts.context.quantised_cache import held_parts
+from moss_tts.context.reading import Reading
 from moss_tts.device.mlx_lm import KVCache
 
 # A reference of ten seconds takes 16 to 22 MB in the released models: 125 rows, and the fields are fewer.
 MOST_PREFIXES = 4
+# Longer beginnings are not kept.
+MOST_ROWS = 2048
 
 # Keys and values of a stretch of rows, for each layer.
 Held: TypeAlias = list[tuple[mx.array, mx.array]]
@@ -50,8 +53,8 @@ class PrefixCache:
         self._fields.clear()
 
     def read(
-        self, prompt: np.ndarray, n_vq: int, caches: Sequence[Cache], read: Callable[[int, int], mx.array]
-    ) -> mx.array:
+        self, prompt: np.ndarray, n_vq: int, caches: Sequence[Cache], read: Callable[[int, int], Reading[mx.array]]
+    ) -> Reading[mx.array]:
         """Read a prompt, but for what is known of it.
 
         Each part is read by itself whether it is known or not: products of other shapes differ in their last bits,
@@ -65,17 +68,21 @@ class PrefixCache:
         """
         parts, start = held_parts(caches), 0
         if parts is None:
-            return read(0, len(prompt))
+            return (yield from read(0, len(prompt)))
         references = self._end_of_references(prompt)
         ends = references, self._end_of_heading(prompt, references)
         for known, end in zip((self._references, self._fields), ends, strict=True):
             if end > start:
                 key = bytes([n_vq]) + prompt[:end].tobytes()
-                held = known.pop(key, None) or _read_part(parts, start, end, read)
-                self._keep(known, key, held)
+                held = known.pop(key, None)
+                if held is None:
+                    yield from read(start, end)
+                    held = _held(parts, start, end)
+                if end <= MOST_ROWS:
+                    self._keep(known, key, held)
                 _pass_part(parts, start, end, held)
                 start = end
-        return read(start, len(prompt))
+        return (yield from read(start, len(prompt)))
 
     def _keep(self, known: OrderedDict[bytes, Held], key: bytes, held: Held) -> None:
         known[key] = held
@@ -96,9 +103,8 @@ class PrefixCache:
         return start + int(found.argmax()) + size if found.any() else 0
 
 
-def _read_part(parts: Sequence[KVCache], start: int, end: int, read: Callable[[int, int], mx.array]) -> Held:
-    """Read rows start..end, and take what the caches have of them."""
-    read(start, end)
+def _held(parts: Sequence[KVCache], start: int, end: int) -> Held:
+    """What the caches have of rows start..end."""
     # Copies: a view would keep the room that a cache holds for what follows.
     held = [(mx.contiguous(part.keys[:, :, start:end]), mx.contiguous(part.values[:, :, start:end])) for part in parts]
     mx.eval(held)

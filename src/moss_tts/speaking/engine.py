@@ -8,6 +8,7 @@ are one computation with other chunk sizes, and nothing is decoded twice.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -27,6 +28,7 @@ from moss_tts.errors import GenerationError
 from moss_tts.frames import FinishReason, FrameReader, Frames
 from moss_tts.rows import Prompts, RowBatch, RowRequest
 from moss_tts.speaking.decoding import Audio, CodecStreams
+from moss_tts.speaking.reading import Readings
 
 # Frames per codec call when nobody is waiting for audio: enough to be bound by arithmetic, little memory.
 WHOLE_CHUNK = 50
@@ -99,6 +101,16 @@ class Voice:
     spoke: bool = False
     ended: FinishReason | None = None
 
+    @property
+    def prompt_rows(self) -> int:
+        """Rows of the prompt."""
+        return len(self.job.prompt)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.job.cancelled()
+
     def take(self, frames: Sequence[Frames]) -> None:
         """Frames that a row completed."""
         self.undecoded.extend(frames)
@@ -129,7 +141,7 @@ class Voice:
             per_frame = len(audio) // len(codes)
             n_frames = ceil(until / per_frame)
             audio, codes, reason = audio[: n_frames * per_frame], codes[:n_frames], "silence"
-        return SpeechChunk(audio, codes, reason, len(self.job.prompt))
+        return SpeechChunk(audio, codes, reason, self.prompt_rows)
 
 
 def _heard(frames: Sequence[Frames]) -> list[np.ndarray]:
@@ -169,6 +181,7 @@ class SpeechEngine:
     ) -> None:
         self._architecture, self._codec, self._max_batch = architecture, codec, max_batch
         self._waiting: deque[Voice] = deque()
+        self._readings: Readings[Voice] = Readings()
         # Voices that still generate rows, in batch order; voices with audio that is not complete.
         self._rows: list[Voice] = []
         self._voices: list[Voice] = []
@@ -191,46 +204,63 @@ class SpeechEngine:
         """Forget a job, whatever its state."""
         if voice in self._waiting:
             self._waiting.remove(voice)
+        self._readings.drop(voice)
         if voice in self._voices:
             self._voices.remove(voice)
             self._leave([voice])
-        if not (self._waiting or self._voices) and self._call is not None:
+        if not (self._waiting or self._readings or self._voices) and self._call is not None:
             wait([self._call[0]])
             self._call = None
 
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do before a job comes, or is heard again."""
-        waits = self._waiting or self._rows or self._call
+        waits = self._waiting or self._readings or self._rows or self._call
         return not waits and not any(voice.job.is_heard() for voice in self._voices)
 
     def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
-        """Advance every job by a row; what became due. A job is over with its first finish_reason or error."""
-        self._admit()
+        """Advance every job by a row, or its prompt by a part; what became due.
+
+        A job is over with its first finish_reason or error.
+        """
+        self._begin_reading()
+        for voice, batch in self._readings.go_on(others_speak=self._batch is not None):
+            self._join(voice, batch)
+        began = time.perf_counter()
         if self._batch is not None:
             self._advance()
-        return self._deliver()
+        results = self._deliver()
+        self._readings.others_took(time.perf_counter() - began)
+        return results
 
     @property
     def _many(self) -> bool:
         """Whether rows go on while the codec works."""
         return len(self._rows) >= VOICES_PER_STEP
 
-    def _admit(self) -> None:
-        while self._waiting and len(self._rows) < self._max_batch:
-            job = self._waiting[0].job
-            if self._rows and job.n_vq != self._rows[0].job.n_vq:
+    def _begin_reading(self) -> None:
+        for voice in list(self._waiting):
+            job, running = voice.job, [*self._rows, *self._readings.voices]
+            if len(running) >= self._max_batch or (running and job.n_vq != running[0].job.n_vq):
                 return
-            voice = self._waiting.popleft()
-            batch = self._architecture.batch(Prompts.of(job.prompt), [job.request], job.n_vq)
-            if self._batch is None:
-                self._batch = batch
-            else:
-                self._batch.extend(batch)
-            self._rows.append(voice)
-            self._voices.append(voice)
-            voice.take(voice.reader.start())
-            share_cores(self._many)
+            if self._readings.may_start(voice):
+                self._waiting.remove(voice)
+                prompts = Prompts.of(job.prompt)
+                self._readings.start(voice, self._architecture.reading(prompts, [job.request], job.n_vq))
+
+    def _join(self, voice: Voice, batch: RowBatch | None) -> None:
+        """Have rows made for a job, its prompt read; or end one that was cancelled before that."""
+        self._voices.append(voice)
+        if batch is None:
+            voice.ended = "cancelled"
+            return
+        if self._batch is None:
+            self._batch = batch
+        else:
+            self._batch.extend(batch)
+        self._rows.append(voice)
+        voice.take(voice.reader.start())
+        share_cores(self._many)
 
     def _advance(self) -> None:
         """Issue a row for everybody, and read the one before it."""

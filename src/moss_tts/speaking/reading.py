@@ -1,0 +1,126 @@
+"""Prompts that are read beside the rows of running jobs: which one goes on next, and how far.
+
+The parts of a prompt depend on it alone, so what is said does not depend on when they are read. Short prompts come
+first. Long ones take turns, and all of them together take no more time than the rows of the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from moss_tts.context.reading import Reading
+from moss_tts.rows import RowBatch
+
+# Rows of a short prompt.
+SHORT = 512
+# Parts of short prompts that are read in a step while other jobs run.
+PARTS_PER_STEP = 3
+# Long prompts that are read at a time; those after them wait, and short ones pass by.
+LONG_AT_ONCE = 2
+
+
+class Waiting(Protocol):
+    """A job, its prompt being read."""
+
+    @property
+    def prompt_rows(self) -> int:
+        """Rows of its prompt."""
+        ...
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for it any more."""
+        ...
+
+
+V = TypeVar("V", bound=Waiting)
+
+
+@dataclass(eq=False)
+class _Started(Generic[V]):
+    voice: V
+    reading: Reading[RowBatch]
+    read: int = 0
+
+    @property
+    def left(self) -> int:
+        return self.voice.prompt_rows - self.read
+
+    def go_on(self) -> RowBatch | None:
+        """Read a part; the batch, once all are read."""
+        try:
+            self.read = next(self.reading)
+            while not self.left:
+                next(self.reading)
+        except StopIteration as end:
+            batch: RowBatch = end.value
+            return batch
+        return None
+
+
+class Readings(Generic[V]):
+    """The prompts that are being read."""
+
+    def __init__(self) -> None:
+        self._started: deque[_Started[V]] = deque()
+        # Seconds that long prompts have had, and others have not had since.
+        self._owed = 0.0
+
+    def __len__(self) -> int:
+        return len(self._started)
+
+    @property
+    def voices(self) -> list[V]:
+        """The jobs that they belong to."""
+        return [started.voice for started in self._started]
+
+    def may_start(self, voice: V) -> bool:
+        """Whether a job may be started now."""
+        long = sum(started.prompt_rows > SHORT for started in self.voices)
+        return voice.prompt_rows <= SHORT or long < LONG_AT_ONCE
+
+    def start(self, voice: V, reading: Reading[RowBatch]) -> None:
+        """Begin to read."""
+        self._started.append(_Started(voice, reading))
+
+    def drop(self, voice: V) -> None:
+        """Read no further for a job."""
+        self._started = deque(started for started in self._started if started.voice is not voice)
+
+    def others_took(self, seconds: float) -> None:
+        """Tell how long the rest of a step took."""
+        self._owed = max(0.0, self._owed - seconds)
+
+    def go_on(self, others_speak: bool) -> Iterator[tuple[V, RowBatch | None]]:
+        """Read on, as far as a step may; the jobs that are done with it, without a batch if they were cancelled."""
+        parts = 0
+        while (short := self._shortest()) and (parts < PARTS_PER_STEP or not others_speak):
+            parts += 1
+            yield from self._read(short)
+        if not others_speak or not self._owed:
+            began = time.perf_counter()
+            yield from self._read_long()
+            self._owed = time.perf_counter() - began
+
+    def _shortest(self) -> _Started[V] | None:
+        short = (started for started in self._started if started.left <= SHORT)
+        return min(short, key=lambda started: started.left, default=None)
+
+    def _read_long(self) -> Iterator[tuple[V, RowBatch | None]]:
+        for started in self._started:
+            if started.left > SHORT:
+                # The others have their turn before it comes again.
+                self._started.remove(started)
+                self._started.append(started)
+                yield from self._read(started)
+                return
+
+    def _read(self, started: _Started[V]) -> Iterator[tuple[V, RowBatch | None]]:
+        batch = None if started.voice.cancelled else started.go_on()
+        if batch is not None or started.voice.cancelled:
+            self._started.remove(started)
+            yield started.voice, batch
