@@ -36,6 +36,27 @@ class PromptTemplate:
     names_silent_speakers: bool = False
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """How a variant wants long texts cut: each piece as if it were alone, in the same voice, with silence between them.
+
+    Attributes:
+        most_tokens: of a piece.
+        silence: seconds behind a piece.
+        silence_after_few: the same behind a piece of few words.
+        few_words: most words, parted by blanks, that are few; so nearly every piece of Chinese or Japanese is short.
+    """
+
+    most_tokens: int
+    silence: float
+    silence_after_few: float
+    few_words: int
+
+    def silence_after(self, text: str) -> float:
+        """Seconds of silence behind a piece."""
+        return self.silence_after_few if len(text.split()) <= self.few_words else self.silence
+
+
 PLAIN_TEMPLATE = PromptTemplate()
 # What most variants follow beside their prompt; text/preparation.py says what one checkpoint follows of it.
 SPEECH = frozenset({"instruction", "reference", "language", "length"})
@@ -54,6 +75,7 @@ class Preset:
         normalizes_text: whether text is cleaned up before it enters the prompt.
         clean_up: how it is cleaned up.
         max_tokens: frames after which speech, or a segment of it, ends where the caller names no limit.
+        pieces: how long texts are cut; None: by characters, and tied as long_form options say.
         template: the shape of the user message.
         follows: what it was trained to follow beside prompt_field; anything else may be asked for, to little effect.
     """
@@ -65,6 +87,7 @@ class Preset:
     normalizes_text: bool = True
     clean_up: Callable[[str], str] = normalize_text
     max_tokens: int = 4096
+    pieces: Pieces | None = None
     template: PromptTemplate = PLAIN_TEMPLATE
     follows: frozenset[str] = SPEECH
 
@@ -99,6 +122,8 @@ PRESETS = {
             text=ChannelSampling(temperature=1.0, top_p=1.0, top_k=50, repetition_penalty=1.0),
             clean_up=in_own_marks,
             max_tokens=375,
+            # Upstream's apps all cut so: 75 tokens are about 20 s of speech.
+            pieces=Pieces(most_tokens=75, silence=0.24, silence_after_few=0.40, few_words=4),
             template=PromptTemplate(tokens=False),
             follows=frozenset({"reference"}),
         ),

@@ -54,13 +54,16 @@ class MossTTSProcessor:
         self.config = config
         self.codec = codec
         self._encode = encode or partial(encode_references, levelled=config.levels_references)
-        encoder = tokenizer if isinstance(tokenizer, PromptEncoder) else PromptEncoder(tokenizer)
-        self._packer = ARCHITECTURES[type(config)].packer(config, encoder)
+        self._packer = ARCHITECTURES[type(config)].packer(config, PromptEncoder.of(tokenizer))
 
     @property
     def text_heading(self) -> tuple[int, ...]:
         """Ids that stand before the text in a user message, behind all that says how to speak it."""
         return tuple(self._packer.encoder.encode(TEXT_HEADING))
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text in a prompt."""
+        return len(self._packer.encoder.encode(text))
 
     def prepare_generation_inputs(
         self,

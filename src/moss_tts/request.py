@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from moss_tts.audio.references import Reference
 from moss_tts.errors import ConfigError, RequestError
-from moss_tts.long_form import Continuity, LongFormOptions, TextSegment
+from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.dialogue import cloned_voices
 from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, UserMessage
 from moss_tts.prompts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
-from moss_tts.prompts.planning import check_words, followed, plan_text, tags_left_out, usual_continuity
+from moss_tts.prompts.planning import BUDGETS, check_words, followed, plan_text, tags_left_out, usual_ties
+from moss_tts.prompts.token_budgets import Count, cut_of
 from moss_tts.sampling import Sampling, draw_seed
 from moss_tts.text.preparation import TextPreparation
 from moss_tts.text.prepared import prepare
@@ -151,6 +152,7 @@ def resolve_generation_request(
     generation_config: Mapping[str, object] | None = None,
     resolve_n_vq: Callable[[int | None], int | None] = lambda asked: asked,
     preparation: TextPreparation | None = None,
+    count_tokens: Count | None = None,
 ) -> MossNormalizedRequest:
     """Check the options of a request and settle what they mean.
 
@@ -160,6 +162,7 @@ def resolve_generation_request(
         generation_config: the checkpoint's generation_config.json.
         resolve_n_vq: the architecture's answer to how many codebooks it generates when it is asked for so many.
         preparation: how the checkpoint wants its texts, and what it follows beside them.
+        count_tokens: for variants that want long texts in pieces of so many tokens.
 
     Raises:
         UnknownOptionError: an option that does not exist.
@@ -172,7 +175,9 @@ def resolve_generation_request(
     check_conflicts(given, variant)
     given, left_out = followed(given, preparation)
     prompt = _prompt(given, variant)
-    planned = plan_text(prompt.get("text"), _long_form(given, usual_continuity(preparation)), preparation)
+    ties = _long_form(given, usual_ties(variant, preparation))
+    cut = None if ties is None else cut_of(ties, not given.keys().isdisjoint(BUDGETS), variant.pieces, count_tokens)
+    planned = plan_text(prompt.get("text"), ties, preparation, cut)
     if preparation is not None and prompt.get("prompt_transcript") is not None:
         prompt["prompt_transcript"] = prepare(prompt["prompt_transcript"], preparation).text
     cleans_up = given.get("normalize_text", variant.normalizes_text)
@@ -338,8 +343,8 @@ def _conversation_prompt(given: Options) -> Options:
     return {"conversation": messages, "tokens": asked[-1].tokens if asked else None}
 
 
-def _long_form(given: Options, continuity: Continuity) -> LongFormOptions | None:
+def _long_form(given: Options, usual: Options) -> LongFormOptions | None:
     if not given.get("long_form"):
         return None
     named = {name.removeprefix("long_form_"): given[name] for name in LONG_FORM if name in given}
-    return LongFormOptions(**{"continuity": continuity, **named})
+    return LongFormOptions(**{**usual, **named})

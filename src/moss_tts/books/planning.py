@@ -10,8 +10,10 @@ from moss_tts.books.chapters import Book
 from moss_tts.books.m4b import BITS_PER_CHANNEL
 from moss_tts.errors import RequestError
 from moss_tts.long_form import LongFormOptions, TextSegment
+from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.options import LONG_FORM, check_options
-from moss_tts.prompts.planning import followed, plan_text
+from moss_tts.prompts.planning import BUDGETS, followed, plan_text
+from moss_tts.prompts.token_budgets import Count, Cut, cut_of
 from moss_tts.speaking.runaway import usual_seconds
 from moss_tts.text.preparation import TextPreparation
 
@@ -33,13 +35,27 @@ def long_form_options(options: Options) -> LongFormOptions:
     return LongFormOptions(**{name.removeprefix("long_form_"): checked[name] for name in LONG_FORM if name in checked})
 
 
-def plan_book(book: Book, options: Options, preparation: TextPreparation | None = None) -> list[list[TextSegment]]:
+def book_cut(options: Options, preset: Preset, count: Count | None) -> Cut:
+    """How a variant cuts chapters, unless options say otherwise; `count` counts tokens.
+
+    Raises:
+        RequestError: a bad option.
+    """
+    checked = check_options(options)
+    chosen = resolve_preset(checked["preset"]) if "preset" in checked else preset
+    return cut_of(long_form_options(options), not checked.keys().isdisjoint(BUDGETS), chosen.pieces, count)
+
+
+def plan_book(
+    book: Book, options: Options, preparation: TextPreparation | None = None, cut: Cut | None = None
+) -> list[list[TextSegment]]:
     """The segments of each chapter; needs no model.
 
     Args:
         book: what is read.
         options: of generate.
         preparation: how the checkpoint that reads wants its texts.
+        cut: cuts chapters, by `book_cut`; None: by characters, as options say.
 
     Raises:
         RequestError: a bad option, or a chapter without a letter or digit.
@@ -48,7 +64,7 @@ def plan_book(book: Book, options: Options, preparation: TextPreparation | None 
     plans = []
     for number, chapter in enumerate(book.chapters):
         try:
-            plans.append(list(plan_text(chapter.text, chosen, preparation).segments))
+            plans.append(list(plan_text(chapter.text, chosen, preparation, cut).segments))
         except RequestError as error:
             raise RequestError(f"{name_of_chapter(book, number)}: {error}") from error
     return plans

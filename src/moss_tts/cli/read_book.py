@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from moss_tts.audio.files import WRITABLE_FORMATS
 from moss_tts.books.chapters import Book
 from moss_tts.books.m4b import is_picture, require_av
-from moss_tts.books.planning import TIMES, estimate, long_form_options, plan_book, reading_notes
+from moss_tts.books.planning import TIMES, book_cut, estimate, long_form_options, plan_book, reading_notes
 from moss_tts.books.work_lock import work_lock
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
@@ -24,6 +24,7 @@ from moss_tts.config import MossConfig, parse_config
 from moss_tts.device.memory import size
 from moss_tts.errors import RequestError
 from moss_tts.long_form import TextSegment
+from moss_tts.prompts.token_budgets import Cut
 from moss_tts.text.preparation import TextPreparation
 from moss_tts.weights.layout import read_json
 
@@ -105,7 +106,7 @@ def show_plan(book: Book, options: Mapping[str, Any], model: str, to: Destinatio
     """
     config = config_of(model)
     preparation = None if config is None else config.text_preparation
-    plans = plan_book(book, options, preparation)
+    plans = plan_book(book, options, preparation, cut_of_checkpoint(model, config, options))
     for number, (chapter, plan) in enumerate(zip(book.chapters, plans, strict=True), start=1):
         terminal.say(f"chapter {number}: {chapter.title} ({_count(plan)})")
         for position, segment in enumerate(plan, start=1):
@@ -135,6 +136,28 @@ def config_of(model: str) -> MossConfig | None:
     """
     directory = Path(model)
     return parse_config(read_json(directory / "config.json")) if directory.is_dir() else None
+
+
+def cut_of_checkpoint(model: str, config: MossConfig | None, options: Mapping[str, Any]) -> Cut | None:
+    """How a checkpoint cuts chapters, without its weights; None where its config is not known.
+
+    Raises:
+        CheckpointError: its variant counts tokens, and its tokenizer is missing or broken.
+    """
+    if config is None:
+        return None
+    from moss_tts.architectures import ARCHITECTURES
+    from moss_tts.checkpoints.loading import find_checkpoint
+    from moss_tts.checkpoints.tokenizer import load_tokenizer
+    from moss_tts.checkpoints.variant import variant_of
+    from moss_tts.prompts.messages import PromptEncoder
+
+    source = find_checkpoint(model)
+    preset = variant_of(source, ARCHITECTURES[type(config)].default_preset).preset
+    if preset.pieces is None:
+        return book_cut(options, preset, None)
+    encoder = PromptEncoder.of(load_tokenizer(source.directory))
+    return book_cut(options, preset, lambda text: len(encoder.encode(text)))
 
 
 def in_words(seconds: float) -> str:
@@ -207,7 +230,8 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
         kept, seed = begin_reading(to.work, book, options, fingerprint_of(source), force=to.force)
         model = source.load()
     preparation = model.config.text_preparation
-    plans = plan_book(book, options, preparation)
+    cut = book_cut(options, model.preset, model.processor.count_tokens)
+    plans = plan_book(book, options, preparation, cut)
     show_notes(book, options, preparation, terminal)
     spoken = SpokenBook(book, plans, kept, ties)
     paths = chapter_paths(book, to.output, to.suffix)

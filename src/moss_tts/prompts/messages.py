@@ -244,6 +244,11 @@ class PromptEncoder:
         self._plain.normalizer = backend.normalizer
         self._plain.pre_tokenizer = backend.pre_tokenizer
 
+    @staticmethod
+    def of(tokenizer: Any) -> PromptEncoder:
+        """The encoder of a checkpoint's tokenizer, which may be one itself."""
+        return tokenizer if isinstance(tokenizer, PromptEncoder) else PromptEncoder(tokenizer)
+
     def encode(self, text: str) -> list[int]:
         """Ids of text in which nothing is a control token."""
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from moss_tts.errors import RequestError
-from moss_tts.long_form import Continuity, LongFormOptions, TextSegment, normalize_line_ends, plan_text_segments
+from moss_tts.long_form import Continuity, LongFormOptions, TextSegment, normalize_line_ends
+from moss_tts.presets import Preset
+from moss_tts.prompts.token_budgets import Cut, cut_of
 from moss_tts.text.boundaries import BoundaryKind
 from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES, TextPreparation
 from moss_tts.text.prepared import Pause, PreparedText, prepare
@@ -17,7 +19,7 @@ from moss_tts.text.tags import PAUSE, has_words, tags_of
 # Seconds of silence between two segments, however many pauses ask for it.
 MOST_SILENCE = 60.0
 _MOST_TAGS = 8
-_BUDGETS = ("long_form_min_chars", "long_form_target_chars", "long_form_max_chars")
+BUDGETS = ("long_form_min_chars", "long_form_target_chars", "long_form_max_chars")
 _PAUSE_LINE = re.compile(rf"^[^\S\n]*{PAUSE.pattern}[^\S\n]*$", re.IGNORECASE | re.MULTILINE)
 
 
@@ -38,13 +40,16 @@ class PlannedText:
     notes: tuple[str, ...] = ()
 
 
-def plan_text(text: str | None, options: LongFormOptions | None, preparation: TextPreparation | None) -> PlannedText:
+def plan_text(
+    text: str | None, options: LongFormOptions | None, preparation: TextPreparation | None, cut: Cut | None = None
+) -> PlannedText:
     """Settle how a text is spoken.
 
     Args:
         text: as the caller wrote it; None where another field carries the prompt.
         options: of a long text; None asks for one piece.
-        preparation: how the checkpoint wants its texts; its segments take the place of those that options plan.
+        preparation: how the checkpoint wants its texts; its segments take the place of those that are cut.
+        cut: cuts a long text; None: by characters, as options say.
 
     Raises:
         RequestError: there is nothing to say.
@@ -53,7 +58,7 @@ def plan_text(text: str | None, options: LongFormOptions | None, preparation: Te
         return PlannedText(None)
     check_words("text", text)
     if preparation is None:
-        segments, notes = _bounded(() if options is None else plan_with_pauses(text, options))
+        segments, notes = _bounded(() if options is None else plan_with_pauses(text, options, cut))
         return PlannedText(text, options, segments, notes)
     prepared = prepare(text, preparation)
     segments, notes = _bounded(plan_prepared(prepared))
@@ -88,6 +93,12 @@ def _bounded(segments: tuple[TextSegment, ...]) -> tuple[tuple[TextSegment, ...]
     )
 
 
+def usual_ties(preset: Preset, preparation: TextPreparation | None) -> dict[str, Any]:
+    """Options of a long text where nobody says otherwise: what ties its segments to each other."""
+    alone = {"prefix_audio_seconds": 0.0, "prefix_audio_max_tokens": 0}
+    return {"continuity": usual_continuity(preparation)} | ({} if preset.pieces is None else alone)
+
+
 def usual_continuity(preparation: TextPreparation | None) -> Continuity:
     """What ties segments where nobody says: the first one's voice, unless the checkpoint follows no reference."""
     return "voice" if preparation is None or "reference" in preparation.follows else "none"
@@ -110,10 +121,10 @@ def followed(given: Mapping[str, Any], preparation: TextPreparation | None) -> t
         notes.append(f"This voice speaks {spoken} only, so language {given['language']!r} was left out.")
     notes += [
         f"This voice chooses the length of segments itself, so {name} was left out."
-        for name in _BUDGETS
+        for name in BUDGETS
         if name in given
     ]
-    return {name: value for name, value in given.items() if name not in ignored | {"language", *_BUDGETS}}, tuple(notes)
+    return {name: value for name, value in given.items() if name not in ignored | {"language", *BUDGETS}}, tuple(notes)
 
 
 def check_words(name: str, text: str) -> None:
@@ -126,17 +137,18 @@ def check_words(name: str, text: str) -> None:
         raise RequestError(f"{name} has no letter and no digit, so there is nothing to speak: {text.strip()[:40]!r}")
 
 
-def plan_with_pauses(text: str, options: LongFormOptions) -> tuple[TextSegment, ...]:
+def plan_with_pauses(text: str, options: LongFormOptions, cut: Cut | None = None) -> tuple[TextSegment, ...]:
     """The segments of a long text; a pause tag in a line of its own, "[pause 2s]", is silence between two of them.
 
     Pause tags inside a line go to the model, as the rest of the line. A stretch without a letter or digit is left out.
     """
     normalized = normalize_line_ends(text)
+    cut = cut or cut_of(options, in_chars=True)
     segments: list[TextSegment] = []
     start, silence = 0, 0.0
     for pause in [*_PAUSE_LINE.finditer(normalized), None]:
         end = len(normalized) if pause is None else pause.start()
-        planned = _stretch(normalized, start, end, options, segments[-1].last_speaker if segments else None)
+        planned = _stretch(normalized, start, end, cut, segments[-1].last_speaker if segments else None)
         if planned:
             planned[0] = replace(planned[0], silence_before=0.0 if segments else silence)
             segments += planned
@@ -149,9 +161,9 @@ def plan_with_pauses(text: str, options: LongFormOptions) -> tuple[TextSegment, 
     return tuple(segments)
 
 
-def _stretch(text: str, start: int, end: int, options: LongFormOptions, speaker: str | None) -> list[TextSegment]:
+def _stretch(text: str, start: int, end: int, cut: Cut, speaker: str | None) -> list[TextSegment]:
     """The segments of text[start:end] that have words; `speaker` goes on where no tag says otherwise."""
-    planned = plan_text_segments(text[start:end], options.min_chars, options.target_chars, options.max_chars)
+    planned = cut(text[start:end])
     shift = start + len(text[start:end]) - len(text[start:end].lstrip())
     last = BoundaryKind.END if end == len(text) else BoundaryKind.PARAGRAPH
     return [

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from moss_tts.long_form import LongFormOptions
 from moss_tts.model import Model
-from moss_tts.prompts.planning import usual_continuity
+from moss_tts.prompts.planning import BUDGETS, usual_ties
 from moss_tts.server.settings import Settings
 from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES
 
@@ -67,7 +67,12 @@ class Abilities:
             for name, value in values.items()
         }
         audio = {name.removeprefix("audio_"): value for name, value in sampling.items() if name.startswith("audio_")}
-        long_form = asdict(LongFormOptions(continuity=usual_continuity(self._preparation)))
+        preset = self._model.preset
+        ties = asdict(LongFormOptions(**usual_ties(preset, self._preparation)))
+        long_form = {f"long_form_{name}": value for name, value in ties.items()}
+        if preset.pieces is not None:
+            # Budgets in characters hold where they are given, and say nothing otherwise.
+            long_form = {name: value for name, value in long_form.items() if name not in BUDGETS}
         return {
             **audio,
             **sampling,
@@ -77,7 +82,7 @@ class Abilities:
             "stream": True,
             "streaming_interval": request.streaming_interval,
             "long_form": False,
-            **{f"long_form_{name}": value for name, value in long_form.items()},
+            **long_form,
         }
 
     @property
