@@ -82,7 +82,7 @@ def measured(
 
 
 def first_audio(architecture: Architecture[Any, Any], prompt: np.ndarray) -> float:
-    """Milliseconds from a request to its first chunk of four frames, with a codec of a sixteenth of the layers."""
+    """Milliseconds from a request to its first chunk, with a codec of a sixteenth of the layers."""
     config = architecture.config
     raw = synthetic.codec_raw_config(scale=16, n_vq=config.n_vq, codebook=config.audio_vocab_size)
     codec = synthetic.codec_of(raw, synthetic.codec_weights(raw))
@@ -94,7 +94,9 @@ def _speak_first(architecture: Architecture[Any, Any], codec: MossAudioTokenizer
     request = RowRequest(Sampling(common.GREEDY, common.GREEDY), seed=0, max_frames=1000)
     engine = SpeechEngine(architecture, lambda: codec)
     start = time.perf_counter()
-    voice = engine.submit(SpeechJob(prompt, request, architecture.config.n_vq, ChunkSizes(first=4, later=8)))
+    voice = engine.submit(
+        SpeechJob(prompt, request, architecture.config.n_vq, ChunkSizes(architecture.first_chunks, later=8))
+    )
     while not engine.step():
         pass
     seconds = time.perf_counter() - start

@@ -14,7 +14,6 @@ import pytest
 from moss_tts.errors import GenerationError
 from moss_tts.model import Model
 from moss_tts.result import GenerationResult, clock
-from moss_tts.speaking.jobs import FIRST_CHUNK_FRAMES
 from support.runtime_laws import TEXT, TOLERANCE, reference, speak, talkative
 
 FRAMES = 16
@@ -55,13 +54,20 @@ def test_a_whole_result_is_final_and_no_chunk(model):
     assert (whole.is_streaming_chunk, whole.is_final_chunk) == (False, True)
 
 
-def test_the_first_chunk_has_four_frames_and_the_others_an_interval(model):
+def test_the_first_chunks_are_short_and_the_others_an_interval(model):
     """Delay brings frames one at a time, too, once the first is complete."""
-    later = round(0.5 * per_second(model))
+    later, first = round(0.5 * per_second(model)), list(model.architecture.first_chunks)
     counts = [chunk.token_count for chunk in stream(model, seed=talkative(model), streaming_interval=0.5)]
-    assert counts[:2] == [FIRST_CHUNK_FRAMES, later]
     # Delay knows of its end only after its last chunk, and says so with an empty one.
-    assert [count for count in counts if count] == [4, *[later] * ((FRAMES - 4) // later)]
+    whole, rest = divmod(FRAMES - sum(first), later)
+    assert [count for count in counts if count] == first + [later] * whole + [rest] * (rest > 0)
+
+
+def test_nanos_first_sound_is_that_of_its_first_frame(models, monkeypatch):
+    counted = CountedSteps(models["nano"], monkeypatch)
+    chunk = next(models["nano"].generate(TEXT, seed=1, stream=True))
+    # The row of the frame, and one that is under way.
+    assert (chunk.token_count, counted.steps <= 2) == (1, True)
 
 
 def test_an_interval_shorter_than_the_first_chunk_holds_from_the_start(model):
@@ -145,8 +151,8 @@ def test_closing_early_stops_the_work(model, monkeypatch):
     results = model.generate(TEXT, seed=talkative(model), max_tokens=4000, stream=True)
     next(results)
     steps = counted.steps
-    # The rows of four frames, the delay pattern's, and one that is under way.
-    assert steps <= FIRST_CHUNK_FRAMES + model.config.n_vq + 1
+    # The rows of the first chunk, the delay pattern's, and one that is under way.
+    assert steps <= model.architecture.first_chunks[0] + model.config.n_vq + 1
     results.close()
     assert counted.steps == steps
     assert list(results) == []

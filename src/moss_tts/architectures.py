@@ -41,6 +41,7 @@ class Architecture(Generic[C, N]):
         default_preset: the preset of a checkpoint if its name tells no variant.
         prefixes: references that were read, for voices that speak again.
         protected: parts that are never quantised, beside embeddings and norms.
+        first_chunks: frames of the first chunks of a stream, before they are as long as was asked.
     """
 
     name: ClassVar[str]
@@ -49,6 +50,7 @@ class Architecture(Generic[C, N]):
     packer: ClassVar[type[PromptPacker]]
     default_preset: ClassVar[str]
     protected: ClassVar[tuple[str, ...]]
+    first_chunks: ClassVar[tuple[int, ...]] = (4,)
 
     def __init__(self, config: C, network: N) -> None:
         self.config = config
@@ -239,6 +241,8 @@ class NanoArchitecture(LocalV15Architecture):
     packer = NanoPacker
     default_preset = "nano"
     protected = ()
+    # Sound at once; a chunk of twice as many frames is there in time where speech is made in half its time.
+    first_chunks = (1, 2, 4)
 
     def resolve_n_vq(self, requested: int | None) -> int:
         """Any prefix of the codebooks, as in v1.0."""

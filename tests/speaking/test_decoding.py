@@ -182,7 +182,7 @@ def test_an_array_changes_its_library_three_times_from_a_row_to_samples(in_c: bo
     elif model.codec().decoder._compiled is None:
         pytest.skip("no OpenBLAS or no C compiler here")
     engine = SpeechEngine(model.architecture, model.codec)
-    engine.submit(replace(jobs(model, 1)[0], sizes=ChunkSizes(1, 1)))
+    engine.submit(replace(jobs(model, 1)[0], sizes=ChunkSizes(later=1)))
     for _ in range(5):
         engine.step()
     with counted_crossings() as crossings:

@@ -42,10 +42,13 @@ VOICES_PER_STEP = 4
 
 @dataclass(frozen=True)
 class ChunkSizes:
-    """Frames per chunk: the first one, and those after it."""
+    """Frames per chunk: the first ones, one after the other, and those after them."""
 
-    first: int = WHOLE_CHUNK
+    first: tuple[int, ...] = ()
     later: int = WHOLE_CHUNK
+
+    def __getitem__(self, chunk: int) -> int:
+        return self.first[chunk] if chunk < len(self.first) else self.later
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Voice:
     undecoded: list[Frames] = field(default_factory=list)
     frames: list[np.ndarray] = field(default_factory=list)
     audio: list[np.ndarray] = field(default_factory=list)
-    wanted: int = 0
+    chunks: int = 0
     spoke: bool = False
     ended: FinishReason | None = None
 
@@ -117,6 +120,11 @@ class Voice:
         self.spoke = self.spoke or any(not part.context for part in frames)
 
     @property
+    def wanted(self) -> int:
+        """Frames of the next chunk."""
+        return self.job.sizes[self.chunks]
+
+    @property
     def due(self) -> bool:
         """Whether a chunk is wanted now."""
         return self.ended is not None or sum(map(len, self.frames + _heard(self.undecoded))) >= self.wanted
@@ -133,7 +141,7 @@ class Voice:
         """All that was decoded."""
         codes = np.concatenate(self.frames) if self.frames else np.zeros((0, self.job.n_vq), np.int32)
         audio = np.concatenate([silence, *self.audio])
-        self.frames, self.audio, self.wanted = [], [], self.job.sizes.later
+        self.frames, self.audio, self.chunks = [], [], self.chunks + 1
         reason = None if self.undecoded else self.ended
         until = self.job.gone_silent(audio)
         if until is not None:
@@ -196,7 +204,7 @@ class SpeechEngine:
     def submit(self, job: SpeechJob) -> Voice:
         """Queue a job; the voice names it in what `step` returns."""
         reader = self._architecture.reader(job.prompt, job.request.max_frames, job.n_vq)
-        voice = Voice(job, reader, wanted=job.sizes.first)
+        voice = Voice(job, reader)
         self._waiting.append(voice)
         return voice
 

@@ -20,8 +20,6 @@ from moss_tts.speaking.narration import Narrator, OnSegment, Studio
 from moss_tts.speaking.on_device import EngineOnDevice
 from moss_tts.speaking.runaway import QuietWatch, longest_plausible_seconds
 
-FIRST_CHUNK_FRAMES = 4
-
 
 class Cancel(Protocol):
     """An event that ends work early, such as a threading.Event."""
@@ -92,11 +90,14 @@ class JobMaker:
             np.array(ids)[0],
             RowRequest(request.sampling, request.seed, request.effective_max_tokens),
             request.n_vq_for_inference,
-            ChunkSizes(min(FIRST_CHUNK_FRAMES, interval), interval) if request.stream else ChunkSizes(),
+            self._streamed(interval) if request.stream else ChunkSizes(),
             cancel.is_set if cancel is not None else lambda: False,
         )
         guarded = request.runaway_guard and request.tokens is None
         return self._guarded(job, request.text) if guarded and request.text is not None else job
+
+    def _streamed(self, interval: int) -> ChunkSizes:
+        return ChunkSizes(tuple(min(size, interval) for size in self.architecture.first_chunks), interval)
 
     def _guarded(self, job: SpeechJob, text: str) -> SpeechJob:
         """A job that ends when it has made far more speech than its text can take, or has gone silent."""
