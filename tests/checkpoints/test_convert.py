@@ -244,7 +244,7 @@ def test_groups_of_sixteen_need_a_width_of_thirty_twos():
         ({"mode": "mxfp4", "bits": 8}, "q_bits must be 4 in mode mxfp4"),
         ({"mode": "int4"}, "affine, mxfp4, nvfp4, mxfp8"),
         ({"name": "mixed_1_2"}, "mixed_2_6"),
-        ({"name": "mixed_3_6", "bits": 4}, "brings its own bits"),
+        ({"name": "mixed_3_6", "bits": 4}, "sets the bits itself"),
         ({"name": "mixed_3_6", "mode": "mxfp4"}, "mode affine only"),
     ],
 )
@@ -388,7 +388,7 @@ def test_a_conversion_killed_without_a_chance_to_clean_up_leaves_nothing_that_lo
 
 def test_nothing_is_written_over(tmp_path, demos):
     (tmp_path / "copy").mkdir()
-    with pytest.raises(CheckpointError, match="is there already"):
+    with pytest.raises(CheckpointError, match="exists already"):
         converted(demos["delay"], tmp_path / "copy")
 
 
@@ -683,7 +683,9 @@ def test_an_upload_that_fails_says_why_and_the_card_names_the_repository(run, tm
     copy = tmp_path / "copy"
     code, _, err = run("convert", "--hf-path", demos["delay"], "--mlx-path", copy, "--upload-repo", "me/copy")
     assert code == 1
-    assert f"me/copy did not get {copy}, which is complete here: nobody is logged in; do so with `hf auth login`" in err
+    assert (
+        f"me/copy did not get {copy}, which is complete here: you are not logged in; log in with `hf auth login`" in err
+    )
     assert "token=True" not in err
     assert "--model me/copy" in (copy / "README.md").read_text()
 

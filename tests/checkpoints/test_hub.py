@@ -307,7 +307,8 @@ def test_what_does_not_run_here_is_refused_before_it_is_fetched(run, hub):
         assert ended.returncode == 1
         assert "OpenMOSS-Team/MOSS-TTS-Realtime does not run here: config.json has model_type" in ended.stderr
         assert (
-            "Some/Files is on the hub, but no checkpoint: it has no config.json" in run(*command, "Some/Files").stderr
+            "Some/Files is on the hub, but is not a checkpoint: it has no config.json"
+            in run(*command, "Some/Files").stderr
         )
     assert "model.safetensors" not in hub.fetched()
 
@@ -315,15 +316,15 @@ def test_what_does_not_run_here_is_refused_before_it_is_fetched(run, hub):
 # --------------------------------------------------------------------------------------------------- failures
 
 REFUSALS = {
-    "unknown": (UNKNOWN, "has nothing of that name that everybody may read"),
-    "gated": (GATED, "its owner wants to be asked first"),
+    "unknown": (UNKNOWN, "has no public repository of that name"),
+    "gated": (GATED, "its owner must give you access"),
     "token": ((401, {"X-Error-Message": "Invalid credentials in Authorization header"}), "does not accept the token"),
-    "forbidden": ((403, {}), "the token in use may not do that"),
-    "closed": ((403, {"X-Error-Message": "Access to this resource is disabled."}), "the hub has closed it"),
-    "many": ((429, {}), "has had too many requests"),
-    "fault": ((500, {}), "answers 500, a fault of its own"),
-    "down": ((503, {}), "answers 503, a fault of its own"),
-    "page": ((200, {"Content-Type": "text/html"}), "what answers at http://127.0.0.1:\\d+ is no hub"),
+    "forbidden": ((403, {}), "your token does not allow this"),
+    "closed": ((403, {"X-Error-Message": "Access to this resource is disabled."}), "the hub has disabled it"),
+    "many": ((429, {}), "has received too many requests"),
+    "fault": ((500, {}), "answers 500, which is an error of the hub"),
+    "down": ((503, {}), "answers 503, which is an error of the hub"),
+    "page": ((200, {"Content-Type": "text/html"}), "http://127.0.0.1:\\d+ does not answer as a hub does"),
 }
 
 
@@ -363,7 +364,7 @@ def test_a_gated_repository_that_may_be_listed_is_told_apart_when_it_is_opened(r
     for command in (["download"], ["inspect"], ["generate", "x", "--model"]):
         ended = run(*command, MODEL)
         assert ended.returncode == 1
-        wanted = f"its owner wants to be asked first; do so at {hub.address}/{MODEL}, then log in"
+        wanted = f"its owner must give you access; ask for it at {hub.address}/{MODEL}, then log in"
         assert f"{MODEL} could not be looked at on the hub: {wanted}" in ended.stderr
 
 
@@ -371,12 +372,12 @@ def test_a_gated_repository_that_may_be_listed_is_told_apart_when_it_is_opened(r
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
-        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE forbids to ask"),
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set, so"),
         ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9 cannot be reached; check the network"),
-        ({"HTTP_PROXY": "http://127.0.0.1:9"}, "cannot be reached|the proxy does not let through"),
+        ({"HTTP_PROXY": "http://127.0.0.1:9"}, "cannot be reached|the proxy refuses the connection"),
         (
             {"HF_ENDPOINT": "https://127.0.0.1:{port}"},
-            "the certificate of https://127.0.0.1:\\d+ is not trusted|broke off",
+            "the certificate of https://127.0.0.1:\\d+ is not trusted|was lost",
         ),
     ],
 )
@@ -394,7 +395,7 @@ def test_a_failure_in_the_middle_is_one_sentence_too(run, hub):
     hub.repositories[MODEL].empty = True
     ended = run("download", MODEL)
     assert ended.returncode == 1
-    assert re.search("could not be fetched from the hub: the connection to .* broke off; try again", ended.stderr)
+    assert re.search("could not be fetched from the hub: the connection to .* was lost; try again", ended.stderr)
 
 
 @pytest.mark.slow
@@ -409,16 +410,16 @@ def test_a_cache_that_may_not_be_written_to_is_named(run, tmp_path):
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_fetched(monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))  # type: ignore[attr-defined]
     listed = Listing("Some/Model", None, COMMIT, (HubFile("model.safetensors", 17_000_000_000),))
-    with pytest.raises(CheckpointError, match=r"Some/Model: 17\.00 GB to fetch, and the disk of .* has 1 B left"):
+    with pytest.raises(CheckpointError, match=r"Some/Model: 17\.00 GB to fetch, but the disk of .* has only 1 B left"):
         check_room(listed)
 
 
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (OSError(28, "No space left on device"), "is full; make room"),
-        (PermissionError(13, "Permission denied"), "closed to this user"),
-        (OSError("Consistency check failed: file should be of size 3"), "did not arrive whole"),
+        (OSError(28, "No space left on device"), "is full; free some space"),
+        (PermissionError(13, "Permission denied"), "you may not write into"),
+        (OSError("Consistency check failed: file should be of size 3"), "did not arrive completely"),
         (RuntimeError("task panicked"), "failed (RuntimeError)"),
     ],
 )
@@ -540,7 +541,7 @@ def test_a_snapshot_without_its_weights_is_not_taken_for_whole(cached, parts, tm
     model = Path(shutil.copytree(parts[0], tmp_path / "m"))
     (model / "model.safetensors").unlink()
     cache_entry(cached, MODEL, model)
-    with pytest.raises(NotHereError, match=f"{MODEL} is here in part, .*`moss-tts download {MODEL}` goes on"):
+    with pytest.raises(NotHereError, match=f"{MODEL} is incomplete, .*`moss-tts download {MODEL}` completes it"):
         find_checkpoint(MODEL, cached_only=True)
 
 

@@ -112,14 +112,14 @@ def test_the_most_precise_way_that_fits_is_named(many_layers):
         assert ("convert" in sentence, "--codec-dtype" in sentence) == (way is not None, codec_dtype is not None)
         assert (way or "") in sentence
         assert (codec_dtype or "") in sentence
-    assert "it would still need" in facts.too_much_for(1000)
+    assert "it would need" in facts.too_much_for(1000)
 
 
 def test_max_memory_refuses_before_anything_is_loaded(tmp_path, monkeypatch):
     demo = write_demo_checkpoint(tmp_path / "demo")
     limits: list[int] = []
     monkeypatch.setattr(mx, "set_memory_limit", limits.append)
-    with pytest.raises(CheckpointError, match=r"needs \d\.\d+ MB of memory, and here are 0\.01 MB"):
+    with pytest.raises(CheckpointError, match=r"needs \d\.\d+ MB of memory, but only 0\.01 MB are available"):
         load(demo, max_memory=10_000)
     with pytest.raises(RequestError, match="positive"):
         load(demo, max_memory=0)

@@ -257,7 +257,7 @@ def test_files_are_named_once(tmp_path):
     (tmp_path / "voice.wav").write_bytes(b"")
     assert refusal(AudioError, tmp_path / "voice.wav") == f"{tmp_path / 'voice.wav'}: the file is empty"
     (tmp_path / "voice.wav").write_bytes(encode_audio(np.zeros(99), RATE, ".wav")[:44])
-    assert refusal(AudioError, tmp_path / "voice.wav").startswith(f"{tmp_path / 'voice.wav'}: there are no samples")
+    assert refusal(AudioError, tmp_path / "voice.wav").startswith(f"{tmp_path / 'voice.wav'}: it has no samples")
 
 
 @pytest.mark.parametrize("matrix", [codes(9)[0], np.zeros((2, 2), np.int32), np.full((9, N_VQ), -1), np.int32(3)])

@@ -135,7 +135,9 @@ def _rated_samples(audio: object, sample_rate: int | None) -> tuple[object, int]
     if results:
         rates = {result.sample_rate for result in results} | ({sample_rate} if sample_rate is not None else set())
         if len(rates) > 1:
-            raise AudioError(f"one file has one sample rate, and here are {' and '.join(map(str, sorted(rates)))} Hz")
+            raise AudioError(
+                f"a file has one sample rate, but the results have {' and '.join(map(str, sorted(rates)))} Hz"
+            )
         return np.concatenate([result.audio for result in results]), results[0].sample_rate
     if sample_rate is None:
         raise AudioError("samples need their sample_rate, such as write_audio(path, samples, 24000)")
@@ -147,7 +149,7 @@ def _results(audio: object) -> list[HasAudio]:
     if isinstance(audio, Iterator):
         audio = list(audio)
         if not audio:
-            raise AudioError("there is nothing to write: the iterator of results is at its end already")
+            raise AudioError("there is nothing to write: the iterator of results has no more results")
     given = audio if isinstance(audio, list | tuple) else []
     return list(given) if all(isinstance(item, HasAudio) for item in given) else []
 

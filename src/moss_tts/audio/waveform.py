@@ -116,7 +116,7 @@ def check_length(n_samples: int, channels: int, sample_rate: int, max_seconds: f
         AudioError: it is one of these.
     """
     if not n_samples or not channels:
-        raise AudioError("there are no samples in it")
+        raise AudioError("it has no samples")
     if channels > MAX_CHANNELS:
         raise AudioError(f"it has {channels} channels; at most {MAX_CHANNELS} are allowed")
     if n_samples > max_seconds * sample_rate:

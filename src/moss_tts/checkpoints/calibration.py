@@ -113,7 +113,9 @@ def read_requests(file: Path) -> list[dict[str, Any]]:
         try:
             found.append(json.loads(text) if text.startswith("{") else {"text": text})
         except json.JSONDecodeError as error:
-            raise RequestError(f"{file}, line {number} begins like a JSON object and is none: {error}.") from error
+            raise RequestError(
+                f"{file}, line {number} begins like a JSON object, but is not valid JSON: {error}."
+            ) from error
     if not found:
-        raise RequestError(f"{file} has no text: one a line is needed, 16 or more are better.")
+        raise RequestError(f"{file} has no text: write one text per line; 16 or more give a better result.")
     return found

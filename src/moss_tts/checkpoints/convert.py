@@ -131,7 +131,7 @@ def check_room(target: Path, nbytes: int) -> None:
         CheckpointError: says which.
     """
     if target.exists():
-        raise CheckpointError(f"{target} is there already; name a directory that is not, or remove it.")
+        raise CheckpointError(f"{target} exists already; name a new directory, or remove this one.")
     target.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(target.parent).free) < nbytes:
         raise CheckpointError(f"{target} needs {size(nbytes)} on a disk with {size(free)} left.")

@@ -107,7 +107,7 @@ def write_demo_checkpoint(directory: Path, architecture: str = "delay", seed: in
     if architecture not in ARCHITECTURE_KEYS:
         raise RequestError(f"architecture must be one of {', '.join(ARCHITECTURE_KEYS)}, got {architecture!r}.")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise CheckpointError(f"{directory} is there already and is not an empty directory; name a new one.")
+        raise CheckpointError(f"{directory} exists already and is not an empty directory; name a new one.")
     raw, rng = model_config(architecture), np.random.default_rng(seed)
     config = parse_config(raw)
     _write(directory, raw, _model_weights(config, rng))

@@ -76,14 +76,14 @@ class MemoryFacts:
         """A sentence, with what would help, if more is needed than `most`."""
         if self.needed <= most:
             return None
-        sentence = f"it needs {size(self.needed)} of memory, and here are {size(most)}."
+        sentence = f"it needs {size(self.needed)} of memory, but only {size(most)} are available."
         ways = [(way, codec) for way in (None, *self.smaller) for codec in (None, *self.codec_smaller)]
         needs = {way: self.needed_with(*way) for way in ways}
         for (way, codec), need in needs.items():
             if need <= most:
                 flags = [f"`moss-tts convert {way}`" if way else "", f"`--codec-dtype {codec}`" if codec else ""]
                 return f"{sentence} With {' and '.join(filter(None, flags))} it would need {size(need)}."
-        return f"{sentence} Quantised as far as is sensible it would still need {size(min(needs.values()))}."
+        return f"{sentence} Even with the fewest sensible bits it would need {size(min(needs.values()))}."
 
 
 def machine_memory() -> int:

@@ -97,7 +97,7 @@ def kept(name: str, revision: str | None = None) -> Path:
             weight_files(Path(directory))
         except (IncompleteSnapshotError, CheckpointError) as error:
             raise NotHereError(
-                f"{name} is here in part, for its download was interrupted; `moss-tts download {name}` goes on."
+                f"{name} is incomplete, because its download was interrupted; `moss-tts download {name}` completes it."
             ) from error
         except LocalEntryNotFoundError as error:
             which = name if revision is None else f"revision {revision!r} of {name}"
@@ -130,7 +130,7 @@ def listing(name: str, revision: str | None = None, token: str | None = None) ->
         files = [HubFile(entry.rfilename, entry.size or 0) for entry in info.siblings or []]
         listed = Listing(name, revision, str(info.sha), tuple(_of_checkpoint(files)))
     if CONFIG not in [file.path for file in listed.files]:
-        raise HubError(f"{name} is on the hub, but no checkpoint: it has no {CONFIG}.")
+        raise HubError(f"{name} is on the hub, but is not a checkpoint: it has no {CONFIG}.")
     return listed
 
 
@@ -208,7 +208,7 @@ def check_room(*listings: Listing) -> None:
     if (free := shutil.disk_usage(place).free) < needed:
         names = " and ".join(listed.name for listed in listings)
         raise CheckpointError(
-            f"{names}: {size(needed)} to fetch, and the disk of {cache} has {size(free)} left; make room, or name "
+            f"{names}: {size(needed)} to fetch, but the disk of {cache} has only {size(free)} left; make room, or name "
             f"another place with HF_HUB_CACHE."
         )
 

@@ -31,29 +31,29 @@ from moss_tts.checkpoints.names import HUB_ID, suggestion
 from moss_tts.errors import HubError, MossTTSError
 
 # Of httpx or httpx2, whichever this release of huggingface_hub brings, by their names; the first that fits counts.
+NO_HUB = "{hub} does not answer as a hub does; check HF_ENDPOINT, the proxy, and whether the network has a log-in page"
 NETWORK = {
-    "ProxyError": "the proxy does not let through to {hub}; check HTTPS_PROXY, then try again",
-    "ConnectError": "{hub} cannot be reached; check the network, and HF_ENDPOINT where it is set, then try again",
+    "ProxyError": "the proxy refuses the connection to {hub}; check HTTPS_PROXY, then try again",
+    "ConnectError": "{hub} cannot be reached; check the network, and HF_ENDPOINT if it is set, then try again",
     "TimeoutException": "{hub} did not answer in time; try again",
-    "TransportError": "the connection to {hub} broke off; try again, and what is complete is not fetched again",
-    "TooManyRedirects": "what answers at {hub} is no hub; check HF_ENDPOINT, proxy and log-in page of the network",
+    "TransportError": "the connection to {hub} was lost; try again, and complete files are not downloaded again",
+    "TooManyRedirects": NO_HUB,
 }
 STATUS = {
     401: "{hub} does not accept the token; log in again with `hf auth login`, or correct HF_TOKEN",
-    403: "the token in use may not do that; give it the right at {hub}/settings/tokens",
-    404: "{hub} does not know it",
-    413: "{hub} takes no more of this account",
-    429: "{hub} has had too many requests from here; wait some minutes, or log in with `hf auth login`",
+    403: "your token does not allow this; change its permissions at {hub}/settings/tokens",
+    404: "{hub} does not have it",
+    413: "{hub} says that this is too large",
+    429: "{hub} has received too many requests from this address; wait some minutes, or log in with `hf auth login`",
 }
 DISK = {
-    errno.ENOSPC: "the disk of {cache} is full; make room, or name another place with HF_HUB_CACHE",
-    errno.EDQUOT: "the quota of {cache} is used up; make room, or name another place with HF_HUB_CACHE",
-    errno.EACCES: "{cache} is closed to this user; name another place with HF_HUB_CACHE",
-    errno.EPERM: "{cache} is closed to this user; name another place with HF_HUB_CACHE",
+    errno.ENOSPC: "the disk of {cache} is full; free some space, or name another place with HF_HUB_CACHE",
+    errno.EDQUOT: "the quota of {cache} is used up; free some space, or name another place with HF_HUB_CACHE",
+    errno.EACCES: "you may not write into {cache}; name another place with HF_HUB_CACHE",
+    errno.EPERM: "you may not write into {cache}; name another place with HF_HUB_CACHE",
     errno.EROFS: "{cache} is read-only; name another place with HF_HUB_CACHE",
 }
-NO_HUB = "what answers at {hub} is no hub; check HF_ENDPOINT, proxy and log-in page of the network"
-OFFLINE = "HF_HUB_OFFLINE forbids to ask {hub}; unset it, then try again"
+OFFLINE = "HF_HUB_OFFLINE is set, so {hub} is not asked; unset it, then try again"
 
 
 @contextmanager
@@ -101,9 +101,9 @@ def _general(error: BaseException) -> str:
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         ours = f"{{hub}} answers {status}"
-        return STATUS.get(status) or (f"{ours}, a fault of its own; try later" if status >= 500 else ours)
+        return STATUS.get(status) or (f"{ours}, which is an error of the hub; try later" if status >= 500 else ours)
     if _certificate(error):
-        return "the certificate of {hub} is not trusted here; a proxy of your network may be in between"
+        return "the certificate of {hub} is not trusted on this machine; a proxy of your network may have replaced it"
     names = {kind.__name__ for kind in type(error).__mro__}
     if network := next((words for kind, words in NETWORK.items() if kind in names), None):
         return network
@@ -111,7 +111,7 @@ def _general(error: BaseException) -> str:
         return DISK.get(error.errno, f"{error.strerror} ({error.filename or '{cache}'})")
     if isinstance(error, OSError):
         # huggingface_hub's own: a file of another length than was promised.
-        return "a file did not arrive whole; try again, and what is complete is not fetched again"
+        return "a file did not arrive completely; try again, and complete files are not downloaded again"
     # An answer that cannot be read.
     return (
         NO_HUB
@@ -136,13 +136,15 @@ def _unknown(name: str, _: str | None) -> str:
     meant = suggestion(name)
     other = f"; OpenMOSS publishes {meant.id}" if meant else ""
     return (
-        f"{constants.ENDPOINT} has nothing of that name that everybody may read; check the name, or log in with "
-        f"`hf auth login` if it is private{other}"
+        f"{constants.ENDPOINT} has no public repository of that name; check the name, or log in with `hf auth login` "
+        f"if it is private{other}"
     )
 
 
 def _gated(name: str, _: str | None) -> str:
-    return f"its owner wants to be asked first; do so at {constants.ENDPOINT}/{name}, then log in with `hf auth login`"
+    return (
+        f"its owner must give you access; ask for it at {constants.ENDPOINT}/{name}, then log in with `hf auth login`"
+    )
 
 
 def _revision(name: str, revision: str | None) -> str:
@@ -150,7 +152,7 @@ def _revision(name: str, revision: str | None) -> str:
 
 
 def _name(name: str, _: str | None) -> str:
-    return "the hub has no such ids" if HUB_ID.fullmatch(name) else "a hub id looks like 'OpenMOSS-Team/MOSS-TTS'"
+    return "hub ids do not look like this" if HUB_ID.fullmatch(name) else "a hub id looks like 'OpenMOSS-Team/MOSS-TTS'"
 
 
 # In this order: some of them are kinds of others.
@@ -159,10 +161,10 @@ _KINDS: Mapping[type[BaseException], Callable[[str, str | None], str]] = {
     GatedRepoError: _gated,
     RepositoryNotFoundError: _unknown,
     RevisionNotFoundError: _revision,
-    DisabledRepoError: lambda *_: "the hub has closed it",
+    DisabledRepoError: lambda *_: "the hub has disabled it",
     LocalEntryNotFoundError: lambda *_: "it is not here yet",
-    EntryNotFoundError: lambda *_: "a file that belongs to it is not on the hub",
-    LocalTokenNotFoundError: lambda *_: "nobody is logged in; do so with `hf auth login`, or set HF_TOKEN",
+    EntryNotFoundError: lambda *_: "one of its files is not on the hub",
+    LocalTokenNotFoundError: lambda *_: "you are not logged in; log in with `hf auth login`, or set HF_TOKEN",
     FileMetadataError: lambda *_: NO_HUB.format(hub=constants.ENDPOINT),
     HFValidationError: _name,
 }

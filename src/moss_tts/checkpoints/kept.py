@@ -123,13 +123,13 @@ def remove(name: str) -> int:
         alone = replace(scan_cache_dir(constants.HF_HUB_CACHE), repos=frozenset({found}))
         alone.delete_revisions(*(revision.commit_hash for revision in found.revisions)).execute()
     if found.repo_path.exists():
-        raise CheckpointError(f"{found.repo_path} could not be deleted, or not all of it; is it yours?")
+        raise CheckpointError(f"{found.repo_path} could not be deleted completely; check whether you may delete it.")
     return nbytes
 
 
 def _not_in_the_cache(name: str, known: Collection[str]) -> str:
     if Path(name).is_dir():
-        return f"{name} is a directory of your own, and nothing of the hub's cache; delete it as any other directory."
+        return f"{name} is a directory of your own and was not downloaded; delete it like any other directory."
     meant = suggestion(name)
     if meant and meant.id in known:
         return f"{name} was not fetched from the hub; {meant.id} was."

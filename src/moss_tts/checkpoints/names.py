@@ -78,7 +78,9 @@ def no_checkpoint(name: str, path: Path) -> str:
     if on_hub := HUB_ADDRESS.match(name):
         return f"{name!r} is an address; on the hub that checkpoint has the id {on_hub[1]!r}: give that."
     if ADDRESS.match(name):
-        return f"{name!r} is an address, which nothing is fetched from; download it, and give the directory."
+        return (
+            f"{name!r} is an address, and checkpoints are not read from addresses; download it, and give the directory."
+        )
     if name.endswith("/") and HUB_ID.fullmatch(bare := name.rstrip("/")):
         return f"there is no directory {name!r}; a hub id has no / at its end: if you mean the hub, give {bare!r}."
     if "/" not in name and (meant := suggestion(name)):

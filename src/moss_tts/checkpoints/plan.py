@@ -105,7 +105,9 @@ def plan(
         elif not kind.layout.drops(name):
             outputs.append(_cast(name, tensor, dtype))
     if recipe is not None and not precisions:
-        raise RequestError(f"no layer of {directory} divides into groups of {recipe.low.group_size}; try fewer.")
+        raise RequestError(
+            f"no layer of {directory} has a width that is a multiple of {recipe.low.group_size}; use a smaller group."
+        )
     return Plan(tuple(outputs), recipe, dtype, precisions, factors is not None)
 
 

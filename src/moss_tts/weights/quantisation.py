@@ -123,7 +123,7 @@ def recipe_of(
     if mode != "affine":
         raise RequestError(f"the recipe {name} exists in mode affine only, not in {mode}.")
     if bits is not None:
-        raise RequestError(f"the recipe {name} brings its own bits; leave out q_bits = {bits}.")
+        raise RequestError(f"the recipe {name} sets the bits itself; leave out q_bits = {bits}.")
     low, high = (Precision.of(count, group_size) for count in MIXED[name])
     return Recipe(low, high)
 
