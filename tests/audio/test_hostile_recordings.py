@@ -13,6 +13,7 @@ import pytest
 from moss_tts.audio import av_process, decoders
 from moss_tts.audio.files import decode_audio, encode_audio, read_audio, write_audio
 from moss_tts.audio.waveform import MAX_SECONDS
+from moss_tts.device import confined
 from moss_tts.errors import AudioError, RequestError
 from moss_tts.voices import Voices
 
@@ -53,12 +54,12 @@ def test_only_encodings_that_people_record_with_are_opened():
 
 def test_a_decode_has_a_deadline(monkeypatch):
     monkeypatch.setattr(av_process, "MAX_TIME", 0.0)
-    assert complaint(M4A) == "its decoder is not done after 0 s"
+    assert complaint(M4A) == "not audio that can be decoded: its decoder is not done after 0 s"
 
 
 def test_a_decoder_has_a_bound_on_its_memory(monkeypatch):
     monkeypatch.setattr(av_process, "MAX_MEMORY", 2**20)
-    assert complaint(M4A) == "its decoder takes more memory than 1 MiB"
+    assert complaint(M4A) == "not audio that can be decoded: its decoder takes more memory than 1 MiB"
 
 
 def test_a_recording_that_is_too_long_is_not_decoded_to_its_end():
@@ -88,14 +89,17 @@ def test_a_decoder_that_fails_refuses_the_file(kind, tmp_path, monkeypatch):
     assert complaint(M4A) == "not audio that can be decoded: its decoder failed"
 
 
-def test_a_decoder_that_never_ends_is_ended(tmp_path, monkeypatch):
+def test_a_decoder_that_does_not_end_itself_is_ended(tmp_path, monkeypatch):
     program = tmp_path / "program.py"
     number = tmp_path / "number"
-    program.write_text(f"import os, time; open({str(number)!r}, 'w').write(str(os.getpid())); time.sleep(600)")
+    program.write_text(
+        f"import os, signal\nwith open({str(number)!r}, 'w') as file: file.write(str(os.getpid()))\n"
+        "os.kill(os.getpid(), signal.SIGSTOP)"
+    )
     monkeypatch.setattr(av_process, "PROGRAM", program)
-    monkeypatch.setattr(av_process, "MAX_TIME", 0.0)
-    monkeypatch.setattr(av_process, "GRACE", 0.5)
-    assert complaint(M4A) == "its decoder is not done after 0 s"
+    monkeypatch.setattr(av_process, "MAX_TIME", 0.5)
+    monkeypatch.setattr(confined, "GRACE", 0.0)
+    assert complaint(M4A) == "not audio that can be decoded: its decoder is not done after 0.5 s"
     with pytest.raises(ProcessLookupError):
         os.kill(int(number.read_text()), 0)
 

@@ -1,16 +1,12 @@
 """PyAV in a process of its own, for what libsndfile does not know.
 
-A decoder of a foreign file may hang, explode or crash. There it takes nothing with it: av_program.py ends itself at its
-limits, and here is a deadline for that.
+A decoder of a foreign file may hang, explode or crash. There it takes nothing with it.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
-import sys
 import tempfile
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -30,6 +26,7 @@ from moss_tts.audio.waveform import (
     check_sample_rate,
     most_values,
 )
+from moss_tts.device.confined import ConfinedError, run_confined
 from moss_tts.errors import AudioError
 
 log = logging.getLogger(__name__)
@@ -38,8 +35,6 @@ PROGRAM = Path(av_program.__file__)
 # Ten minutes of eight channels take 3 s. Samples are written as they come, so a file needs little memory.
 MAX_TIME = 10.0
 MAX_MEMORY = 384 * 2**20
-# A process that does not end itself at its limits is ended this much later.
-GRACE = 2.0
 _FAILED = "not audio that can be decoded: its decoder failed"
 
 
@@ -56,7 +51,7 @@ def read_with_av(stream: FileIO, name: str, max_seconds: float) -> Waveform:
         )
     stream.seek(0)
     rates = SAMPLE_RATES
-    limits = Limits(max_seconds, MAX_CHANNELS, most_values(max_seconds), rates[0], rates[-1], MAX_MEMORY, MAX_TIME)
+    limits = Limits(max_seconds, MAX_CHANNELS, most_values(max_seconds), rates[0], rates[-1])
     with tempfile.TemporaryFile() as samples:
         report = _report(stream, samples, limits)
         if report.error is not None:
@@ -75,21 +70,12 @@ def read_with_av(stream: FileIO, name: str, max_seconds: float) -> Waveform:
 
 def _report(stream: FileIO, samples: IO[bytes], limits: Limits) -> Report:
     """What the program says of a file; its samples are in the other file then."""
-    # The same modules as here, and none from the folder of the program or the current one.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    command = [sys.executable, "-P", str(PROGRAM), json.dumps(asdict(limits))]
     try:
-        done = subprocess.run(
-            command,
-            stdin=stream,
-            stdout=samples,
-            stderr=subprocess.PIPE,
-            env=environment,
-            timeout=limits.time + GRACE,
-            check=True,
+        said = run_confined(
+            PROGRAM, json.dumps(asdict(limits)), seconds=MAX_TIME, memory=MAX_MEMORY, stdin=stream, stdout=samples
         )
-        return Report(**json.loads(done.stderr.splitlines()[-1]))
-    except subprocess.TimeoutExpired as error:
-        raise AudioError(f"its decoder is not done after {limits.time:g} s") from error
-    except (subprocess.SubprocessError, OSError, ValueError, TypeError, IndexError) as error:
+        return Report(**said)
+    except ConfinedError as error:
+        raise AudioError(f"not audio that can be decoded: its decoder {error}") from error
+    except TypeError as error:
         raise AudioError(_FAILED) from error

@@ -1,21 +1,16 @@
-"""A program of its own: it decodes the recording on its standard input by PyAV, and ends itself at its limits.
+"""A program of its own: it decodes the recording on its standard input by PyAV.
 
-av_process.py starts it. Samples go to standard output as float32, the channels of a sample side by side; the last line
-of standard error is a Report in JSON. Nothing of this package is imported, so that it starts in a tenth of a second.
+av_process.py starts it, confined. Samples go to standard output as float32, the channels of a sample side by side; then
+it says a Report. Nothing of this package is imported.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import resource
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain, groupby
-from pathlib import Path
 from typing import Any
 
 # Containers that are opened: no playlists, for they name other files and addresses.
@@ -30,7 +25,6 @@ CODECS = frozenset(
     wavpack wmalossless wmapro wmav1 wmav2 wmavoice
     """.split()
 )
-_WATCHED_EVERY = 0.02
 
 
 @dataclass(frozen=True)
@@ -42,8 +36,6 @@ class Limits:
         channels: most of them.
         values: samples of all channels together.
         lowest_rate, highest_rate: in Hz.
-        memory: bytes of this process.
-        time: seconds that it may take.
     """
 
     duration: float
@@ -51,8 +43,6 @@ class Limits:
     values: int
     lowest_rate: int
     highest_rate: int
-    memory: int
-    time: float
 
     def allow(self, samples: int, channels: int, rate: int) -> bool:
         """Whether a recording of so many samples per channel is within them."""
@@ -166,36 +156,11 @@ class _Decode:
                 yield from resampler.resample(frame)
 
 
-def _watch(limits: Limits) -> None:
-    """End this process at its limits, whatever the decoder is doing."""
-    end = time.monotonic() + limits.time
-    while time.monotonic() < end:
-        if _resident_bytes() > limits.memory:
-            _end(Report(error=f"its decoder takes more memory than {limits.memory / 2**20:.0f} MiB"))
-        time.sleep(_WATCHED_EVERY)
-    _end(Report(error=f"its decoder is not done after {limits.time:g} s"))
-
-
-def _resident_bytes() -> int:
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:
-        # macOS has no /proc, and counts in bytes.
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _end(report: Report) -> None:
-    os.write(2, f"\n{json.dumps(asdict(report))}\n".encode())
-    os._exit(0)
-
-
 def main() -> None:
     """Decode within the Limits that the only argument holds in JSON."""
-    limits = Limits(**json.loads(sys.argv[1]))
-    threading.Thread(target=_watch, args=(limits,), daemon=True).start()
-    report = _Decode(limits).report()
+    report = _Decode(Limits(**json.loads(sys.argv[1]))).report()
     sys.stdout.buffer.flush()
-    _end(report)
+    sys.stderr.write(json.dumps(asdict(report)))
 
 
 if __name__ == "__main__":

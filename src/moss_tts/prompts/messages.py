@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
 from moss_tts.audio.references import Reference, as_references
 from moss_tts.errors import ConfigError, RequestError, shown
 from moss_tts.presets import PromptTemplate
+from moss_tts.prompts.chat_template import render_message
 from moss_tts.strict import MOST_INTEGER, is_integer
 from moss_tts.text.cleanup import check_text
 
@@ -265,14 +265,7 @@ class PromptEncoder:
         Raises:
             ConfigError: there is no template, it fails, or it does not write the content as it is.
         """
-        message = [{"role": role, "content": _CONTENT_MARK}]
-        try:
-            rendered = self._tokenizer.apply_chat_template(
-                message, add_generation_prompt=generation_prompt, tokenize=False
-            )
-        except (ValueError, TemplateError) as error:
-            reason = str(error).splitlines()[0]
-            raise ConfigError(f"the tokenizer's chat template cannot be used: {reason}") from error
+        rendered = render_message(self._tokenizer, role, _CONTENT_MARK, generation_prompt)
         before, *after = rendered.split(_CONTENT_MARK)
         if len(after) != 1:
             raise ConfigError(
