@@ -26,8 +26,11 @@ DEPTH_PREFIXES = (
     ("local_transformer.h.", "local_transformer.layers."),
     ("local_transformer.ln_f.", "local_transformer.norm."),
 )
-# Copies of embeddings: in the released files, absent from those that transformers saved.
-TIED_COPIES = ("text_lm_head.", "audio_lm_heads.")
+
+
+def tied_copies(text_embedding: str) -> tuple[tuple[str, str], ...]:
+    """Copies of embeddings: in the released files, absent from those that transformers saved."""
+    return ("text_lm_head.", text_embedding), ("audio_lm_heads.", "audio_embeddings.")
 
 
 class TiedHeadsModel(nn.Module):
@@ -147,7 +150,7 @@ class MossTTSLocalV15Model(TiedHeadsModel):
             *DEPTH_PREFIXES,
         ),
         stacks=(AUDIO_EMBEDDINGS,),
-        dropped=TIED_COPIES,
+        copies=tied_copies("transformer.embed_tokens."),
     )
 
     def __init__(self, config: LocalV15Config) -> None:

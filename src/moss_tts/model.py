@@ -13,7 +13,7 @@ from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Self, TypeAlias, Unpack
+from typing import Any, Literal, NoReturn, Self, TypeAlias, Unpack
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -46,6 +46,7 @@ from moss_tts.speaking.engine import SpeechChunk, speak_one
 from moss_tts.speaking.jobs import AnyOf, Cancel, JobMaker
 from moss_tts.speaking.narration import OnSegment
 from moss_tts.speaking.results import BatchResults, Callbacks, results_of, results_one_by_one, results_side_by_side
+from moss_tts.weights.copies import check_tied_heads
 from moss_tts.weights.layout import read_json, read_weights
 
 OnProgress: TypeAlias = Callable[[float], None]
@@ -345,14 +346,9 @@ class Model(JobMaker):
         processor = MossTTSProcessor(load_tokenizer(source.directory), architecture.config, lazy_codec)
         architecture.prefixes.heading = processor.text_heading
         generation_config = source.directory / "generation_config.json"
-        return cls(
-            architecture,
-            processor,
-            lazy_codec,
-            variant_of(source, architecture.default_preset).preset,
-            read_json(generation_config) if generation_config.is_file() else {},
-            source.directory.name,
-        )
+        settings = read_json(generation_config) if generation_config.is_file() else {}
+        preset = variant_of(source, architecture.default_preset).preset
+        return cls(architecture, processor, lazy_codec, preset, settings, source.directory.name)
 
 
 def load(
@@ -365,6 +361,7 @@ def load(
     codec_dtype: str = "float32",
     kv_bits: int | None = None,
     max_memory: int | None = None,
+    tied_heads: Literal["embeddings"] | None = None,
 ) -> Model:
     """Load a checkpoint.
 
@@ -378,14 +375,16 @@ def load(
         codec_dtype: "float32", "bfloat16" or "8bit", for the codec's decoder; its encoder is always float32.
         kv_bits: 8 or 4, for keys and values of the context; None keeps them as computed.
         max_memory: bytes that speaking a minute may take; mlx is told to keep below them.
+        tied_heads: "embeddings" drops stored heads that differ from the embeddings they are tied to; None refuses them.
 
     Raises:
         CheckpointError: missing, broken or unfitting files, or too little memory.
         ConfigError: not a checkpoint of this family.
-        RequestError: kv_bits that do not exist, or that this model's heads do not divide into.
+        RequestError: kv_bits that this model's heads do not divide into; an option with a value that it cannot have.
     """
     decoder_precision(codec_dtype)  # before anything is fetched
     check_kv_bits(kv_bits)
+    check_tied_heads(tied_heads)
     # In this thread, which Ctrl-C reaches.
     source = find_checkpoint(packaged_voice() if name is None else name, revision=revision, token=token)
 
@@ -393,7 +392,8 @@ def load(
         config = load_config(source.directory)
         if max_memory is not None:
             limit_memory(source, config, max_memory, codec=codec, dtype=dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)
-        architecture = load_architecture(source.directory, config, read_weights(source.directory), dtype)
+        where = source.directory  # the weights have no name here: it would keep them in memory
+        architecture = load_architecture(where, config, read_weights(where), dtype, tied_heads=tied_heads)
         architecture.network.backbone.keep_context_in(kv_bits)
         return Model.post_load_hook(architecture, source, codec, codec_dtype)
 

@@ -8,7 +8,7 @@ import mlx.core as mx
 
 from moss_tts.backbone import GPT2Decoder
 from moss_tts.config import NanoConfig
-from moss_tts.local_v1_5_model import AUDIO_EMBEDDINGS, DEPTH_PREFIXES, TIED_COPIES, TiedHeadsModel
+from moss_tts.local_v1_5_model import AUDIO_EMBEDDINGS, DEPTH_PREFIXES, TiedHeadsModel, tied_copies
 from moss_tts.weights.layout import Layout
 
 
@@ -24,7 +24,8 @@ class MossTTSNanoModel(TiedHeadsModel):
         ),
         stacks=(AUDIO_EMBEDDINGS,),
         # The depth decoder's own text embedding is never used.
-        dropped=(*TIED_COPIES, "local_transformer.wte."),
+        dropped=("local_transformer.wte.",),
+        copies=tied_copies("transformer.wte."),
     )
 
     def __init__(self, config: NanoConfig) -> None:

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from moss_tts.architectures import ARCHITECTURES
 from moss_tts.atomic import atomic_directory
 from moss_tts.checkpoints.hub import CHECKPOINT_FILES
 from moss_tts.checkpoints.loading import DTYPES, CheckpointSource, LazyCodec, check_codec_fits, load_config
@@ -23,7 +24,8 @@ from moss_tts.codec import CodecConfig
 from moss_tts.config import MossConfig
 from moss_tts.device.memory import size
 from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
-from moss_tts.weights.layout import INDEX_FILE, PICKLED_INDEX_FILE, read_json, weight_files
+from moss_tts.weights.copies import check_copies
+from moss_tts.weights.layout import INDEX_FILE, PICKLED_INDEX_FILE, read_json, read_weights, weight_files
 from moss_tts.weights.shards import write_shards, write_sums
 
 CARD = "README.md"
@@ -45,6 +47,7 @@ def convert(
     base_model: str | None = None,
     repo: str | None = None,
     on_bytes: Callable[[int], None] = lambda _: None,
+    tied_heads: str | None = None,
 ) -> tuple[str, ...]:
     """Write the copy.
 
@@ -56,13 +59,18 @@ def convert(
         base_model: hub id for the model card; by default the source's, if that is one.
         repo: hub id that the copy will have, for the card.
         on_bytes: told of bytes as they are written.
+        tied_heads: "embeddings" leaves out stored heads that differ from the embeddings they are tied to.
 
     Returns:
         What the source lacks, and so the copy, in words.
 
     Raises:
-        CheckpointError: the target exists, the disk is too small, or a file cannot be read or written.
+        CheckpointError: the target exists, the disk is too small, a file cannot be read or written, or heads differ
+            from their embeddings.
     """
+    if tied_heads is None:
+        layout = ARCHITECTURES[type(load_config(source.directory))].layout
+        check_copies(read_weights(source.directory), layout.copies)
     check_room(target, planned.nbytes + (0 if codec is None or _one_disk(codec, target) else weights_nbytes(codec)))
     with atomic_directory(target) as directory:
         write_shards(directory, planned.outputs, on_bytes)

@@ -26,6 +26,7 @@ from moss_tts.device.kernels import Linear
 from moss_tts.device.memory import cache_limit
 from moss_tts.device.thread import on_device
 from moss_tts.errors import CheckpointError, CodecNotFoundError, NotHereError, RequestError
+from moss_tts.weights.copies import check_copies
 from moss_tts.weights.layout import Layout, leaves, listing, load_strict, read_json, read_weights
 
 CODEC_PREFIX = "codec_model."
@@ -118,6 +119,7 @@ def load_architecture(
     weights: Mapping[str, mx.array],
     dtype: str | None = None,
     divide: Callable[[nn.Module], None] = lambda _: None,
+    tied_heads: str | None = None,
 ) -> Architecture[Any, Any]:
     """The network of a checkpoint, in memory.
 
@@ -127,12 +129,15 @@ def load_architecture(
         weights: all its tensors, lazily read.
         dtype: "float32", "bfloat16" or None to choose.
         divide: takes away what other processes hold, before anything is read.
+        tied_heads: "embeddings" drops stored heads that differ from the embeddings they are tied to.
 
     Raises:
-        CheckpointError: weights that do not fit the config.
+        CheckpointError: weights that do not fit the config, or heads that differ from their embeddings.
     """
     try:
         network, _ = unread_network(config, weights, dtype)
+        if tied_heads is None:
+            check_copies(weights, network.layout.copies)
     except CheckpointError as error:
         raise CheckpointError(f"{directory}: {error}") from error
     # Whoever still holds an array that is read here keeps it in memory beside what is made of it.

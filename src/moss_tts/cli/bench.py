@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.options import Checkpoint, Codec, CodecDtype, Dtype, KvBits, examples
+from moss_tts.cli.options import Checkpoint, Codec, CodecDtype, Dtype, KvBits, TiedHeads, examples
 
 EXAMPLES = examples(
     ("Measure the packaged voice", "moss-tts bench"),
@@ -20,6 +20,7 @@ def bench(
     dtype: Dtype = None,
     codec_dtype: CodecDtype = None,
     kv_bits: KvBits = None,
+    tied_heads: TiedHeads = None,
     frames: Annotated[int, typer.Option(min=8, metavar="N", help="Measure over N frames of 80 ms.")] = 50,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -32,7 +33,9 @@ def bench(
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
 
-    source = Source(model or str(packaged_voice()), codec, dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)
+    source = Source(
+        model or str(packaged_voice()), codec, dtype, codec_dtype=codec_dtype, kv_bits=kv_bits, tied_heads=tied_heads
+    )
     with Terminal().loading(f"{source.model} and timing it"):
         measured = measure.bench(source.load, frames)
     print(measure.as_json(measured) if json else measure.as_text(measured))

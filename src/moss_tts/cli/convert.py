@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moss_tts.cli.options import EXISTING, examples, panel
+from moss_tts.cli.options import EXISTING, TiedHeads, examples, panel
 from moss_tts.errors import RequestError
+
+if TYPE_CHECKING:
+    from moss_tts.cli.terminal import Terminal
 
 EXAMPLES = examples(
     ("See what fits this machine", "moss-tts inspect DIR"),
@@ -51,6 +54,7 @@ def convert(
         ),
     ] = None,
     codec: Annotated[str | None, WHERE(metavar="DIR|HUB_ID", help="Put this codec into the copy.")] = None,
+    tied_heads: TiedHeads = None,
     quantize: Annotated[
         bool, PRECISION("--quantize", "-q", help="Quantise the weights. Without this, the copy speaks the same tokens.")
     ] = False,
@@ -100,14 +104,14 @@ def convert(
     """Copy a checkpoint at another precision: less memory, more speed.
 
     This needs little memory, whatever the size of the checkpoint, unless it calibrates. An unfinished copy never
-    loads, and the checksums of a finished one are verified whenever it is loaded.
+    loads. moss-tts inspect --verify compares a finished one with its checksums.
     """
     from moss_tts.checkpoints.calibration import OPTIONS, Calibration, read_requests, spoken
     from moss_tts.checkpoints.convert import check_room, codec_to_include, shares_weights, weights_nbytes
     from moss_tts.checkpoints.convert import convert as write
     from moss_tts.checkpoints.loading import DTYPES, compute_dtype, find_checkpoint, load_config
     from moss_tts.checkpoints.plan import plan
-    from moss_tts.checkpoints.upload import check_repo, upload
+    from moss_tts.checkpoints.upload import check_repo
     from moss_tts.cli.terminal import Terminal
     from moss_tts.device.memory import size
     from moss_tts.model import load
@@ -128,13 +132,22 @@ def convert(
     planned = plan(source.directory, config, recipe, stored)
     if calibrate is not None:
         with terminal.loading(f"{hf_path}, which speaks the texts of {calibrate}"):
-            model = load(hf_path, revision=revision, codec=codec)
+            model = load(hf_path, revision=revision, codec=codec, tied_heads=tied_heads)
             jobs = [model.job(model.request({**OPTIONS, **given})) for given in read_requests(calibrate)]
             calibration = Calibration(model.architecture, spoken(model.architecture, jobs))
         planned = plan(source.directory, config, recipe, stored, calibration.factor)
     beside = 0 if inside is None else weights_nbytes(inside)
     with terminal.writing(str(mlx_path), planned.nbytes + beside) as show:
-        absent = write(source, mlx_path, planned, codec=inside, base_model=base_model, repo=upload_repo, on_bytes=show)
+        absent = write(
+            source,
+            mlx_path,
+            planned,
+            codec=inside,
+            base_model=base_model,
+            repo=upload_repo,
+            on_bytes=show,
+            tied_heads=tied_heads,
+        )
     terminal.say(f"{mlx_path}: {size(planned.nbytes)}, {planned.bits_per_weight:.2f} bits per weight")
     if inside is not None:
         room = ", which shares the files of the source and takes no space" if shares_weights(inside, mlx_path) else ""
@@ -142,12 +155,17 @@ def convert(
     for name in absent:
         terminal.say(f"absent: {name}")
     if upload_repo is not None:
-        much = size(planned.nbytes + beside)
-        if not typer.confirm(
-            f"Upload {mlx_path}, {much}, to https://huggingface.co/{upload_repo}? Everybody will be able to see it."
-        ):
-            terminal.say("Nothing was uploaded.")
-            return
-        with terminal.loading(f"{mlx_path} onto the hub"):
-            url = upload(mlx_path, upload_repo)
-        terminal.say(url)
+        _upload(terminal, mlx_path, upload_repo, size(planned.nbytes + beside))
+
+
+def _upload(terminal: Terminal, directory: Path, repo: str, much: str) -> None:
+    """Upload a copy of that size, if the person at the terminal says yes."""
+    from moss_tts.checkpoints.upload import upload
+
+    where = f"https://huggingface.co/{repo}"
+    if not typer.confirm(f"Upload {directory}, {much}, to {where}? Everybody will be able to see it."):
+        terminal.say("Nothing was uploaded.")
+        return
+    with terminal.loading(f"{directory} onto the hub"):
+        url = upload(directory, repo)
+    terminal.say(url)

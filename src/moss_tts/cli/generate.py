@@ -33,6 +33,7 @@ from moss_tts.cli.options import (
     Revision,
     RunawayGuard,
     TargetChars,
+    TiedHeads,
     TrimSilence,
     examples,
     panel,
@@ -84,6 +85,7 @@ def generate(
     revision: Revision = None,
     codec_dtype: CodecDtype = None,
     kv_bits: KvBits = None,
+    tied_heads: TiedHeads = None,
     max_memory: MaxMemory = None,
     file: Annotated[
         Path | None, SPEAK("--file", "-f", metavar="FILE", help="Read the text from this file.", **EXISTING)
@@ -251,7 +253,9 @@ def generate(
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
     # The command line has its own way to show figures.
     del given["verbose"]
-    source = Source(model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits)
+    source = Source(
+        model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads
+    )
     if is_live(output, stream, play):
         raise typer.Exit(speak_live(request_options(given), output, play, source, flags, quiet, verbose))
     given["stream"] = stream is not False

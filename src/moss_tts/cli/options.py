@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -61,6 +61,14 @@ CodecDtype = Annotated[
 ]
 KvBits = Annotated[
     int | None, _model(metavar="8|4", help="Keep the context in 8 or 4 bits. Long requests then take less memory.")
+]
+TiedHeads = Annotated[
+    Literal["embeddings"] | None,
+    _model(
+        metavar="embeddings",
+        help="Drop stored heads that differ from the embeddings they are tied to; without it, such a checkpoint is "
+        "refused.",
+    ),
 ]
 MaxMemory = Annotated[
     float | None, _model(metavar="GB", help="Use at most this much memory. A checkpoint that needs more is refused.")

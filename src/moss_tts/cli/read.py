@@ -30,6 +30,7 @@ from moss_tts.cli.options import (
     Revision,
     RunawayGuard,
     TargetChars,
+    TiedHeads,
     TrimSilence,
     examples,
     panel,
@@ -64,6 +65,7 @@ def read(
     revision: Revision = None,
     codec_dtype: CodecDtype = None,
     kv_bits: KvBits = None,
+    tied_heads: TiedHeads = None,
     max_memory: MaxMemory = None,
     voice: RegisteredVoice = None,
     ref_audio: Annotated[
@@ -150,5 +152,5 @@ def read(
     if plan:
         show_plan(read_book(book), options, model, to, terminal)
         return
-    source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits)
+    source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads)
     raise typer.Exit(read_aloud(with_cover(read_book(book), cover), options, to, source, terminal))

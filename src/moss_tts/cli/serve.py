@@ -16,6 +16,7 @@ from moss_tts.cli.options import (
     KvBits,
     MaxMemory,
     Revision,
+    TiedHeads,
     examples,
     panel,
 )
@@ -47,6 +48,7 @@ def serve(
     revision: Revision = None,
     codec_dtype: CodecDtype = None,
     kv_bits: KvBits = None,
+    tied_heads: TiedHeads = None,
     max_memory: MaxMemory = None,
     name: Annotated[
         str | None,
@@ -135,7 +137,10 @@ def serve(
         voice=voice,
         voices=directory,
     )
-    terminal, source = Terminal(), Source(checkpoint, codec, dtype, revision, max_memory, codec_dtype, kv_bits)
+    terminal, source = (
+        Terminal(),
+        Source(checkpoint, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads),
+    )
 
     def load() -> Any:
         with terminal.loading(checkpoint):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from moss_tts.audio.files import WRITABLE_FORMATS, write_audio
 from moss_tts.checkpoints.packaged import packaged_voice
@@ -39,6 +39,7 @@ class Source:
     max_memory: float | None = None
     codec_dtype: str | None = None
     kv_bits: int | None = None
+    tied_heads: Literal["embeddings"] | None = None
 
     @property
     def name(self) -> str:
@@ -60,6 +61,7 @@ class Source:
             revision=self.revision,
             codec_dtype=self.codec_dtype or "float32",
             kv_bits=self.kv_bits,
+            tied_heads=self.tied_heads,
             max_memory=most,
         )
 

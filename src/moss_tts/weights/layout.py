@@ -66,12 +66,14 @@ class Layout:
         stacks: what is joined per codebook.
         aliases: (other spelling of a prefix, upstream's) of fused or re-saved files.
         dropped: prefixes of tensors that are not used.
+        copies: (prefix of a stored copy, prefix of the embedding that is kept for both).
     """
 
     prefixes: tuple[tuple[str, str], ...]
     stacks: tuple[Stack, ...]
     aliases: tuple[tuple[str, str], ...] = ()
     dropped: tuple[str, ...] = ()
+    copies: tuple[tuple[str, str], ...] = ()
 
     def sanitize(self, weights: Mapping[str, mx.array], n_vq: int) -> dict[str, mx.array]:
         """Weights under our names, from upstream's file, a fused or re-saved one, or one of ours.
@@ -94,7 +96,8 @@ class Layout:
         return self._is_dropped(_replace_prefix(name, self.aliases))
 
     def _is_dropped(self, name: str) -> bool:
-        return name.startswith((*self.dropped, "codec_model.")) or name.endswith("num_batches_tracked")
+        copies = [copy for copy, _ in self.copies]
+        return name.startswith((*self.dropped, *copies, "codec_model.")) or name.endswith("num_batches_tracked")
 
     def upstream_shapes(self, model: nn.Module, n_vq: int) -> Shapes:
         """Names and shapes that upstream stores for this (unquantised) model; nothing is evaluated."""
