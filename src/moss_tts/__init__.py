@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from moss_tts._version import __version__
 from moss_tts.device import blas
 
-# Has to happen before anything imports mlx.
+# This must run before anything imports mlx.
 OPENBLAS = blas.preload()
-# transformers would advise to install PyTorch; tokenizers need none.
+# transformers advises to install PyTorch, but tokenizers do not need it.
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 if TYPE_CHECKING:

@@ -36,10 +36,10 @@ class Architecture(Generic[C, N]):
     """One loaded network with its way of making and reading rows.
 
     Attributes:
-        name: for people.
+        name: the name that people see.
         packer: writes conversations as prompts.
         default_preset: the preset of a checkpoint if its name tells no variant.
-        prefixes: references that were read, for voices that speak again.
+        prefixes: keys and values of references, kept for the next request in the same voice.
         protected: parts that are never quantised, beside embeddings and norms.
         first_chunks: frames of the first chunks of a stream, before they are as long as was asked.
     """
@@ -58,15 +58,15 @@ class Architecture(Generic[C, N]):
         self.prefixes = PrefixCache(config.audio_user_slot_token_id)
 
     def resolve_n_vq(self, requested: int | None) -> int:
-        """Codebooks to generate.
+        """The number of codebooks to generate.
 
         Raises:
-            RequestError: the architecture cannot do with that number.
+            RequestError: the architecture cannot generate that number.
         """
         raise NotImplementedError
 
     def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:
-        """Requests with their prompts read, ready for their first row."""
+        """A batch of requests: their prompts are read, and the first row is next."""
         return whole(self.reading(prompts, requests, n_vq))
 
     def reading(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Reading[RowBatch]:
@@ -74,16 +74,16 @@ class Architecture(Generic[C, N]):
         raise NotImplementedError
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
-        """Reads the rows of one request; its prompt is (T, 1 + Q)."""
+        """A reader of the rows of one request, with its prompt (T, 1 + Q)."""
         raise NotImplementedError
 
     def generate_rows(self, prompt: np.ndarray, request: RowRequest) -> np.ndarray:
-        """Rows (N, 1 + Q) after a prompt (T, 1 + Q), until the network says the end or the budget is spent."""
+        """Rows (N, 1 + Q) after a prompt (T, 1 + Q), until the network ends its speech or the budget is used up."""
         batch = self.batch(Prompts.of(prompt), [request], self.config.n_vq)
         return np.concatenate(list(islice(run(batch), request.max_frames)))
 
     def teacher_forced_logits(self, prompt: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the network thinks of each of the rows, given the prompt and the rows before it.
+        """Logits of each row, given the prompt and the rows before it.
 
         Args:
             prompt: (T, 1 + Q).
@@ -106,11 +106,11 @@ class Architecture(Generic[C, N]):
 
     @classmethod
     def closing_tokens(cls, config: C) -> tuple[int, ...]:
-        """Text ids of which the network says one when its speech is over."""
+        """Text ids that end speech: the network writes one of them."""
         return (config.audio_end_token_id,)
 
     def bytes_per_frame(self) -> int:
-        """Bytes of weights that a row has to read: each once for every product with it, embeddings by rows."""
+        """Bytes of weights that one row reads: a matrix once for each product with it, embeddings by the row."""
         raise NotImplementedError
 
     def _bytes_of(self, *prefixes: str) -> int:
@@ -132,7 +132,7 @@ class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
     protected = ("audio_head",)
 
     def resolve_n_vq(self, requested: int | None) -> int:
-        """All of them: the delay pattern is trained as a whole."""
+        """Delay models always generate all codebooks: they are trained on the whole delay pattern."""
         if requested is not None:
             raise RequestError(
                 f"n_vq_for_inference = {requested} is for Local v1.0; a Delay checkpoint always generates all "
@@ -179,7 +179,7 @@ class LocalArchitecture(Architecture[LocalConfig | TiedHeadsConfig, MossTTSLocal
     )
 
     def resolve_n_vq(self, requested: int | None) -> int:
-        """Any prefix of the codebooks."""
+        """Local v1.0 can stop after any number of codebooks."""
         if requested is None:
             return self.config.n_vq
         if not 1 <= requested <= self.config.n_vq:
@@ -201,7 +201,7 @@ class LocalArchitecture(Architecture[LocalConfig | TiedHeadsConfig, MossTTSLocal
         return self.network.depth_logits(hidden, rows[:, :-1])
 
     def bytes_per_frame(self) -> int:
-        """The backbone once, the depth transformer and its way in for every channel, a head and its way for each."""
+        """The backbone once; the depth transformer, its adapters and one head for each channel."""
         channels = 1 + self.config.n_vq
         depth = self._bytes_of("local_transformer.", "speech_embedding_to_local_mlp.")
         heads = self._bytes_of("local_to_speech_embedding_mlps.", "layer_norm_before_lm_heads.", "lm_heads.")
@@ -220,7 +220,7 @@ class LocalV15Architecture(LocalArchitecture):
     protected: ClassVar[tuple[str, ...]] = ("local_text_lm_head",)
 
     def resolve_n_vq(self, requested: int | None) -> int:
-        """All of them: trained with a fixed depth."""
+        """Local v1.5 always generates all codebooks: it is trained with a fixed depth."""
         if requested not in (None, self.config.n_vq):
             raise RequestError(f"n_vq_for_inference must be {self.config.n_vq} for Local v1.5, got {requested}.")
         return self.config.n_vq
@@ -245,7 +245,7 @@ class NanoArchitecture(LocalV15Architecture):
     first_chunks = (1, 2, 4)
 
     def resolve_n_vq(self, requested: int | None) -> int:
-        """Any prefix of the codebooks, as in v1.0."""
+        """Nano can stop after any number of codebooks, as Local v1.0 can."""
         return LocalArchitecture.resolve_n_vq(self, requested)
 
 

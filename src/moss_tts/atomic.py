@@ -21,7 +21,7 @@ from pathlib import Path
 
 from moss_tts.errors import RequestError
 
-# Of renameat2 on Linux: paths are relative to where the process is; two names change places. And of macOS's call.
+# Flags of renameat2 on Linux (paths from the working directory; exchange two names), and of macOS's call.
 AT_CWD, EXCHANGE = -100, 2
 # Characters of a name that the hidden name repeats: file systems allow 255 bytes in all.
 NAME_SHOWN = 32
@@ -87,11 +87,11 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Args:
         path: its place; directories above it are made.
-        replace: whether what is there goes. It stays until the new one takes its place, in one step where the system
-            can do that.
+        replace: whether a directory at that place is replaced. It stays until the new one is complete; the exchange
+            is one step if the system can do that.
 
     Raises:
-        PlaceTakenError: something is in its place that may not or does not go.
+        PlaceTakenError: its place holds something that may not, or cannot, be removed.
         OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -133,14 +133,14 @@ def remove_directory(path: Path) -> None:
 
 
 def _exchanged(one: Path, other: Path) -> bool:
-    """Let two directories change names in one step; False where they did not."""
+    """Exchange the names of two directories in one step; False if the system could not."""
     paths = os.fsencode(one), os.fsencode(other)
     libc = ctypes.CDLL(None)
     try:
         if sys.platform == "darwin":
             return bool(libc.renamex_np(*paths, EXCHANGE) == 0)
         return bool(libc.renameat2(AT_CWD, paths[0], AT_CWD, paths[1], EXCHANGE) == 0)
-    except AttributeError:  # a C library without it
+    except AttributeError:  # the C library lacks it
         return False
 
 

@@ -31,7 +31,7 @@ from moss_tts.device.kernels import (
 )
 from moss_tts.device.mlx_lm import KVCache
 
-# Names of config.json.
+# Activations by their names in config.json.
 ACTIVATIONS = {"silu": swish, "gelu_new": gelu}
 
 
@@ -50,7 +50,7 @@ class RowShape:
 
     @classmethod
     def of(cls, batch: int, count: int, cache: Cache, rope: Rotary | None) -> RowShape:
-        """The next `count` rows behind a cache."""
+        """The shape of the next `count` rows after a cache."""
         mask = cache.make_mask(count, return_array=False, window_size=None)
         rotation = Rotation(cache.offset) if rope is None else rope.at(cache.offset, count)
         return cls(batch, count, mask, rope, rotation)
@@ -108,7 +108,7 @@ class Attention(nn.Module):
         return self.o_proj(rows.flat(out))
 
     def keep_heads(self, parts: int) -> None:
-        """Compute with one in `parts` of the heads; the weights are cut by whoever says so."""
+        """Keep one of every `parts` heads; the caller cuts the weights."""
         self._heads //= parts
         self._kv_heads //= parts
 
@@ -212,7 +212,7 @@ class Decoder(nn.Module):
 
     Args:
         layers: the blocks.
-        norm: behind them.
+        norm: applied after them.
         rope: the rotary positions, if there are any.
         head_dim: width of a head.
     """
@@ -231,7 +231,7 @@ class Decoder(nn.Module):
         Args:
             x: embeddings (B, T, D).
             cache: one cache per layer; it grows by T rows.
-            last_only: only the last row's, (B, 1, D): all that the last layer computes but for keys and values.
+            last_only: return the last row only, (B, 1, D); of other rows the last layer computes keys and values alone.
         """
         batch, count, width = x.shape
         rows = RowShape.of(batch, count, cache[0], self._rope)
@@ -298,7 +298,7 @@ class GPT2Decoder(Decoder):
 
 
 def batched(caches: Sequence[Cache]) -> list[Cache]:
-    """The same caches in the form that rows can leave and join."""
+    """The same caches in a form that requests can join and leave."""
     return [_batched(cache) for cache in caches]
 
 

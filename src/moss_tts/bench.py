@@ -36,19 +36,19 @@ class Bench:
     """What was measured; times in seconds, sizes in bytes.
 
     Attributes:
-        load: reading the checkpoint, its sums included.
-        prompt_rows: of the text's prompt.
-        prefill: reading that prompt.
-        row: the median row.
+        load: seconds to read the checkpoint.
+        prompt_rows: rows of the prompt.
+        prefill: seconds to read that prompt.
+        row: seconds of the median row.
         row_bytes: weights that a row has to read.
         bandwidth: bytes per second that this machine reads.
-        codec_frame: decoding one of many frames together.
+        codec_frame: seconds to decode one frame, among many that are decoded together.
         frame_rate: frames per second of audio.
-        first_audio: from the call to the first chunk.
-        spoken: of audio, in the run as a listener has it.
-        took: that run.
-        weights: in memory once loaded, the codec included.
-        peak: most memory there was.
+        first_audio: seconds from the call to the first chunk.
+        spoken: seconds of audio in a run as a listener hears it.
+        took: seconds that this run took.
+        weights: bytes in memory after loading, with the codec.
+        peak: the most bytes in memory at any time.
     """
 
     load: float
@@ -72,7 +72,7 @@ class Bench:
 
     @property
     def floor_fraction(self) -> float:
-        """The shortest time a row can take over the time it takes."""
+        """The shortest time that a row can take, divided by the time that it takes."""
         return self.row_bytes / self.bandwidth / self.row
 
     @property
@@ -120,14 +120,14 @@ def bench(load: Callable[[], Model], frames: int, megabytes: int = 512) -> Bench
 
 
 def warm_up(model: Model, job: SpeechJob) -> None:
-    """What is made once, such as kernels: not counted."""
+    """Make what is made only once, such as kernels, so that it is not measured."""
     for _ in islice(endless(new_batch(model, job)), WARM_UP):
         pass
     time_codec(model, WARM_UP)
 
 
 def new_batch(model: Model, job: SpeechJob) -> RowBatch:
-    """A batch of one request that never comes to its budget, its prompt read."""
+    """A batch of one request. Its prompt is read, and it never reaches its budget."""
     request = replace(job.request, max_frames=10**6)
     return model.architecture.batch(Prompts.of(job.prompt), [request], job.n_vq)
 
@@ -187,7 +187,7 @@ def read_bandwidth(megabytes: int = 512, repeats: int = 5) -> dict[str, float]:
 
 
 def best_of(repeats: int, action: Callable[[], object]) -> float:
-    """Seconds of the fastest run: what else the machine does can only add to it."""
+    """Seconds of the fastest run: other programs can only make it slower."""
     action()
     seconds = []
     for _ in range(repeats):
@@ -201,13 +201,13 @@ def best_of(repeats: int, action: Callable[[], object]) -> float:
 
 
 def as_json(measured: Bench) -> str:
-    """All figures, those derived among them."""
+    """All figures as JSON, the derived ones as well."""
     derived = ("rows_per_second", "floor_fraction", "real_time_factor")
     return json.dumps(asdict(measured) | {name: getattr(measured, name) for name in derived}, indent=2)
 
 
 def as_text(measured: Bench) -> str:
-    """A line per part."""
+    """All figures as text, one line for each part."""
     return "\n".join(f"{label:<12} {value}" for label, value in _lines(measured))
 
 

@@ -24,7 +24,7 @@ class Frames:
     Attributes:
         codes: int32 (F, Q).
         segment: number of the audio segment; the codec starts afresh with each.
-        context: frames of the prompt, which only the codec needs.
+        context: whether the frames are the prompt's; only the codec needs those.
     """
 
     codes: np.ndarray
@@ -56,7 +56,7 @@ class DelayFrameReader:
     Args:
         prompt: rows (T, 1 + Q) of the prompt, without padding.
         config: of the model.
-        max_frames: the budget the rows were made under.
+        max_frames: the budget of the request.
     """
 
     def __init__(self, prompt: np.ndarray, config: DelayConfig, max_frames: int) -> None:

@@ -87,7 +87,7 @@ class TiedHeadsModel(nn.Module):
         """
         assert text_choices is not None
         cache = self._depth_cache()
-        # What is read as if speech went on is of no account where it does not.
+        # This is computed as if speech went on; rows that end now ignore it.
         slots = mx.broadcast_to(text_choices[:1], hidden.shape[:1])
         states = self.local_transformer(self._opening(hidden, slots), cache)
         choice = sample(self._text_logits(states[:, 0], text_choices)[:, None], uniforms[:, :1], text)[:, 0]

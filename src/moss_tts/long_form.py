@@ -37,7 +37,7 @@ __all__ = [
     "retry_seed",
 ]
 
-# Kinds a cut is looked for, best first; a hard cut comes after them.
+# Kinds of boundaries to cut at, best first; a hard cut is the last resort.
 _SOFT_KINDS = (
     BoundaryKind.TURN,
     BoundaryKind.PARAGRAPH,
@@ -54,18 +54,18 @@ class LongFormOptions:
     """Each field is the keyword long_form_<field> of generate.
 
     Attributes:
-        min_chars: least characters of a segment, where the text has a boundary to end it.
-        target_chars: length that segments are cut nearest to.
-        max_chars: most characters of a segment.
-        prefix_audio_seconds: audio of the previous segment that conditions the next; 0 disables this limit.
-        prefix_audio_max_tokens: the same in frames. The smaller positive limit rules; both 0: no prefix.
-        prefix_text_chars: characters of the previous text that condition the next.
-        retry_attempts: further attempts at a segment that failed.
+        min_chars: the least number of characters in a segment, if the text has a boundary to end it.
+        target_chars: the number of characters that a segment should have.
+        max_chars: the largest number of characters in a segment.
+        prefix_audio_seconds: seconds of a segment's audio that the next one is given; 0 sets no limit in seconds.
+        prefix_audio_max_tokens: the same limit in frames. The smaller one applies; if both are 0, there is no prefix.
+        prefix_text_chars: how many characters of the text before a segment it is given.
+        retry_attempts: how often a failed segment is repeated.
         continuity: "voice" carries how the voice sounds; "continue" goes on from the previous segment, its
             text and codes as the prompt; "none" speaks each segment as if it were alone.
-        crossfade_ms: overlap at seams.
+        crossfade_ms: how long segments overlap at seams.
         trim_silence: whether long silence at seams is shortened.
-        parallel: segments spoken at the same time; above 1, nothing may tie a segment to the one before.
+        parallel: segments spoken at the same time; if more than 1, no segment may depend on the one before.
     """
 
     min_chars: int = 160
@@ -143,11 +143,11 @@ class TextSegment:
     Attributes:
         text: text[start_offset:end_offset] of the normalised text; no white space at its ends.
         start_offset: in characters of the normalised text.
-        end_offset: behind the last character.
-        speaker: tag of whoever speaks at its start, "[S1]"; None where no tag came before.
+        end_offset: the offset after the last character.
+        speaker: the speaker's tag at its start, "[S1]"; None if no tag came before.
         boundary: what ended it.
-        silence_before: seconds of silence in front of its audio.
-        silence_after: seconds of silence behind its audio.
+        silence_before: seconds of silence before its audio.
+        silence_after: seconds of silence after its audio.
     """
 
     text: str
@@ -160,7 +160,7 @@ class TextSegment:
 
     @property
     def spoken_text(self) -> str:
-        """What the model is given: a turn that goes on repeats its speaker's tag, beyond all budgets."""
+        """The text that the model is given: a turn that began earlier repeats its tag, which no limit counts."""
         if self.speaker is None or self.text.startswith(self.speaker):
             return self.text
         return f"{self.speaker} {self.text}"
@@ -172,7 +172,7 @@ class TextSegment:
 
     @property
     def last_speaker(self) -> str | None:
-        """Tag of whoever speaks at its end."""
+        """The speaker's tag at its end."""
         return (SPEAKER_TAG.findall(self.text) or [self.speaker])[-1]
 
 
@@ -252,7 +252,7 @@ def _hard_cut(boundaries: Boundaries, window: _Window) -> tuple[int, BoundaryKin
 
 
 def _outside(boundaries: Boundaries, window: _Window) -> tuple[int, BoundaryKind]:
-    """A cut where nothing in the window may be cut: before it, else right behind it."""
+    """A cut outside of a window that may not be cut: before it, or else right after it."""
     for kind in _SOFT_KINDS:
         cut = boundaries.last_before(kind, window.low, window.start)
         if cut is not None:
@@ -331,8 +331,8 @@ class SegmentMetrics:
         segment_idx: number in the plan.
         segment_chars: characters of its text, a repeated speaker tag not counted.
         start_offset: in the normalised text.
-        end_offset: behind its last character.
-        retry_count: attempts beyond the first.
+        end_offset: the offset after its last character.
+        retry_count: attempts after the first one.
         prompt_tokens_generated: frames made.
         emitted_samples: per channel.
         emitted_seconds: of audio.

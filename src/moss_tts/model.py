@@ -50,7 +50,7 @@ from moss_tts.weights.copies import check_tied_heads
 from moss_tts.weights.layout import read_json, read_weights
 
 OnProgress: TypeAlias = Callable[[float], None]
-# Attributes that hold memory.
+# The attributes that hold memory.
 _PARTS = ("architecture", "processor", "codec")
 
 
@@ -62,10 +62,10 @@ class Model(JobMaker):
     Args:
         architecture: the network with its way of making rows.
         processor: packs prompts.
-        codec: asked for when there is something to encode or decode.
+        codec: gives the codec when there is something to encode or decode.
         preset: variant of the checkpoint, used unless a request names another.
         generation_config: generation_config.json of the checkpoint.
-        name: of the checkpoint, for people.
+        name: the checkpoint's name, for people.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Model(JobMaker):
         return "architecture" not in self.__dict__
 
     def close(self) -> None:
-        """Give the memory back; what is used of the model afterwards raises a GenerationError."""
+        """Give the memory back. Any later use of the model raises a GenerationError."""
         for part in _PARTS:
             self.__dict__.pop(part, None)
         gc.collect()
@@ -126,13 +126,13 @@ class Model(JobMaker):
     ) -> Generator[GenerationResult, None, None]:
         """Speak a request.
 
-        Arguments are checked when this is called, before the first result is asked for. What the checkpoint cannot
-        follow of them is a MossTTSWarning. Without `stream` there is one result; with it, chunks as they are made, the
-        last of which is final (and empty where a chunk was just full). Closing the iterator stops the work.
+        Arguments are checked at the call, before the first result is asked for. Options that the checkpoint cannot
+        follow cause a MossTTSWarning. Without `stream` there is one result; with it there are chunks while they are
+        made, and the last one, which may be empty, is final. Closing the iterator stops the work.
 
         Args:
             text: what to speak.
-            cancel: set it from any thread, and generation ends within one frame; what is complete is returned
+            cancel: set it from any thread, and generation ends within one frame; complete frames are returned
                 with finish_reason "cancelled".
             on_chunk: called with each result before it is returned, as the other two in the caller's thread.
             on_segment: called with each segment of a long text as it is finished.
@@ -143,7 +143,7 @@ class Model(JobMaker):
             UnknownOptionError: an option that does not exist.
             RequestError: a bad value, or options that contradict each other.
             AudioError: a reference that cannot be used.
-            CodecNotFoundError: the checkpoint's codec cannot be had.
+            CodecNotFoundError: the checkpoint's codec was not found.
             GenerationError: the model ended without audio, or a segment failed all its attempts.
         """
         request = self._noted_request({"text": text, **options})
@@ -159,11 +159,11 @@ class Model(JobMaker):
         on_progress: OnProgress | None = None,
         **options: Unpack[GenerateOptions],
     ) -> Speech:
-        """Speak a request, and wait for all of it: `model.say("Hello.").save("hello.wav")`.
+        """Speak a request and return the whole speech: `model.say("Hello.").save("hello.wav")`.
 
         Args:
             text: what to speak.
-            cancel: see generate, as for the callbacks.
+            cancel: see generate.
             on_segment: called with each segment of a long text as it is finished.
             on_progress: called with the share of the text that is spoken, 0 to 1, after each segment.
             **options: see GenerateOptions; all but stream.
@@ -256,7 +256,7 @@ class Model(JobMaker):
         yield from results_one_by_one(chunks, long, self.sample_rate)
 
     def _noted_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
-        """A request; the caller of the caller is warned of its notes."""
+        """The request of some options. Its notes become warnings at the place that called the public method."""
         request = self.request(options)
         for note in request.notes:
             warnings.warn(note, MossTTSWarning, stacklevel=3)
@@ -297,7 +297,7 @@ class Model(JobMaker):
     def _steps(
         self, request: MossNormalizedRequest, cancel: Cancel | None, callbacks: Callbacks
     ) -> Generator[GenerationResult | None, None, None]:
-        """The results of a request, and None where there is none yet."""
+        """The results of a request, with None after each step that gave none."""
         chunks = self._chunks(request, cancel, partial(callbacks.segment, request))
         for result in results_of(chunks, request, self.sample_rate):
             if result is not None:

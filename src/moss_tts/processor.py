@@ -45,7 +45,7 @@ class MossTTSProcessor:
     Args:
         tokenizer: the checkpoint's tokenizer, with its chat template, or an encoder of prompts.
         config: the checkpoint's config.
-        codec: what `encode` needs for references that are not codes yet; nothing is asked of it before.
+        codec: gives the codec when a reference has to be encoded, and not before.
         encode: references -> code matrices, in one pass of the codec; `encode_references` if None.
     """
 
@@ -58,7 +58,7 @@ class MossTTSProcessor:
 
     @property
     def text_heading(self) -> tuple[int, ...]:
-        """Ids that stand before the text in a user message, behind all that says how to speak it."""
+        """Ids right before the text in a user message; the fields that say how to speak it come earlier."""
         return tuple(self._packer.encoder.encode(TEXT_HEADING))
 
     def count_tokens(self, text: str) -> int:
@@ -75,7 +75,7 @@ class MossTTSProcessor:
 
         Args:
             conversations: messages are Message objects or dicts with a role.
-            mode: "generation" answers a final user message, "continuation" goes on with a final assistant
+            mode: "generation" answers a final user message, "continuation" continues a final assistant
                 message.
             template: what the variant's user messages look like.
 
@@ -83,7 +83,7 @@ class MossTTSProcessor:
             input_ids (B, T, 1 + Q) int32, left-padded, and the mask (B, T) of the rows that are not padding.
 
         Raises:
-            RequestError: an unknown mode, a conversation that ends otherwise than the mode wants, bad codes.
+            RequestError: an unknown mode, a conversation with an end that does not fit the mode, bad codes.
         """
         batch = [_checked(conversation, mode) for conversation in as_batch(conversations)]
         rows = [self._packer.pack(messages, mode, template, self.encode_audio) for messages in batch]
@@ -101,7 +101,7 @@ class MossTTSProcessor:
         """Code matrices (F, Q) of references, in their order, from one call of the codec.
 
         Raises:
-            RequestError: something that is no reference, or codes out of range.
+            RequestError: something is not a reference, or codes are out of range.
             AudioError: a reference that cannot be used.
         """
         known = [as_reference(value, f"reference {position}") for position, value in enumerate(references, 1)]

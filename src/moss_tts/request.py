@@ -34,7 +34,7 @@ __all__ = [
 FRAME_RATE: Final = 12.5
 DEFAULT_STREAMING_INTERVAL: Final = 0.5
 
-# What a conversation already says.
+# Options that a conversation replaces.
 PROMPT_OPTIONS = frozenset(
     """
     text voice ref_audio reference ref_text instruct instruction language tokens duration_s seconds quality
@@ -64,11 +64,11 @@ class MossNormalizedRequest:
         prompt_transcript: what prompt_audio says; it stands before the text in the prompt.
         conversation: messages the caller built, instead of the fields above.
         seed: the caller's, or a random one.
-        max_tokens: the caller's limit in frames; effective_max_tokens is the one that holds.
+        max_tokens: the caller's limit in frames; effective_max_tokens is the limit that applies.
         long_form: None when the text is spoken in one piece.
         plan: the segments of a long text; none when it is spoken in one piece.
-        notes: sentences for people: what of the request is done otherwise than asked.
-        n_vq_for_inference: codebooks to generate; the architecture says how many where the caller does not.
+        notes: sentences for people about what is done otherwise than asked.
+        n_vq_for_inference: the number of codebooks to generate.
         runaway_guard: whether speech far longer than its text, or long silent, is ended (runaway.py).
         verbose: whether each result is reported on standard error.
         messages: the conversation that the model is asked to go on with, texts cleaned up.
@@ -160,7 +160,7 @@ def resolve_generation_request(
         options: named arguments of generate; None means not given.
         preset: the checkpoint's own variant, used unless the options name one.
         generation_config: the checkpoint's generation_config.json.
-        resolve_n_vq: the architecture's answer to how many codebooks it generates when it is asked for so many.
+        resolve_n_vq: checks the number of codebooks that is asked for, and gives the number to generate.
         preparation: how the checkpoint wants its texts, and what it follows beside them.
         count_tokens: for variants that want long texts in pieces of so many tokens.
 
@@ -245,7 +245,7 @@ def resolve_sampling(given: Options, preset: Preset, generation_config: Mapping[
 
 
 def _updated(sampling: Sampling, values: Mapping[str, Any]) -> Sampling:
-    """Put audio_* and text_* values in; a name without a channel is the audio's, never the text's."""
+    """Set values of audio_* and text_*; a name without a channel means the audio, never the text."""
     bare = {f"audio_{name}": values[name] for name in SAMPLING if name in values}
     named = {**bare, **values}
     channels = {
@@ -287,7 +287,7 @@ def _tokens(given: Options) -> int | None:
 
 
 def _voice(given: Options) -> Options:
-    """What tells the model how to sound: instruction, references, a prompt to go on from."""
+    """The fields that set the voice: instruction, references, a recording to continue."""
     instruction = given.get("instruction", given.get("instruct"))
     if "dialogue_speakers" in given:
         return {"instruction": instruction} | _dialogue_voice(given)

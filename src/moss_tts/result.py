@@ -1,4 +1,4 @@
-"""What `generate` and `say` return: audio with what it took to make it."""
+"""What `generate` and `say` return: audio, and figures of how it was made."""
 
 from __future__ import annotations
 

@@ -61,11 +61,11 @@ class Prompts:
 
 @dataclass(frozen=True)
 class RowRequest:
-    """What a loop needs to know of a request beside its prompt.
+    """What a loop needs of a request besides its prompt.
 
     Attributes:
         sampling: settings of its channels.
-        seed: of its draws, below 2**32.
+        seed: the seed of its draws, below 2**32.
         max_frames: audio frames it may begin.
     """
 
@@ -112,7 +112,7 @@ class RowBatch(ABC):
         self._cache = batched(self._cache)
         moving = [cache.moving(rows) for cache in self._cache]
         if on_cpu():
-            # Until they are made, others hold the buffers, and writing copies them whole. A GPU does not wait for that.
+            # Until the rows are computed, other arrays hold the buffers, and writing would copy them. GPUs do not wait.
             mx.eval(moving)
         for cache, contexts in zip(self._cache, moving, strict=True):
             cache.keep(rows, contexts)
@@ -123,7 +123,7 @@ class RowBatch(ABC):
         self._settle_sampling()
 
     def extend(self, other: Any) -> None:
-        """Let the requests of another batch of the same kind join, behind those that are there."""
+        """Add the requests of another batch of the same kind after the present ones."""
         self._cache = batched(self._cache)
         for cache, joining in zip(self._cache, batched(other._cache), strict=True):
             cache.extend(joining)
@@ -135,7 +135,7 @@ class RowBatch(ABC):
 
 
 def _joined_seen(batch: RowBatch, other: RowBatch) -> mx.array | None:
-    """History masks of two batches; one without penalties needs none, so zeros do."""
+    """The history masks of two batches together; zeros for a batch without penalties."""
     known = batch._seen if batch._seen is not None else other._seen
     if known is None:
         return None
@@ -157,11 +157,11 @@ def read_prompts(
     """Read prompts part by part; the parts depend on the prompts alone.
 
     Args:
-        forward: rows to the hidden state (B, 1, D) of the last; what it has seen is in the cache.
+        forward: gives the hidden state (B, 1, D) of the last row; rows before are in the cache.
         prompts: the prompts.
-        n_vq: codebooks that are read of them.
+        n_vq: the number of codebooks that are read.
         cache: empty caches of the layers.
-        prefixes: references that need not be read again, where there is one prompt.
+        prefixes: keys and values of references that were read before; used for a single prompt.
 
     Returns:
         The hidden state (B, D) behind them.
@@ -191,7 +191,7 @@ def run(batch: RowBatch) -> Iterator[np.ndarray]:
 
 
 def endless(batch: RowBatch) -> Iterator[np.ndarray]:
-    """Rows (B, 1 + Q), one array per step; those that say the end are rows like others.
+    """Rows (B, 1 + Q), one array per step, without an end: rows that end speech are rows like others.
 
     Step t + 1 is issued before row t is read, so the device never waits for the consumer.
     """
@@ -239,7 +239,7 @@ class DelayBatch(RowBatch):
         return cls(model, config, prompts, requests, cache, hidden)
 
     def step(self) -> mx.array:
-        """Issue a row."""
+        """Issue the next row of every request."""
         text_ids, self._known = self._text_candidates(), self._state
         row = self._sample(text_ids)
         issue(row)
@@ -252,7 +252,7 @@ class DelayBatch(RowBatch):
         return row
 
     def ended(self, rows: np.ndarray) -> np.ndarray:
-        """Those that emitted im_end."""
+        """Which requests emitted im_end."""
         return np.asarray(rows[:, 0] == self._config.im_end_token_id)
 
     def select(self, rows: Sequence[int]) -> None:
@@ -263,7 +263,7 @@ class DelayBatch(RowBatch):
         self._known = DelaySchedulerState(*(value[kept] for value in self._known))
 
     def extend(self, other: DelayBatch) -> None:
-        """Let others join."""
+        """Add the requests of another batch."""
         super().extend(other)
         self._state = _joined_states(self._state, other._state)
         self._known = _joined_states(self._known, other._known)
@@ -290,7 +290,7 @@ class DelayBatch(RowBatch):
         chosen = ids[sample(logits[:, None], uniforms[:, :1], self._text)[:, 0]]
         forced = build_delay_forced_text_tokens(state, config)
         text = mx.where(forced >= 0, forced, chosen)
-        # Codebook 0 has a history of its own, the others share one.
+        # Codebook 0 has its own history; the others share one.
         seen = None if self._seen is None else self._seen[:, mx.minimum(mx.arange(config.n_vq), 1)]
         codes = sample(model.audio_logits(self._hidden), uniforms[:, 1:], self._audio, seen)
         codes = mx.where(delay_audio_mask(state, config.n_vq), codes, config.audio_pad_code)
@@ -317,7 +317,7 @@ class LocalBatch(RowBatch):
         model: the model.
         config: its config.
         prompts: the packed batch.
-        requests: one per prompt; every row is one frame, so budgets are the reader's business.
+        requests: one per prompt. Every row is one frame, so the reader alone counts them.
         n_vq: codebooks to sample; v1.0 feeds the others back as 0, Nano as the pad code.
         any_text: sample v1.0's text channel from the whole vocabulary as upstream does, instead of between the
             gen slot and audio_end, the only tokens that mean anything there.
@@ -363,7 +363,7 @@ class LocalBatch(RowBatch):
         return cls(model, config, prompts, requests, cache, hidden, n_vq=n_vq, any_text=any_text)
 
     def step(self) -> mx.array:
-        """Issue a row."""
+        """Issue the next row of every request."""
         row = self._model.sample_next_channels(
             self._hidden,
             step_uniforms(self._seeds, self._steps, 1 + self._config.n_vq),
@@ -381,7 +381,7 @@ class LocalBatch(RowBatch):
         return row
 
     def ended(self, rows: np.ndarray) -> np.ndarray:
-        """Those that emitted audio_end."""
+        """Which requests emitted audio_end."""
         return np.asarray(rows[:, 0] == self._config.audio_end_token_id)
 
 

@@ -49,18 +49,18 @@ class Sampling:
 
 @dataclass(frozen=True)
 class RowSampling:
-    """One kind of channel for all rows of a batch: arrays (B, 1, 1), and what no row needs.
+    """One kind of channel for all rows of a batch: arrays (B, 1, 1), and steps that no row needs.
 
     Attributes:
         sampled: bool, False where the row is greedy.
-        cooling: minus the temperature, minus one where the row is greedy.
-        top_p: infinite where it is off: a long sum can round to more than one.
-        top_k: huge where it is off.
-        penalty: of repetitions.
-        any_greedy: whether any row is.
-        all_greedy: whether all rows are.
-        penalised: whether any row is.
-        widest_k: candidates that are enough for every row; 0 is all of them.
+        cooling: the negative temperature; -1 if the row is greedy.
+        top_p: infinite if it is off, because a long sum can round to more than 1.
+        top_k: a huge number if it is off.
+        penalty: the repetition penalty.
+        any_greedy: whether any row is greedy.
+        all_greedy: whether all rows are greedy.
+        penalised: whether any row has a penalty.
+        widest_k: the largest top_k of all rows; 0 if a row considers all candidates.
     """
 
     sampled: mx.array

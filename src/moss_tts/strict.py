@@ -36,11 +36,11 @@ HARMLESS_KEYS = frozenset(
     """.split()
 )
 
-# What no option and no size comes near. Within these, integers fit 32 bits, and products of two numbers float32.
+# Bounds that no sensible value comes near. Integers fit into 32 bits, and products of two numbers into float32.
 MOST_INTEGER = 2**30
 MOST_NUMBER, LEAST_NUMBER = 1e9, 1e-12
 
-# Of a config.json: widths, vocabularies, rates; layers and codebooks; objects in objects.
+# Limits of a config.json: of widths, vocabularies and rates; of layers and codebooks; of nested objects.
 MOST_SIZE = 2**24
 MOST_COUNT = 512
 MOST_DEPTH = 32
@@ -118,7 +118,7 @@ def integer(raw: Raw, key: str, where: str, default: int | None = None, least: i
 
 
 def count(raw: Raw, key: str, where: str, default: int | None = None) -> int:
-    """How many there are of what is built one by one, such as layers and codebooks: at least one."""
+    """A number of things that are built one by one, such as layers and codebooks: at least 1."""
     return integer(raw, key, where, default, least=1, most=MOST_COUNT)
 
 

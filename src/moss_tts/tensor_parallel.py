@@ -47,7 +47,7 @@ def load_part(name: str | Path, group: Group, *, codec: str | Path | None = None
 
 
 def check_divisible(config: DecoderSizes, parts: int) -> None:
-    """Refuse what cannot be cut into equal parts.
+    """Refuse a network that cannot be cut into equal parts.
 
     Raises:
         ConfigError: the heads or the feed-forward's width.
@@ -59,10 +59,10 @@ def check_divisible(config: DecoderSizes, parts: int) -> None:
 
 
 def divide(network: nn.Module, group: Group) -> None:
-    """Keep this process's part of every backbone layer, before weights are read: no more of them is ever in memory.
+    """Keep this process's part of every backbone layer, before weights are read, so that the rest is never in memory.
 
     Raises:
-        ConfigError: a backbone that is never shared.
+        ConfigError: this kind of backbone cannot be shared.
     """
     backbone = network["backbone"]
     if not isinstance(backbone, Qwen3Backbone):
@@ -98,7 +98,7 @@ def _keep(layer: nn.Module, axis: int, group: Group) -> None:
 
 
 class Summed(nn.Module):
-    """A layer of which each process has some inputs: their products, summed over all processes."""
+    """A layer split by inputs: each process multiplies its own, and the products are summed over all."""
 
     def __init__(self, part: nn.Module, group: Group) -> None:
         super().__init__()

@@ -53,7 +53,7 @@ _unkept: OrderedDict[tuple[str, str, int], CodeMatrix] = OrderedDict()
 
 
 class Encoder(Protocol):
-    """Makes codes of recordings."""
+    """Turns recordings into codes."""
 
     def encode_audio(self, references: Sequence[object]) -> list[CodeMatrix]:
         """Codes (F, Q) of references, in their order."""
@@ -61,11 +61,11 @@ class Encoder(Protocol):
 
 
 class Model(Protocol):
-    """What of a model makes codes."""
+    """The part of a model that makes codes."""
 
     @property
     def processor(self) -> Encoder:
-        """The model's."""
+        """The processor of the model."""
         ...
 
 
@@ -189,7 +189,7 @@ class Voices:
         for name in self.names:
             try:
                 yield self[name]
-            except UnknownVoiceError:  # removed by somebody else meanwhile
+            except UnknownVoiceError:  # another process removed it meanwhile
                 continue
             except CheckpointError as error:
                 yield BrokenVoice(name, str(error))
@@ -243,7 +243,7 @@ class Voices:
             transcript: what it says.
             description: words for people.
             model: codes are made for it now; otherwise, and for other models, when they are first needed.
-            replace: whether a voice of that name may be there, and goes.
+            replace: whether an existing voice of that name is replaced.
 
         Raises:
             RequestError: not a name, or it is taken; or nothing may be written here.
@@ -271,7 +271,7 @@ class Voices:
         return Voice(record, self.directory / name)
 
     def remove(self, name: str) -> None:
-        """Forget a voice, and delete its files.
+        """Remove a voice and delete its files.
 
         Raises:
             UnknownVoiceError: there is none of that name.
