@@ -41,7 +41,6 @@ from moss_tts.weights.quantisation import recipe_of
 from moss_tts.weights.shards import check_sums
 
 SHARD_VALUES = 5 * 10**8
-RELEASED = {"delay_8b": "delay", "voice_generator": "delay", "local_1_7b": "local", "local_4b": "local_v1_5"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -200,7 +199,7 @@ def print_sizes() -> int:
     """A row for each released checkpoint: GB of its weights in memory, bfloat16 where not quantised."""
     results = {}
     with tempfile.TemporaryDirectory() as root:
-        for size, architecture in RELEASED.items():
+        for size, architecture in synthetic.RELEASED.items():
             directory = hollow_checkpoint(Path(root) / size, synthetic.raw_config(architecture, synthetic.SIZES[size]))
             config = load_config(directory)
             sizes = {"bfloat16": model_footprint(directory, config, "bfloat16")[1]}

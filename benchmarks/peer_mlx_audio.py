@@ -27,13 +27,16 @@ def preload_openblas() -> str:
 BLAS = preload_openblas()
 
 import mlx.core as mx  # noqa: E402
-from mlx_audio.tts.models.moss_tts import moss_tts as peer  # noqa: E402
+from mlx_audio.tts.models import moss_tts, moss_tts_nano  # noqa: E402
+
+Model = moss_tts.Model | moss_tts_nano.Model
 
 
-def load(directory: Path) -> peer.Model:
+def load(directory: Path) -> Model:
     """The model, strictly."""
-    config = peer.ModelConfig.from_dict(json.loads((directory / "config.json").read_text()))
-    model = peer.Model(config)
+    raw = json.loads((directory / "config.json").read_text())
+    peer = moss_tts_nano if raw["model_type"] == "moss_tts_nano" else moss_tts
+    model = peer.Model(peer.ModelConfig.from_dict(raw))
     weights = model.sanitize(mx.load(str(directory / "model.safetensors")))
     model.load_weights(list(weights.items()), strict=True)
     mx.eval(model.parameters())
@@ -41,30 +44,49 @@ def load(directory: Path) -> peer.Model:
     return model
 
 
-def stamp_steps(model: peer.Model) -> list[float]:
+def stamp_steps(model: Model) -> list[float]:
     """When each step of the backbone begins, from now on."""
     stamps: list[float] = []
-    kind = type(next((getattr(model, part) for part in ("model", "transformer") if hasattr(model, part)), model))
-    forward = kind.__call__
+    # Nano's depth decoder is of the backbone's class.
+    kind, name = type(model), "_build_inputs_embeds"
+    if not isinstance(model, moss_tts_nano.Model):
+        kind = type(next((getattr(model, part) for part in ("model", "transformer") if hasattr(model, part)), model))
+        name = "__call__"
+    forward = getattr(kind, name)
 
     def stamped(self, *args, **options):
         stamps.append(time.perf_counter())
         return forward(self, *args, **options)
 
-    kind.__call__ = stamped
+    setattr(kind, name, stamped)
     return stamps
 
 
-def answer(model: peer.Model, stamps: list[float], request: dict) -> dict:
-    """Greedy rows behind a prompt, and the seconds of each."""
-    stamps.clear()
+def nano_rows(model: Model, prompt: mx.array, frames: int) -> mx.array:
+    """Greedy rows (F, 1 + Q) of Nano."""
+    codes = model.generate_audio_token_ids(
+        prompt_input_ids=prompt, max_new_frames=frames, do_sample=False, audio_repetition_penalty=1.0
+    )[0]
+    slots = mx.full((len(codes), 1), model.config.audio_assistant_slot_token_id, dtype=mx.int32)
+    return mx.concatenate([slots, codes], axis=1)
+
+
+def other_rows(model: Model, prompt: mx.array, frames: int) -> mx.array:
+    """Greedy rows (F, 1 + Q) of Delay and Local."""
     config = model.config
     generate = model.generate_local_ids if config.is_local_transformer else model.generate_delay_pattern_ids
     if config.is_v15_local_transformer:
         generate = model.generate_v15_local_ids
-    prompt = mx.array([request["prompt"]], dtype=mx.int32)
     greedy = {"text_temperature": 0.0, "audio_temperature": 0.0, "audio_repetition_penalty": 1.0}
-    [(_, rows)] = generate(prompt, max_new_tokens=request["frames"], **greedy)
+    [(_, rows)] = generate(prompt, max_new_tokens=frames, **greedy)
+    return rows
+
+
+def answer(model: Model, stamps: list[float], request: dict) -> dict:
+    """Greedy rows behind a prompt, and the seconds of each."""
+    stamps.clear()
+    rows_of = nano_rows if isinstance(model, moss_tts_nano.Model) else other_rows
+    rows = rows_of(model, mx.array([request["prompt"]], dtype=mx.int32), request["frames"])
     seconds = [after - before for before, after in pairwise(stamps[1:])]
     return {"seconds": seconds, "rows": rows[-request["frames"] :].tolist()}
 

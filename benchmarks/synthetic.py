@@ -21,13 +21,13 @@ from moss_tts.architectures import ARCHITECTURES, Architecture
 from moss_tts.checkpoints.loading import load_architecture
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec import upstream_shapes as codec_shapes
-from moss_tts.config import DelayConfig, LocalConfig, MossConfig, parse_config
+from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig, parse_config
 from moss_tts.weights.layout import Shapes
 
 Raw = dict[str, Any]
 Weights = dict[str, mx.array]
 
-ARCHITECTURE_NAMES = ("delay", "local", "local_v1_5")
+ARCHITECTURE_NAMES = ("delay", "local", "local_v1_5", "nano")
 UNUSED_EMBEDDING = "model.language_model.embed_tokens.weight"
 
 
@@ -73,11 +73,20 @@ SIZES = {
     "small": Size(256, 8, 8, 4, 32, 768, 256, 4, 768, 256),
     # Bandwidth rules: the widths of the 1.7B backbone and of its depth transformer, few layers.
     "wide": Size(2048, 2, 16, 8, 128, 6144, 1536, 1, 8960, 2048),
-    # The released checkpoints, of an architecture each: Local v1.0, Delay (MOSS-TTS), VoiceGenerator, Local v1.5.
+    # The released checkpoints, of an architecture each: Local v1.0, Delay (MOSS-TTS), VoiceGenerator, Local v1.5, Nano.
     "local_1_7b": Size(2048, 28, 16, 8, 128, 6144, 1536, 4, 8960, 2048, vocabulary=155_648),
     "delay_8b": Size(4096, 36, 32, 8, 128, 12288, 0, 0, 0, 0, vocabulary=155_648),
     "voice_generator": Size(2048, 28, 16, 8, 128, 6144, 0, 0, 0, 0, vocabulary=155_648, n_vq=16),
     "local_4b": Size(2560, 36, 32, 8, 128, 9728, 0, 0, 0, 0, vocabulary=151_936),
+    "nano": Size(768, 12, 12, 12, 64, 3072, 0, 0, 0, 0, vocabulary=16_384),
+}
+# Size -> architecture.
+RELEASED = {
+    "delay_8b": "delay",
+    "voice_generator": "delay",
+    "local_1_7b": "local",
+    "local_4b": "local_v1_5",
+    "nano": "nano",
 }
 
 SPECIAL_IDS = {
@@ -108,6 +117,8 @@ def raw_config(architecture: str, size: Size) -> Raw:
     }
     if architecture == "local_v1_5":
         return _v1_5_config(common, size)
+    if architecture == "nano":
+        return _nano_config(common, size)
     raw = common | {"model_type": "moss_tts_delay", "language_config": _backbone_config(size)}
     if architecture == "local":
         raw |= {
@@ -149,17 +160,34 @@ def _v1_5_config(common: Raw, size: Size) -> Raw:
         "local_transformer_layers": 1,
         "local_text_head_mode": "binary",
         "qwen3_config": _backbone_config(size),
-        "gpt2_config": {
-            "n_embd": size.width,
-            "n_head": size.heads,
-            "n_inner": size.ffn,
-            "n_layer": 1,
-            "n_positions": n_vq + 1,
-            "activation_function": "silu",
-            "layer_norm_epsilon": 1e-6,
-            "position_embedding_type": "rope",
-            "rope_base": 1e6,
-        },
+        "gpt2_config": _gpt2_config(size, n_layer=1, n_positions=n_vq + 1, rope_base=1e6)
+        | {"activation_function": "silu", "layer_norm_epsilon": 1e-6},
+    }
+
+
+def _nano_config(common: Raw, size: Size) -> Raw:
+    raw = {name: value for name, value in common.items() if name != "audio_assistant_delay_slot_token_id"}
+    slot, code, _ = (raw.pop(f"audio_{name}") for name in ("assistant_gen_slot_token_id", "pad_code", "vocab_size"))
+    return raw | {
+        "model_type": "moss_tts_nano",
+        "n_vq": max(1, size.n_vq // 2),
+        "audio_vocab_size": size.codebook,
+        "audio_pad_token_id": code,
+        "audio_assistant_slot_token_id": slot,
+        "audio_tokenizer_sample_rate": raw.pop("sampling_rate") * 2,
+        "local_transformer_layers": 1,
+        "gpt2_config": _gpt2_config(size, n_layer=size.layers, n_positions=32768, rope_base=1e4)
+        | {"activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "vocab_size": size.vocabulary},
+    }
+
+
+def _gpt2_config(size: Size, **more: float) -> Raw:
+    return {
+        "n_embd": size.width,
+        "n_head": size.heads,
+        "n_inner": size.ffn,
+        "position_embedding_type": "rope",
+        **more,
     }
 
 
@@ -175,9 +203,11 @@ def speech_weights(raw: Raw, seed: int = 0) -> Weights:
         _tie_delay_slots(weights, config)
     elif isinstance(config, LocalConfig):
         _prefer_gen_slot(weights, config)
-    else:
+    elif isinstance(config, LocalV15Config):
         # Equal logits: the first candidate, the assistant slot, is the greedy choice.
         weights["local_text_lm_head.weight"] *= 0
+    else:
+        _prefer_slot_of_tied_heads(weights, config)
     return weights
 
 
@@ -215,6 +245,15 @@ def _prefer_gen_slot(weights: Weights, config: LocalConfig) -> None:
     head[:, 0] = 0.0
     head[config.audio_assistant_gen_slot_token_id] = 0.0
     head[config.audio_assistant_gen_slot_token_id, 0] = 100.0
+
+
+def _prefer_slot_of_tied_heads(weights: Weights, config: MossConfig) -> None:
+    """The depth decoder's first coordinate is large; the two tokens differ in it, and codes have none of it."""
+    weights["local_transformer.ln_f.bias"][0] = 100.0
+    weights["transformer.wte.weight"][config.audio_assistant_gen_slot_token_id, 0] = 1.0
+    weights["transformer.wte.weight"][config.audio_end_token_id, 0] = -1.0
+    for q in range(config.n_vq):
+        weights[f"audio_embeddings.{q}.weight"][:, 0] = 0.0
 
 
 def architecture_of(raw: Raw, weights: Weights) -> Architecture[Any, Any]:

@@ -52,9 +52,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     results: dict[str, Any] = {"tokens_equal": True}
     table = []
     for size in ["small"] if options.quick else options.size:
-        for name in options.architecture:
+        for name in [synthetic.RELEASED[size]] if size in synthetic.RELEASED else options.architecture:
             case = compared(name, synthetic.SIZES[size], str(python), options)
-            results.setdefault(size, {})[name] = {"b1": case["b1"], "b8": case["b8"]}
+            ratios = {"b1": case["b1"], "b8": case["b8"]}
+            # Nano is a size and an architecture: {"nano": {"b1": ..., "b8": ...}}.
+            results |= {size: ratios} if size == name else {size: results.get(size, {}) | {name: ratios}}
             results["tokens_equal"] &= case["equal"]
             table.append([f"{size}/{name}", *case.values()])
     common.print_table(f"{PEER}, CPU threads {os.cpu_count()}, {options.rounds} rounds", COLUMNS, table)
@@ -66,9 +68,9 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="the small size alone")
-    parser.add_argument("--size", nargs="+", default=["small", "wide"], choices=synthetic.SIZES)
+    parser.add_argument("--size", nargs="+", default=["small", "wide", "nano"], choices=synthetic.SIZES)
     names = synthetic.ARCHITECTURE_NAMES
-    parser.add_argument("--architecture", nargs="+", default=names, choices=names)
+    parser.add_argument("--architecture", nargs="+", default=names[:-1], choices=names, help="of sizes not released")
     parser.add_argument("--peer-python", help=f"interpreter that has {PEER}")
     parser.add_argument("--frames", type=int, default=10, help="frames per turn")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
@@ -140,7 +142,8 @@ def write_checkpoint(directory: Path, raw: synthetic.Raw, weights: synthetic.Wei
         weights = weights | {synthetic.UNUSED_EMBEDDING: mx.zeros(shape)}
     if "gpt2_config" in raw:
         embeddings = {f"audio_lm_heads.{q}.weight": f"audio_embeddings.{q}.weight" for q in range(raw["n_vq"])}
-        embeddings["text_lm_head.weight"] = "transformer.embed_tokens.weight"
+        text = ("transformer.embed_tokens.weight", "transformer.wte.weight")
+        embeddings["text_lm_head.weight"] = next(name for name in text if name in weights)
         weights = weights | {head: weights[embedding] for head, embedding in embeddings.items()}
     (directory / "config.json").write_text(json.dumps(raw))
     mx.save_safetensors(str(directory / "model.safetensors"), weights)
