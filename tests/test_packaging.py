@@ -9,6 +9,8 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ pytest.importorskip("hatch_fancy_pypi_readme", reason="the extra test is not ins
 
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 URLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
@@ -91,3 +94,50 @@ def test_an_sdist_holds_all_that_a_wheel_and_its_tests_are_made_of(built):
     ):
         assert needed in names
     assert [name for name in names if name.startswith((".git/", ".venv", "dist/"))] == []
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NEEDED_TO_RUN = [
+    Requirement(line)
+    for lines in (
+        PROJECT["dependencies"],
+        *(PROJECT["optional-dependencies"][extra] for extra in ("cpu", "cuda", "av", "nano", "server")),
+    )
+    for line in lines
+]
+
+
+@pytest.mark.parametrize("requirement", NEEDED_TO_RUN, ids=str)
+def test_what_is_needed_has_a_range_that_is_tested(requirement):
+    assert {"<", ">="} == {bound.operator for bound in requirement.specifier}
+    with suppress(PackageNotFoundError):
+        assert requirement.specifier.contains(version(requirement.name), prereleases=True)
+
+
+def installed_to_run() -> set[str]:
+    """Names of all packages that are installed because this one needs them."""
+    found, waiting = set[str](), [(requirement, "") for requirement in NEEDED_TO_RUN]
+    while waiting:
+        requirement, extra = waiting.pop()
+        if requirement.name in found or (requirement.marker and not requirement.marker.evaluate({"extra": extra})):
+            continue
+        with suppress(PackageNotFoundError):
+            inner = requires(requirement.name) or []
+            found.add(requirement.name)
+            waiting += [(Requirement(line), extra) for line in inner for extra in ("", *requirement.extras)]
+    return found
+
+
+def test_licences_that_ask_for_something_are_told():
+    """Those that packages have by their own word; docs/licences.md says what else is in their wheels."""
+    told = (ROOT / "docs" / "licences.md").read_text()
+    names = installed_to_run()
+    assert {"soxr", "numpy", "tqdm"} <= names
+    for name in names:
+        about = metadata(name)
+        says = " ".join(
+            [about.get("License-Expression") or about.get("License") or "", *about.get_all("Classifier", [])]
+        )
+        if re.search("GPL|MPL|EPL|CDDL|Lesser|Mozilla", says):
+            assert f"`{name}`" in told, (name, says[:200])
+    assert [str(one) for one in NEEDED_TO_RUN if f"`{one.name}`" not in told] == []
