@@ -2,8 +2,8 @@
 
     python benchmarks/server.py [--model DIR | --demo] [--requests 1000] [--clients 32]
 
-Starts `moss-tts serve` as a process of its own. Every audio that comes back whole is compared with what
-Model.generate speaks alone with the same seed. Ends with one line of JSON:
+Starts `moss-tts serve` as a process of its own. A client keeps its connection until it leaves. Every audio that comes
+back whole is compared with what Model.generate speaks alone with the same seed. Ends with one line of JSON:
 
     requests, ok, cancelled, rejected (as they should be), lost (no or half an answer), mixed_up (another audio),
     server_errors, memory_growth (of the server at rest, after the last request against after the 50th),
@@ -166,8 +166,9 @@ def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def measured(port: int, pid: int, spoken: list[Spoken], count: int, clients: int) -> dict[str, Any]:
     """One at a time, the load, and one at a time again."""
-    for one in spoken[:3]:
-        ask(port, whole(one))
+    with Client(port) as client:
+        for one in spoken[:3]:
+            client.ask(whole(one))
     load, todo = Load(), tasks(spoken, count)
     before = audio_per_second(port, todo[:ONE_BY_ONE], 1, Load())
     audio_per_second(port, todo[:SETTLED], clients, load)
@@ -233,49 +234,61 @@ def audio_per_second(port: int, todo: list[Task], clients: int, load: Load) -> f
     waiting = iter(todo)
     lock = threading.Lock()
 
-    def client() -> None:
-        while True:
-            with lock:
-                task = next(waiting, None)
-            if task is None:
-                return
-            load.add(*ask(port, task))
+    def ask_on() -> None:
+        with Client(port) as client:
+            while True:
+                with lock:
+                    task = next(waiting, None)
+                if task is None:
+                    return
+                load.add(*client.ask(task))
 
     before, started = load.samples, time.perf_counter()
     with ThreadPoolExecutor(clients) as threads:
-        for future in [threads.submit(client) for _ in range(clients)]:
+        for future in [threads.submit(ask_on) for _ in range(clients)]:
             future.result()
     return (load.samples - before) / 24000 / (time.perf_counter() - started)
 
 
-def ask(port: int, task: Task) -> tuple[str, int]:
-    """The outcome of a request, and the samples that arrived whole."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-    try:
+class Client:
+    """A client that keeps its connection from one request to the next, as programs do, unless it leaves."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(self, task: Task) -> tuple[str, int]:
+        """The outcome of a request, and the samples that arrived whole."""
         content = json.dumps(task.body | {"response_format": "pcm"})
-        connection.request("POST", "/v1/audio/speech", content, {"Content-Type": "application/json"})
-        if task.kind == "cancelled":
-            return leave(connection, task)
-        response = connection.getresponse()
-        answer = response.read()
-    except (OSError, http.client.HTTPException):
-        return "lost", 0
-    finally:
-        connection.close()
-    return judged(task, response.status, answer)
+        try:
+            self._connection.request("POST", "/v1/audio/speech", content, {"Content-Type": "application/json"})
+            if task.kind == "cancelled":
+                return self._leave(task)
+            response = self._connection.getresponse()
+            answer = response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            return "lost", 0
+        return judged(task, response.status, answer)
 
-
-def leave(connection: http.client.HTTPConnection, task: Task) -> tuple[str, int]:
-    """Go after the first bytes, or before there are any."""
-    if not task.body["stream"]:
-        time.sleep(0.05)
-        return "cancelled", 0
-    response = connection.getresponse()
-    response.read(1000)
-    response.close()
-    if response.status >= 500:
-        return "server_errors", 0
-    return ("cancelled" if response.status == 200 else "lost"), 0
+    def _leave(self, task: Task) -> tuple[str, int]:
+        """Go after the first bytes, or before there are any."""
+        try:
+            if not task.body["stream"]:
+                time.sleep(0.05)
+                return "cancelled", 0
+            with self._connection.getresponse() as response:
+                response.read(1000)
+            if response.status >= 500:
+                return "server_errors", 0
+            return ("cancelled" if response.status == 200 else "lost"), 0
+        finally:
+            self._connection.close()
 
 
 def judged(task: Task, status: int, answer: bytes) -> tuple[str, int]:

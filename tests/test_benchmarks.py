@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import sys
+import threading
 from pathlib import Path
+from typing import ClassVar
 
 import mlx.core as mx
 import numpy as np
@@ -18,6 +21,7 @@ import decode
 import synthetic
 
 import codec as codec_benchmark
+import server as server_benchmark
 from moss_tts.checkpoints.footprint import model_footprint, smaller
 from moss_tts.checkpoints.loading import load_config
 
@@ -99,3 +103,37 @@ def test_a_hollow_checkpoint_has_the_size_of_a_real_one(tmp_path) -> None:
     sizes = list(smaller(directory, config, mx.bfloat16).values())
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < 3.2e9
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """A server that speaks silence, and knows how many connections it had."""
+
+    protocol_version = "HTTP/1.1"
+    connections: ClassVar[list[object]] = []
+
+    def setup(self) -> None:
+        super().setup()
+        self.connections.append(self.client_address)
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(bytes(4))
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_clients_of_the_servers_benchmark_keep_their_connection() -> None:
+    """Until they leave: then the next request opens another one."""
+    whole = server_benchmark.Task("whole", {"stream": True}, np.zeros(2, np.int16))
+    leaving = server_benchmark.Task("cancelled", {"stream": True})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with server_benchmark.Client(server.server_address[1]) as client:
+            outcomes = [client.ask(task)[0] for task in (whole, whole, whole, leaving, whole, whole)]
+        server.shutdown()
+    assert outcomes == ["ok"] * 3 + ["cancelled"] + ["ok"] * 2
+    assert len(Answering.connections) == 2
