@@ -71,6 +71,10 @@ def test_streams_that_are_not_read(server):
     assert_others_do_not_notice(server, lambda: unread(server, STREAM), KIB_PER_CLIENT * CLIENTS)
 
 
+def test_whole_answers_that_are_not_read(server):
+    assert_others_do_not_notice(server, lambda: unread(server, STREAM | {"stream": False}), KIB_PER_CLIENT * CLIENTS)
+
+
 # ------------------------------------------------------------------------------------------ long texts
 
 

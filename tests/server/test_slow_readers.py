@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPResponse
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection, HTTPResponse, IncompleteRead
 from typing import Any
 
 import numpy as np
@@ -93,3 +94,62 @@ def test_what_is_made_for_a_client_that_does_not_read_waits_as_codes(served, mon
         heard = np.frombuffer(answer.read(), "<i2")
     # Other chunks give other last bits.
     np.testing.assert_allclose(heard, served.pcm(long)[1:], atol=1)
+
+
+# ---------------------------------------------------------------------------------------------- places
+
+
+WHOLE = ENDLESS | {"max_tokens": 400, "streaming_interval": 0.32, "stream": False}
+
+
+@pytest.fixture
+def narrow(checkpoints, tmp_path) -> Iterator[Serving]:
+    """One request is let in at a time, and its client must read within a second."""
+    limits = {"max_batch": 1, "max_waiting": 0, "reader_timeout_s": 1.0, "idle_s": 0.2}
+    with serving(checkpoints["delay"], tmp_path, send_buffer=SEND_BUFFER, **limits) as running:
+        yield running
+
+
+def test_a_whole_answer_has_its_place_until_it_is_taken(narrow):
+    with unread(narrow, WHOLE) as answer:
+        assert narrow.post(json=ENDLESS).status_code == 503
+        assert len(answer.read()) == int(answer.headers["content-length"]) - 2
+    wait_until(lambda: narrow.outcome("ok") == 1)
+    assert narrow.post(json=ENDLESS).status_code == 200
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_is_not_read_loses_its_place(narrow, stream):
+    with unread(narrow, WHOLE | {"stream": stream}) as answer:
+        wait_until(lambda: narrow.outcome("timeout") == 1, seconds=10)
+        assert narrow.post(json=ENDLESS).status_code == 200
+        with pytest.raises((IncompleteRead, ConnectionError)):
+            answer.read()
+
+
+def test_an_answer_that_is_read_slowly_comes_whole(narrow):
+    with unread(narrow, WHOLE) as answer:
+        heard = 2
+        while part := answer.read1(2**16):
+            heard += len(part)
+            time.sleep(0.1)
+    assert heard == WHOLE["max_tokens"] * SAMPLES_PER_FRAME * 2
+
+
+def test_the_end_of_an_answer_waits_for_its_client_as_the_rest_does(narrow):
+    """All of it is on its way, so that the connection waits for the next request already."""
+    with unread(narrow, WHOLE | {"max_tokens": 50}) as answer:
+        wait_until(lambda: narrow.outcome("ok") == 1)
+        time.sleep(0.6)
+        assert len(answer.read()) == int(answer.headers["content-length"]) - 2
+
+
+def test_a_file_of_samples_has_its_place_until_it_is_taken(narrow):
+    connection = HTTPConnection("127.0.0.1", narrow.port, timeout=60)
+    with closing(connection):
+        path = "/v1/audio/encode?sample_rate=24000&response_format=wav"
+        connection.request("POST", path, bytes(2**21), {"Content-Type": "audio/pcm"})
+        answer = connection.getresponse()
+        assert (answer.status, narrow.post(json=ENDLESS).status_code) == (200, 503)
+        assert len(answer.read()) == int(answer.headers["content-length"])
+    wait_until(lambda: narrow.post(json=ENDLESS).status_code == 200)

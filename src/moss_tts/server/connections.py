@@ -20,6 +20,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from moss_tts.server.errors import ApiError
+from moss_tts.server.settings import Settings
 
 # The same is not said again before so many seconds are over.
 SECONDS_OF_SILENCE = 60.0
@@ -67,17 +68,17 @@ class Connection(H11Protocol):
         self._waits_since = self.loop.time()
         super().on_response_complete()
 
-    def look(self, seconds: float) -> None:
-        """Close it if nothing has come of it for so long: neither a new request, nor a byte of an answer was taken."""
+    def look(self, idle_s: float, reader_timeout_s: float) -> None:
+        """Close it if nothing has come of it for so long: no new request, or no byte of an answer that was taken."""
         now, unsent = self.loop.time(), self.transport.get_write_buffer_size()
         if self._is_answered or self._seen != (self.cycle, unsent):
             self._seen, self._quiet_since = (self.cycle, unsent), now
-        elif now - self._quiet_since < seconds:
+        elif now - self._quiet_since < (reader_timeout_s if unsent else idle_s):
             return
         elif unsent or self.transport.is_closing():
             self._abort()
         elif self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]:
-            self._refuse(ApiError(408, f"the headers of a request must arrive within {seconds:g} s", code="too_slow"))
+            self._refuse(ApiError(408, f"the headers of a request must arrive within {idle_s:g} s", code="too_slow"))
         else:
             self.timeout_keep_alive_handler()
 
@@ -106,10 +107,10 @@ class Connection(H11Protocol):
         self.transport.close()
 
 
-def look_after(connections: Iterable[Any], seconds: float) -> None:
+def look_after(connections: Iterable[Any], settings: Settings) -> None:
     """Close connections that hold their place for nothing."""
     for connection in list(connections):
-        connection.look(seconds)
+        connection.look(settings.idle_s, settings.reader_timeout_s)
 
 
 class Seldom:

@@ -16,6 +16,8 @@ from moss_tts.server.examples import ENCODE_COMMANDS
 from moss_tts.server.formats import FORMATS, new_encoder
 from moss_tts.server.openapi import commands, errors
 from moss_tts.server.schema import ResponseFormat
+from moss_tts.server.sending import Sent, one_by_one
+from moss_tts.server.service import Service
 
 # Each may hold a body, its floats and a file in memory.
 MOST_AT_ONCE: Final = 2
@@ -35,7 +37,7 @@ PCM = {
 }
 
 
-def add_encode(router: APIRouter) -> None:
+def add_encode(router: APIRouter, service: Service) -> None:
     """The route that turns samples into a file."""
     places = anyio.CapacityLimiter(MOST_AT_ONCE)
 
@@ -55,18 +57,26 @@ def add_encode(router: APIRouter) -> None:
         """Make a file of samples: speech that was streamed as pcm, to be kept as mp3 for instance."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "audio/pcm":
             raise ApiError(415, "the content-type must be audio/pcm")
-        # A body takes no place before all of it is here: a slow client keeps nobody out.
-        pcm = samples(await request.body(), channels)
-        try:
-            places.acquire_nowait()
-        except anyio.WouldBlock as error:
-            busy = f"{MOST_AT_ONCE} files are being made, which is the limit; try again in 1 s"
-            raise ApiError(503, busy, code="overloaded", headers={"Retry-After": "1"}) from error
-        try:
-            content = await anyio.to_thread.run_sync(encoded, pcm, sample_rate, channels, response_format)
-        finally:
-            places.release()
-        return Response(content, media_type=FORMATS[response_format].media_type)
+        with service.admission.place() as take_place:
+            # A body takes no place before all of it is here: a slow client keeps nobody out.
+            pcm = samples(await request.body(), channels)
+            take_place()
+            try:
+                places.acquire_nowait()
+            except anyio.WouldBlock as error:
+                busy = f"{MOST_AT_ONCE} files are being made, which is the limit; try again in 1 s"
+                raise ApiError(503, busy, code="overloaded", headers={"Retry-After": "1"}) from error
+            try:
+                content = await anyio.to_thread.run_sync(encoded, pcm, sample_rate, channels, response_format)
+            finally:
+                places.release()
+        return Sent(
+            one_by_one([content]),
+            {"Content-Type": FORMATS[response_format].media_type, "Content-Length": str(len(content))},
+            patience=service.settings.reader_timeout_s,
+            seconds=service.settings.timeout_s,
+            on_end=lambda _: service.admission.leave(),
+        )
 
 
 def samples(body: bytes, channels: int) -> np.ndarray:

@@ -46,7 +46,7 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Do what is to be done every 0.1 s; whether to stop."""
-        look_after(self.server_state.connections, self._settings.idle_s)
+        look_after(self.server_state.connections, self._settings)
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

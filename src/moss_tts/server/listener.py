@@ -12,6 +12,9 @@ WAITING_TO_BE_ACCEPTED = 1024
 # Those accepted in one turn of the event loop, which counts them only in the turn after the next.
 ACCEPTED_AT_ONCE = 16
 MOST_CONNECTIONS = 1024
+# Bytes that the system takes for a client ahead of it. It would take megabytes, and say nothing for minutes of whether
+# a client that plays what it hears still reads.
+MOST_UNSENT = 2**16
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -26,6 +29,8 @@ def bound(host: str, port: int) -> socket.socket:
     place = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            place.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, MOST_UNSENT)
         place.bind((host, port))
     except OSError as error:
         place.close()

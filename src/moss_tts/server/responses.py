@@ -8,15 +8,14 @@ import json
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
-import anyio
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from moss_tts.server.errors import ApiError
 from moss_tts.server.formats import FORMATS, Encoder, new_encoder
 from moss_tts.server.schema import SpeechBody
+from moss_tts.server.sending import Sent, disconnected, one_by_one
 from moss_tts.server.service import ClientGone, Utterance, outcome_of
 from moss_tts.speaking.engine import SpeechChunk
 
@@ -46,15 +45,27 @@ async def answer(request: Request, utterance: Utterance, body: SpeechBody) -> Re
     audio = EncodedAudio(utterance, body.response_format, whole)
     try:
         if whole:
-            content = await unless_gone(request, audio.all())
-            utterance.close("ok")
-            return Response(content, headers=headers(utterance, body) | {"X-Finish-Reason": str(audio.finish_reason)})
+            all_ = await unless_gone(request, audio.all())
+            length = {"Content-Length": str(sum(map(len, all_))), "X-Finish-Reason": str(audio.finish_reason)}
+            return sent(utterance, one_by_one(all_), headers(utterance, body) | length)
         first = await unless_gone(request, audio.start())
     except BaseException as error:
         utterance.close(outcome_of(error))
         raise
     parts = events(audio, first, body.verbose is True) if body.stream_format == "sse" else audio.rest(first)
-    return Spoken(utterance, parts, headers(utterance, body))
+    return sent(utterance, parts, headers(utterance, body))
+
+
+def sent(utterance: Utterance, parts: AsyncIterator[bytes], headers: dict[str, str]) -> Sent:
+    """The response of an utterance, which has its place until the client has taken all of it."""
+    return Sent(
+        parts,
+        headers,
+        patience=utterance.patience,
+        # Waiting for audio has its own limit; this one is for clients that do not read.
+        seconds=utterance.seconds_left + 1,
+        on_end=utterance.close,
+    )
 
 
 def headers(utterance: Utterance, body: SpeechBody) -> dict[str, str]:
@@ -96,9 +107,9 @@ class EncodedAudio:
         while self.finish_reason is None:
             yield await self._next()
 
-    async def all(self) -> bytes:
-        """All bytes at once."""
-        return b"".join([part async for part in self.rest(await self.start())])
+    async def all(self) -> list[bytes]:
+        """All bytes, once they are there."""
+        return [part async for part in self.rest(await self.start())]
 
     async def _next(self) -> bytes:
         chunk = await self.utterance.next()
@@ -136,56 +147,6 @@ async def events(audio: EncodedAudio, first: bytes, verbose: bool) -> AsyncItera
 def event(content: dict[str, Any]) -> bytes:
     """One event of a stream."""
     return f"data: {json.dumps(content)}\n\n".encode()
-
-
-class Spoken(Response):
-    """Sends parts as they are made, and stops the work as soon as nobody listens."""
-
-    def __init__(self, utterance: Utterance, parts: AsyncIterator[bytes], headers: dict[str, str]) -> None:
-        self.utterance, self.parts = utterance, parts
-        self.status_code, self.background = 200, None
-        self.body = b""
-        self.init_headers(headers)
-        # Its length is not known.
-        del self.headers["content-length"]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's
-        """Send the response.
-
-        After an error the response is left without its end: a client must not take it for whole.
-        """
-        outcome = "cancelled"
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._watch, receive, group.cancel_scope)
-                outcome = await self._send(send)
-                group.cancel_scope.cancel()
-        finally:
-            self.utterance.close(outcome)
-
-    async def _watch(self, receive: Receive, scope: anyio.CancelScope) -> None:
-        await disconnected(receive)
-        scope.cancel()
-
-    async def _send(self, send: Send) -> str:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        try:
-            # Waiting for audio has its own limit; this one is for clients that do not read.
-            async with asyncio.timeout(self.utterance.seconds_left + 1):
-                async for part in self.parts:
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-        except ApiError as error:
-            return outcome_of(error)
-        except TimeoutError:
-            return "timeout"
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-        return "ok"
-
-
-async def disconnected(receive: Receive) -> None:
-    """Wait until the client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:

@@ -39,7 +39,7 @@ def new_router(service: Service) -> APIRouter:
     """All routes under /v1."""
     router = APIRouter(prefix="/v1")
     _add_speech(router, service)
-    add_encode(router)
+    add_encode(router, service)
     _add_models(router, service)
     _add_voices(router, service)
     return router

@@ -86,6 +86,11 @@ class Utterance:
         return self._deadline - asyncio.get_running_loop().time()
 
     @property
+    def patience(self) -> float:
+        """Seconds that its client has for each piece of the answer."""
+        return self._service.settings.reader_timeout_s
+
+    @property
     def encoders(self) -> anyio.CapacityLimiter:
         """Threads that may encode audio."""
         return self._service.encoders

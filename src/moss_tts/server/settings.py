@@ -23,6 +23,7 @@ class Settings:
         max_body: bytes of a request's body.
         idle_s: a connection may be without a request; the headers of one must be there by then.
         body_timeout_s: for a request's body to arrive.
+        reader_timeout_s: for a client to take the next 64 KiB of its answer.
         max_chars: of all texts of a request together.
         max_frames: that a request may ask for with max_tokens.
         max_reference_s: of all recordings that a request brings along together.
@@ -43,6 +44,7 @@ class Settings:
     max_body: int = 32 * MiB
     idle_s: float = 10.0
     body_timeout_s: float = 60.0
+    reader_timeout_s: float = 60.0
     max_chars: int = 20_000
     max_frames: int = 4096
     max_reference_s: float = 120.0
