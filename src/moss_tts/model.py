@@ -279,7 +279,7 @@ class Model(JobMaker):
             self._generation_config,
             self.architecture.resolve_n_vq,
             self.config.text_preparation,
-            self.processor.count_tokens,
+            lambda text: self.processor.count_tokens(text),
         )
         self.processor.check_files(request.messages, request.preset.template)
         return request
