@@ -12,7 +12,7 @@ from moss_tts.device.mlx_lm import KVCache, create_causal_mask
 # mlx-lm's caches share an interface but no public base class: update_and_fetch, make_mask, offset.
 Cache: TypeAlias = Any
 
-# Slots that there is room for when room is made.
+# The number of slots that a buffer grows by.
 SLOTS = 256
 
 # Keys and values of one request, each (1, G, N, d).
@@ -20,21 +20,21 @@ Context: TypeAlias = list[mx.array]
 
 
 class BatchCache:
-    """A cache of mlx-lm's interface, in which only those that come, or change their place, are copied.
+    """A cache with mlx-lm's interface that copies only requests that join or change their place.
 
-    mlx-lm's copies the whole batch whenever a request joins or leaves, and asks the device for the padding first, once
-    a layer, which lets it run dry. Here there is room for a few more requests than there are, and for more rows, and
-    slots that are before the first row of everybody are not looked at.
+    mlx-lm's cache copies the whole batch whenever a request joins or leaves, and first asks the device for the padding,
+    once a layer, so that the device has nothing to do. This cache has room for more requests and more rows than there
+    are, and attention skips the slots before the first row of all requests.
 
     Args:
-        padding: slots before the first row of each request.
+        padding: the number of slots before the first row of each request.
     """
 
     def __init__(self, padding: Sequence[int]) -> None:
-        # The rows of a request are in the slots from its start up to the end that all have; before `first` is nothing.
+        # The rows of a request are in the slots from its start to the common end; slots before `first` are empty.
         self._starts = list(padding)
         self._first = self._end = 0
-        # Keys and values (places, G, slots, d); none before the first rows.
+        # Keys and values (places, G, slots, d); None before the first rows.
         self._buffers: list[mx.array] = []
 
     @classmethod
@@ -50,13 +50,13 @@ class BatchCache:
         return mx.array([self._end - start for start in self._starts])
 
     def make_mask(self, count: int, return_array: bool, window_size: int | None) -> mx.array:  # noqa: ARG002
-        """What the next rows see: bool (B, 1, count, N), an array whether one is asked for or not."""
+        """The slots that the next rows see: bool (B, 1, count, N), always as an array."""
         padding = mx.array([start - self._first for start in self._starts])
         behind = self._end - self._first
         return create_causal_mask(count, offset=behind, window_size=window_size, left_padding=padding)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
-        """Take rows (B, G, T, d) of keys and of values; all rows of both, (B, G, N, d)."""
+        """Add rows (B, G, T, d) of keys and of values, and return all rows of both, (B, G, N, d)."""
         if not self._buffers:
             self._buffers = [keys[:, :, :0], values[:, :, :0]]
         requests, _, count, _ = keys.shape
@@ -69,9 +69,9 @@ class BatchCache:
         return held_keys, held_values
 
     def moving(self, rows: Sequence[int]) -> list[Context]:
-        """Copies of those that change their place when `rows` are kept.
+        """Copies of the requests that change their place when `rows` are kept.
 
-        Once they are there, the cache alone holds its buffers, and can be written in place.
+        Once they are computed, the cache alone holds its buffers, and can be written in place.
         """
         return [[mx.contiguous(part) for part in self._context(row)] for _, row in _moves(rows)]
 
@@ -85,7 +85,7 @@ class BatchCache:
             self._move(_with_spare(len(rows)), 0, SLOTS)
 
     def extend(self, other: BatchCache) -> None:
-        """Let the requests of another batch join."""
+        """Add the requests of another batch."""
         for row, start in enumerate(other._starts):
             count, place = other._end - start, len(self._starts)
             self._make_room(place + 1, count, 0)
@@ -101,14 +101,14 @@ class BatchCache:
             buffer[place : place + 1, :, self._starts[place] : self._end] = part
 
     def _make_room(self, places: int, before: int, behind: int) -> None:
-        """Have so many places, and slots before the end and behind it."""
+        """Make room for this many places, and for slots before the common end and after it."""
         had, _, slots, _ = self._buffers[0].shape
         if places > had or before > self._end or self._end + behind > slots:
             before = max(0, before - (self._end - self._first))
             self._move(had if places <= had else _with_spare(places), before, max(SLOTS, behind))
 
     def _move(self, places: int, before: int, behind: int) -> None:
-        """Have buffers of so many places, and so many slots before and behind those in use."""
+        """Move into buffers with this many places, and this many slots before and after those in use."""
         requests = len(self._starts)
         widths = [(0, places - requests), (0, 0), (before, behind), (0, 0)]
         self._buffers = [mx.pad(buffer[:requests, :, self._first : self._end], widths) for buffer in self._buffers]
@@ -118,10 +118,10 @@ class BatchCache:
 
 
 def _with_spare(requests: int) -> int:
-    """Places for so many requests: one in four more, so that few requests that join move all others."""
+    """The number of places for some requests: a quarter more, so that a joining request rarely moves the others."""
     return requests + requests // 4
 
 
 def _moves(rows: Sequence[int]) -> list[tuple[int, int]]:
-    """(place, request) of those that change their place when `rows` are kept."""
+    """(place, request) of the requests that change their place when `rows` are kept."""
     return [(place, row) for place, row in enumerate(rows) if place != row]

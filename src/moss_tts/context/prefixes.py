@@ -1,7 +1,7 @@
-"""What many prompts begin with, kept as keys and values: references of voices that speak again, and the template.
+"""Keys and values of what many prompts begin with: references, and the template up to the text.
 
-References stand at the head of every prompt, then the fields that say how to speak, then the text. A few beginnings
-are kept, those used last; what a request gets of them is what reading them again would give.
+A prompt begins with its references; then come the fields that say how to speak, then the text. The beginnings that
+were used last are kept. A request gets from them exactly what reading them again would give.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Held: TypeAlias = list[tuple[mx.array, mx.array]]
 
 
 class PrefixCache:
-    """Keys and values of beginnings.
+    """Keys and values of the beginnings of prompts.
 
     Args:
         slot: text id of the rows that carry a reference.
-        most: how many references are kept, and how many times the fields behind one; 0 keeps none.
+        most: how many references are kept, and how many versions of the fields after one; 0 keeps none.
 
     Attributes:
-        heading: text ids that stand before the text of a prompt; none, and nothing but references is kept.
+        heading: text ids right before the text of a prompt; without any, only references are kept.
     """
 
     def __init__(self, slot: int, most: int = MOST_PREFIXES) -> None:
@@ -48,21 +48,21 @@ class PrefixCache:
         return len(self._references)
 
     def clear(self) -> None:
-        """Forget them all."""
+        """Remove all kept beginnings."""
         self._references.clear()
         self._fields.clear()
 
     def read(
         self, prompt: np.ndarray, n_vq: int, caches: Sequence[Cache], read: Callable[[int, int], Reading[mx.array]]
     ) -> Reading[mx.array]:
-        """Read a prompt, but for what is known of it.
+        """Read a prompt, except for parts that are kept.
 
-        Each part is read by itself whether it is known or not: products of other shapes differ in their last bits,
-        and what a request says must not depend on what was said before it.
+        Each part is read by itself whether it is kept or not: products of other shapes differ in their last bits,
+        and a request must not depend on earlier ones.
 
         Args:
             prompt: rows (T, 1 + Q), without padding.
-            n_vq: codebooks that are read of it.
+            n_vq: the number of codebooks that are read.
             caches: empty ones, one per layer; they hold the prompt afterwards.
             read: reads the prompt from a row up to another; the result of the last one is this one's.
         """
@@ -90,12 +90,12 @@ class PrefixCache:
             known.popitem(last=False)
 
     def _end_of_references(self, prompt: np.ndarray) -> int:
-        """Rows up to the last one of a reference; something always follows it."""
+        """The number of rows up to the end of the last reference; other rows always follow."""
         slots = np.flatnonzero(prompt[:-1, 0] == self._slot)
         return int(slots[-1]) + 1 if len(slots) else 0
 
     def _end_of_heading(self, prompt: np.ndarray, start: int) -> int:
-        """Rows up to the first heading behind the references; 0 where there is none, or nothing behind it."""
+        """The number of rows up to the end of the heading; 0 if there is none, or nothing after it."""
         size, text = len(self.heading), prompt[start:-1, 0]
         if not size or len(text) < size:
             return 0
@@ -104,15 +104,15 @@ class PrefixCache:
 
 
 def _held(parts: Sequence[KVCache], start: int, end: int) -> Held:
-    """What the caches have of rows start..end."""
-    # Copies: a view would keep the room that a cache holds for what follows.
+    """Copies of what the caches hold of rows start..end."""
+    # A view would keep the cache's room for later rows in memory.
     held = [(mx.contiguous(part.keys[:, :, start:end]), mx.contiguous(part.values[:, :, start:end])) for part in parts]
     mx.eval(held)
     return held
 
 
 def _pass_part(parts: Sequence[KVCache], start: int, end: int, held: Held) -> None:
-    """Have the caches hold rows up to `end`; they are full then, so that nothing goes into what is shared."""
+    """Let the caches hold the rows up to `end` and no room beyond, so that shared arrays are never written."""
     for part, (keys, values) in zip(parts, held, strict=True):
         if start:
             keys = mx.concatenate([part.keys[:, :, :start], keys], axis=2)

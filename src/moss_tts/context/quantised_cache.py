@@ -1,7 +1,7 @@
-"""Keys and values in 8 or 4 bit: what a context takes, beside the weights.
+"""Keys and values in 8 or 4 bit, for contexts that take less memory.
 
-mlx-lm has such a cache for one request only. Here its caches for one or many hold the packed values, the scales and
-the biases, each like keys and values of their own, and so rows join, leave and are padded as they always are.
+mlx-lm has such a cache for one request only. Here the packed values, the scales and the biases each have an ordinary
+cache for one request or many, so that rows join, leave and are padded as in any cache.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ GROUP_SIZES = (64, 32)
 
 
 class QuantisedCache:
-    """A cache of mlx-lm's interface; its attention knows by `bits` that keys and values are packed.
+    """A cache with mlx-lm's interface; `bits` tells attention that keys and values are packed.
 
     Args:
         bits: 8 or 4.
-        group_size: values of a head that share a scale.
+        group_size: how many values of a head share a scale.
         parts: caches of packed values, scales and biases.
     """
 
@@ -32,7 +32,7 @@ class QuantisedCache:
 
     @classmethod
     def empty(cls, bits: int, head_dim: int, make: Callable[[], Any]) -> QuantisedCache:
-        """Around three empty caches.
+        """A cache made of three empty ones.
 
         Raises:
             RequestError: the width of the heads is no multiple of a group.
@@ -49,18 +49,18 @@ class QuantisedCache:
         return self.parts[0].make_mask(count, return_array=return_array, window_size=window_size)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[tuple[mx.array, ...], tuple[mx.array, ...]]:
-        """Take rows (B, G, T, d) of keys and of values; (packed, scales, biases) of all rows of both."""
+        """Add rows (B, G, T, d) of keys and of values; return (packed, scales, biases) of all rows of both."""
         packed = [mx.quantize(rows, self.group_size, self.bits) for rows in (keys, values)]
         held = [part.update_and_fetch(*rows) for part, rows in zip(self.parts, zip(*packed, strict=True), strict=True)]
         keys_held, values_held = zip(*held, strict=True)
         return keys_held, values_held
 
     def batched(self, batch: Callable[[Sequence[Any]], list[Any]]) -> QuantisedCache:
-        """The same, its parts in the form that rows can leave and join."""
+        """The same cache, with its parts in a form that requests can join and leave."""
         return QuantisedCache(self.bits, self.group_size, batch(self.parts))
 
     def moving(self, rows: Sequence[int]) -> list[Any]:
-        """Copies of those that change their place when `rows` are kept."""
+        """Copies of the requests that change their place when `rows` are kept."""
         return [part.moving(rows) for part in self.parts]
 
     def keep(self, rows: Sequence[int], moving: Sequence[Any]) -> None:
@@ -69,7 +69,7 @@ class QuantisedCache:
             part.keep(rows, contexts)
 
     def extend(self, other: QuantisedCache) -> None:
-        """Let the requests of another join."""
+        """Add the requests of another cache."""
         for part, joining in zip(self.parts, other.parts, strict=True):
             part.extend(joining)
 

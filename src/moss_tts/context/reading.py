@@ -1,4 +1,4 @@
-"""How a prompt is read: in parts, between which others can have their turn."""
+"""How a prompt is read: in parts, so that other requests can take a step between them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 from moss_tts.device.kernels import on_cpu
 
 T = TypeVar("T")
-# Yields after each part how many rows are read by now, and returns what is wanted of the prompt.
+# Yields the number of rows read so far after each part; returns the result of the whole prompt.
 Reading: TypeAlias = Generator[int, None, T]
 
 
@@ -18,8 +18,8 @@ class PartSizes:
     """How much of a prompt is read at a time. Attention takes memory and time for each row and each row before it.
 
     Attributes:
-        rows: at most.
-        products: rows times the rows that they see, at most.
+        rows: the most rows of a part.
+        products: the most products of rows and the rows that they see.
     """
 
     rows: int
@@ -32,7 +32,7 @@ ON_CPU, ON_GPU = PartSizes(64, 2**16), PartSizes(512, 2**21)
 
 
 def parts(start: int, end: int, requests: int = 1) -> Iterator[tuple[int, int]]:
-    """Where to cut the rows from `start` up to `end`."""
+    """The places to cut the rows from `start` to `end`."""
     sizes = ON_CPU if on_cpu() else ON_GPU
     while start < end:
         count = max(1, min(sizes.rows, sizes.products // (requests * (start + sizes.rows))))
@@ -41,7 +41,7 @@ def parts(start: int, end: int, requests: int = 1) -> Iterator[tuple[int, int]]:
 
 
 def whole(reading: Reading[T]) -> T:
-    """What a reading returns, all parts read at once."""
+    """The result of a reading, with all parts read at once."""
     while True:
         try:
             next(reading)

@@ -17,7 +17,7 @@ LIBRARY = "libmlx"
 
 @contextmanager
 def explained_backend() -> Iterator[None]:
-    """Say what is missing where MLX cannot be imported.
+    """Explain what is missing if MLX cannot be imported.
 
     Raises:
         BackendNotFoundError: MLX has no backend here, or its backend cannot be loaded.
@@ -31,7 +31,7 @@ def explained_backend() -> Iterator[None]:
 
 
 def _is_of_mlx(error: ImportError) -> bool:
-    """Whether it is the library of mlx.core that was not loaded."""
+    """Whether the library that was not loaded is that of mlx.core."""
     path = Path(error.path or "")
     return path.parent.name == "mlx" and path.name.startswith("core.")
 

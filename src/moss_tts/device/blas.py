@@ -1,8 +1,8 @@
 """A fast BLAS for MLX on Linux CPUs.
 
-The CPU build of mlx links the reference BLAS. A global cblas_sgemm that is there before mlx is first imported has the
-dynamic linker resolve mlx's calls to it instead (60 times faster float32 products on two cores): that of
-thin_products.c, which goes on to OpenBLAS. Where that cannot be compiled, it is OpenBLAS itself.
+The CPU build of mlx links the reference BLAS. If a global cblas_sgemm is loaded before mlx is first imported, the
+dynamic linker resolves mlx's calls to that one (60 times faster float32 products on two cores). It is the one of
+thin_products.c, which passes large products on to OpenBLAS. If that cannot be compiled, it is OpenBLAS's own.
 The `cpu` extra brings OpenBLAS; without it nothing happens, and where mlx is already imported only a warning.
 
 The wheel has to be one that picks its kernels at run time (DYNAMIC_ARCH), as ngsolve-openblas does: cmeel-openblas
@@ -42,12 +42,12 @@ class BlasStatus(StrEnum):
 
 @dataclass(frozen=True)
 class BlasState:
-    """What became of OpenBLAS in this process.
+    """The state of OpenBLAS in this process.
 
     Attributes:
         status: whether it is in use, or why not.
         library: the file that is in use.
-        error: what kept it from being loaded.
+        error: why it could not be loaded.
     """
 
     status: BlasStatus
@@ -61,14 +61,14 @@ _state: BlasState | None = None
 
 
 def preload() -> BlasState:
-    """Load OpenBLAS if this is a CPU build of mlx on Linux. Has to come before mlx is imported."""
+    """Load OpenBLAS if this is a CPU build of mlx on Linux. Call this before mlx is imported."""
     global _state
     _state = _preload()
     return _state
 
 
 def state() -> BlasState:
-    """What became of OpenBLAS in this process."""
+    """The state of OpenBLAS in this process."""
     return _state or preload()
 
 
@@ -89,7 +89,7 @@ def _preload() -> BlasState:
             stacklevel=4,
         )
         return BlasState(BlasStatus.MLX_CAME_FIRST)
-    # Threads without work must not turn on the core that the next frame is prepared on, which costs a fifth.
+    # Idle threads must not spin on the core that prepares the next frame: that costs a fifth of the speed.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
         return _load(library)
@@ -98,7 +98,7 @@ def _preload() -> BlasState:
 
 
 def _load(library: Path) -> BlasState:
-    """Have mlx find the C, which goes on to OpenBLAS, or else OpenBLAS itself."""
+    """Let mlx find our C, which passes products on to OpenBLAS, or else OpenBLAS itself."""
     blas = ctypes.CDLL(str(library))
     if compiled.stand_before(blas).status is CStatus.NOT_COMPILED:
         # PyTorch crashes if all symbols of OpenBLAS are global.
@@ -110,7 +110,7 @@ def _load(library: Path) -> BlasState:
 
 
 def share_cores(shared: bool) -> None:
-    """Leave half of the cores to a thread that computes meanwhile, so that neither waits for one; or use all again."""
+    """Leave half of the cores to another thread that computes, so that neither waits; or use all cores again."""
     for blas, cores in _loaded:
         blas.openblas_set_num_threads(max(1, cores // 2) if shared else cores)
 

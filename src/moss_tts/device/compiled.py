@@ -1,12 +1,12 @@
-"""The door to C of our own for Linux CPUs, where it makes most of the difference: one library, beside OpenBLAS.
+"""The C code of this package for Linux CPUs, where it matters most: one library, besides OpenBLAS.
 
-thin_products.c: products of a few rows with a matrix, in the place of a BLAS's cblas_sgemm. One frame of a few
-requests is nothing but such products, and a BLAS packs the matrix first, which takes two to four times as long as
+thin_products.c: products of a few rows with a matrix, instead of a BLAS's cblas_sgemm. One frame of a few
+requests consists of such products, and a BLAS packs the matrix first, which takes two to four times as long as
 reading it once. codec_stage.c: the codec's transformer stages, without MLX's primitives.
 
 It is compiled for this processor when it is first needed, with the compiler that mlx itself calls for compiled
-functions on CPUs, and kept in the user's cache directory. `library` hands it out where it is in use, `state` says
-whether it is and why not, and the environment variable MOSS_TTS_C=0 switches it off.
+functions on CPUs, and kept in the user's cache directory. `library` gives the library if it is in use, `state` says
+whether it is in use or why not, and the environment variable MOSS_TTS_C=0 switches it off.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ class CStatus(StrEnum):
     IN_USE = "in_use"
     SWITCHED_OFF = "switched_off"
     NOT_COMPILED = "not_compiled"
-    # Without OpenBLAS there is nothing that it could stand before.
+    # The C works only together with OpenBLAS.
     NOT_NEEDED = "not_needed"
 
 
 @dataclass(frozen=True)
 class CState:
-    """What became of the C in this process.
+    """The state of the C in this process.
 
     Attributes:
         status: whether it computes, or why not.
-        error: what kept it from being compiled.
+        error: why it could not be compiled.
     """
 
     status: CStatus
@@ -58,25 +58,25 @@ _library: ctypes.CDLL | None = None
 
 
 def state() -> CState:
-    """What became of the C in this process."""
+    """The state of the C in this process."""
     return _state
 
 
 def library() -> ctypes.CDLL | None:
-    """The library, where it is in use."""
+    """The library; None if it is not in use."""
     return _library if _state.status is CStatus.IN_USE else None
 
 
 def stand_before(blas: ctypes.CDLL) -> CState:
-    """Compile and load the library, and have mlx's products come here; those not done here go on to `blas`.
+    """Compile and load the library, and let mlx call it for products; the others are passed on to `blas`.
 
     Only cblas_sgemm becomes a global symbol: with all those of a BLAS, PyTorch in the same process would mix its own
-    functions with them and crash. Has to come before mlx is imported. Switched off, the library hands all products on.
+    functions with them and crash. Call this before mlx is imported. Switched off, the library passes all products on.
     """
     global _state, _library
     try:
         path = _compiled()
-        # Threads that wait must not take the core that the next frame is prepared on.
+        # Waiting threads must not use the core that prepares the next frame.
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         _library = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
     except (OSError, subprocess.SubprocessError) as error:
@@ -108,13 +108,13 @@ def _compiled() -> Path:
 
 
 def _tell_of_compiling() -> None:
-    """Say why the program waits. As a warning, because Python shows nothing less where no log was set up."""
-    import logging  # only here: it would cost every start
+    """Say why the program waits. It is a warning, because Python shows nothing less if no log was set up."""
+    import logging  # imported here, because it takes time at every start
 
     logging.getLogger(__name__).warning(COMPILING)
 
 
 def _processor() -> str:
-    """What this processor can do."""
+    """The abilities of this processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())

@@ -18,14 +18,14 @@ from moss_tts.device import compiled
 from moss_tts.device.mlx_lm import scaled_dot_product_attention
 
 # Bits of a float32 below its exponent; adding ROUNDING leaves a whole number in the last of them. Powers of two below
-# the least octave are nothing beside 1, the largest of a softmax. SERIES is half of 2 ** x for |x| <= 1/2.
+# the least octave do not count beside 1, the largest term of a softmax. SERIES is half of 2 ** x for |x| <= 1/2.
 EXPONENT, ROUNDING, LEAST_OCTAVE = 23, 1.5 * 2**23, -63.0
 SERIES = [log(2) ** n / factorial(n) / 2 for n in range(8)]
-# 2 * u of GPT-2's GELU: factors of x and of its cube.
+# 2 * u of GPT-2's GELU: the factors of x and of its cube.
 TWICE_U = 2 * sqrt(2 / pi), 2 * sqrt(2 / pi) * 0.044715
-# Bytes of a weight that stays in a cache from frame to frame.
+# A weight of at most this many bytes stays in a processor's cache from frame to frame.
 LARGEST_TURNED = 4 * 2**20
-# With so many slots of context, exponentials take longer than three more primitives; depth transformers have fewer.
+# From this many slots of context on, exponentials take longer than three more primitives.
 MANY_SLOTS = 64
 
 
@@ -37,35 +37,35 @@ def device_is_cpu() -> bool:
 def on_cpu() -> bool:
     """Whether the branches for CPUs are taken.
 
-    The tests replace what it asks, and so run the branches for GPUs, which are right on every device.
+    Tests replace the function that it asks, and so run the branches for GPUs, which are correct on every device.
     """
     return device_is_cpu()
 
 
 def issue(*arrays: mx.array) -> None:
-    """Let a CPU begin with these while the host prepares what follows.
+    """Let a CPU begin to compute these while the host prepares the next ones.
 
-    MLX takes no more than about a hundred primitives in advance there, so a long graph handed over as a whole would
-    have the kernels wait while it is built. A GPU has enough to do with the step before.
+    There MLX takes only about a hundred primitives in advance, so the kernels would wait while a long graph is built.
+    A GPU has enough to do with the step before.
 
     Args:
-        arrays: wanted next.
+        arrays: the arrays that are needed next.
     """
     if on_cpu():
         mx.async_eval(*arrays)
 
 
 class Linear(nn.Linear):
-    """A linear layer without bias that can lie in memory as a CPU reads it fastest.
+    """A linear layer without bias that can be stored as a CPU reads it fastest.
 
-    As (in, out), 1.3 to 1.9 times as fast; but what comes from memory and not from a cache is read fastest row by row,
-    as (out, in), where products of few rows do not pack it.
+    Stored as (in, out), small weights are 1.3 to 1.9 times as fast. Large weights come from memory and not from a
+    cache; those are read fastest row by row, stored as (out, in), if products of few rows do not pack them.
     """
 
     weight: mx.array
 
     def turn(self) -> None:
-        """Lay the weight out for a CPU; `weight` becomes a view of it."""
+        """Store the weight for a CPU; `weight` becomes a view of it."""
         if on_cpu() and (self.weight.nbytes < LARGEST_TURNED or compiled.library() is None):
             self._turned = mx.contiguous(self.weight.T)
             self.weight = self._turned.T
@@ -129,12 +129,12 @@ def _moved(x: mx.array, squares: mx.array, weight: mx.array, bias: mx.array, mea
 
 
 class Rotation(NamedTuple):
-    """Where T rows stand: their offset, and on a CPU the angles, shared by all layers.
+    """The positions of T rows: their offset, and on a CPU the angles, which all layers share.
 
     Attributes:
         offset: position of the first row, one number or (B,).
         cos: (1 or B, 1, T, dims / 2), or as `for_both` gives it where pairs are neighbours; None on GPUs.
-        sin: likewise.
+        sin: the same for the sine.
     """
 
     offset: int | mx.array
@@ -147,10 +147,10 @@ class Rotary:
 
     Args:
         dims: width of a head.
-        base: of the frequencies.
+        base: the base of the frequencies.
         traditional: pairs are even and odd dimensions instead of the two halves.
-        positions: the first ones; their angles are kept from the first use on: rows at them are rotated again and
-            again.
+        positions: the number of first positions with angles that are kept, because rows at them are rotated again
+            and again.
     """
 
     def __init__(self, dims: int, base: float, traditional: bool = False, positions: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""Dialogue in cloned voices: speakers with recordings and transcripts, and text that goes on from them."""
+"""Dialogue in cloned voices: speakers with recordings and transcripts, and a text that continues them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_SPEAKERS = 99
 
 @dataclass(frozen=True, eq=False)
 class DialogueSpeaker:
-    """One cloned voice: a recording, in any form that `as_reference` knows, and what is said in it."""
+    """One cloned voice: a recording, in any form that `as_reference` knows, and the words that it says."""
 
     reference: Any
     transcript: str
@@ -37,7 +37,7 @@ def parse_speakers(name: str, value: object) -> Speakers:
             `ref_text`.
 
     Raises:
-        RequestError: another shape, or a speaker with one half only.
+        RequestError: another shape, or a speaker without a recording or without its words.
     """
     if isinstance(value, Mapping):
         value = _in_order(name, value)
@@ -89,9 +89,9 @@ def _from_mapping(where: str, entry: Mapping[str, Any]) -> DialogueSpeaker:
 
 
 def cloned_voices(speakers: Speakers) -> tuple[Joined, str] | None:
-    """The prompt a cloned dialogue goes on from: recordings heard as one, tagged transcripts in order.
+    """The prompt that a cloned dialogue continues: all recordings as one, and the tagged transcripts in order.
 
-    None where no speaker has a recording.
+    None if no speaker has a recording.
     """
     cloned = [(number, speaker) for number, speaker in enumerate(speakers, start=1) if speaker is not None]
     if not cloned:

@@ -1,4 +1,4 @@
-"""Messages and the text of prompts: what is said to the model, before it becomes rows.
+"""Messages and the text of prompts, before they become rows.
 
 A message's content is a tuple of parts: strings, and `Audio` where upstream writes `<|audio|>`. Fields are
 the caller's text, put into the template once: nothing inside a value is ever replaced or read as a token.
@@ -85,7 +85,7 @@ class UserMessage(Message):
             raise RequestError(f"UserMessage.tokens must be an integer in 1..{MOST_INTEGER}, got {shown(self.tokens)}")
 
     def trimmed(self) -> UserMessage:
-        """The same without blanks around any field but the text."""
+        """The same message without white space around its fields; the text stays as it is."""
         given = ((field.name, getattr(self, field.name)) for field in fields(self) if field.name != "text")
         trimmed: dict[str, Any] = {name: value.strip() for name, value in given if isinstance(value, str)}
         return replace(self, **trimmed)
@@ -155,7 +155,7 @@ class WrittenMessage(Message):
 
 
 class AssistantMessage(WrittenMessage):
-    """Speech the model has already made, or is to continue."""
+    """Speech that the model has made already, or shall continue."""
 
     role: ClassVar[str] = "assistant"
 
@@ -191,10 +191,10 @@ WRITTEN_FIELDS = tuple(field.name for field in fields(WrittenMessage))
 
 
 def as_message(value: Message | Mapping[str, Any]) -> Message:
-    """A message from its dict: a role, and the fields of that role's class or a written content.
+    """A message from a dict: a role, and either the fields of that role's class or a written content.
 
     Raises:
-        RequestError: no or an unknown role, or a field that the role does not have.
+        RequestError: the role is missing or unknown, or does not have a field.
     """
     if isinstance(value, Message):
         return value
@@ -255,7 +255,7 @@ class PromptEncoder:
         return ids
 
     def encode_template(self, text: str) -> list[int]:
-        """Ids of words of the prompt itself, in which spellings of control tokens are these tokens."""
+        """Ids of the prompt's own words, in which the spelling of a control token is that token."""
         pieces = self._template_pieces(text)
         return [id_ for piece in pieces for id_ in ([piece] if isinstance(piece, int) else self.encode(piece))]
 

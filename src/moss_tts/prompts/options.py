@@ -1,4 +1,4 @@
-"""The options of a request, one by one: names, types, ranges. What they mean together is request.py's.
+"""The options of a request, one by one: names, types, ranges. request.py decides what they mean together.
 
 GenerateOptions names them for type checkers, OPTIONS holds the check of each. A check takes an option's name and its
 value, and returns the value as the request keeps it. Blank text counts as absent and comes back as None.
@@ -90,7 +90,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def spells_out_options(function: F) -> F:
-    """Show each option in the signature of a function of `**options`: notebooks complete names from it."""
+    """Show each option in the signature of a function with `**options`: notebooks complete names from it."""
     signature = inspect.signature(function)
     named = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     options = [
@@ -118,7 +118,7 @@ def reject_unknown_options(given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def text(name: str, value: Any) -> str | None:
-    """Text; blank is absent."""
+    """A text; None if it is blank."""
     return given if (given := check_text(name, value)).strip() else None
 
 
@@ -130,7 +130,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def integer(least: int, most: int = MOST_INTEGER) -> Check:
-    """Integers in least..most."""
+    """A check for integers in least..most."""
 
     def check(name: str, value: Any) -> int:
         if not is_integer(value, least, most):
@@ -141,7 +141,7 @@ def integer(least: int, most: int = MOST_INTEGER) -> Check:
 
 
 def number(allowed: str, fits: Callable[[float], bool]) -> Check:
-    """Numbers for which `fits` holds, none of them too large or too near 0 to compute with."""
+    """A check for numbers that fit, and are neither too large nor too near 0 to compute with."""
 
     def check(name: str, value: Any) -> float:
         if not is_number(value) or not fits(value):
@@ -152,7 +152,7 @@ def number(allowed: str, fits: Callable[[float], bool]) -> Check:
 
 
 def choice(allowed: Iterable[str]) -> Check:
-    """One of a few words."""
+    """A check for one of a few words."""
     words = tuple(allowed)
 
     def check(name: str, value: Any) -> str:
@@ -246,7 +246,7 @@ OPTIONS: Mapping[str, Check] = {
 
 
 def check_options(given: Mapping[str, object]) -> dict[str, Any]:
-    """The options that carry a value, each checked alone; None and blank text are left out.
+    """The options that have a value, each checked by itself; None and blank text are left out.
 
     Raises:
         UnknownOptionError: a name that is not in OPTIONS.

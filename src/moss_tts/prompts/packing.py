@@ -33,7 +33,7 @@ EncodeAudio: TypeAlias = Callable[[Sequence[Reference]], list[CodeMatrix]]
 
 
 class PromptPacker:
-    """Writes conversations as rows. What architectures do differently is overridden by their subclass."""
+    """Writes conversations as rows. A subclass overrides what its architecture does differently."""
 
     def __init__(self, config: MossConfig, encoder: PromptEncoder) -> None:
         self.config = config
@@ -78,7 +78,7 @@ class ChatPacker(PromptPacker):
         ]
         last = messages[-1]
         if mode == "generation":
-            # Left to sampling, audio_start does not always come.
+            # If audio_start were sampled, it would not always come.
             rows += [self._message_rows(last, template, encode_audio, True), self.start_row()]
         else:
             rows.append(self._open_rows(last, template, encode_audio))
@@ -89,7 +89,7 @@ class ChatPacker(PromptPacker):
         raise NotImplementedError
 
     def audio_codes(self, codes: CodeMatrix) -> CodeMatrix:
-        """Codes (F, Q) as they stand on the slot rows."""
+        """Codes (F, Q) as the slot rows hold them."""
         raise NotImplementedError
 
     def _message_rows(
@@ -122,7 +122,7 @@ class ChatPacker(PromptPacker):
         return before, after
 
     def _piece_rows(self, role: str, pieces: Sequence[str | int | CodeMatrix]) -> list[Rows]:
-        """Rows of each piece; neighbouring strings are tokenised as one, as if nothing lay between them."""
+        """Rows of each piece; strings next to each other are tokenised as one text."""
         rows: list[Rows] = []
         text = ""
         for piece in [*pieces, None]:
@@ -145,7 +145,7 @@ class DelayPacker(ChatPacker):
     config: DelayConfig
 
     def audio_slots(self, role: str, n_frames: int) -> list[int]:
-        """User slots throughout; the assistant's delayed rows have a slot of their own."""
+        """User slots for every row; in the assistant's block, delayed rows have their own slot."""
         tail = self.config.n_vq - 1
         if role == "user":
             return [self.config.audio_user_slot_token_id] * (n_frames + tail)
@@ -252,7 +252,7 @@ def encoded_content(content: Content, encode_audio: EncodeAudio) -> list[str | C
 
 
 def _append_codes(encoded: list[str | CodeMatrix], codes: CodeMatrix) -> None:
-    """Add a block of audio; only white space between it and the block before makes them one."""
+    """Add a block of audio; it joins the block before if only white space is between them."""
     blank = bool(encoded) and isinstance(encoded[-1], str) and not encoded[-1].strip()
     before = -2 if blank else -1
     if len(encoded) >= -before and not isinstance(previous := encoded[before], str):

@@ -16,7 +16,7 @@ from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES, TextPreparatio
 from moss_tts.text.prepared import Pause, PreparedText, prepare
 from moss_tts.text.tags import PAUSE, has_words, tags_of
 
-# Seconds of silence between two segments, however many pauses ask for it.
+# The most seconds of silence between two segments, however many pauses there are.
 MOST_SILENCE = 60.0
 _MOST_TAGS = 8
 BUDGETS = ("long_form_min_chars", "long_form_target_chars", "long_form_max_chars")
@@ -28,10 +28,10 @@ class PlannedText:
     """A text and how it is spoken.
 
     Attributes:
-        text: as the model is given it.
+        text: the text that the model is given.
         long_form: how its segments are tied; None for a text that is spoken in one piece.
         segments: of a long text; none where it is spoken in one piece.
-        notes: sentences for people: what is left out or spelt otherwise.
+        notes: sentences for people about what is left out or spelt otherwise.
     """
 
     text: str | None
@@ -48,11 +48,11 @@ def plan_text(
     Args:
         text: as the caller wrote it; None where another field carries the prompt.
         options: of a long text; None asks for one piece.
-        preparation: how the checkpoint wants its texts; its segments take the place of those that are cut.
+        preparation: how the checkpoint wants its texts; its segments replace those of the options.
         cut: cuts a long text; None: by characters, as options say.
 
     Raises:
-        RequestError: there is nothing to say.
+        RequestError: there is nothing to speak.
     """
     if text is None:
         return PlannedText(None)
@@ -94,20 +94,20 @@ def _bounded(segments: tuple[TextSegment, ...]) -> tuple[tuple[TextSegment, ...]
 
 
 def usual_ties(preset: Preset, preparation: TextPreparation | None) -> dict[str, Any]:
-    """Options of a long text where nobody says otherwise: what ties its segments to each other."""
+    """The default options of a long text: how its segments are linked."""
     alone = {"prefix_audio_seconds": 0.0, "prefix_audio_max_tokens": 0}
     return {"continuity": usual_continuity(preparation)} | ({} if preset.pieces is None else alone)
 
 
 def usual_continuity(preparation: TextPreparation | None) -> Continuity:
-    """What ties segments where nobody says: the first one's voice, unless the checkpoint follows no reference."""
+    """The default link of segments: the first one's voice, unless the checkpoint follows no reference."""
     return "voice" if preparation is None or "reference" in preparation.follows else "none"
 
 
 def followed(given: Mapping[str, Any], preparation: TextPreparation | None) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The options of a request that a checkpoint follows, and a sentence for each that is left out.
 
-    A recording that speech goes on from is the prompt itself, so it stays.
+    A recording that speech continues is the prompt itself, so it stays.
     """
     if preparation is None:
         return dict(given), ()
@@ -162,7 +162,7 @@ def plan_with_pauses(text: str, options: LongFormOptions, cut: Cut | None = None
 
 
 def _stretch(text: str, start: int, end: int, cut: Cut, speaker: str | None) -> list[TextSegment]:
-    """The segments of text[start:end] that have words; `speaker` goes on where no tag says otherwise."""
+    """The segments of text[start:end] that have words; `speaker` speaks until a tag names another."""
     planned = cut(text[start:end])
     shift = start + len(text[start:end]) - len(text[start:end].lstrip())
     last = BoundaryKind.END if end == len(text) else BoundaryKind.PARAGRAPH

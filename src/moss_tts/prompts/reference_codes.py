@@ -80,7 +80,7 @@ def load_waveform(reference: Reference, sampling_rate: int) -> Samples:
 
 
 def check_files(references: Iterable[Reference]) -> None:
-    """Refuse references to files that cannot be opened, before there is a use for what they hold.
+    """Refuse references to files that cannot be opened, before the files are needed.
 
     Raises:
         AudioError: such a file.
@@ -96,7 +96,7 @@ def check_files(references: Iterable[Reference]) -> None:
 
 
 def _name(position: int, reference: Reference) -> str:
-    """What error messages call a reference."""
+    """The name of a reference in error messages."""
     match reference:
         case AudioFile(path) | CodeFile(path):
             return path
@@ -130,7 +130,7 @@ def _load_waveform(reference: Reference, name: str, sampling_rate: int) -> Wavef
 
 
 def _content(file: Path) -> bytes:
-    """The bytes of a file; its path stays unsaid, since it is not for everybody to know."""
+    """The bytes of a file. Errors do not name its path, because not everybody may know it."""
     try:
         return file.read_bytes()
     except OSError as error:
@@ -191,7 +191,7 @@ def _read_codes(file: Path, name: str) -> npt.NDArray[Any]:
 
 
 def _read_npy(file: Path) -> list[npt.NDArray[Any]]:
-    # Mapped, so that a header that promises terabytes is measured against the file and not allocated.
+    # The file is mapped: a header that claims terabytes is compared with the file's size, and nothing is allocated.
     return [np.lib.format.open_memmap(file, mode="r")]
 
 

@@ -42,7 +42,7 @@ class SentencePieceEncoder(PromptEncoder):
         return list(self._of_templates.encode(text, out_type=int))
 
     def frame(self, role: str, generation_prompt: bool) -> tuple[list[str | int], list[str | int]]:  # noqa: ARG002
-        """There is none.
+        """There is no chat template.
 
         Raises:
             ConfigError: always.

@@ -1,6 +1,6 @@
-"""Long texts in pieces of so many tokens, for variants that want them so, and the silence between pieces.
+"""Long texts in pieces of a number of tokens, for variants that want this, and the silence between pieces.
 
-Cuts are where boundaries.py finds them, so never inside "$3.50", an abbreviation or an address.
+A text is cut only at the boundaries of boundaries.py, so never inside "$3.50", an abbreviation or an address.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from moss_tts.long_form import LongFormOptions, TextSegment, normalize_line_ends
 from moss_tts.presets import Pieces
 from moss_tts.text.boundaries import Boundaries, BoundaryKind, find_boundaries
 
-# Tokens of a text.
+# Counts the tokens of a text.
 Count: TypeAlias = Callable[[str], int]
-# A stretch of text -> its segments, offsets counted in it.
+# Cuts a part of a text into segments; their offsets count from the start of that part.
 Cut: TypeAlias = Callable[[str], list[TextSegment]]
 
-# No text has more characters than so many times its tokens; what lies further off is not looked at.
+# The most characters per token of any text: a search looks no further.
 _MOST_CHARS_PER_TOKEN = 16
 # Kinds of boundaries that a piece may end at, best first; paragraphs end a sentence too.
 _KINDS = (
@@ -34,7 +34,7 @@ def cut_of(options: LongFormOptions, in_chars: bool, pieces: Pieces | None = Non
 
     Args:
         options: of the long text.
-        in_chars: whether the caller gave budgets in characters, which then hold.
+        in_chars: whether the caller gave limits in characters; those then apply.
         pieces: how the variant wants its texts cut; None: by characters.
         count: counts tokens.
     """
@@ -50,9 +50,9 @@ def cut_of(options: LongFormOptions, in_chars: bool, pieces: Pieces | None = Non
 
 
 def plan_by_tokens(text: str, most: int, count: Count) -> Iterator[TextSegment]:
-    """Cut a text into as long pieces of at most `most` tokens as its sentences allow.
+    """Cut a text into pieces of at most `most` tokens, each as long as sentences allow.
 
-    A sentence over the budget is cut behind a clause, else at white space, else where it is full.
+    A longer sentence is cut after a clause, else at white space, else after `most` tokens.
     """
     boundaries = find_boundaries(normalize_line_ends(text))
     start = 0
@@ -83,11 +83,11 @@ def _end_of_piece(boundaries: Boundaries, start: int, most: int, count: Count) -
 
 
 def _between(offsets: list[int], start: int, last: int) -> list[int]:
-    """Those in start + 1..last, of sorted offsets."""
+    """The offsets in start + 1..last, of sorted ones."""
     return offsets[bisect_right(offsets, start) : bisect_right(offsets, last)]
 
 
 def _with_silence(segments: list[TextSegment], pieces: Pieces) -> list[TextSegment]:
-    """The same with silence behind all but the last."""
+    """The same segments with silence after each but the last."""
     spaced = [replace(segment, silence_after=pieces.silence_after(segment.text)) for segment in segments[:-1]]
     return spaced + segments[-1:]
