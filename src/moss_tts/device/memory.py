@@ -1,7 +1,7 @@
-"""Memory: how much MLX may keep for reuse, and giving back what is no longer used.
+"""Memory: how much MLX may keep for reuse, and how unused memory returns to the system.
 
-MLX's buffers on a CPU come from the C library's malloc; where that is glibc, it is told what to keep, too. Commands say
-so before they import anything slow, and so MLX is imported where it is needed.
+MLX's buffers on a CPU come from the C library's malloc. If that is glibc, it is told what to keep, too. Commands do
+this before they import anything slow, so this module imports MLX only inside functions.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _before = 0
 
 @contextmanager
 def cache_limit(most: int = REQUEST_CACHE) -> Iterator[None]:
-    """Keep at most so many bytes of freed buffers while this is open, and none after it.
+    """Keep at most this many bytes of freed buffers while this is open, and none after it.
 
-    Several may be open, and end in any order; the least of them holds, or mlx's own where that is less, as on a CPU.
+    Several limits may be open, and end in any order. The smallest of them applies, or mlx's own if it is smaller.
     """
     import mlx.core as mx
 
@@ -61,10 +61,10 @@ ONE_HEAP = {M_ARENA_MAX: 1, M_MMAP_THRESHOLD: 2**30, M_TRIM_THRESHOLD: 2**31 - 1
 
 
 def use_one_heap() -> None:
-    """Have all that is freed kept in one place until `trim`. For processes that are ours alone.
+    """Keep all freed memory in one heap until `trim`. Only for processes that belong to this program alone.
 
-    By itself glibc maps pages anew for large blocks, frame after frame, and has one heap per thread, few of which
-    are ever given back whole. Whatever the environment sets of malloc stays.
+    By default glibc maps new pages for large blocks, frame after frame, and has one heap per thread, which it rarely
+    returns completely. Settings of malloc in the environment stay.
     """
     if not any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
         for option, value in ONE_HEAP.items():
@@ -74,15 +74,15 @@ def use_one_heap() -> None:
 def trim() -> None:
     """Return what malloc holds back to the system.
 
-    It keeps what was freed between blocks that are in use: nothing leaks, but over an hour of segments of uneven
-    length a process grows by a fifth.
+    malloc keeps free memory between used blocks. Nothing leaks, but without this a process grows by a fifth in an
+    hour of segments of different lengths.
     """
     _from_libc("malloc_trim")(0)
 
 
 @cache
 def _from_libc(name: str) -> Callable[..., object]:
-    """A function of glibc; where the C library is another one, nothing."""
+    """A function of glibc; None if the C library is another one."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     return getattr(libc, name, lambda *_: None)
 

@@ -1,7 +1,7 @@
-"""What is used of mlx_lm, which is imported here alone: it would change the process's limit of open files.
+"""The parts of mlx_lm that are used. Only this module imports it, because it changes the limit of open files.
 
-It lowers that limit to 2,048 as it is imported, the hard one to 4,096, which only root can raise again; and where the
-hard one is lower already, the import fails.
+Its import lowers that limit to 2,048, and the hard limit to 4,096, which only root can raise again. If the hard limit
+is lower already, the import fails.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def _limits_kept() -> Iterator[None]:
-    """Let nobody change the process's limits while this is open."""
+    """Keep the limits of the process as they are while this is open."""
     change = resource.setrlimit
     resource.setrlimit = lambda *_: None
     try:

@@ -24,9 +24,9 @@ from moss_tts.errors import GenerationError
 
 T = TypeVar("T")
 
-# Set when the process ends: work in progress stops at its next row.
+# Set when the process ends: running work stops at its next row.
 closing = threading.Event()
-# Work that does not look at `closing`, such as loading, is waited for no longer than this.
+# The longest wait for work that does not look at `closing`, such as loading.
 SECONDS_TO_END = 20.0
 
 _END: Any = object()
@@ -35,18 +35,18 @@ _here = threading.local()
 
 
 class Worker(threading.Thread):
-    """A thread that does what it is given, in order.
+    """A thread that does its work in order.
 
     It is a daemon that never ends before the process: MLX aborts a process that exits while a thread that computed
     is ending. At exit it is waited for until it is idle.
 
     Args:
-        name: of the thread.
+        name: the name of the thread.
         niceness: how far it yields to the process's other threads, on Linux.
         prepare_exit: called in the thread as its last work before the process exits.
 
     Attributes:
-        process: the process that has this thread; a fork of it has not.
+        process: the process that has this thread; a fork of it does not have it.
     """
 
     def __init__(self, name: str, niceness: int = 0, prepare_exit: Callable[[], None] = lambda: None) -> None:
@@ -112,7 +112,7 @@ def refuse_fork() -> None:
 
 
 def _finish_arrays() -> None:
-    """Wait for arrays that are still computed ahead, such as the next row of a generator nobody asked further."""
+    """Wait for arrays that are still being computed, such as the next row of an abandoned generator."""
     import mlx.core as mx
 
     mx.synchronize()
@@ -135,7 +135,7 @@ def _computes_here() -> bool:
 def on_device(work: Callable[[], T]) -> T:
     """Do work in the device thread, and wait for it.
 
-    Arrays in what it returns should be computed: others work in the device thread only.
+    Arrays in the result should be computed already: only the device thread can compute them.
 
     Raises:
         GenerationError: see refuse_fork.
@@ -147,7 +147,7 @@ def on_device(work: Callable[[], T]) -> T:
 
 
 def release_on_device(work: Callable[[], object]) -> None:
-    """Do what frees something in the device thread, wherever the garbage collector happens to call from.
+    """Free something in the device thread, whichever thread the garbage collector runs in.
 
     A thread that computes does not wait for another one, and at exit there is nothing left to free.
     """
@@ -160,7 +160,7 @@ def release_on_device(work: Callable[[], object]) -> None:
 
 
 def closed_at_exit(generator: Generator[T, None, None]) -> Generator[T, None, None]:
-    """The generator, which is closed before the process exits: what it cleans up needs modules that are gone later."""
+    """The generator, closed before the process exits: its clean-up needs modules that are removed later."""
     _open.add(generator)
     return generator
 
@@ -171,8 +171,8 @@ async def items_from_device(
     """The items of a generator that runs in the device thread, while the event loop goes on.
 
     Args:
-        items: the generator; with None, it lets other work have its turn. It is closed together with this one.
-        stop: makes it end its current item early, where the task is cancelled meanwhile.
+        items: the generator. When it yields None, other work has a turn. It is closed together with this one.
+        stop: ends its current item early if the task is cancelled.
     """
     thread = _device_thread()
     try:

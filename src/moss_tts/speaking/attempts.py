@@ -1,7 +1,7 @@
 """Attempts at segments: one segment after the other, or several side by side, each until it succeeds.
 
-An attempt is followed by another, with another seed, when it raised, when it gave no sound, and when it was cut
-short by a budget or for silence. The last attempt counts even if it was cut short.
+After an attempt that raised, gave no sound, or was cut short by a budget or for silence, another one follows with
+another seed. The last attempt counts even if it was cut short.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.frames import FinishReason
 from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Stage, Voice, speak_one
 
-# What can go wrong with one segment and right with the next seed; MLX raises RuntimeError.
+# Errors after which another seed may succeed; MLX raises RuntimeError.
 RETRYABLE: Final = (MossTTSError, RuntimeError)
-# Ends that are not the end of the text.
+# Finish reasons of speech that did not reach the end of its text.
 CUT_SHORT: Final[tuple[FinishReason, ...]] = ("length", "silence")
 
-# Makes the job of a segment's attempt; both count from 0.
+# Makes the job of an attempt at a segment; both numbers count from 0.
 MakeJob = Callable[[int, int], SpeechJob]
-# Makes an engine for so many jobs at a time.
+# Makes an engine for this many jobs at a time.
 MakeEngine = Callable[[int], Stage]
 
 
@@ -35,9 +35,9 @@ class Take:
     """A segment as it is spoken.
 
     Attributes:
-        index: of the segment.
-        chunks: of the attempt that counts, perhaps as they are made.
-        retries: attempts before that one; known with its first chunk.
+        index: the number of the segment.
+        chunks: the audio of the attempt that counts, possibly while it is made.
+        retries: attempts before that one; known when its first chunk comes.
         started: perf_counter at the first attempt.
     """
 
@@ -48,7 +48,7 @@ class Take:
 
 
 def failure(take: Take, cause: Exception) -> GenerationError:
-    """What a request ends with when a segment has failed all its attempts."""
+    """The error of a request when a segment has failed all its attempts."""
     tries = "its only attempt" if take.retries == 0 else f"all {take.retries + 1} attempts"
     return GenerationError(f"segment {take.index} failed {tries}: {cause}")
 
@@ -66,7 +66,7 @@ def one_by_one(engine: MakeEngine, job: MakeJob, retries: int, segments: Iterabl
 
 
 def _attempts(take: Take, engine: MakeEngine, job: MakeJob, retries: int) -> Iterator[SpeechChunk]:
-    """Chunks of the attempt that succeeds, held until it has; those of the last one as they are made."""
+    """Chunks of the attempt that succeeds, held until then; chunks of the last attempt while they are made."""
     while take.retries < retries:
         chunks = _try(_attempt(take, engine, job))
         if chunks is not None:
@@ -87,7 +87,7 @@ def _attempt(take: Take, engine: MakeEngine, job: MakeJob) -> Generator[SpeechCh
 
 
 def _try(attempt: Generator[SpeechChunk, None, None]) -> list[SpeechChunk] | None:
-    """All chunks of an attempt; None where another one is due."""
+    """All chunks of an attempt; None if another attempt must follow."""
     try:
         chunks = list(attempt)
     except RETRYABLE:
@@ -137,7 +137,7 @@ class _Stage:
         return done
 
     def clear(self) -> None:
-        """Drop what is being spoken."""
+        """Drop the jobs that are being spoken."""
         for voice in self._running:
             self._engine.drop(voice)
         self._running.clear()
@@ -159,7 +159,7 @@ class _Stage:
         try:
             results = self._engine.step()
         except RETRYABLE as error:
-            # What has been computed together fails together.
+            # Jobs that are computed together fail together.
             failed, self._running, self._engine = self._running, {}, self._make_engine(self._at_once)
             for take, _ in failed.values():
                 self._failed(take, error)

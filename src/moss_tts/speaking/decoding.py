@@ -20,10 +20,10 @@ from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
 from moss_tts.device.thread import Worker
 from moss_tts.frames import Frames
 
-# Rows come first with this much; with more, jobs that have ended wait for the end of their audio.
+# The codec thread's niceness. With more, jobs that have ended wait too long for the end of their audio.
 NICENESS = 8
 
-# Names the job that frames and audio belong to.
+# The key of the job that frames and audio belong to.
 Key: TypeAlias = Hashable
 # Job -> pieces of its audio, float32 (S,) mono or (S, C).
 Audio: TypeAlias = dict[Key, list[np.ndarray]]
@@ -31,13 +31,13 @@ Audio: TypeAlias = dict[Key, list[np.ndarray]]
 
 @cache
 def _codec_thread() -> Worker:
-    """One for the process: where cores are scarce, rows come first and audio gets the rest."""
+    """The codec thread of the process: if cores are scarce, rows come first and audio gets the rest."""
     return Worker("codec", NICENESS)
 
 
 @cache
 def _codec_stream() -> mx.ThreadLocalStream:
-    """A device stream beside the networks' own."""
+    """A device stream of the codec's own."""
     return mx.new_thread_local_stream(mx.default_device())
 
 
@@ -45,7 +45,7 @@ class CodecStreams:
     """One stream per job, all decoded in one call.
 
     Args:
-        codec: asked for with the first call.
+        codec: gives the codec at the first call.
     """
 
     def __init__(self, codec: Callable[[], MossAudioTokenizer]) -> None:
@@ -61,7 +61,7 @@ class CodecStreams:
         return np.zeros((0,) if channels == 1 else (0, channels), dtype=np.float32)
 
     def decode(self, waiting: Mapping[Key, Sequence[Frames]]) -> Future[Audio]:
-        """Begin to decode the waiting frames of jobs, behind those that were decoded before.
+        """Begin to decode the waiting frames of jobs, after those that were decoded before.
 
         Jobs that `waiting` does not name are forgotten; a job that goes on later is named with no frames.
 

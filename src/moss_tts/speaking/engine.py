@@ -30,12 +30,12 @@ from moss_tts.rows import Prompts, RowBatch, RowRequest
 from moss_tts.speaking.decoding import Audio, CodecStreams
 from moss_tts.speaking.reading import Readings
 
-# Frames per codec call when nobody is waiting for audio: enough to be bound by arithmetic, little memory.
+# Frames per codec call if no caller waits for audio: enough for efficient products, and little memory.
 WHOLE_CHUNK = 50
 # Steps that many voices wait for each other before the codec is called: a call costs nearly the same for one frame
 # of each as for several, and voices that began at different steps would call it at every one.
 MOST_STEPS_BETWEEN_CALLS = 4
-# Frames of a voice that one codec call decodes, where more of them waited and no larger chunk is wanted.
+# Frames of a job that one codec call decodes if more frames wait and no larger chunk is wanted.
 MOST_PER_CALL = 100
 VOICES_PER_STEP = 4
 
@@ -76,10 +76,10 @@ class SpeechJob:
         prompt: rows (T, 1 + Q) without padding.
         request: sampling, seed, budget.
         n_vq: codebooks to generate.
-        sizes: of the chunks wanted.
-        cancelled: looked at once per row; once true, what is complete is decoded and that is all.
-        is_heard: looked at before the codec is called; while false, frames wait as codes, and only this job waits.
-        gone_silent: told of each chunk's audio; the samples of it after which the request ends for silence, or None.
+        sizes: the sizes of the chunks that are wanted.
+        cancelled: asked once per row; once it is true, complete frames are decoded and the job ends.
+        is_heard: asked before the codec is called; while it is false, this job's frames wait as codes.
+        gone_silent: called with each chunk's audio; gives the sample at which the request ends for silence, or None.
     """
 
     prompt: np.ndarray
@@ -111,7 +111,7 @@ class Voice:
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether the job was cancelled."""
         return self.job.cancelled()
 
     def take(self, frames: Sequence[Frames]) -> None:
@@ -130,7 +130,7 @@ class Voice:
         return self.ended is not None or sum(map(len, self.frames + _heard(self.undecoded))) >= self.wanted
 
     def hand_over(self) -> list[Frames]:
-        """What waits for the codec, on its way there; a part of it where much has waited."""
+        """The frames that wait for the codec, or a part of them if there are many."""
         heard = list(accumulate(0 if part.context else len(part.codes) for part in self.undecoded))
         count = 1 + bisect_left(heard, max(self.wanted, MOST_PER_CALL))
         frames, self.undecoded = self.undecoded[:count], self.undecoded[count:]
@@ -138,14 +138,14 @@ class Voice:
         return frames
 
     def chunk(self, silence: np.ndarray) -> SpeechChunk:
-        """All that was decoded."""
+        """A chunk of all audio that was decoded."""
         codes = np.concatenate(self.frames) if self.frames else np.zeros((0, self.job.n_vq), np.int32)
         audio = np.concatenate([silence, *self.audio])
         self.frames, self.audio, self.chunks = [], [], self.chunks + 1
         reason = None if self.undecoded else self.ended
         until = self.job.gone_silent(audio)
         if until is not None:
-            # Chunks are larger for some than for others; where speech ends must not depend on it.
+            # The sizes of chunks differ between callers; the end of speech must not depend on them.
             per_frame = len(audio) // len(codes)
             n_frames = ceil(until / per_frame)
             audio, codes, reason = audio[: n_frames * per_frame], codes[:n_frames], "silence"
@@ -158,18 +158,18 @@ def _heard(frames: Sequence[Frames]) -> list[np.ndarray]:
 
 
 class Stage(Protocol):
-    """What speaks jobs: an engine of one's own, or a place in one that others use as well."""
+    """Something that speaks jobs: an engine, or access to an engine that others use as well."""
 
     def submit(self, job: SpeechJob) -> Voice:
         """Queue a job."""
         ...
 
     def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
-        """What became due."""
+        """The chunks that became due."""
         ...
 
     def drop(self, voice: Voice) -> None:
-        """Forget a job, whatever its state."""
+        """Remove a job, whatever its state is."""
         ...
 
 
@@ -209,7 +209,7 @@ class SpeechEngine:
         return voice
 
     def drop(self, voice: Voice) -> None:
-        """Forget a job, whatever its state."""
+        """Remove a job, whatever its state is."""
         if voice in self._waiting:
             self._waiting.remove(voice)
         self._readings.drop(voice)
@@ -222,12 +222,12 @@ class SpeechEngine:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do before a job comes, or is heard again."""
+        """Whether there is nothing to do until a job is submitted, or is heard again."""
         waits = self._waiting or self._readings or self._rows or self._call
         return not waits and not any(voice.job.is_heard() for voice in self._voices)
 
     def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
-        """Advance every job by a row, or its prompt by a part; what became due.
+        """Advance every job by a row, or its prompt by a part, and return the chunks that became due.
 
         A job is over with its first finish_reason or error.
         """
@@ -257,7 +257,7 @@ class SpeechEngine:
                 self._readings.start(voice, self._architecture.reading(prompts, [job.request], job.n_vq))
 
     def _join(self, voice: Voice, batch: RowBatch | None) -> None:
-        """Have rows made for a job, its prompt read; or end one that was cancelled before that."""
+        """Start to make rows for a job with a prompt that is read, or end it if it was cancelled before."""
         self._voices.append(voice)
         if batch is None:
             voice.ended = "cancelled"
@@ -271,7 +271,7 @@ class SpeechEngine:
         share_cores(self._many)
 
     def _advance(self) -> None:
-        """Issue a row for everybody, and read the one before it."""
+        """Issue the next row of all jobs, and read the row before it."""
         assert self._batch is not None
         read, self._pending = self._pending, (self._batch.step(), list(self._rows))
         if read is None:
@@ -290,7 +290,7 @@ class SpeechEngine:
         voice.ended = voice.reader.finish_reason
 
     def _leave(self, done: list[Voice]) -> None:
-        """Have no more rows made for these. The last ones take their places: few have to move."""
+        """Make no more rows for these jobs. The last jobs of the batch take their places, so that few have to move."""
         kept = list(range(len(self._rows)))
         for row in reversed(range(len(kept))):
             if self._rows[row] in done:
@@ -308,7 +308,7 @@ class SpeechEngine:
     # ------------------------------------------------------------------------------------------------ sound
 
     def _deliver(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
-        """What became due. Many voices go on with their rows meanwhile; a few wait, since somebody waits for them."""
+        """The chunks that became due. With many jobs, rows continue meanwhile; few jobs wait for their audio."""
         self._steps_since_call += 1
         results = []
         if self._call is not None and self._call[0].done():
@@ -320,7 +320,7 @@ class SpeechEngine:
         return results
 
     def _begin_call(self) -> None:
-        """Have the codec decode what all voices that are heard have waiting, if it is time."""
+        """If it is time, let the codec decode the waiting frames of all jobs that are heard."""
         heard = [voice for voice in self._voices if voice.job.is_heard()]
         due = [voice for voice in heard if voice.due]
         steps = min(MOST_STEPS_BETWEEN_CALLS, len(heard) // VOICES_PER_STEP)
@@ -348,7 +348,7 @@ class SpeechEngine:
 
 
 def is_last(result: SpeechChunk | GenerationError) -> bool:
-    """Whether a job is over with it."""
+    """Whether a job ends with it."""
     return isinstance(result, GenerationError) or result.finish_reason is not None
 
 
@@ -357,7 +357,7 @@ def speak_all(
 ) -> Generator[tuple[int, SpeechChunk | GenerationError], None, None]:
     """(job, chunk) of all jobs as they become due, or (job, error) where one failed.
 
-    Each job ends with its first finish_reason or error. Closing the generator drops what is left.
+    Each job ends with its first finish_reason or error. Closing the generator drops the other jobs.
     """
     voices = [engine.submit(job) for job in jobs]
     left = len(voices)

@@ -37,13 +37,13 @@ class CodecSource(Protocol):
         ...
 
     def release_encoder(self) -> None:
-        """Free what only encoding needs."""
+        """Free the memory that only encoding needs."""
         ...
 
 
 @dataclass(frozen=True)
 class AnyOf:
-    """Set as soon as one of two events is."""
+    """An event that is set as soon as one of two events is set."""
 
     first: Cancel
     second: Cancel | None
@@ -59,7 +59,7 @@ class JobMaker:
     Args:
         architecture: the network with its way of making rows.
         processor: packs prompts.
-        codec: asked for when there is something to encode or decode.
+        codec: gives the codec when there is something to encode or decode.
     """
 
     def __init__(self, architecture: Architecture[Any, Any], processor: MossTTSProcessor, codec: CodecSource) -> None:
@@ -118,8 +118,8 @@ class JobMaker:
         Args:
             request: from `request`, with long_form.
             cancel: ends the segment that is being spoken.
-            on_segment: told of each finished segment.
-            refit: changes what it speaks with, for callers that share an engine.
+            on_segment: called with each finished segment.
+            refit: changes the means it speaks with, for callers that share an engine.
 
         Raises:
             AudioError: a reference that cannot be used.

@@ -39,15 +39,15 @@ OnSegment = Callable[[SegmentMetrics], None]
 
 @dataclass(frozen=True)
 class Studio:
-    """What a narrator speaks with.
+    """The means that a narrator speaks with.
 
     Attributes:
         job: makes a request ready to be spoken.
-        engine: gives an engine for so many jobs at a time.
-        sample_rate: of the audio, in Hz.
-        frame_rate: frames a second.
-        n_vq: codebooks that a prompt holds.
-        is_heard: whether audio is wanted of the segment so many places behind the one that is asked for.
+        engine: gives an engine for this many jobs at a time.
+        sample_rate: rate of the audio, in Hz.
+        frame_rate: frames per second.
+        n_vq: the number of codebooks in a prompt.
+        is_heard: whether audio is wanted of the segment this many places after the one that is asked for.
     """
 
     job: Callable[[MossNormalizedRequest], SpeechJob]
@@ -60,14 +60,14 @@ class Studio:
 
 @dataclass(frozen=True, eq=False)
 class SpokenSegment:
-    """A segment that is finished: all that is needed to go on behind it.
+    """A finished segment, with all that is needed to continue after it.
 
     Attributes:
         codes: its frames (F, Q), as a prompt holds them.
-        audio: float32 (S,) or (S, C); of one that was restored, its end.
+        audio: float32 (S,) or (S, C); only its end if the segment was restored.
         finish_reason: why it ended.
         metrics: what it took.
-        seam: to the segment before it; None for the first.
+        seam: the seam to the segment before it; None for the first.
     """
 
     codes: CodeMatrix
@@ -79,12 +79,12 @@ class SpokenSegment:
 
 @dataclass(frozen=True, eq=False)
 class NarrationState:
-    """What the segments spoken so far leave to those that follow.
+    """What the following segments need of those spoken so far.
 
     Attributes:
         done: segments spoken.
-        continuity: what conditions the next one.
-        tail: the end of the last one's audio, for the seam; None before the first.
+        continuity: what the next segment is conditioned on.
+        tail: the end of the last segment's audio, for the seam; None before the first.
         cut_short: why a segment was cut short, if any was.
     """
 
@@ -99,8 +99,8 @@ class Narrator:
 
     Args:
         request: a request with long_form options, its references encoded.
-        studio: speaks its segments.
-        on_segment: told of each finished segment.
+        studio: the means to speak its segments.
+        on_segment: called with each finished segment.
     """
 
     def __init__(self, request: MossNormalizedRequest, studio: Studio, on_segment: OnSegment | None = None) -> None:
@@ -113,7 +113,7 @@ class Narrator:
         self._state = NarrationState()
 
     def restore(self, spoken: SpokenSegment) -> None:
-        """Take a segment as spoken that an earlier narrator of the same request spoke; in the plan's order."""
+        """Take over a segment that an earlier narrator of the same request spoke, in the plan's order."""
         assert spoken.metrics.segment_idx == self._state.done, "segments are restored in order"
         self._advance(spoken)
 
@@ -132,10 +132,10 @@ class Narrator:
             yield self._finish(take, whole)
 
     def run(self) -> Iterator[tuple[int, SpeechChunk]]:
-        """(segment, chunk) in order; the last chunk has the reason why it is the last.
+        """(segment, chunk) in order; the last chunk has the finish reason.
 
-        Chunks come as they are made. Where further attempts are left, a segment is held until it has succeeded;
-        where seams are treated, until the next segment is there.
+        Chunks come while they are made. If attempts are left, a segment is held until it has succeeded; if seams are
+        treated, until the next segment is there.
 
         Raises:
             GenerationError: a segment failed all its attempts.
@@ -213,7 +213,7 @@ class Narrator:
         return replace(job, is_heard=lambda: self._studio.is_heard(index - self._state.done))
 
     def _finish(self, take: Take, whole: SpeechChunk) -> SpokenSegment:
-        """Measure a segment, keep what it hands to the next, and tell of it."""
+        """Measure a segment, keep what the next one needs, and report the segment."""
         seconds = time.perf_counter() - take.started
         seam = self._seam(whole.audio)
         metrics = self._metrics(take, whole, seconds, "segment-start" if seam is None else seam.note)
@@ -257,13 +257,13 @@ class Narrator:
         return self._in_voice(request, segment)
 
     def _in_voice(self, request: MossNormalizedRequest, segment: TextSegment) -> MossNormalizedRequest:
-        """The voice as reference: the user's, else the first segment's; behind it the last frames spoken."""
+        """The voice as reference: the user's, else the first segment's; then the last frames spoken."""
         state = self._state.continuity
         if request.prompt_audio is not None:
             return request
         assert state.voice is not None
         if not request.reference and SPEAKER_TAG.search(segment.spoken_text):
-            # Speakers cannot be told apart in one recording: go on from the first segment instead.
+            # One recording cannot hold several speakers apart: continue the first segment instead.
             return _continuing(request, self.plan[0], state.voice)
         voice = request.reference or (CodeArray(state.voice),)
         # The first segment, as the voice of the second, ends with those frames already.
@@ -278,7 +278,7 @@ class Narrator:
         return replace(request, reference=voice, instruction=instruction)
 
     def _share_of_tokens(self, segment: TextSegment) -> int | None:
-        """A length asked for is shared out by characters."""
+        """The segment's share of the length that was asked for, by characters."""
         if self._request.tokens is None:
             return None
         total = sum(len(part.text) for part in self.plan)
@@ -312,18 +312,18 @@ class Narrator:
         return round(SEAM_SECONDS * self._studio.sample_rate)
 
     def _seam(self, audio: np.ndarray) -> BoundaryMetrics | None:
-        """The seam to the segment before."""
+        """The seam to the segment before this one."""
         left = self._state.tail
         return None if left is None else evaluate_segment_boundary(left, audio, self._studio.sample_rate)
 
 
 def _continuing(request: MossNormalizedRequest, spoken: TextSegment, codes: np.ndarray) -> MossNormalizedRequest:
-    """Go on from a segment: its whole text and its whole codes, so that neither runs ahead of the other."""
+    """Continue a segment: its whole text and its whole codes, so that neither is ahead of the other."""
     return replace(request, prompt_audio=CodeArray(codes), prompt_transcript=spoken.spoken_text)
 
 
 def _between_silence(chunks: Iterable[SpeechChunk], before: int, after: int) -> Iterator[SpeechChunk]:
-    """Chunks with samples of silence in front of the first and behind the last; none behind what was cancelled."""
+    """Chunks with silence before the first and after the last; there is none after a cancelled segment."""
     for chunk in chunks:
         is_end = chunk.finish_reason not in (None, "cancelled")
         edges = [(before, after if is_end else 0), *((0, 0) for _ in chunk.audio.shape[1:])]

@@ -11,7 +11,7 @@ from moss_tts.speaking.engine import SpeechChunk, SpeechEngine, SpeechJob, Voice
 
 
 class EngineOnDevice:
-    """Speaks jobs like the engine that it has; any thread may ask, and several take turns.
+    """Speaks jobs like the engine that it wraps; any thread may call it, and several take turns.
 
     Args:
         make: returns the engine; called in the device thread.
@@ -26,7 +26,7 @@ class EngineOnDevice:
         return on_device(lambda: self._engine.submit(job))
 
     def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
-        """What becomes due next; several rows may pass until something does.
+        """The chunks that become due next; several rows may pass before.
 
         Raises:
             SystemExit: the process is about to exit; a thread ends with it without a word.
@@ -47,5 +47,5 @@ class EngineOnDevice:
         return []
 
     def drop(self, voice: Voice) -> None:
-        """Forget a job, whatever its state."""
+        """Remove a job, whatever its state is."""
         release_on_device(lambda: self._engine.drop(voice))

@@ -1,4 +1,4 @@
-"""Prompts that are read beside the rows of running jobs: which one goes on next, and how far.
+"""Prompts that are read beside the rows of running jobs: which one is read next, and how far.
 
 The parts of a prompt depend on it alone, so what is said does not depend on when they are read. Short prompts come
 first. Long ones take turns, and all of them together take no more time than the rows of the others.
@@ -33,7 +33,7 @@ class Waiting(Protocol):
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether the job was cancelled."""
         ...
 
 
@@ -51,7 +51,7 @@ class _Started(Generic[V]):
         return self.voice.prompt_rows - self.read
 
     def go_on(self) -> RowBatch | None:
-        """Read a part; the batch, once all are read."""
+        """Read the next part, and return the batch once all parts are read."""
         try:
             self.read = next(self.reading)
             while not self.left:
@@ -67,7 +67,7 @@ class Readings(Generic[V]):
 
     def __init__(self) -> None:
         self._started: deque[_Started[V]] = deque()
-        # Seconds that long prompts have had, and others have not had since.
+        # Seconds by which long prompts are ahead of the other jobs.
         self._owed = 0.0
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class Readings(Generic[V]):
         self._started = deque(started for started in self._started if started.voice is not voice)
 
     def others_took(self, seconds: float) -> None:
-        """Tell how long the rest of a step took."""
+        """Note how long the rest of a step took."""
         self._owed = max(0.0, self._owed - seconds)
 
     def go_on(self, others_speak: bool) -> Iterator[tuple[V, RowBatch | None]]:

@@ -25,7 +25,7 @@ BatchResults: TypeAlias = Iterator[tuple[int, GenerationResult | GenerationError
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What callers are told while a request is spoken.
+    """Functions of the caller that are called while a request is spoken.
 
     Attributes:
         on_chunk: called with each result.
@@ -38,14 +38,14 @@ class Callbacks:
     on_progress: Callable[[float], None] | None = None
 
     def chunk(self, request: MossNormalizedRequest, result: GenerationResult) -> None:
-        """Tell of a result."""
+        """Report a result."""
         if self.on_chunk is not None:
             self.on_chunk(result)
         if self.on_progress is not None and result.is_final_chunk and request.long_form is None:
             self.on_progress(1.0)
 
     def segment(self, request: MossNormalizedRequest, metrics: SegmentMetrics) -> None:
-        """Tell of a finished segment."""
+        """Report a finished segment."""
         if self.on_segment is not None:
             self.on_segment(metrics)
         if self.on_progress is not None:
@@ -70,9 +70,9 @@ def _called_in(loop: AbstractEventLoop, callback: Callable[[Any], None] | None) 
 def results_of(
     chunks: Iterator[tuple[int, SpeechChunk]], request: MossNormalizedRequest, sample_rate: int
 ) -> Generator[GenerationResult | None, None, None]:
-    """Results of one request: each chunk where it streams, else one of all its chunks.
+    """Results of one request: one for each chunk if it streams, else one of all chunks.
 
-    None comes between chunks that are kept for the one result: there a caller may let others have a turn.
+    Between chunks that are kept for a single result it yields None, so that the caller may let others have a turn.
 
     Args:
         chunks: (segment, chunk) in order.

@@ -1,7 +1,7 @@
-"""Speech that has gone astray: far more audio than the text can take, or a long stretch without speech.
+"""Runaway speech: far more audio than the text can need, or a long silence.
 
-Pure functions over text and levels; generation asks them and ends the segment. The limits are generous, for a
-false alarm cuts a good reading off: they catch loops and dead air, not slow speakers.
+These are pure functions over text and levels; generation asks them and ends the segment. The limits are generous,
+because a false alarm cuts a good reading off: they catch loops and silence, not slow speakers.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _letter_allowance(character: str, kind: str) -> float:
 
 @dataclass(frozen=True, eq=False)
 class QuietState:
-    """What has been heard of a segment so far.
+    """The state after the audio of a segment so far.
 
     Attributes:
         loudest: RMS of its loudest window.
@@ -149,7 +149,7 @@ def _hear_window(state: QuietState, level: float, width: int) -> QuietState:
 
 
 class QuietWatch:
-    """Listens to one request's chunks for a stretch of low level after speech.
+    """Watches the chunks of one request for a long quiet stretch after speech.
 
     Args:
         text: what is spoken; pauses asked for in it are allowed.

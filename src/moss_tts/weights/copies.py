@@ -14,13 +14,13 @@ import mlx.core as mx
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.weights.layout import listing
 
-# What `tied_heads` may be: None refuses heads that differ.
+# The allowed values of `tied_heads`: None refuses heads that differ.
 EMBEDDINGS: Final = "embeddings"
 BITS = (2, 3, 4, 5, 6, 8)
 
 
 def check_tied_heads(tied_heads: str | None) -> None:
-    """Refuse a value of `tied_heads` that is none.
+    """Refuse a value of `tied_heads` that is not allowed.
 
     Raises:
         RequestError: neither None nor "embeddings".

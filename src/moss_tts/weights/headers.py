@@ -1,4 +1,4 @@
-"""Headers of safetensors files, believed in nothing: what they say is held against the file before it is used.
+"""Headers of safetensors files: everything that they say is compared with the file before it is used.
 
 mlx maps files lazily, and would notice what is wrong in the middle of a computation, if at all.
 """
@@ -36,7 +36,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A tensor of the file: the name of its type, its shape, its first byte and the one behind it."""
+    """A tensor of the file: the name of its type, its shape, its first byte and the byte after its last."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -50,7 +50,7 @@ class Header:
 
     Attributes:
         tensors: by name.
-        metadata: what its maker wrote into it.
+        metadata: notes of the program that wrote the file.
     """
 
     tensors: Mapping[str, Entry]
@@ -61,7 +61,7 @@ def read_header(path: Path) -> Header:
     """The header of a safetensors file, which holds exactly the bytes that its tensors need.
 
     Raises:
-        CheckpointError: it is no such file, cut off, or its header contradicts itself or the file.
+        CheckpointError: it is not such a file, it is cut off, or its header contradicts itself or the file.
     """
     check_content(path)
     try:
@@ -76,7 +76,7 @@ def read_header(path: Path) -> Header:
 
 
 def _raw(path: Path) -> tuple[dict[str, Any], int, int]:
-    """The header as JSON, the first byte behind it, the size of the file."""
+    """The header as JSON, the first byte after it, the size of the file."""
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8) or b"", "little")
@@ -111,7 +111,7 @@ def _entry(name: str, raw: Any, first: int) -> Entry:
 
 
 def _check_places(path: Path, entries: list[Entry], first: int, size: int) -> None:
-    """Tensors lie one behind the other, from the header to the end of the file."""
+    """Check that tensors lie one after the other, from the header to the end of the file."""
     end = first
     for entry in sorted(entries, key=lambda entry: (entry.start, entry.end)):
         if entry.start != end:

@@ -1,4 +1,4 @@
-"""Weight files: reading safetensors, and the names and stacking that lie between upstream's files and ours.
+"""Weight files: reading safetensors, and the names and stacking that differ between upstream's files and this package.
 
 A model declares a `Layout`; this module applies it in both directions, so that the strict check, the messages
 that name a weight and the list of what upstream stores all come from one table.
@@ -28,24 +28,24 @@ log = logging.getLogger(__name__)
 Shapes = dict[str, tuple[int, ...]]
 INDEX_FILE = "model.safetensors.index.json"
 PICKLED_INDEX_FILE = "pytorch_model.bin.index.json"
-# (index, whole file, all files) of a checkpoint's weights; the first form that is there counts.
+# (index, whole file, all files) of a checkpoint's weights; the first form that exists is used.
 _FORMS = (
     (INDEX_FILE, "model.safetensors", "model*.safetensors"),
     (PICKLED_INDEX_FILE, "pytorch_model.bin", "pytorch_model*.bin"),
 )
-# The longest that is read is an index; one of a thousand tensors takes 100 KB.
+# The longest JSON file is an index; one with a thousand tensors takes 100 KB.
 MOST_JSON_BYTES = 2**23
 SUFFIXES = ("weight", "scales", "biases")
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Per-codebook tensors of the file that are one tensor of ours, joined along their rows.
+    """Per-codebook tensors of the file that become one of our tensors, joined along their rows.
 
     Attributes:
-        target: our module, such as "audio_head".
-        source: upstream's module with {} for the index, such as "lm_heads.{}".
-        first: index of the first one.
+        target: the name of our module, such as "audio_head".
+        source: the name of upstream's module with {} for the index, such as "lm_heads.{}".
+        first: the index of the first tensor.
     """
 
     target: str
@@ -62,8 +62,8 @@ class Layout:
     """How a checkpoint of one architecture names its tensors.
 
     Attributes:
-        prefixes: (upstream's prefix, ours), the first that fits counts.
-        stacks: what is joined per codebook.
+        prefixes: (upstream's prefix, our prefix); the first that fits is used.
+        stacks: per-codebook tensors that are joined.
         aliases: (other spelling of a prefix, upstream's) of fused or re-saved files.
         dropped: prefixes of tensors that are not used.
         copies: (prefix of a stored copy, prefix of the embedding that is kept for both).
@@ -76,7 +76,7 @@ class Layout:
     copies: tuple[tuple[str, str], ...] = ()
 
     def sanitize(self, weights: Mapping[str, mx.array], n_vq: int) -> dict[str, mx.array]:
-        """Weights under our names, from upstream's file, a fused or re-saved one, or one of ours.
+        """Weights under our names, from a file of upstream, a fused or re-saved file, or a file of this package.
 
         Raises:
             CheckpointError: a codebook's tensor is missing, or a tensor is there twice under two names.
@@ -88,7 +88,7 @@ class Layout:
         return _renamed(kept, self.prefixes)
 
     def our_path(self, path: str) -> str:
-        """Our name of a module that a file names in its own way."""
+        """Our name of a module, from its name in a file."""
         return _replace_prefix(_replace_prefix(f"{path}.", self.aliases), self.prefixes).removesuffix(".")
 
     def drops(self, name: str) -> bool:
@@ -163,8 +163,8 @@ def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Layou
     """Put weights (our names) into the module.
 
     Raises:
-        CheckpointError: a weight is missing, surplus or of another shape; all such are named, as upstream
-            names them.
+        CheckpointError: weights are missing, surplus or of another shape; the message has their names as upstream
+            writes them.
     """
     expected = parameter_shapes(model)
     problems = []
@@ -195,7 +195,7 @@ def listing(names: list[str], most: int = 3) -> str:
 
 
 def read_weights(directory: Path) -> dict[str, mx.array]:
-    """All tensors of a checkpoint directory; of safetensors lazily: nothing is read before it is evaluated.
+    """All tensors of a checkpoint directory. Values of safetensors are read only when they are evaluated.
 
     Raises:
         CheckpointError: no weights, a shard that the index names is missing, or a file is broken or cut off.
@@ -223,10 +223,10 @@ def _read_safetensors(path: Path) -> dict[str, mx.array]:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The weight files of a checkpoint, shards in order: safetensors, or pytorch_model*.bin where there are none.
+    """The weight files of a checkpoint, shards in order: safetensors, or else pytorch_model*.bin.
 
     Raises:
-        CheckpointError: none there, or a shard that the index names is missing and there is no whole file either.
+        CheckpointError: there are none, or a shard that the index names is missing and there is no whole file either.
     """
     for names in _FORMS:
         if files := _files(directory, *names):
@@ -235,7 +235,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def _files(directory: Path, index_name: str, whole_name: str, pattern: str) -> list[Path]:
-    """Those of one form; none where there is neither an index nor a file."""
+    """The files of one form; none if there is neither an index nor a file."""
     index, whole = directory / index_name, directory / whole_name
     if not index.is_file():
         return sorted(directory.glob(pattern))
@@ -260,7 +260,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        CheckpointError: not there, no file, too long, not JSON, or not an object.
+        CheckpointError: it does not exist, is not a file, is too long, is not JSON, or is not an object.
     """
     check_content(path)
     try:

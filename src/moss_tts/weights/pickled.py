@@ -33,7 +33,7 @@ _OLD_PICKLE = b"\x80"
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a storage holds: its values' type once they are read, and whether the file has 64-bit floats."""
+    """The type of a storage's values once they are read, and whether the file has 64-bit floats."""
 
     dtype: mx.Dtype
     is_double: bool = False
@@ -57,7 +57,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class _Storage:
-    """Values in the file: the first one's byte, how many, and what they are."""
+    """Values in the file: the byte where they begin, their number and their type."""
 
     start: int
     count: int
@@ -65,7 +65,7 @@ class _Storage:
 
 
 def pickled_tensors(path: Path) -> dict[str, StoredTensor]:
-    """The tensors of a file of torch.save, by name. Tied copies are equal; no value is read.
+    """The tensors of a file of torch.save, by name. Tied tensors are equal entries. No value is read.
 
     Raises:
         CheckpointError: it holds anything but a table of tensors, is of another form, broken, or cut off.
@@ -121,7 +121,7 @@ class _Archive:
             return file.read(nbytes)
 
     def _place(self, name: str) -> tuple[int, int]:
-        """First byte and length of a file inside, which lies there as it is."""
+        """First byte and length of a file inside the zip file, where it lies uncompressed."""
         entry = self._entries.get(self._root + name)
         if entry is None:
             raise ValueError(f"it lacks {name[:40]!r}")
@@ -138,7 +138,7 @@ class _Archive:
         return start, entry.file_size
 
     def _storage(self, reference: object) -> _Storage:
-        """What a reference to a storage means: ("storage", type, file in data/, device, number of values)."""
+        """The storage of a reference ("storage", type, file in data/, device, number of values)."""
         match reference:
             case ("storage", Name(type_name), str(key), str(), int(count)) if type_name in _KINDS:
                 kind = _KINDS[type_name]
@@ -150,7 +150,7 @@ class _Archive:
         return _Storage(start, count, kind)
 
     def _tensor(self, arguments: tuple[Any, ...]) -> StoredTensor:
-        """A tensor: its storage, the first value there, shape, strides; what follows is for training."""
+        """The tensor of a storage, its first value there, shape and strides; further arguments are for training."""
         match arguments:
             case (_Storage() as storage, int(first), tuple(shape), tuple(strides), bool(), dict()):
                 _check_layout(storage.count, first, shape, strides)
@@ -176,7 +176,7 @@ def _parameter(arguments: tuple[Any, ...]) -> StoredTensor:
 
 
 def _check_layout(count: int, first: int, shape: tuple[Any, ...], strides: tuple[Any, ...]) -> None:
-    """Refuse a tensor that reaches beyond its storage, or has a value of it twice."""
+    """Refuse a tensor that reaches beyond its storage, or uses a value of it twice."""
     numbers = (first, *shape, *strides)
     if len(shape) != len(strides) or len(shape) > _MOST_AXES or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError("it has a tensor of an impossible shape")
@@ -186,7 +186,7 @@ def _check_layout(count: int, first: int, shape: tuple[Any, ...], strides: tuple
 
 
 def _is_plain(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether values lie one behind the other, the last axis first."""
+    """Whether values lie one after the other, the last axis counting fastest."""
     expected = 1
     for size, step in zip(reversed(shape), reversed(strides), strict=True):
         if size != 1 and step != expected:
@@ -206,10 +206,10 @@ def _no_zip(path: Path) -> str:
 
 
 def read_pickled(path: Path) -> dict[str, mx.array]:
-    """All tensors of a file of torch.save, read now, one after the other; tied copies are one array.
+    """All tensors of a file of torch.save, read now, one after the other; tied tensors are one array.
 
     Raises:
-        CheckpointError: as of `pickled_tensors`.
+        CheckpointError: see `pickled_tensors`.
     """
     tensors = pickled_tensors(path)
     arrays: Mapping[StoredTensor, mx.array] = {tensor: tensor.whole() for tensor in dict.fromkeys(tensors.values())}

@@ -1,6 +1,6 @@
-"""How precisely each layer of a network is kept: one precision for all, or recipes that protect what matters.
+"""How precisely each layer of a network is kept: one precision for all, or recipes that protect important layers.
 
-What may be quantised at all is an architecture's business (loading.quantizable).
+The architecture decides which layers may be quantised at all (loading.quantizable).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import mlx.core as mx
 
 from moss_tts.errors import RequestError
 
-# Mode -> group size and bits by default, as in mlx-lm.
+# Mode -> default group size and bits, as in mlx-lm.
 MODES = {"affine": (64, 4), "mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}
 AFFINE_BITS = (2, 3, 4, 5, 6, 8)
 AFFINE_GROUPS = (32, 64, 128)
@@ -31,7 +31,7 @@ class Precision:
 
     @classmethod
     def of(cls, bits: int | None, group_size: int | None, mode: str = "affine") -> Precision:
-        """What was asked for, the rest as the mode has it.
+        """The precision that was asked for, completed by the defaults of the mode.
 
         Raises:
             RequestError: a combination that mlx does not have.
@@ -52,11 +52,11 @@ class Precision:
 
     @property
     def block(self) -> dict[str, Any]:
-        """The entry of config.json."""
+        """The entry for config.json."""
         return {"group_size": self.group_size, "bits": self.bits, "mode": self.mode}
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether a matrix (out, in) divides into groups; mlx packs 32 values at a time, whatever their group."""
+        """Whether a matrix (out, in) divides into groups; mlx packs 32 values at a time, whatever the group is."""
         return len(shape) == 2 and shape[1] % max(self.group_size, 32) == 0
 
     def quantize(self, weight: mx.array) -> tuple[mx.array, ...]:
@@ -64,7 +64,7 @@ class Precision:
         return tuple(mx.quantize(weight, group_size=self.group_size, bits=self.bits, mode=self.mode))
 
     def nbytes(self, shape: tuple[int, ...], dtype: mx.Dtype) -> int:
-        """Bytes of a matrix, scales included, where scales have that type."""
+        """Bytes of a matrix with scales of that type."""
         rows, width = shape
         per_group = 2 * dtype.size if self.mode == "affine" else 1
         return rows * (width * self.bits // 8 + width // self.group_size * per_group)
@@ -72,11 +72,11 @@ class Precision:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which layers get how many bits.
+    """How many bits each layer gets.
 
     The value and down projections carry the most error into the residual stream, in the first and the last eighth
     of the layers most of all; the depth transformer runs once per codebook, so that its errors add up within a
-    frame; the text head decides when speech ends. Where `high` is more than `low`, these get `high`.
+    frame; the text head decides when speech ends. If `high` is more than `low`, these layers get `high`.
     """
 
     low: Precision
@@ -107,8 +107,8 @@ def recipe_of(
     """The recipe of the given flags.
 
     Args:
-        name: of a mixed recipe, which brings its own bits; None for one precision everywhere.
-        bits: of a uniform recipe.
+        name: the name of a mixed recipe, which sets the bits itself; None for one precision everywhere.
+        bits: the bits of a uniform recipe.
         group_size: weights that share a scale.
         mode: affine, mxfp4, nvfp4 or mxfp8.
 
@@ -136,7 +136,7 @@ def asked_recipe(
     mode: str | None,
     calibrate: Path | None = None,
 ) -> Recipe | None:
-    """The recipe of convert's flags; None where nothing is to be quantised.
+    """The recipe of convert's flags; None if nothing is to be quantised.
 
     Raises:
         RequestError: see recipe_of; a flag of quantisation without --quantize; calibration in a mode that is not

@@ -1,7 +1,7 @@
 """Safetensors files by rows: read, change and written a block at a time, so that no tensor is ever whole in memory.
 
-layout.py reads files to run them; this module copies them. What a tensor becomes is the caller's business
-(`Output.make`); here are offsets, bytes, the split into shards and the sums by which a copy is known to be whole.
+layout.py reads files to run them; this module copies them. The caller decides what a tensor becomes
+(`Output.make`). This module has the offsets, bytes, the split into shards, and the sums that prove a copy complete.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Output:
-    """What becomes of one stored tensor.
+    """How one stored tensor is written.
 
     Attributes:
-        source: what is read.
-        slots: what is written; all have as many rows as the source.
-        make: rows of the source -> the same rows of every slot.
+        source: the tensor that is read.
+        slots: the tensors that are written; all have as many rows as the source.
+        make: turns rows of the source into the same rows of every slot.
     """
 
     source: StoredTensor
@@ -103,12 +103,12 @@ def _safetensors(path: Path) -> dict[str, StoredTensor]:
 
 
 def write_shards(directory: Path, outputs: Sequence[Output], on_bytes: Callable[[int], None] = lambda _: None) -> None:
-    """Write tensors as model*.safetensors with an index where there are several files, and their sums.
+    """Write tensors as model*.safetensors, their sums, and an index if there are several files.
 
     Args:
-        directory: exists.
-        outputs: in the order to write them.
-        on_bytes: told how many bytes were written each time.
+        directory: an existing directory.
+        outputs: the tensors, in the order to write them.
+        on_bytes: called with the number of bytes after each write.
     """
     shards = split(outputs, SHARD_BYTES)
     names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
@@ -125,7 +125,7 @@ def write_shards(directory: Path, outputs: Sequence[Output], on_bytes: Callable[
 
 
 def split(outputs: Sequence[Output], most: int) -> list[list[Output]]:
-    """Consecutive runs of at most `most` bytes; a larger tensor stands alone."""
+    """The tensors in files of at most `most` bytes; a larger tensor has a file of its own."""
     shards: list[list[Output]] = [[]]
     room = most
     for output in outputs:
@@ -166,7 +166,7 @@ def _write_shard(path: Path, outputs: Sequence[Output], on_bytes: Callable[[int]
 
 
 def _write_output(file: BinaryIO, output: Output, starts: Sequence[int]) -> None:
-    """Block by block, each slot at its own place in the file."""
+    """Write an output block by block, each slot at its own place in the file."""
     for first, last in row_blocks(output.source):
         made = output.make(output.source.rows(first, last))
         for slot, start, array in zip(output.slots, starts, made, strict=True):
@@ -199,7 +199,7 @@ def write_sums(directory: Path, names: Sequence[str]) -> None:
 
 
 def check_sums(directory: Path) -> list[str]:
-    """Hold a directory's weights against the sums beside them, and return the files that have one.
+    """Compare a directory's weights with the sums beside them, and return the files that have a sum.
 
     Raises:
         CheckpointError: a file is missing or is not what was written; the message names it.

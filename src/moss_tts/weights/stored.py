@@ -1,4 +1,4 @@
-"""A tensor that lies in a file: where it begins, its type and shape, its rows; files that are none."""
+"""A tensor in a file: where it begins, its type and shape, its rows; and files that are not weight files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moss_tts.errors import CheckpointError
 
 # Types by their size alone, for moving bytes.
 RAW = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-# How a file begins that git left in place of a large one.
+# The beginning of a file that git-lfs leaves instead of a large one.
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -23,12 +23,12 @@ class StoredTensor:
     """A tensor in a file.
 
     Attributes:
-        file: where it is.
+        file: the file.
         start: its first byte there.
         dtype: its type.
         shape: its shape.
-        strides: values from one index to the next, per axis; None: the last axis counts fastest, without gaps.
-        is_double: the file has 64-bit floats, which are read as dtype, float32.
+        strides: values from one index to the next, per axis; None if the last axis counts fastest, without gaps.
+        is_double: whether the file has 64-bit floats; they are read as float32.
     """
 
     file: Path
@@ -40,11 +40,11 @@ class StoredTensor:
 
     @property
     def nbytes(self) -> int:
-        """Its size once it is read."""
+        """Bytes of the tensor once it is read."""
         return prod(self.shape) * self.dtype.size
 
     def rows(self, first: int, last: int) -> mx.array:
-        """Rows first..last - 1 (of the first axis), read now.
+        """Rows first..last - 1 of the first axis, read now.
 
         Raises:
             CheckpointError: the file ends before them.
@@ -59,7 +59,7 @@ class StoredTensor:
         return self._array(np.lib.stride_tricks.as_strided(values, shape, steps, writeable=False))
 
     def whole(self) -> mx.array:
-        """All of it, read now."""
+        """The whole tensor, read now."""
         return self.rows(0, self.shape[0] if self.shape else 1).reshape(self.shape)
 
     def _values(self, first: int, count: int) -> np.ndarray:
@@ -77,10 +77,10 @@ class StoredTensor:
 
 
 def check_content(path: Path) -> None:
-    """Refuse what cannot be read, and what git leaves in place of a large file that it did not fetch.
+    """Refuse a file that cannot be read, or that git-lfs left instead of a large file.
 
     Raises:
-        CheckpointError: it is that, is not there, or is a pipe or a device, which nothing waits for.
+        CheckpointError: it is such a file, does not exist, or is a pipe or a device.
     """
     try:
         with open_regular(path) as file:

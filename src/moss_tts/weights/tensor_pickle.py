@@ -1,7 +1,7 @@
 """A pickle read as a description, without running it: a machine with the few instructions that tables of tensors need.
 
-Python's own unpickler imports what a pickle names and calls it. This one never imports: the caller says which names
-there may be and what is done for each. Any other name, any other instruction and any value of another kind is refused.
+Python's own unpickler imports what a pickle names and calls it. This one never imports: the caller says which names are
+allowed and what each means. Any other name, any other instruction and any value of another kind is refused.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _MARK = object()
 _MOST_SHOWN = 60
 _MOST_BITS = 63
 
-# Gets the arguments that the pickle would call a function with.
+# Takes the arguments with which the pickle would call a function.
 Meaning: TypeAlias = Callable[[tuple[Any, ...]], object]
 
 
 @dataclass(frozen=True)
 class Name:
-    """Something of Python that a pickle names, "module.name"; it was not imported."""
+    """An object of Python that a pickle names, "module.name"; it was not imported."""
 
     name: str
 
@@ -37,11 +37,11 @@ def read_pickle(raw: bytes, names: Mapping[str, Meaning | None], persistent: Cal
 
     Args:
         raw: the pickle.
-        names: what a call of each name means; None: a name that may stand as a value and is never called.
-        persistent: what a reference to something outside the pickle means.
+        names: the meaning of a call of each name; None for a name that may be a value and is never called.
+        persistent: the meaning of a reference to something outside the pickle.
 
     Raises:
-        ValueError: it is broken, or has something else in it. Nothing of it was run.
+        ValueError: it is broken, or contains something else. Nothing of it was run.
     """
     machine = _Machine(names, persistent)
     for instruction, argument, _ in pickletools.genops(raw):
@@ -61,7 +61,7 @@ class _Machine:
     memory: dict[int, Any] = field(default_factory=dict)
 
     def do(self, name: str, argument: Any) -> None:
-        """One instruction."""
+        """Do one instruction."""
         if isinstance(argument, int) and argument.bit_length() > _MOST_BITS:
             raise ValueError("it has a number larger than any size")
         if name in _VALUES:
