@@ -124,6 +124,13 @@ def test_a_pipe_and_a_device_are_refused_without_waiting(tmp_path):
             read_audio(place)
 
 
+@pytest.mark.parametrize("name", ["codes.npy", "codes.safetensors"])
+def test_codes_are_not_read_from_a_pipe(name, tmp_path, delay_model):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(AudioError, match="it is a pipe or a device, not a file"):
+        delay_model.say("Hello.", reference=str(tmp_path / name), max_tokens=2)
+
+
 @pytest.mark.parametrize(
     ("path", "words"), [("~no-such-user/x.wav", r"~no-such-user is no home directory"), ("a\0.wav", "is not a path")]
 )

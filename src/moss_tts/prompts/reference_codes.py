@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from moss_tts.atomic import expanded
+from moss_tts.atomic import expanded, open_regular
 from moss_tts.audio.codes import CodeMatrix, is_code_matrix, orient_codes
 from moss_tts.audio.files import check_readable, decode_audio, read_audio
 from moss_tts.audio.references import (
@@ -181,6 +181,7 @@ def _heard(waveform: Waveform, name: str, channels: int, sampling_rate: int) -> 
 def _read_codes(file: Path, name: str) -> npt.NDArray[Any]:
     """The one integer matrix in a file."""
     try:
+        open_regular(file).close()
         arrays = _CODE_READERS[file.suffix.lower()](file)
     except (OSError, ValueError, EOFError, SafetensorError) as error:
         raise AudioError(f"{name}: cannot be read as codes: {error}") from error

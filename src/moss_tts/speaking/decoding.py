@@ -18,6 +18,7 @@ import numpy as np
 
 from moss_tts.codec import MossAudioTokenizer, StreamingDecoder
 from moss_tts.device.thread import Worker
+from moss_tts.errors import GenerationError
 from moss_tts.frames import Frames
 
 # The codec thread's niceness. With more, jobs that have ended wait too long for the end of their audio.
@@ -112,6 +113,7 @@ class CodecStreams:
         for row, (pieces, part) in enumerate(zip(audio.values(), parts, strict=True)):
             if part is not None and not part.context:
                 samples = decoded[row, :, : counts[row] * per_frame]
+                check_finite(samples)
                 pieces.append(samples[0] if len(samples) == 1 else samples.T)
 
     def _start_segments(self, parts: list[Frames | None]) -> None:
@@ -130,6 +132,19 @@ def _next_parts(queues: Sequence[deque[Frames]]) -> list[Frames | None]:
     """Take the next stretch off each queue; None where it has another number of codebooks than the first one."""
     n_vq = next(frames[0].codes.shape[1] for frames in queues if frames)
     return [_next_part(frames) if frames and frames[0].codes.shape[1] == n_vq else None for frames in queues]
+
+
+def check_finite(samples: np.ndarray) -> None:
+    """Refuse audio (...) that no file and no player can take.
+
+    Raises:
+        GenerationError: a sample is no finite number.
+    """
+    if not np.isfinite(samples).all():
+        raise GenerationError(
+            "the codec made samples that are not finite numbers: its weights are damaged, or its config.json is of "
+            "another codec. Fetch or convert it again; `moss-tts inspect --verify` compares weights with their sums."
+        )
 
 
 def _next_part(frames: deque[Frames]) -> Frames:

@@ -1,4 +1,4 @@
-"""config.json is believed in nothing: sizes that nobody can mean are told in one sentence, before anything is built."""
+"""Checkpoints that were made to do harm: sizes that nobody can mean are refused before anything is built."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from moss_tts import load
 from moss_tts.checkpoints.inspection import inspect_checkpoint
-from moss_tts.errors import CheckpointError, ConfigError
+from moss_tts.errors import CheckpointError, ConfigError, GenerationError
 
 HUGE = [10**8, 2**30, 10**400, 1e300, -1, True, [], {"a": {}}]
 # Each size of a speech model's config that something is built by, and the block it stands in.
@@ -83,3 +84,19 @@ def test_values_of_other_kinds_are_told(path, value, copied):
     directory = copied("delay")
     change(directory / "config.json", path, value)
     assert_refused(directory)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("stream", [True, False])
+def test_audio_that_is_no_numbers_is_an_error_and_never_a_file(value, stream, copied, tmp_path):
+    directory = copied("local")
+    file = directory / "audio_tokenizer" / "model.safetensors"
+    weights = dict(mx.load(str(file)))
+    name = next(name for name in weights if name.startswith("decoder.") and name.endswith("weight"))
+    mx.save_safetensors(str(file), weights | {name: mx.full(weights[name].shape, value)})
+    model = load(directory)
+    with pytest.raises(GenerationError, match="not finite numbers: its weights are damaged"):
+        list(model.generate("Hello.", max_tokens=5, seed=1, stream=stream))
+    with pytest.raises(GenerationError):
+        model.say("Hello.", max_tokens=5, seed=1).save(tmp_path / "hello.wav")
+    assert not (tmp_path / "hello.wav").exists()
