@@ -94,6 +94,21 @@ def test_long_texts_that_are_not_read(server):
     assert_others_do_not_notice(server, lambda: unread(server, LONG), KIB_PER_CLIENT * CLIENTS)
 
 
+def test_large_prompts(server):
+    """One that is too large is refused for nothing; those that may be sent are read beside everybody else."""
+    with server.asking({"conversation": [{"role": "user", "text": "x" * 190}] * 100}) as connection:
+        assert connection.getresponse().status == 400
+
+    @contextmanager
+    def attack() -> Iterator[None]:
+        with ExitStack() as connections:
+            for _ in range(3):
+                connections.enter_context(server.asking({"input": "A text. " * 900, "runaway_guard": False}))
+            yield
+
+    assert_others_do_not_notice(server, attack)
+
+
 def test_the_server_ends_although_long_texts_are_not_read(server):
     with unread(server, LONG):
         server.stop(GRACE_SECONDS + 20)

@@ -509,7 +509,7 @@ def test_nobody_waits_for_a_server_that_must_stop(checkpoints, tmp_path):
 
 
 def test_a_model_that_cannot_be_loaded_says_so(tmp_path):
-    device = Device(lambda: moss_tts.load(tmp_path), 1)
+    device = Device(lambda: moss_tts.load(tmp_path), 1, 1000)
     with pytest.raises(MossTTSError):
         device.start()
     with pytest.raises(MossTTSError, match="stopping"):

@@ -41,7 +41,7 @@ ENDLESS = {"input": "A text.", "runaway_guard": False, "text_temperature": 0.0, 
 
 @pytest.fixture(scope="module")
 def served(checkpoints, tmp_path_factory) -> Any:
-    limits = {"max_chars": 500, "max_reference_s": 3.0, "body_timeout_s": 2.0}
+    limits = {"max_chars": 500, "max_prompt": 700, "max_reference_s": 3.0, "body_timeout_s": 2.0}
     with serving(checkpoints["delay"], tmp_path_factory.mktemp("voices"), **limits) as running:
         yield running
 
@@ -94,6 +94,22 @@ def test_structures_in_forms_are_no_way_around(served):
 def test_all_texts_count_together(served, body, field):
     error = served.post(json=body).json()["error"]
     assert (error["param"], error["code"]) == (field, "string_above_max_length")
+
+
+LARGE = {
+    "messages": {"conversation": [{"role": "user", "text": "Hi."}] * 60},
+    "voices": {"input": "Hello.", "reference": ["voice:long"] * 16},
+    "segments": {"input": "Hello. " * 30, "long_form": True, "reference": ["voice:long"] * 16},
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("name", LARGE)
+def test_a_prompt_counts_with_its_template_and_its_recordings(served, name, stream):
+    served.post("/v1/audio/voices", json={"name": "long", "audio_sample": data_uri(2.9), "replace": True})
+    response = served.post(json=LARGE[name] | {"stream": stream})
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid_value"), response.text
+    assert "700 are the most here" in response.json()["error"]["message"]
 
 
 def test_recordings_count_together(served):
@@ -249,7 +265,7 @@ def test_an_error_that_nobody_foresaw_ends_its_batch_alone(served, monkeypatch, 
 
 
 def test_the_first_client_waits_for_nothing_that_is_made_once(checkpoints, monkeypatch):
-    device = Device(lambda: moss_tts.load(checkpoints["delay"]), 2)
+    device = Device(lambda: moss_tts.load(checkpoints["delay"]), 2, 1000)
     model = device.start()
     try:
         monkeypatch.setattr(LazyCodec, "_load", lambda _: pytest.fail("the codec was not there"))

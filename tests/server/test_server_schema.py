@@ -42,6 +42,7 @@ def test_the_model_says_what_it_can_be_asked_for(served, delay_model):
     assert (model["prompt_field"], model["language"], model["voice"]) == ("input", None, None)
     assert model["limits"] == {
         "characters": 900,
+        "prompt_rows": 8192,
         "recording_seconds": 120,
         "frames": 500,
         "body_bytes": 32 * 2**20,

@@ -103,7 +103,7 @@ def serving(checkpoint: Path, voices: Path, *, send_buffer: int | None = None, *
         settings: of the server.
     """
     chosen = Settings(model_id="demo", voices=voices, **{"max_frames": ENDLESS_FRAMES} | settings)
-    device = Device(lambda: moss_tts.load(checkpoint), chosen.max_batch)
+    device = Device(lambda: moss_tts.load(checkpoint), chosen.max_batch, chosen.max_prompt)
     model = device.start()
     app = create_app(chosen, device, model)
     server, place = new_server(app, chosen), bound("127.0.0.1", 0)

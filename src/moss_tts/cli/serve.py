@@ -96,6 +96,9 @@ def serve(
     max_chars: Annotated[
         int, LIMITS(min=1, metavar="N", help="Refuse a request if its texts are longer than N characters.")
     ] = 20_000,
+    max_prompt: Annotated[
+        int, LIMITS(min=1, metavar="N", help="Refuse a request with a prompt of more than N tokens and frames.")
+    ] = 8192,
     max_frames: Annotated[
         int, LIMITS(min=1, metavar="N", help="Refuse a request if its max_tokens is greater, in frames of 80 ms.")
     ] = 4096,
@@ -128,6 +131,7 @@ def serve(
         grace_s=grace,
         max_body=max_body * MiB,
         max_chars=max_chars,
+        max_prompt=max_prompt,
         max_frames=max_frames,
         max_reference_s=max_reference,
         max_voices=max_voices,

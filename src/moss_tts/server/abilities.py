@@ -87,10 +87,11 @@ class Abilities:
 
     @property
     def limits(self) -> dict[str, float]:
-        """What one request may have: characters, seconds of recordings, frames, bytes of its body."""
+        """What one request may have: characters, rows of a prompt, seconds of recordings, frames, bytes of a body."""
         settings = self._settings
         return {
             "characters": settings.max_chars,
+            "prompt_rows": settings.max_prompt,
             "recording_seconds": settings.max_reference_s,
             "frames": settings.max_frames,
             "body_bytes": settings.max_body,

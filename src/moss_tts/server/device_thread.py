@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.device.thread import own_device
-from moss_tts.errors import GenerationError
+from moss_tts.errors import GenerationError, RequestError
 from moss_tts.model import Model
 from moss_tts.speaking.engine import SpeechChunk, SpeechEngine, SpeechJob, Voice, is_last, speak_one
 
@@ -48,14 +48,15 @@ class Device:
     Args:
         load: gives the model; called on the device's thread.
         max_batch: requests spoken side by side.
+        max_prompt: rows that the prompt of a job may have.
 
     Attributes:
         failed: whether its thread ended without being told to.
         on_end: called when its thread ends.
     """
 
-    def __init__(self, load: Callable[[], Model], max_batch: int) -> None:
-        self._load, self._max_batch = load, max_batch
+    def __init__(self, load: Callable[[], Model], max_batch: int, max_prompt: int) -> None:
+        self._load, self._max_batch, self._max_prompt = load, max_batch, max_prompt
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._ready: Future[Model] = Future()
         self._listeners: dict[Voice, Listener] = {}
@@ -196,6 +197,12 @@ class Device:
             self._release()
 
     def _submit(self, job: SpeechJob, listener: Listener) -> Voice:
+        if len(job.prompt) > self._max_prompt:
+            raise RequestError(
+                f"the prompt has {len(job.prompt)} rows: tokens of its texts and of the template around each message, "
+                f"and frames of its recordings. {self._max_prompt} are the most here; send less at a time, and a long "
+                "text with long_form"
+            )
         voice = self._engine.submit(job)
         self._listeners[voice] = listener
         return voice

@@ -84,6 +84,12 @@ MODEL: Final[Json] = {
     "voice": None,
     "frame_rate": 12.5,
     "defaults": {"temperature": 1.7, "top_p": 0.8, "top_k": 25, "max_tokens": 4096},
-    "limits": {"characters": 20000, "recording_seconds": 120, "frames": 4096, "body_bytes": 33554432},
+    "limits": {
+        "characters": 20000,
+        "prompt_rows": 8192,
+        "recording_seconds": 120,
+        "frames": 4096,
+        "body_bytes": 33554432,
+    },
 }
 MODEL_LIST: Final[Json] = {"object": "list", "data": [MODEL]}

@@ -88,7 +88,7 @@ def serve(load: Callable[[], Model], settings: Settings, place: socket.socket, t
     Raises:
         MossTTSError: the model cannot be loaded.
     """
-    device = Device(load, settings.max_batch)
+    device = Device(load, settings.max_batch, settings.max_prompt)
     with stopped(device):
         return _serve(device, settings, place, tell)
 

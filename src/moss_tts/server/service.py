@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
-from moss_tts.errors import GenerationError, MossTTSError
+from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.abilities import Abilities
@@ -117,7 +117,10 @@ def _late(settings: Settings) -> ApiError:
 def _failure(error: MossTTSError) -> ApiError:
     """What to answer when speaking has failed."""
     # A segment's failure has its cause with it.
-    if isinstance(error, GenerationError) and not isinstance(error.__cause__ or error, DeviceFailure):
+    cause = error.__cause__ or error
+    if isinstance(cause, RequestError):
+        return ApiError(400, str(error), code="invalid_value")
+    if isinstance(error, GenerationError) and not isinstance(cause, DeviceFailure):
         # Neither the request nor the server is at fault: the model had nothing to say.
         return ApiError(422, str(error), code="no_audio")
     return refused(error, ())

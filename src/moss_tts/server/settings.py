@@ -25,6 +25,7 @@ class Settings:
         body_timeout_s: for a request's body to arrive.
         reader_timeout_s: for a client to take the next 64 KiB of its answer.
         max_chars: of all texts of a request together.
+        max_prompt: rows of a prompt: tokens of texts and of the template around each message, frames of recordings.
         max_frames: that a request may ask for with max_tokens.
         max_reference_s: of all recordings that a request brings along together.
         max_voices: that clients may register.
@@ -46,6 +47,7 @@ class Settings:
     body_timeout_s: float = 60.0
     reader_timeout_s: float = 60.0
     max_chars: int = 20_000
+    max_prompt: int = 8192
     max_frames: int = 4096
     max_reference_s: float = 120.0
     max_voices: int = 1000
