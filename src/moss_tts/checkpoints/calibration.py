@@ -1,4 +1,4 @@
-"""What the layers of a checkpoint hear while it speaks, for gptq.py to round by."""
+"""The inputs of a checkpoint's layers while it speaks, by which gptq.py rounds."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from moss_tts.checkpoints.loading import JOINED
 from moss_tts.errors import RequestError
 from moss_tts.speaking.engine import SpeechJob
 
-# Options of Model.generate for each text, unless it brings its own. So many frames say enough, and a pass stays short.
+# Options of Model.generate for each text, unless it has its own. This many frames are enough, and a pass is short.
 OPTIONS: Mapping[str, Any] = {"max_tokens": 150, "seed": 0}
 
 
 class Calibration:
-    """A network reads again what it said, for each block of layers that is asked for.
+    """A network reads its own rows again, for each block of layers that is asked for.
 
-    So no more is in memory than the network and the moments of one block.
+    So only the network and the moments of one block are in memory.
 
     Args:
-        architecture: with its network, not quantised.
+        architecture: the architecture with its network, which is not quantised.
         said: prompts (T, 1 + Q), and the rows (N, 1 + Q) that followed them.
     """
 
@@ -57,7 +57,7 @@ class Calibration:
 
 
 class Listener(nn.Module):
-    """Stands before a layer and remembers what it hears."""
+    """Wraps a layer and records its inputs."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def linear_layers(network: nn.Module, block: str) -> list[tuple[str, nn.Module]]
 
 
 def put(network: nn.Module, path: str, module: nn.Module) -> None:
-    """Put a module into the place of another."""
+    """Replace a module by another."""
     parent: Any = network
     *way, name = path.split(".")
     for step in way:
@@ -89,7 +89,7 @@ def put(network: nn.Module, path: str, module: nn.Module) -> None:
 
 
 def unjoined(path: str) -> list[str]:
-    """Paths of the layers that became the one at `path`."""
+    """Paths of the layers that were joined into the one at `path`."""
     parent, _, last = path.rpartition(".")
     parts = next((names for names in JOINED if "_".join(names) == last), (last,))
     return [f"{parent}.{name}" if parent else name for name in parts]
@@ -101,7 +101,7 @@ def spoken(architecture: Architecture[Any, Any], jobs: Iterable[SpeechJob]) -> l
 
 
 def read_requests(file: Path) -> list[dict[str, Any]]:
-    """Texts of a file, one a line; a line may also be a JSON object with fields of Model.generate.
+    """The texts of a file, one per line; a line may also be a JSON object with fields of Model.generate.
 
     Raises:
         RequestError: no text, or a line that is no JSON object although it begins like one.

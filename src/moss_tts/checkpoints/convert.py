@@ -1,6 +1,6 @@
-"""A checkpoint copied at another precision: weights by rows, and all that lies beside them.
+"""A checkpoint copied at another precision: weights by rows, and the files beside them.
 
-What becomes of each tensor is planned in plan.py. The copy is made under another name and renamed once it is
+plan.py plans how each tensor is written. The copy is made under another name and renamed once it is
 complete and its sums are known; config.json, without which nothing loads, is written last. So an interruption leaves
 nothing that could be taken for a checkpoint. The codec is not changed: on one disk, source and copy share its weights.
 """
@@ -31,7 +31,7 @@ from moss_tts.weights.shards import write_shards, write_sums
 CARD = "README.md"
 COPY_BYTES = 2**24
 NAMES_OF_DTYPES = {dtype: name for name, dtype in DTYPES.items()}
-# What a checkpoint may do without, and what is missing then.
+# Files that a checkpoint may lack, and what is missing then.
 OPTIONAL = {
     "tokenizer_config.json": "no settings of a tokenizer",
     "generation_config.json": "no sampling of its own, so the variant's holds",
@@ -58,11 +58,11 @@ def convert(
         codec: directory of the codec that is to lie inside the copy.
         base_model: hub id for the model card; by default the source's, if that is one.
         repo: hub id that the copy will have, for the card.
-        on_bytes: told of bytes as they are written.
+        on_bytes: called with the number of bytes after each write.
         tied_heads: "embeddings" leaves out stored heads that differ from the embeddings they are tied to.
 
     Returns:
-        What the source lacks, and so the copy, in words.
+        Words for the files that the source lacks, and so the copy.
 
     Raises:
         CheckpointError: the target exists, the disk is too small, a file cannot be read or written, or heads differ
@@ -89,16 +89,16 @@ def convert(
 def codec_to_include(
     source: CheckpointSource, config: MossConfig, given: str | None, wanted: bool | None = None
 ) -> Path | None:
-    """Directory of the codec that a copy is to hold, so that it speaks as its source does.
+    """The directory of the codec to put into a copy, so that the copy speaks as its source does.
 
     Args:
         source: the checkpoint to be copied.
         config: its config.
         given: directory or hub id of a codec, in place of the one that the checkpoint speaks with.
-        wanted: False: none; True: it must be there; None: it is included where it can be had.
+        wanted: False leaves it out, True demands it, None includes it if it can be found.
 
     Returns:
-        None where there is none to include, or it is fused with the weights.
+        None if there is no codec to include, or it is fused with the weights.
 
     Raises:
         RequestError: arguments that contradict each other, or the checkpoint.
@@ -127,7 +127,7 @@ def weights_nbytes(directory: Path) -> int:
 
 
 def shares_weights(codec: Path, copy: Path) -> bool:
-    """Whether the codec in a copy is the source's own files, and takes no room."""
+    """Whether the codec in a copy consists of the source's own files, and takes no space."""
     inside = copy / CODEC_DIRECTORIES[0]
     return all(path.samefile(inside / path.name) for path in weight_files(codec))
 
@@ -146,7 +146,7 @@ def check_room(target: Path, nbytes: int) -> None:
 
 
 def copy_beside(source: Path, target: Path) -> None:
-    """Copy what lies beside weights: tokenizer, chat template, sampling, licence."""
+    """Copy the files beside the weights: tokenizer, chat template, sampling, licence."""
     patterns = [pattern for pattern in CHECKPOINT_FILES if pattern != "*.safetensors"]
     for path in sorted({path for pattern in patterns for path in source.glob(pattern) if path.is_file()}):
         if path.name not in ("config.json", INDEX_FILE, PICKLED_INDEX_FILE):
@@ -168,13 +168,13 @@ def copy_codec(source: Path, target: Path, on_bytes: Callable[[int], None] = lam
 
 
 def _one_disk(source: Path, target: Path) -> bool:
-    """Whether files of a directory can have a second name beside a directory that is to be made."""
+    """Whether files of a directory can have a second name (a hard link) beside a directory to be made."""
     place = next(path for path in target.resolve().parents if path.exists())
     return all(path.stat().st_dev == place.stat().st_dev for path in weight_files(source))
 
 
 def _link_or_copy(source: Path, target: Path, on_bytes: Callable[[int], None]) -> None:
-    """A second name for a file that nobody changes; a copy where the disk is another one, or has no such names."""
+    """Make a hard link to a file that is never changed, or a copy if the disk does not allow a link."""
     try:
         os.link(source.resolve(), target)
         on_bytes(source.stat().st_size)
@@ -199,7 +199,7 @@ def codec_words(source: Path, codec: Path | None) -> str:
 
 
 def write_config(source: CheckpointSource, directory: Path, planned: Plan) -> None:
-    """The source's config.json, with what changed."""
+    """Write the source's config.json with the changes of the copy."""
     raw = read_json(source.directory / "config.json")
     # A variant is told from the name of its checkpoint, and the copy may have any.
     raw["_name_or_path"] = source.name if source.from_hub else Path(source.name).resolve().name
@@ -213,7 +213,7 @@ def write_config(source: CheckpointSource, directory: Path, planned: Plan) -> No
 
 
 def lacking(source: Path, copy: Path) -> tuple[str, ...]:
-    """What a complete checkpoint has and this copy has not, in words."""
+    """Words for the files of a complete checkpoint that this copy lacks."""
     found = [f"{name} ({means})" for name, means in OPTIONAL.items() if not (copy / name).is_file()]
     if not any((copy / name).is_file() for name in TOKENIZER_FILES):
         found.insert(0, f"{' or '.join(TOKENIZER_FILES)} (no tokenizer)")

@@ -1,6 +1,6 @@
-"""How much memory a checkpoint takes, told before anything is loaded, and which quantisation would take less.
+"""How much memory a checkpoint takes, before anything is loaded, and which quantisation would take less.
 
-Weights are counted in the type they will be computed in; headers are all that is read.
+Weights are counted in the type that they will be computed in; only headers are read.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from moss_tts.request import FRAME_RATE
 from moss_tts.weights.layout import read_json, read_weights
 from moss_tts.weights.quantisation import recipe_of
 
-# Flags of convert, from the most precise to the smallest worth having. 5 bit takes as much as mixed_4_8 and drifts less
-# where both were measured (docs/quantisation.md).
+# Flags of convert, from the most precise to the smallest that is useful. 5 bit takes as much as mixed_4_8 and drifts
+# less in all measurements (docs/quantisation.md).
 WAYS = {
     "-q --q-bits 8": recipe_of(bits=8),
     "-q --q-bits 6": recipe_of(bits=6),
@@ -45,10 +45,10 @@ WAYS = {
 
 @dataclass(frozen=True)
 class MemoryFacts:
-    """Bytes of memory: for weights in the type computed in, for the context, and what there is.
+    """Bytes of memory: of weights in the type computed in, of the context, and of the machine.
 
     Attributes:
-        smaller: flags of convert -> bytes the model would have then; empty if it is quantised.
+        smaller: flags of convert -> bytes of the model with them; empty if it is quantised already.
         codec_smaller: other values of --codec-dtype -> bytes of the codec's decoder then.
     """
 
@@ -63,11 +63,11 @@ class MemoryFacts:
 
     @property
     def needed(self) -> int:
-        """Bytes that a minute of speech takes; a reference needs the codec's encoder on top, while it is encoded."""
+        """Bytes that a minute of speech needs; while a reference is encoded, the codec's encoder is needed as well."""
         return self.needed_with()
 
     def needed_with(self, model: str | None = None, codec: str | None = None) -> int:
-        """The same with a model converted with these flags, or with this value of --codec-dtype."""
+        """The bytes needed if the model is converted with these flags, or with this value of --codec-dtype."""
         model_bytes = self.model_bytes if model is None else self.smaller[model]
         codec_bytes = self.codec_decoder_bytes if codec is None else self.codec_smaller[codec]
         return model_bytes + codec_bytes + self.cache_bytes_per_minute
@@ -87,7 +87,7 @@ class MemoryFacts:
 
 
 def machine_memory() -> int:
-    """Bytes that weights can lie in: what the GPU may hold, of the graphics card, or of the machine."""
+    """Bytes of memory for weights: those that the GPU may use, of the graphics card, or of the machine."""
     info = mx.device_info()
     for key in ("max_recommended_working_set_size", "memory_size", "total_memory"):
         if key in info:
@@ -112,7 +112,7 @@ class CodecBytes:
 
     Attributes:
         decoders: name of a precision -> bytes of the decoder then.
-        encoder: of the encoder, always float32.
+        encoder: bytes of the encoder, which is always float32.
     """
 
     decoders: Mapping[str, int]
@@ -147,7 +147,7 @@ def memory_facts(
     codec_dtype: str = "float32",
     kv_bits: int | None = None,
 ) -> MemoryFacts:
-    """All there is to know before loading."""
+    """All facts about memory that are known before loading."""
     decoder = codec.decoders[codec_dtype]
     backbone = config.backbone
     per_head = row_bytes(backbone.head_dim, dtype, kv_bits)
@@ -168,7 +168,7 @@ def smaller(directory: Path, config: MossConfig, dtype: mx.Dtype) -> dict[str, i
     """Flags of convert -> bytes of the model's weights then, scales and what stays whole in `dtype`."""
     if config.quantization is not None:
         return {}
-    # Planning brings GPTQ, which nothing that speaks needs.
+    # Imported here: planning imports GPTQ, which speaking does not need.
     from moss_tts.checkpoints.plan import plan
 
     sizes = {}

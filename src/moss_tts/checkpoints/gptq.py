@@ -1,8 +1,8 @@
-"""GPTQ: a matrix is rounded so that its errors cancel on the inputs it really gets.
+"""GPTQ: a matrix is rounded so that its errors cancel on the inputs that it really gets.
 
-Columns are rounded one after the other, and those still to come make up for what was lost, as far as the second
-moments of the inputs say that they can (Frantar et al., arXiv:2210.17323). What comes out is stored as mx.quantize
-stores it, in mode affine.
+Columns are rounded one after the other, and later columns compensate for the errors of earlier ones as far as the
+second moments of the inputs allow (Frantar et al., arXiv:2210.17323). The result is stored as mx.quantize stores it,
+in mode affine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Moments:
     """Second moments of the inputs of a layer.
 
     Args:
-        width: of an input.
+        width: the width of an input.
     """
 
     def __init__(self, width: int) -> None:
@@ -69,7 +69,7 @@ def quantize(weight: mx.array, factor: np.ndarray, precision: Precision) -> tupl
 def _round(
     columns: np.ndarray, factor: np.ndarray, scale: np.ndarray, bias: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One group: codes (out, size), and the errors (out, size) that later columns have to make up for."""
+    """Round one group: codes (out, size), and the errors (out, size) that later columns compensate for."""
     codes, errors = np.empty(columns.shape, np.uint8), np.empty(columns.shape)
     step = np.where(scale == 0, 1, scale)[:, 0]
     for column in range(columns.shape[1]):

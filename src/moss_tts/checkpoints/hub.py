@@ -1,7 +1,7 @@
-"""The hub: what it has of a checkpoint, what of that is here, and fetching the rest.
+"""The hub: which files a checkpoint has, which of them are on this machine, and fetching the others.
 
 Files lie in huggingface_hub's own cache, and its own environment (HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_ENDPOINT,
-HF_HUB_OFFLINE) decides where and how. What is here and whole is used as it is; the hub is asked only for what is not.
+HF_HUB_OFFLINE) decides where and how. Complete files are used as they are; the hub is asked only for the others.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from moss_tts.device.thread import closing
 from moss_tts.errors import CheckpointError, HubError, NotHereError
 from moss_tts.weights.layout import weight_files
 
-# Without these, nothing runs; what else is fetched is for other programs and for people.
+# Files that are needed to run; other files are fetched for other programs and for people.
 NEEDED = ("*.json", "*.jinja", "*.safetensors")
 CHECKPOINT_FILES = (*NEEDED, "*.txt", "*.model", "LICENSE*", "README.md")
-# Weights of torch.save, of use where there are no others.
+# Weights of torch.save, which are used if there are no others.
 PICKLED = "pytorch_model*.bin"
 CONFIG = "config.json"
-# A download that has not grown for so long has ended, whatever became of it.
+# A download that has not grown for this long has ended.
 SECONDS_LEFT_ALONE = 3600
 
 # (what, bytes to come) -> a context in which that many bytes are told of, as they come
@@ -59,8 +59,8 @@ class Listing:
     Attributes:
         name: hub id.
         revision: branch, tag or commit that was asked for; None: the main branch.
-        commit: that it is at.
-        files: those that belong to a checkpoint, whatever else there may be.
+        commit: the commit of that revision.
+        files: the files that belong to a checkpoint; others are ignored.
     """
 
     name: str
@@ -89,7 +89,7 @@ def kept(name: str, revision: str | None = None) -> Path:
     """The directory of a checkpoint that was fetched; the hub is not asked.
 
     Raises:
-        NotHereError: it was not, or only in part.
+        NotHereError: it was not fetched, or only a part of it.
     """
     with hub_door(name, "could not be looked for", revision):
         try:
@@ -121,7 +121,7 @@ def listing(name: str, revision: str | None = None, token: str | None = None) ->
     """What the hub has of a checkpoint.
 
     Raises:
-        HubError: it does not say, or it is no checkpoint.
+        HubError: the hub does not answer, or the repository is not a checkpoint.
     """
     looked_up = "could not be looked up on the hub"
     with hub_door(name, looked_up if is_kept(name, revision) else f"is not here yet, and {looked_up}", revision):
@@ -160,7 +160,7 @@ _show: ContextVar[Show] = ContextVar("show", default=_bar)
 
 @contextmanager
 def shown_by(show: Show) -> Iterator[None]:
-    """Have downloads inside shown in a program's own way."""
+    """Show downloads inside this context in a program's own way."""
     before = _show.set(show)
     try:
         yield
@@ -169,9 +169,9 @@ def shown_by(show: Show) -> Iterator[None]:
 
 
 def fetch(listed: Listing, token: str | None = None) -> Path:
-    """Bring what is missing of a checkpoint, file by file.
+    """Fetch the missing files of a checkpoint, one by one.
 
-    A connection that breaks is taken up where it broke. After an interruption, files that were complete are kept, and
+    A connection that breaks is continued where it broke. After an interruption, files that were complete are kept, and
     the one that was under way begins anew.
 
     Returns:
@@ -184,7 +184,7 @@ def fetch(listed: Listing, token: str | None = None) -> Path:
     name, revision = listed.name, listed.revision
     check_room(listed)
     with hub_door(name, "could not be fetched from the hub", revision):
-        # Brings the list of all files as well, by which a download that was interrupted is known.
+        # This fetches the list of all files as well, which shows later whether a download was interrupted.
         only, quiet = [CONFIG], counter(lambda _: None)
         directory = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=only, tqdm_class=quiet))
         _drop_leftovers(directory)
@@ -214,7 +214,7 @@ def check_room(*listings: Listing) -> None:
 
 
 def _drop_leftovers(directory: Path) -> None:
-    """Delete what killed downloads have left: each has a name of its own, which huggingface_hub never reads again."""
+    """Delete the files of killed downloads: each has a name of its own, which huggingface_hub never reads again."""
     for path in (directory.parents[1] / "blobs").glob("*.*.incomplete"):
         if time.time() - path.stat().st_mtime > SECONDS_LEFT_ALONE:
             path.unlink(missing_ok=True)
@@ -227,10 +227,10 @@ class _BarOptions(TypedDict, total=False):
 
 
 def counter(on_bytes: Callable[[int], object]) -> type:
-    """A progress bar that draws nothing, and hands on how many bytes of a file there are."""
+    """A progress bar that draws nothing, and reports how many bytes of a file have come."""
 
     class Counter(tqdm):
-        """What huggingface_hub tells of a file."""
+        """Takes the reports of huggingface_hub about a file."""
 
         def __init__(self, *arguments: Any, **options: Unpack[_BarOptions]) -> None:
             super().__init__(*arguments, **{**options, "disable": True})

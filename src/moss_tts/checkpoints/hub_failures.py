@@ -1,6 +1,6 @@
 """Each failure of huggingface_hub as one sentence: what happened, and what to do.
 
-Its own messages stay away from people: they name classes, files and arguments of that library.
+Its own messages are not shown to people: they name classes, files and arguments of that library.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from huggingface_hub.utils import logging
 from moss_tts.checkpoints.names import HUB_ID, suggestion
 from moss_tts.errors import HubError, MossTTSError
 
-# Of httpx or httpx2, whichever this release of huggingface_hub brings, by their names; the first that fits counts.
+# Errors of httpx or httpx2, whichever this release of huggingface_hub uses, by name; the first that fits is used.
 NO_HUB = "{hub} does not answer as a hub does; check HF_ENDPOINT, the proxy, and whether the network has a log-in page"
 NETWORK = {
     "ProxyError": "the proxy refuses the connection to {hub}; check HTTPS_PROXY, then try again",
@@ -58,12 +58,12 @@ OFFLINE = "HF_HUB_OFFLINE is set, so {hub} is not asked; unset it, then try agai
 
 @contextmanager
 def hub_door(name: str, task: str, revision: str | None = None) -> Iterator[None]:
-    """What is asked of huggingface_hub inside: its log stays quiet, its errors become a HubError.
+    """The context of every call of huggingface_hub: its log stays quiet, its errors become a HubError.
 
     Args:
-        name: hub id that it is about.
+        name: the hub id that the call is about.
         task: what is done with it, as in "was not fetched".
-        revision: that was asked for.
+        revision: the revision that was asked for.
 
     Raises:
         HubError: whatever went wrong, in a sentence.
@@ -90,7 +90,7 @@ def reason(error: BaseException, name: str, revision: str | None = None) -> str:
 
 
 def _first(error: BaseException) -> BaseException:
-    """What an error that says "not in the cache either" was at first."""
+    """The first error behind one that says "not in the cache either"."""
     while isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -68,8 +68,8 @@ class CodecFacts:
     """A codec, from its config and its weight files.
 
     Attributes:
-        where: its directory, what holds it, or its hub id.
-        bytes: of its weights as stored.
+        where: its directory, the file or block that holds it, or its hub id.
+        bytes: the bytes of its weights as stored.
     """
 
     where: str
@@ -84,7 +84,7 @@ class CodecFacts:
 
 @dataclass(frozen=True)
 class WeightFacts:
-    """Weight files, from their headers. `note` is what their maker wrote into them."""
+    """Weight files, from their headers. `note` is a note of the program that wrote them."""
 
     files: int
     tensors: int
@@ -96,7 +96,7 @@ class WeightFacts:
 
 @dataclass(frozen=True)
 class MachineFacts:
-    """What computes."""
+    """The device and the libraries that compute."""
 
     device: str
     mlx: str
@@ -106,7 +106,7 @@ class MachineFacts:
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """Files beside the weights; chat_template is None where the model needs none."""
+    """Files beside the weights; chat_template is None if the model needs none."""
 
     tokenizer: bool
     chat_template: bool | None
@@ -117,9 +117,9 @@ class Inspection:
     """Everything found; a part is None where it does not apply or could not be read.
 
     Attributes:
-        directory: where it is, or its hub id.
-        download_bytes: what of it, and of its codec, is still to be fetched; None where it is here.
-        verified: weight files that are what was written (those with sums); None where that was not asked.
+        directory: its directory, or its hub id.
+        download_bytes: bytes of it and of its codec that must still be fetched; None if it is on this machine.
+        verified: weight files that agree with the sums beside them; None if they were not compared.
         problems: sentences; with any of them the checkpoint does not run.
     """
 
@@ -137,11 +137,11 @@ class Inspection:
 
     @property
     def runs(self) -> bool:
-        """Whether nothing stands in the way."""
+        """Whether the checkpoint runs on this machine."""
         return not self.problems
 
     def attempt(self, action: Callable[[], T]) -> T | None:
-        """What the action returns; where it fails on purpose, the reason becomes a problem."""
+        """The result of the action; the message of one of our errors becomes a problem."""
         try:
             return action()
         except MossTTSError as error:
@@ -158,7 +158,7 @@ def inspect_checkpoint(
         name: its directory, or a hub id.
         codec: the codec, if it is not beside the weights.
         codec_dtype: what its decoder is to be kept in.
-        verify: read all weights, and hold them against the sums that a conversion wrote.
+        verify: read all weights, and compare them with the sums that a conversion wrote.
 
     Raises:
         CheckpointError: there is no checkpoint of that name, or the hub cannot be asked for it.
@@ -174,7 +174,7 @@ def inspect_checkpoint(
                 f"{name} is not here, so its weights cannot be verified. Run `moss-tts download {name}` first."
             ) from None
         return _inspect_on_hub(str(name), codec, codec_dtype)
-    # Nothing is fetched here, whatever the name was.
+    # An inspection fetches nothing, whatever the name was.
     inspection = _inspect(CheckpointSource(found.name, found.directory, from_hub=False), codec, codec_dtype)
     if verify:
         _verify(inspection)
@@ -203,7 +203,7 @@ def _inspect(source: CheckpointSource, codec: str | Path | None, codec_dtype: st
 
 
 def _inspect_on_hub(name: str, codec: str | Path | None, codec_dtype: str) -> Inspection:
-    """The same of a checkpoint that is not here, with its codec as if it were beside it."""
+    """Inspect a checkpoint that is not on this machine, with its codec as if that were beside it."""
     repositories = needed(name)
     places = ("", CODEC_DIRECTORIES[0])
     with outlines(*zip(repositories, places, strict=False)) as directory:
@@ -314,7 +314,7 @@ def _inspect_codec(inspection: Inspection, directory: Path) -> None:
 def _codec_of(
     inspection: Inspection, source: CheckpointSource, config: MossConfig, given: str | Path | None
 ) -> CodecBytes:
-    """Bytes of the two halves of a speech model's codec, after the checks that it is there and fits."""
+    """Bytes of the two halves of a speech model's codec. It must exist and fit the model."""
     codec, where, weights = codec_weights(source, config, given)
     inspection.codec = _codec_facts(codec, where, sum(weight.nbytes for weight in weights.values()))
     sizes = CodecBytes.of(codec, weights)

@@ -24,10 +24,10 @@ class Kept:
     """A checkpoint that is here.
 
     Attributes:
-        name: as --model takes it; None for the packaged voice, which is taken without.
+        name: the value for --model; None for the packaged voice, which needs no --model.
         kind: "speech model" or "codec".
-        nbytes: that it takes on the disk.
-        directory: where it is.
+        nbytes: the bytes that it takes on the disk.
+        directory: its directory.
         complete: whether all of it is here.
         fetched: whether it came from the hub, so that it can be fetched again.
     """
@@ -41,7 +41,7 @@ class Kept:
 
 
 def checkpoints_here(beside: Path) -> list[Kept]:
-    """The packaged voice, what was fetched from the hub, and the copies in a directory."""
+    """The packaged voice, the checkpoints fetched from the hub, and the copies in a directory."""
     return [*_packaged(), *_fetched(), *_copies(beside)]
 
 
@@ -85,7 +85,7 @@ def _newest(repository: CachedRepoInfo) -> Path:
 
 
 def kind_of(directory: Path) -> str | None:
-    """What a directory holds that this package reads: "speech model", "codec" or None."""
+    """The kind of the checkpoint in a directory: "speech model", "codec" or None."""
     try:
         return "codec" if is_codec(read_json(directory / "config.json")) else "speech model"
     except (CheckpointError, ConfigError):
@@ -93,13 +93,13 @@ def kind_of(directory: Path) -> str | None:
 
 
 def _published_kind(name: str) -> str | None:
-    """The same of a published repository, before its config.json is here."""
+    """The kind of a published repository, before its config.json is fetched."""
     codecs = {published.id: published.is_codec for published in PUBLISHED if published.runs}
     return None if name not in codecs else "codec" if codecs[name] else "speech model"
 
 
 def bytes_of(directory: Path) -> int:
-    """What the files of a directory take; what links point to counts as well."""
+    """The bytes of the files of a directory; links count as the files that they point to."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 

@@ -32,14 +32,14 @@ from moss_tts.weights.layout import Layout, leaves, listing, load_strict, read_j
 CODEC_PREFIX = "codec_model."
 # Layers that share their input become one product.
 JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-# Of the `quantization` block, with mlx-lm's defaults; all other keys name layers.
+# Keys of the `quantization` block, with mlx-lm's defaults; all other keys name layers.
 SETTINGS: Mapping[str, Any] = {"group_size": 64, "bits": 4, "mode": "affine"}
 DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16}
 
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """Where a checkpoint is, and whether the caller asked for a hub id, so that fetching is wanted."""
+    """A checkpoint's directory, and whether the caller named a hub id, so that files may be fetched."""
 
     name: str
     directory: Path
@@ -62,7 +62,7 @@ def find_checkpoint(
         ConfigError: the hub has something of that name that does not run here.
     """
     path = expanded(name)
-    # Path("") is the current directory, which nobody means by it.
+    # Path("") is the current directory, but an empty name is a mistake.
     if str(name) and path.is_dir():
         if revision is not None:
             raise CheckpointError(f"{path} is a directory; revision {revision!r} applies to hub ids only.")
@@ -79,10 +79,10 @@ def find_checkpoint(
 
 
 def bring(name: str | Path, *, revision: str | None = None, codec: str | Path | None = None) -> None:
-    """Fetch a checkpoint and its codec, as far as they are not here; nothing of them is loaded.
+    """Fetch the missing files of a checkpoint and its codec; nothing is loaded.
 
     Raises:
-        CheckpointError, ConfigError: as of `find_checkpoint`.
+        CheckpointError, ConfigError: see `find_checkpoint`.
         CodecNotFoundError: the codec cannot be had.
     """
     source = find_checkpoint(name, revision=revision)
@@ -128,7 +128,7 @@ def load_architecture(
         config: of the checkpoint.
         weights: all its tensors, lazily read.
         dtype: "float32", "bfloat16" or None to choose.
-        divide: takes away what other processes hold, before anything is read.
+        divide: removes the parts that other processes hold, before anything is read.
         tied_heads: "embeddings" drops stored heads that differ from the embeddings they are tied to.
 
     Raises:
@@ -140,7 +140,7 @@ def load_architecture(
             check_copies(weights, network.layout.copies)
     except CheckpointError as error:
         raise CheckpointError(f"{directory}: {error}") from error
-    # Whoever still holds an array that is read here keeps it in memory beside what is made of it.
+    # A second reference to an array that is read here would keep it in memory beside the array made from it.
     del weights
     with cache_limit(0):
         divide(network)
@@ -154,7 +154,7 @@ def load_architecture(
 def unread_network(
     config: MossConfig, weights: Mapping[str, mx.array], dtype: str | None = None
 ) -> tuple[nn.Module, mx.Dtype]:
-    """The network of a checkpoint before anything of its weights is read, and the type it computes in.
+    """The network of a checkpoint before its weights are read, and the type that it computes in.
 
     Raises:
         CheckpointError: weights that do not fit the config.
@@ -179,7 +179,7 @@ def _settle_layers(network: nn.Module) -> None:
     Layers that share their input become one product, unless they are quantised differently; weights are laid out
     for the device.
     """
-    # Not over named_modules() itself: a list that holds every layer would keep what is joined alive.
+    # A list of named_modules() would hold every layer, and keep the joined ones in memory.
     for parent, names in [
         (module, names)
         for _, module in network.named_modules()
@@ -205,7 +205,7 @@ def _join(module: nn.Module, names: tuple[str, ...]) -> None:
         module.pop(name)
     module["_".join(names)] = first
     del layers
-    # At once: then no more than one layer's weights are in memory twice.
+    # Evaluated at once, so that at most one layer's weights are in memory twice.
     mx.eval(first.parameters())
 
 
@@ -241,7 +241,7 @@ def quantizable_modules(network: nn.Module, protected: tuple[str, ...]) -> set[s
 def _quantize_as_stored(
     network: nn.Module, block: Mapping[str, Any], layout: Layout, named: Mapping[str, mx.array]
 ) -> None:
-    """Quantise what has scales in the file; overrides may name modules as the file names its tensors."""
+    """Quantise modules that have scales in the file; overrides may use the file's names of modules."""
     modules = {path for path, _ in network.named_modules()}
     ours = {key if key in SETTINGS else layout.our_path(key): value for key, value in block.items()}
     if lost := [key for key in block if key not in SETTINGS and layout.our_path(key) not in modules]:
@@ -257,10 +257,10 @@ def quantize(network: nn.Module, block: Mapping[str, Any], wanted: Callable[[str
     Args:
         network: changed in place.
         block: group_size, bits, mode, and per-layer overrides: {path: {"bits": ...}} or {path: false}.
-        wanted: which modules, where the block says nothing of one.
+        wanted: which modules are quantised if the block does not mention them.
 
     Raises:
-        CheckpointError: the block asks for what cannot be done.
+        CheckpointError: the block asks for something impossible.
     """
 
     def choose(path: str, module: nn.Module) -> bool | dict[str, Any]:
@@ -331,7 +331,7 @@ class LazyCodec:
         return MossAudioTokenizer.from_pretrained(self.directory(), decoder=self._precision)
 
     def bring(self) -> None:
-        """Fetch it, where that is needed and in the caller's thread, which Ctrl-C reaches; nothing of it is read.
+        """Fetch it if needed, in the caller's thread, which Ctrl-C reaches; nothing of it is read.
 
         Raises:
             CodecNotFoundError: it cannot be had.
@@ -340,7 +340,7 @@ class LazyCodec:
             self.directory()
 
     def release_encoder(self) -> None:
-        """Free what only encoding needs; it is read again when something is encoded again."""
+        """Free the memory that only encoding needs; the weights are read again when they are needed."""
         if self._codec is not None and self._codec.encoder_loaded:
             self._codec.release_encoder()
 
@@ -378,7 +378,7 @@ def fused_codec(directory: Path) -> dict[str, mx.array]:
 
 
 def check_codec_fits(codec: CodecConfig, config: MossConfig) -> None:
-    """Refuse a codec that reads the model's codes otherwise than the model was trained with."""
+    """Refuse a codec that does not match the codes that the model was trained with."""
     wanted = (config.sampling_rate, config.audio_vocab_size)
     if (codec.sampling_rate, codec.codebook_size) != wanted or codec.num_quantizers < config.n_vq:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""The model card of a converted checkpoint: what the hub reads, and what people need to know."""
+"""The model card of a converted checkpoint: fields for the hub, and a description for people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from moss_tts.device.memory import size
 
 log = logging.getLogger(__name__)
 
-# What a card says of the licence; a copy has the licence of its source.
+# The licence in a card; a copy has the licence of its source.
 LICENSE = ("license", "license_name", "license_link")
 TAGS = ("mlx", "moss-tts", "text-to-speech")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-# As the hub has them: anything else is a path, and is not asked for.
+# The form of hub ids: anything else is a path, and the hub is not asked for it.
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*(?<![.-])/\w[\w.-]*(?<![.-])", re.ASCII)
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 HUB_ADDRESS = re.compile(
@@ -16,7 +16,7 @@ HUB_ADDRESS = re.compile(
 PUBLISHER = "OpenMOSS-Team"
 # Where a codec may lie beside the weights of its model.
 CODEC_DIRECTORIES = ("audio_tokenizer", "moss_audio_tokenizer", "codec")
-# Files that hold a model's vocabulary; the first that is there counts.
+# Files that hold a model's vocabulary; the first that exists is used.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
@@ -25,8 +25,8 @@ class Published:
     """A repository of OpenMOSS on the hub.
 
     Attributes:
-        name: its name there, behind "OpenMOSS-Team/".
-        is_codec: whether it is a codec, which speech models need, and no speech model.
+        name: its name there, after "OpenMOSS-Team/".
+        is_codec: whether it is a codec and not a speech model.
         runs: whether this package runs it.
     """
 
@@ -58,7 +58,7 @@ PUBLISHED = (
 
 
 def suggestion(name: str) -> Published | None:
-    """The published one that a name such as "moss-ttsd" or "OpenMOSS/MOSS-TTS" means; None if none, or itself."""
+    """The published repository that a name such as "moss-ttsd" means; None if there is none, or it is its id."""
     known = {published.name.lower(): published for published in PUBLISHED}
     wanted = name.rstrip("/").rpartition("/")[2].lower().replace("_", "-")
     begun = [full for full in known if len(wanted) > len("moss-") and full.startswith(wanted)]
@@ -68,7 +68,7 @@ def suggestion(name: str) -> Published | None:
 
 
 def no_checkpoint(name: str, path: Path) -> str:
-    """What a name is that is no checkpoint, and what to give instead."""
+    """A sentence on a name that is not a checkpoint: what it is, and what to give instead."""
     if path.is_file():
         inside = (path.parent / "config.json").is_file()
         return (

@@ -1,6 +1,6 @@
 """A checkpoint of the hub before it is fetched: its descriptions, and its weight files with headers and holes.
 
-Whatever looks at a checkpoint without its numbers, looks at this as at one that is here.
+Code that needs only the shapes of a checkpoint treats this like a checkpoint on this machine.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from moss_tts.checkpoints.hub_failures import hub_door
 from moss_tts.errors import CheckpointError
 from moss_tts.weights.layout import INDEX_FILE, is_pickled, read_json
 
-# What says all of a checkpoint but its numbers and its vocabulary.
+# Files that describe a checkpoint, without its weights and its vocabulary.
 DESCRIPTIONS = (CONFIG, "generation_config.json", "tokenizer_config.json", "chat_template.jinja", INDEX_FILE)
 
 
 def read_config(listed: Listing, token: str | None = None) -> dict[str, Any]:
-    """config.json of a checkpoint that need not be here.
+    """config.json of a checkpoint on the hub.
 
     Raises:
         HubError: the hub does not give it.
@@ -40,7 +40,7 @@ def read_config(listed: Listing, token: str | None = None) -> dict[str, Any]:
 
 @contextmanager
 def outlines(*parts: tuple[Listing, str], token: str | None = None) -> Iterator[Path]:
-    """A directory that looks like a checkpoint; its repositories lie at these places in it.
+    """A directory that looks like a checkpoint, with these repositories at these places.
 
     Raises:
         HubError: the hub does not give it.
@@ -88,7 +88,7 @@ def _header(listed: Listing, file: HubFile, token: str | None) -> dict[str, Any]
 
 
 def _write_hollow(path: Path, header: dict[str, Any], nbytes: int) -> None:
-    """A safetensors file of that length, without its numbers: what is not written takes no room on a disk."""
+    """Write a safetensors file of that length without its values: the hole takes no space on a disk."""
     raw = json.dumps(header, separators=(",", ":")).encode()
     end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
     # Writers pad headers with blanks.

@@ -10,7 +10,7 @@ DIRECTORY = Path(__file__).parents[1] / "tiny_voice"
 
 
 def packaged_voice() -> Path:
-    """Its checkpoint directory.
+    """The checkpoint directory of the packaged voice.
 
     Raises:
         CheckpointError: this build was made without its weights.

@@ -1,6 +1,6 @@
-"""What becomes of each tensor of a checkpoint at another precision, from headers alone.
+"""The plan of a conversion: how each tensor of a checkpoint is written, from headers alone.
 
-Names stay the source's; convert.py writes what is planned here, and inspection.py tells what it would need.
+Names stay those of the source. convert.py writes what is planned here, and inspection.py says what it would need.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from moss_tts.weights.stored import StoredTensor
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be written.
+    """The plan of a copy.
 
     Attributes:
-        outputs: of the weights, in the order of the source's files.
-        recipe: of what is quantised, if anything is.
-        dtype: of what is not quantised; None: as stored.
-        precisions: file's name of each module that is quantised -> how.
-        calibrated: whether they are rounded by what they hear.
+        outputs: the weights, in the order of the source's files.
+        recipe: how layers are quantised; None if none is.
+        dtype: the type of other weights; None keeps the stored type.
+        precisions: the file's name of each quantised module -> its precision.
+        calibrated: whether they are rounded by their inputs (GPTQ).
     """
 
     outputs: tuple[Output, ...]
@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def block(self) -> dict[str, Any] | None:
-        """The `quantization` block of config.json: what most layers have, and by name those that differ."""
+        """The `quantization` block of config.json: the precision of most layers, and the others by name."""
         if self.recipe is None:
             return None
         usual = self.recipe.low
@@ -74,14 +74,14 @@ def plan(
     dtype: mx.Dtype | None = None,
     factors: Factors | None = None,
 ) -> Plan:
-    """What becomes of each tensor of a checkpoint; nothing but headers is read.
+    """Plan how each tensor of a checkpoint is written; only headers are read.
 
     Args:
         directory: of the source.
         config: its config.
-        recipe: how to quantise; None: not at all.
-        dtype: of what is not quantised, and of scales; None: as stored. A codec fused with the model keeps its own.
-        factors: of a calibration, asked for when a layer is written; None: each weight is rounded by itself.
+        recipe: how to quantise; None quantises nothing.
+        dtype: the type of other weights and of scales; None keeps the stored types. A fused codec keeps its own.
+        factors: gives the factors of a calibration when a layer is written; None rounds each weight by itself.
 
     Raises:
         CheckpointError: broken files, or weights that do not fit the config.

@@ -13,7 +13,7 @@ from moss_tts.prompts.sentence_pieces import SentencePieceEncoder
 from moss_tts.weights.layout import read_json
 from moss_tts.weights.stored import check_content
 
-# What transformers reads beside tokenizer.json.
+# Files that transformers reads besides tokenizer.json.
 DESCRIPTIONS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 

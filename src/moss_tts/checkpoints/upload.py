@@ -1,4 +1,4 @@
-"""Putting a directory on the Hugging Face hub. Whoever calls this has been asked."""
+"""Putting a directory on the Hugging Face hub. The user has agreed before this is called."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from moss_tts.errors import RequestError
 
 
 def check_repo(repo: str) -> None:
-    """Refuse what is no hub id.
+    """Refuse a name that is not a hub id.
 
     Raises:
-        RequestError: it is none.
+        RequestError: it is not one.
     """
     if not HUB_ID.fullmatch(repo):
         raise RequestError(f"upload_repo must be a hub id such as 'me/MOSS-TTS-4bit', got {repo!r}.")

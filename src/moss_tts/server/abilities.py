@@ -1,6 +1,6 @@
-"""What the loaded model can be asked for here: fields that it follows, values where none is given, limits.
+"""The abilities of the loaded model on this server: fields that it follows, default values, limits.
 
-The page shows what stands here and nothing else; the schema takes its defaults from here.
+The page shows only these fields; the schema takes its defaults from here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from moss_tts.prompts.planning import BUDGETS, usual_ties
 from moss_tts.server.settings import Settings
 from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES
 
-# What a variant or a checkpoint follows -> the field of a request that asks for it.
+# An ability of a variant or a checkpoint -> the field of a request that asks for it.
 FIELDS: Final = {
     "instruction": "instructions",
     "reference": "reference",
@@ -28,7 +28,7 @@ FIELDS: Final = {
 
 
 class Abilities:
-    """What a model can be asked for on a server."""
+    """The abilities of a model on a server."""
 
     def __init__(self, model: Model, settings: Settings) -> None:
         self._model, self._settings = model, settings
@@ -36,7 +36,7 @@ class Abilities:
 
     @property
     def fields(self) -> list[str]:
-        """Fields of a request that change what this model says, beside its prompt and how it is sampled."""
+        """Fields of a request that this model follows, besides its prompt and its sampling."""
         follows = set(self._model.preset.follows)
         if self.prompt_field == "input":
             follows |= {"segments"}
@@ -48,18 +48,18 @@ class Abilities:
 
     @property
     def prompt_field(self) -> str:
-        """The field of a request that says what to speak."""
+        """The field of a request that holds the text or the sound to make."""
         field = self._model.preset.prompt_field
         return "input" if field == "text" else field
 
     @property
     def language(self) -> str | None:
-        """The one language that it speaks, in English; None where there is a choice."""
+        """The English name of its only language; None if it speaks several."""
         return None if self._preparation is None else LANGUAGE_NAMES[self._preparation.language][-1].capitalize()
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
-        """Values of the fields of a request that gives none."""
+        """Default values of the fields of a request."""
         request = self._model.request({self._model.preset.prompt_field: "Hello."})
         sampling = {
             f"{channel}_{name}": value
@@ -87,7 +87,7 @@ class Abilities:
 
     @property
     def limits(self) -> dict[str, float]:
-        """What one request may have: characters, rows of a prompt, seconds of recordings, frames, bytes of a body."""
+        """Limits of one request: characters, rows of a prompt, seconds of recordings, frames, bytes of a body."""
         settings = self._settings
         return {
             "characters": settings.max_chars,

@@ -28,7 +28,7 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Requests that are not spoken yet."""
+        """The number of requests that wait to be spoken."""
         return max(0, self.inside - self._at_once)
 
     @contextmanager
@@ -66,7 +66,7 @@ class Admission:
             )
 
     def leave(self, seconds: float | None = None) -> None:
-        """Count a request out; seconds only of those that were spoken."""
+        """Remove a request from the count; `seconds` are given only for spoken ones."""
         self.inside -= 1
         if seconds is not None:
             self._usual_seconds += NEWEST * (seconds - self._usual_seconds)

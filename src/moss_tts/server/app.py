@@ -48,7 +48,7 @@ log = logging.getLogger("moss_tts.server")
 
 
 class PageFiles(StaticFiles):
-    """Files of the page, which browsers ask about each time: those of two releases must not meet in one page."""
+    """Files of the page. Browsers ask for them each time, so that no page mixes files of two releases."""
 
     def file_response(self, *args: Any) -> Response:
         """A file, or the answer that the browser has it already."""
@@ -142,7 +142,7 @@ def _answer_errors(app: FastAPI, routes: Sequence[Route]) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, _: Exception) -> JSONResponse:
-        # Starlette logs it; clients need not know what a path or a library is called here.
+        # Starlette logs it; clients need not know the names of paths and libraries here.
         return await refused_request(request, ApiError(500, "the server made a mistake; its log has more"))
 
     @app.exception_handler(ClientGone)
@@ -152,7 +152,7 @@ def _answer_errors(app: FastAPI, routes: Sequence[Route]) -> None:
 
 
 def _guard(app: FastAPI, settings: Settings) -> None:
-    """The last one added is the first one passed: CORS must answer browsers before they have a key."""
+    """Add the middleware. The last one added comes first: CORS must answer browsers before they have a key."""
     gate: Callable[..., ASGIApp] = Gate
     app.add_middleware(gate, settings=settings)
     app.add_middleware(

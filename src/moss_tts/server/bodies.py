@@ -19,13 +19,13 @@ from moss_tts.server.settings import Settings
 
 Body = TypeVar("Body", bound=BaseModel)
 MAX_FILES, MAX_FIELDS = 32, 200
-# Commas and brackets of JSON beside those of its texts: no request has use for more.
+# The most commas and brackets of JSON outside of its texts: no request needs more.
 MAX_PUNCTUATION = 10_000
 
 
 @dataclass(frozen=True)
 class Received(Generic[Body]):
-    """A body with fields that are each what they should be, and its files by the names that fields call them."""
+    """A body with valid fields, and its files by the names that the fields use."""
 
     body: Body
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -40,7 +40,7 @@ async def receive(
         request: its client may still be sending.
         kind: the fields that it may have.
         settings: of the server.
-        on_arrived: called when all of it is here, before anything of it is looked at.
+        on_arrived: called when the whole body is here, before it is read.
 
     Raises:
         ApiError: another type, or a field that is not what it should be.
@@ -86,7 +86,7 @@ def check_size(content: bytes, max_chars: int) -> None:
 
 
 def _validated(kind: type[Body], values: Mapping[str, Any]) -> Body:
-    """Values of a form are all text: numbers among them are read, as far as fields are numbers."""
+    """Check the values. A form has only texts, which are read as numbers if their fields are numbers."""
     try:
         return kind.model_validate(values, strict=False)
     except ValidationError as error:

@@ -17,8 +17,8 @@ from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.server.long_texts import Narration
 from moss_tts.speaking.engine import SpeechChunk, Voice
 
-# Bytes of audio that may wait for a client. What is made beyond them waits as codes, which take a fiftieth of it, and a
-# long text is spoken no further.
+# Bytes of audio that may wait for a client. Further frames wait as codes, which are fifty times smaller, and a long
+# text is spoken no further.
 MOST_AHEAD = 2**20
 
 Part = SpeechChunk | Exception
@@ -30,7 +30,7 @@ class Hearing:
     """Chunks of one request, for the event loop. Must be closed.
 
     Args:
-        device: goes on with what waited for the client.
+        device: the device, which continues the work when the client has taken audio.
 
     Attributes:
         on_close: stops the work.
@@ -41,17 +41,17 @@ class Hearing:
         self._loop = asyncio.get_running_loop()
         self._parts: asyncio.Queue[Part] = asyncio.Queue()
         self._changed = threading.Condition()
-        # Bytes that the client was told and has not taken.
+        # Bytes that are ready for the client and were not taken yet.
         self._ahead = 0
         self._closed = False
         self.on_close: Callable[[], None] = lambda: None
 
     def has_room(self) -> bool:
-        """Whether the client has taken nearly all it was told; for any thread."""
+        """Whether the client has taken nearly all of its audio; for any thread."""
         return self._ahead < MOST_AHEAD
 
     def tell(self, part: Part) -> None:
-        """Hand over what became due; from any thread."""
+        """Hand over chunks that became due; from any thread."""
         if not self._closed and not self._loop.is_closed():
             with self._changed:
                 self._ahead += _size(part)
@@ -98,7 +98,7 @@ def _size(part: Part) -> int:
 
 
 def hear_job(device: Device, model: Model, request: MossNormalizedRequest) -> Hearing:
-    """Have a request spoken in one piece."""
+    """Speak a request in one piece."""
     hearing = Hearing(device)
 
     def listen(_: Voice, result: SpeechChunk | GenerationError) -> None:
@@ -115,7 +115,7 @@ def hear_job(device: Device, model: Model, request: MossNormalizedRequest) -> He
 
 
 def hear_narration(device: Device, model: Model, request: MossNormalizedRequest, threads: Executor) -> Hearing:
-    """Have a long text spoken in segments; a thread waits for them."""
+    """Speak a long text in segments; a thread waits for them."""
     hearing = Hearing(device)
     narration = Narration(device, model, request, hearing.has_room)
 

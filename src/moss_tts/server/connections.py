@@ -1,7 +1,7 @@
 """Connections: how many may be open, and how long one may hold its place without a request.
 
-Those that only wait, for a request or for the rest of one, are the server's to close: the one that has waited longest
-makes room for a new one. Whoever is being answered is never closed for others.
+The server may close connections that only wait, for a request or for the rest of one: the one that has waited longest
+makes room for a new one. A connection that is being answered is never closed for others.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def look_after(connections: Iterable[Any], settings: Settings) -> None:
 
 
 class Seldom:
-    """Log lines that are the same in a flood, each of them now and then."""
+    """Log lines that would repeat in a flood, each of them now and then."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}

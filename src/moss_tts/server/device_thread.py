@@ -26,7 +26,7 @@ Result = SpeechChunk | GenerationError
 Listener = Callable[[Voice, Result], None]
 
 WARM_UP_FRAMES = 8
-# Free memory goes back to the system after a pause, by when clients have their answers, or between so many requests.
+# Free memory returns to the system after a pause, when clients have their answers, or after this many requests.
 PAUSE_SECONDS = 0.5
 REQUESTS_PER_RELEASE = 64
 
@@ -86,11 +86,11 @@ class Device:
 
     @property
     def running(self) -> int:
-        """Requests that it is speaking or about to."""
+        """The number of requests that it is speaking or will speak next."""
         return len(self._listeners)
 
     def call(self, work: Callable[[], T]) -> Future[T]:
-        """Have something done between two rows."""
+        """Call something between two rows, and wait for its result."""
         future: Future[T] = Future()
         self._inbox.put((work, future))
         if self._ended:
@@ -106,7 +106,7 @@ class Device:
         return self.call(lambda: self._submit(job(), listener))
 
     def drop(self, voice: Future[Voice]) -> None:
-        """Forget a job, whatever its state, before the next row; its listener hears no more."""
+        """Remove a job before the next row, whatever its state is; its listener is called no more."""
         if not voice.cancel():
             self.call(lambda: self._drop(voice))
 
@@ -153,7 +153,7 @@ class Device:
                 self._step()
 
     def _work(self) -> None:
-        """All that was handed in; waits for something where there is nothing else to do."""
+        """All work that was handed in; waits for some if there is nothing else to do."""
         if self._engine.idle:
             self._do(*self._next())
         while not self._stopping and not self._inbox.empty():

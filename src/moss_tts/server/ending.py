@@ -39,7 +39,7 @@ class Deadline:
         self._timer: threading.Timer | None = None
 
     def set(self, seconds: float, code: int) -> None:
-        """Leave after so long, with this exit code."""
+        """Leave after this many seconds, with this exit code."""
         self._timer = threading.Timer(seconds, leave, [code])
         self._timer.daemon = True
         self._timer.start()

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from moss_tts.errors import AudioError, MossTTSError, RequestError
 
-# Nobody wants a million characters back.
+# A message repeats no more of a value than this.
 MOST_CHARACTERS = 400
 
 
@@ -45,7 +45,7 @@ class ApiError(Exception):
 
 
 def shortened(message: str) -> str:
-    """A message that can be read."""
+    """A message of readable length."""
     if len(message) <= MOST_CHARACTERS:
         return message
     half = MOST_CHARACTERS // 2

@@ -103,23 +103,23 @@ class WholeWav:
         self._pcm = bytearray()
 
     def feed(self, audio: np.ndarray) -> bytes:
-        """Nothing yet."""
+        """No bytes before the end."""
         self._pcm += as_pcm(audio).astype("<i2").tobytes()
         return b""
 
     def close(self) -> bytes:
-        """All of it."""
+        """The whole file."""
         return wav_header(*self._format, len(self._pcm)) + bytes(self._pcm)
 
 
 class Outlet(io.RawIOBase):
-    """A file without a way back, as a response is: what is written waits to be taken."""
+    """A file that cannot seek, as a response cannot: written bytes wait to be taken."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def writable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def write(self, content: Any) -> int:

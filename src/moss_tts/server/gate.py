@@ -1,4 +1,4 @@
-"""What every request passes before anything reads it: key, origin, name of the server, size and pace of its body."""
+"""Checks of every request before it is read: key, origin, name of the server, size and speed of its body."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from moss_tts.server.settings import Settings
 
 # Bodies of the largest size that may be here before they are whole, all clients' together.
 BODIES_ARRIVING = 16
-# Open to everybody: the page asks for the key, probes need none.
+# Paths that need no key: the page asks for the key, and probes have none.
 OPEN_PATHS = ("/", "/health", "/docs", "/openapi.json", "/static/")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-# Names that nobody can have on the internet, with those that have no dot.
+# Endings of names that do not exist on the internet; names without a dot do not exist there either.
 PRIVATE_NAMES = (".localhost", ".local", ".internal", ".lan", ".home.arpa")
 
 
@@ -134,7 +134,7 @@ def _too_many() -> ApiError:
 
 
 def too_large(most: int) -> ApiError:
-    """A body beyond the limit."""
+    """The answer to a body beyond the limit."""
     return ApiError(
         413,
         f"the body is too large; at most {most} bytes are allowed",
@@ -144,7 +144,7 @@ def too_large(most: int) -> ApiError:
 
 
 def too_slow(seconds: float) -> ApiError:
-    """A body that does not come."""
+    """The answer to a body that does not arrive."""
     return ApiError(
         408,
         f"the body arrived too slowly; it must be complete within {seconds:g} s",
@@ -160,7 +160,7 @@ def _is_open(path: str) -> bool:
 
 
 def check_host(host: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a public name that nobody said was this server's.
+    """Refuse a public name that was not declared as a name of this server.
 
     A page may let its own name point to this machine once it is loaded. To the browser the server is then part of
     that page, which could read and delete voices; but requests still carry the name. With an API key it is harmless.
@@ -195,7 +195,7 @@ def _is_address(name: str) -> bool:
 
 
 def check_origin(headers: Headers, allowed: tuple[str, ...]) -> None:
-    """Refuse what a page of another site makes a browser send.
+    """Refuse requests that a page of another site makes a browser send.
 
     A form needs no permission to be posted anywhere, so without this any page could add voices or keep the device
     busy. Programs send no Origin.

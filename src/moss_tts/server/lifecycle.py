@@ -45,12 +45,12 @@ class Server(uvicorn.Server):
         self.on_listening()
 
     async def on_tick(self, counter: int) -> bool:
-        """Do what is to be done every 0.1 s; whether to stop."""
+        """Do the work of every 0.1 s; returns whether to stop."""
         look_after(self.server_state.connections, self._settings)
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Finish what runs, for the first signal; for the second, do not."""
+        """Finish the running requests after the first signal; stop at once after the second."""
         if self.should_exit:
             leave(128 + sig)
         super().handle_exit(sig, frame)
@@ -80,7 +80,7 @@ def serve(load: Callable[[], Model], settings: Settings, place: socket.socket, t
         load: gives the model.
         settings: of the server.
         place: from `bound`.
-        tell: told of the server's address once clients can connect.
+        tell: called with the server's address once clients can connect.
 
     Returns:
         The exit code: 1 if the device failed for good.

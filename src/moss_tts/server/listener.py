@@ -18,7 +18,7 @@ MOST_UNSENT = 2**16
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A place to listen at. Nobody is let in before the server runs.
+    """A socket to listen on. No client is let in before the server runs.
 
     Raises:
         RequestError: it is taken, or not this machine's.

@@ -1,6 +1,6 @@
-"""Long texts on the device that everybody shares: a thread of its own waits for each, and computes nothing.
+"""Long texts on the shared device: one thread waits for each, and computes nothing.
 
-The narrator of narration.py decides what is spoken next; its segments join the batch like anybody's requests.
+The narrator of narration.py decides what is spoken next; its segments join the batch like other requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Voice
 from moss_tts.speaking.narration import Narrator, Studio
 
 Heard = tuple[Voice, Result]
-# Audio is made of the segment that is asked for and of so many behind it; the others wait as codes.
+# Audio is made of the segment that is asked for and of this many after it; the others wait as codes.
 SEGMENTS_AHEAD = 1
 
 
@@ -35,11 +35,11 @@ class SegmentChunk(SpeechChunk):
 
 
 class SharedStage:
-    """A place among others in the device's batch, for one thread that waits.
+    """A thread's access to the device's batch, which others share.
 
     Args:
         device: speaks.
-        gone: set when nobody waits for the text any more.
+        gone: set when the client has gone.
     """
 
     def __init__(self, device: Device, gone: threading.Event) -> None:

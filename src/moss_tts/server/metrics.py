@@ -33,7 +33,7 @@ class Metrics:
         self._memory = Gauge("moss_tts_memory_bytes", "Memory that MLX holds.", registry=now)
 
     def ended(self, outcome: str, seconds: float | None = None) -> None:
-        """Count a request that is over; seconds only of those that were let in."""
+        """Count a request that has ended; `seconds` are given only for requests that were let in."""
         self._ended[outcome].inc()
         if seconds is not None and outcome == "ok":
             self._whole.observe(seconds)

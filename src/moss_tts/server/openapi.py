@@ -1,4 +1,4 @@
-"""The schema at /openapi.json, beside what FastAPI knows by itself: bodies, defaults, examples, errors.
+"""The parts of the schema at /openapi.json that FastAPI does not know: bodies, defaults, examples, errors.
 
 Bodies are read by bodies.py, so FastAPI does not see them. What depends on the loaded model (defaults, the field that a
 request cannot do without) is filled in when the schema is first asked for.
@@ -17,7 +17,7 @@ from moss_tts.server.schema import SpeechBody, VoiceBody
 from moss_tts.server.settings import Settings
 
 Json = dict[str, Any]
-# What an answer that is an error means, by its status.
+# The meaning of an error, by its status.
 MEANINGS: Final = {
     400: "A field is wrong; error.param names it.",
     401: "The API key is missing or wrong. Send the header Authorization: Bearer KEY.",
@@ -64,7 +64,7 @@ FILES: Final[dict[type[BaseModel], tuple[str, ...]]] = {
 }
 # FastAPI lists its own errors, which this server never sends.
 FOREIGN: Final = ("HTTPValidationError", "ValidationError")
-# Stands in examples for where the server is.
+# Stands for the server's address in examples.
 ADDRESS: Final = "$SERVER"
 METHODS: Final = ("get", "post", "delete")
 
@@ -146,7 +146,7 @@ def _as_files(schema: Json, fields: tuple[str, ...]) -> Json:
 
 
 def _fill_in(speech: Json, abilities: Abilities) -> None:
-    """What the loaded model settles: values of fields that are not given, and the field that has to be."""
+    """Fill in what the loaded model decides: default values, and the field that is required."""
     for name, value in abilities.defaults.items():
         speech["properties"][name]["default"] = value
     speech["anyOf"] = [{"required": [name]} for name in (abilities.prompt_field, "conversation")]

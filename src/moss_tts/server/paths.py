@@ -9,12 +9,12 @@ from starlette.routing import Route
 
 from moss_tts.server.errors import ApiError
 
-# Shares of equal characters: a lost /v1 or a letter more is near, another endpoint of OpenAI's is not.
+# The least share of equal characters: a missing /v1 or an extra letter is near, another endpoint of OpenAI is not.
 NEAR = 0.8
 
 
 def unknown_path(routes: Sequence[Route], path: str) -> ApiError:
-    """A 404 with the nearest path there is, or with where to look."""
+    """A 404 that names the nearest path, or the page that lists all paths."""
     likeness, near, template = max(_likeness(route.path, path) for route in routes)
     if likeness < NEAR:
         hint = "speech is made by POST /v1/audio/speech, and /docs names all paths"

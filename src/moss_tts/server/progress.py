@@ -15,7 +15,7 @@ MOST_OF_A_SEGMENT: Final = 0.99
 
 
 class Progress:
-    """Follows one request.
+    """The progress of one request.
 
     Args:
         request: what is spoken.
@@ -33,7 +33,7 @@ class Progress:
         self._segment, self._seconds = 0, 0.0
 
     def after(self, chunk: SpeechChunk) -> float | None:
-        """The share of the text that is spoken after a chunk, 0 to 1; None where nothing tells how long it will be."""
+        """The share of the text that is spoken after a chunk, 0 to 1; None if the whole length is unknown."""
         segment = chunk.segment if isinstance(chunk, SegmentChunk) else 0
         if segment > self._segment:
             self._segment, self._seconds = segment, 0.0

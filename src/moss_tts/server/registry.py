@@ -1,7 +1,7 @@
 """The registered voices of a server: listed, heard, added and removed. Each stands for itself.
 
-Whatever changes a voice, or makes codes of it, is done on the device's thread, one after the other; so nobody hears
-half of a voice, or another one than it was asked for.
+Voices are changed and encoded on the device's thread, one after the other; so no request gets half of a voice, or
+another one than it asked for.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 def voice_json(voice: Voice | BrokenVoice) -> dict[str, Any]:
-    """A voice as OpenAI's clients read one, and more."""
+    """A voice in the form that OpenAI's clients read, with further fields."""
     common = {"id": voice.name, "object": "audio.voice", "type": "audio_sample", "name": voice.name}
     if isinstance(voice, BrokenVoice):
         unknown = dict.fromkeys(("transcript", "description", "seconds", "source_sha256"))
@@ -102,7 +102,7 @@ class Registry:
             return voice_json(BrokenVoice(name.lower(), error.message))
 
     async def known(self, field: str, name: str) -> KnownVoice:
-        """Codes of a voice, and what it says.
+        """Codes of a voice, and its transcript.
 
         Raises:
             ApiError: it cannot speak.
@@ -153,7 +153,7 @@ class Registry:
         )
 
     async def remove(self, name: str) -> dict[str, Any]:
-        """Forget a voice, a broken one too.
+        """Delete a voice, even a broken one.
 
         Raises:
             ApiError: there is none, or it may not be removed.

@@ -1,4 +1,4 @@
-"""Audio on its way out: a file, the bytes of one as they are made, or events that carry them."""
+"""Responses with audio: a whole file, a file sent while it is made, or events that carry its bytes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def sent(utterance: Utterance, parts: AsyncIterator[bytes], headers: dict[str, s
 
 
 def headers(utterance: Utterance, body: SpeechBody) -> dict[str, str]:
-    """What a client may want to know before it reads."""
+    """Headers with facts about the audio."""
     media_type = "text/event-stream" if body.stream_format == "sse" else FORMATS[body.response_format].media_type
     common = {
         "Content-Type": media_type,

@@ -1,4 +1,4 @@
-"""The bodies of requests, field by field. What fields mean together is settled by request.py, as everywhere."""
+"""The bodies of requests, field by field. request.py decides what fields mean together."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class VoiceId(BaseModel):
 
 
 class Speaker(BaseModel):
-    """One voice of a dialogue: a registered one, or a recording and what it says."""
+    """One voice of a dialogue: a registered voice, or a recording and the words that it says."""
 
     model_config = ConfigDict(extra="forbid")
     voice: str | None = None

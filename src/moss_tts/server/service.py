@@ -31,9 +31,9 @@ from moss_tts.speaking.engine import SpeechChunk
 T = TypeVar("T")
 OPENAI_MODELS: Final = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"})
 OPENAI_VOICES: Final = frozenset("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
-# What brings a voice of its own.
+# Fields that have a voice of their own.
 OWN_VOICE: Final = ("reference", "ref_audio", "dialogue_speakers", "conversation")
-# Audio of clients that is decoded at a time: each may take tens of megabytes.
+# How many recordings are decoded at a time: each may take tens of megabytes.
 DECODERS = 2
 # Responses that are encoded at a time, each by a thread.
 ENCODERS = 4
@@ -44,7 +44,7 @@ class Utterance:
 
     Attributes:
         seed: it can be repeated with.
-        notes: sentences for people: what of the request is done otherwise than asked.
+        notes: sentences for people about what is done otherwise than asked.
         sample_rate: of its audio.
         channels: of its audio.
         progress: how much of its text is spoken.
@@ -115,7 +115,7 @@ def _late(settings: Settings) -> ApiError:
 
 
 def _failure(error: MossTTSError) -> ApiError:
-    """What to answer when speaking has failed."""
+    """The answer when speaking has failed."""
     # A segment's failure has its cause with it.
     cause = error.__cause__ or error
     if isinstance(cause, RequestError):
@@ -134,11 +134,11 @@ def outcome_of(error: BaseException) -> str:
 
 
 class ClientGone(Exception):
-    """Nobody waits for the answer any more."""
+    """The client has gone."""
 
 
 class Service:
-    """What the routes share. Made and used on the event loop.
+    """The state that the routes share. It is made and used on the event loop.
 
     Args:
         settings: of the server.
@@ -190,7 +190,7 @@ class Service:
     # ------------------------------------------------------------------------------------------ checks
 
     def _check_body(self, body: SpeechBody) -> None:
-        """What costs nothing to refuse."""
+        """Refuse bodies that can be refused at once."""
         if body.model and body.model not in OPENAI_MODELS | {self.settings.model_id}:
             raise ApiError(
                 404,
@@ -213,7 +213,7 @@ class Service:
         self._check_texts(body)
 
     def _check_texts(self, body: SpeechBody) -> None:
-        """All texts of a prompt are bounded together; the longest is to blame."""
+        """Refuse texts that are too long all together; the error names the longest."""
         sizes = {name: text_size(value) for name, value in body if name not in RECORDINGS}
         longest = max(sizes, key=sizes.__getitem__)
         if sum(sizes.values()) > self.settings.max_chars:
@@ -233,7 +233,7 @@ class Service:
         return hear_narration(self.device, self.model, request, self._narrators)
 
     async def _settled(self, received: Received[SpeechBody]) -> MossNormalizedRequest:
-        """What a body asks for, its recordings in place."""
+        """The request of a body, with its recordings."""
         body = received.body
         options = as_options(body)
         instructions = body.instructions
