@@ -521,3 +521,13 @@ def test_messages_follow_what_is_replaced():
     request = resolve("It  began.", preset="moss_tts", normalize_text=True)
     assert request.messages[0].text == "It began."
     assert dataclasses.replace(request, text="And  on.").messages[0].text == "And on."
+
+
+def test_a_transcript_is_left_out_where_the_prompt_has_no_place_for_it():
+    options = {"text": "Hello.", "ref_audio": np.ones((3, 16), np.int32), "ref_text": "What it says.", "seed": 1}
+    request = resolve_generation_request(options, "nano")
+    assert request.instruction is None
+    assert request.notes == ("Preset nano reads ref_text in mode 'continuation' only, so it was left out.",)
+    continued = resolve_generation_request(options | {"mode": "continuation"}, "nano")
+    assert (continued.prompt_transcript, continued.notes) == ("What it says.", ())
+    assert resolve_generation_request(options, "moss_tts").instruction == "Reference transcript: What it says."

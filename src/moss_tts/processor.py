@@ -16,7 +16,7 @@ from moss_tts.architectures import ARCHITECTURES
 from moss_tts.audio.codes import CodeMatrix, check_code_range
 from moss_tts.audio.references import AudioArray, CodeArray, CodeFile, Joined, Reference, as_reference
 from moss_tts.config import MossConfig
-from moss_tts.errors import RequestError, shown
+from moss_tts.errors import ConfigError, RequestError, shown
 from moss_tts.presets import PLAIN_TEMPLATE, PromptTemplate
 from moss_tts.prompts.messages import (
     FINAL_ROLE,
@@ -47,6 +47,9 @@ class MossTTSProcessor:
         config: the checkpoint's config.
         codec: gives the codec when a reference has to be encoded, and not before.
         encode: references -> code matrices, in one pass of the codec; `encode_references` if None.
+
+    Raises:
+        ConfigError: the tokenizer is another model's, or has no chat template where the model needs one.
     """
 
     def __init__(self, tokenizer: Any, config: MossConfig, codec: Any, encode: EncodeReferences | None = None) -> None:
@@ -54,7 +57,13 @@ class MossTTSProcessor:
         self.config = config
         self.codec = codec
         self._encode = encode or partial(encode_references, levelled=config.levels_references)
-        self._packer = ARCHITECTURES[type(config)].packer(config, PromptEncoder.of(tokenizer))
+        encoder = PromptEncoder.of(tokenizer)
+        if encoder.vocabulary_size > config.vocab_size:
+            raise ConfigError(
+                f"the tokenizer has {encoder.vocabulary_size} tokens and the model {config.vocab_size}: tokenizer and "
+                "config.json belong to different checkpoints."
+            )
+        self._packer = ARCHITECTURES[type(config)].packer(config, encoder)
 
     @property
     def text_heading(self) -> tuple[int, ...]:

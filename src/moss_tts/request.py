@@ -193,10 +193,20 @@ def resolve_generation_request(
         streaming_interval=given.get("streaming_interval", DEFAULT_STREAMING_INTERVAL),
         long_form=planned.long_form,
         plan=planned.segments,
-        notes=left_out + planned.notes + (tags_left_out(planned, variant.clean_up) if cleans_up else ()),
+        notes=left_out
+        + _unread_transcript(given, variant)
+        + planned.notes
+        + (tags_left_out(planned, variant.clean_up) if cleans_up else ()),
         runaway_guard=given.get("runaway_guard", True),
         verbose=given.get("verbose", False),
     )
+
+
+def _unread_transcript(given: Options, preset: Preset) -> tuple[str, ...]:
+    """A sentence on a transcript for which the prompt has no place; that of a registered voice goes without saying."""
+    if "ref_text" not in given or given.get("mode") == "continuation" or "instruction" in preset.follows:
+        return ()
+    return (f"Preset {preset.name} reads ref_text in mode 'continuation' only, so it was left out.",)
 
 
 def check_conflicts(given: Options, preset: Preset) -> None:
@@ -275,7 +285,7 @@ def _prompt(given: Options, preset: Preset) -> Options:
     if preset.prompt_field not in given:
         raise RequestError(EMPTY_PROMPT[preset.prompt_field])
     check_words(preset.prompt_field, given[preset.prompt_field])
-    return {**fields, "text": given.get("text"), "tokens": _tokens(given), **_voice(given)}
+    return {**fields, "text": given.get("text"), "tokens": _tokens(given), **_voice(given, preset)}
 
 
 def _tokens(given: Options) -> int | None:
@@ -286,7 +296,7 @@ def _tokens(given: Options) -> int | None:
     return None if seconds is None else max(1, math.ceil(seconds * FRAME_RATE))
 
 
-def _voice(given: Options) -> Options:
+def _voice(given: Options, preset: Preset) -> Options:
     """The fields that set the voice: instruction, references, a recording to continue."""
     instruction = given.get("instruction", given.get("instruct"))
     if "dialogue_speakers" in given:
@@ -298,7 +308,7 @@ def _voice(given: Options) -> Options:
     transcript = given.get("ref_text")
     if given.get("mode") == "continuation":
         return {"instruction": instruction} | _continued_voice(reference, transcript)
-    if transcript is not None:
+    if transcript is not None and "instruction" in preset.follows:
         line = f"Reference transcript: {transcript}"
         instruction = line if instruction is None else f"{instruction}\n{line}"
     return {"instruction": instruction, "reference": reference}

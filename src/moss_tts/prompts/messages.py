@@ -244,6 +244,11 @@ class PromptEncoder:
         self._plain.normalizer = backend.normalizer
         self._plain.pre_tokenizer = backend.pre_tokenizer
 
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens there are, control tokens among them."""
+        return int(self._tokenizer.backend_tokenizer.get_vocab_size())
+
     @staticmethod
     def of(tokenizer: Any) -> PromptEncoder:
         """The encoder of a checkpoint's tokenizer, which may be one itself."""

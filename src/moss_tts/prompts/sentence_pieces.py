@@ -33,6 +33,11 @@ class SentencePieceEncoder(PromptEncoder):
         self._of_templates = _vocabulary(model)
         self._of_texts = _vocabulary(without_symbols(model))
 
+    @property
+    def vocabulary_size(self) -> int:
+        """See PromptEncoder."""
+        return int(self._of_texts.get_piece_size())
+
     def encode(self, text: str) -> list[int]:
         """See PromptEncoder."""
         return list(self._of_texts.encode(text, out_type=int))
