@@ -205,7 +205,7 @@ def test_a_codec_beside_the_weights_is_taken_in_this_order(tmp_path, delay_model
 
 @pytest.mark.parametrize("from_hub", [False, True])
 @pytest.mark.parametrize("named", [None, "Someone/Their-Codec"])
-@pytest.mark.parametrize("kind", ["delay", "local", "local_v1_5"])
+@pytest.mark.parametrize("kind", ["delay", "local", "local_v1_5", "nano"])
 def test_then_the_configs_codec_then_openmosss(tmp_path, copied, monkeypatch, kind, named, from_hub):
     """Fetched only if the checkpoint itself was named by its hub id."""
     directory = copied(kind)
@@ -220,7 +220,7 @@ def test_then_the_configs_codec_then_openmosss(tmp_path, copied, monkeypatch, ki
     monkeypatch.setattr(loading, "find_checkpoint", find_checkpoint)
     config = loading.load_config(directory)
     LazyCodec(CheckpointSource("x", tmp_path, from_hub), config).directory()
-    default = "OpenMOSS-Team/MOSS-Audio-Tokenizer" + ("-v2" if kind == "local_v1_5" else "")
+    default = "OpenMOSS-Team/MOSS-Audio-Tokenizer" + {"local_v1_5": "-v2", "nano": "-Nano"}.get(kind, "")
     assert asked == [(named or default, not from_hub)]
 
 

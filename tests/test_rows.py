@@ -18,7 +18,7 @@ from moss_tts.context.reading import PartSizes, whole
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
 from moss_tts.rows import RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
-from support.golden_models import golden, left_padded, load
+from support.golden_models import golden, left_padded, load, prompt_of
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 12
@@ -34,12 +34,11 @@ def alone(architecture, prompt, asked) -> list[np.ndarray]:
     return [rows[0] for rows, _ in zip(run(batch), range(STEPS), strict=False)]
 
 
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
 def test_requests_join_and_leave_undisturbed(name: str) -> None:
     network, config = load(GOLDEN / name)
     architecture = ARCHITECTURES[type(config)](config, network)
-    wanted = golden(GOLDEN / name)
-    prompts = [wanted[f"{case}.input_ids"][0] for case in ("start", "cont", "start")]
+    prompts = [prompt_of(GOLDEN / name, case) for case in ("start", "cont", "start")]
     requests = [request(1, 1.0), request(2, 1.3), request(3, 1.0)]
     batch = architecture.batch(left_padded(prompts[:1], config), requests[:1], config.n_vq)
     members, made = [0], {0: [], 1: [], 2: []}
@@ -67,14 +66,13 @@ def test_requests_join_and_leave_undisturbed(name: str) -> None:
 
 
 @pytest.mark.parametrize("room", [2, 256])
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
 def test_requests_take_the_places_of_others(name: str, room: int, monkeypatch) -> None:
     """In turns, the one with the longest prompt last, so that padding grows, becomes needless, and is too little."""
     monkeypatch.setattr(batch_cache, "SLOTS", room)
     network, config = load(GOLDEN / name)
     architecture = ARCHITECTURES[type(config)](config, network)
-    wanted = golden(GOLDEN / name)
-    short, long = sorted((wanted[f"{case}.input_ids"][0] for case in ("start", "cont")), key=len)
+    short, long = sorted((prompt_of(GOLDEN / name, case) for case in ("start", "cont")), key=len)
     prompts = [short[-4:], short[-3:], short, short[-4:], np.concatenate([long[:-1]] * 3 + [long[-1:]]), short]
     requests = [request(seed, 1.3 if seed % 3 else 1.0) for seed in range(len(prompts))]
     expected = [alone(architecture, *pair) for pair in zip(prompts, requests, strict=True)]
@@ -129,12 +127,11 @@ def test_who_stays_is_not_moved_and_room_is_given_back() -> None:
 
 
 @pytest.mark.parametrize("rows_per_read", [2, 3, 7])
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
 def test_prompts_read_in_parts_give_the_same_rows(name: str, rows_per_read: int, monkeypatch) -> None:
     network, config = load(GOLDEN / name)
     architecture = ARCHITECTURES[type(config)](config, network)
-    wanted = golden(GOLDEN / name)
-    prompts = left_padded([wanted[f"{case}.input_ids"][0] for case in ("start", "cont")], config)
+    prompts = left_padded([prompt_of(GOLDEN / name, case) for case in ("start", "cont")], config)
 
     def made() -> np.ndarray:
         batch = architecture.batch(prompts, [request(1, 1.0), request(2, 1.3)], config.n_vq)
@@ -170,12 +167,12 @@ def rows_read(network) -> list[int]:
     return read
 
 
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
 def test_a_voice_that_speaks_again_is_not_read_again_and_speaks_the_same(name: str) -> None:
     network, config = load(GOLDEN / name)
     architecture = ARCHITECTURES[type(config)](config, network)
     slot = config.audio_user_slot_token_id
-    first = golden(GOLDEN / name)["start.input_ids"][0].copy()
+    first = prompt_of(GOLDEN / name)[-30:].copy()
     first[1:5, 0], first[1:5, 1:] = slot, 3
     other = first.copy()
     other[-3, 0] = first[-4, 0]  # the same voice, another text
@@ -193,19 +190,19 @@ def test_a_voice_that_speaks_again_is_not_read_again_and_speaks_the_same(name: s
 
 
 @pytest.mark.parametrize("referenced", [False, True])
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
 def test_the_template_before_a_text_is_not_read_again(name: str, referenced: bool) -> None:
     """Behind a reference or without one; another field, and the reference is still known."""
     network, config = load(GOLDEN / name)
     architecture = ARCHITECTURES[type(config)](config, network)
-    first = golden(GOLDEN / name)["start.input_ids"][0].copy()
+    first = prompt_of(GOLDEN / name)[-30:].copy()
     assert len(first) > 8
     first[1:3, 0] = config.audio_user_slot_token_id if referenced else 1
-    first[3:6, 0], first[6:, 0] = (7, 8, 9), np.arange(11, 11 + len(first) - 6)
+    first[3:6, 0], first[6:, 0] = (27, 28, 29), np.arange(31, 31 + len(first) - 6)
     other, field = first.copy(), first.copy()
-    other[-1, 0], field[3, 0] = 8, 10
+    other[-1, 0], field[3, 0] = 28, 30
     asked = request(1, 1.3)
-    architecture.prefixes.heading = (8, 9)
+    architecture.prefixes.heading = (28, 29)
     expected = all_unknown(architecture, (first, other, field), asked)
     read = rows_read(network)
     text, parts = len(first) - 6, [3, 3] if referenced else [6]

@@ -37,7 +37,7 @@ from support import golden_models
 from support.hub import cache_entry
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-NAMES = ["delay", "local", "local_v1_5"]
+NAMES = ["delay", "local", "local_v1_5", "nano"]
 TEXT = "Hello there."
 
 
@@ -78,7 +78,7 @@ def test_an_unquantised_copy_says_the_same_tokens(tmp_path, name):
     rows = []
     for folder in (GOLDEN / name, copy):
         model, config = golden_models.load(folder)
-        prompt = golden_models.golden(GOLDEN / name)["start.input_ids"][0]
+        prompt = golden_models.prompt_of(GOLDEN / name)
         rows.append(golden_models.run(model, config, [prompt], [{"max_new_tokens": 12}])[0])
     np.testing.assert_array_equal(*rows)
 
@@ -175,7 +175,7 @@ def test_what_is_quantised_is_what_the_model_allows(tmp_path, demos, name):
     may = quantizable_modules(kind.network_class(config), kind.protected)
     # Layers that share their input were joined under a name of their own.
     assert {path for path in packed if "_proj_" not in path} <= may
-    assert any("q_proj_k_proj_v_proj" in path for path in packed)
+    assert any("q_proj_k_proj_v_proj" in path or "c_attn" in path for path in packed)
     assert not any("embedding" in path or path.startswith(kind.protected) for path in packed)
 
 

@@ -73,7 +73,7 @@ def test_many_clients_hear_what_each_hears_alone(served, delay_model):
         assert_same_speech(pcm, alone.audio)
 
 
-@pytest.mark.parametrize("architecture", ["local", "local_v1_5"])
+@pytest.mark.parametrize("architecture", ["local", "local_v1_5", "nano"])
 def test_other_architectures(checkpoints, models, tmp_path, architecture):
     with serving(checkpoints[architecture], tmp_path) as running:
         for seed in (1, 2):

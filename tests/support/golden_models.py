@@ -32,6 +32,12 @@ def golden(folder: Path) -> dict[str, np.ndarray]:
     return {name: np.array(value) for name, value in mx.load(str(folder / "golden.safetensors")).items()}
 
 
+def prompt_of(folder: Path, case: str = "start") -> np.ndarray:
+    """A prompt (T, 1 + Q) of a golden; the one without a reference is called start, and plain in Nano's."""
+    wanted = golden(folder)
+    return wanted.get(f"{case}.input_ids", wanted.get("plain.input_ids"))[0]
+
+
 def cases(folder: Path) -> dict[str, dict[str, Any]]:
     return json.loads((folder / "cases.json").read_text())
 

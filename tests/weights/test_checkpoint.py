@@ -26,10 +26,10 @@ from moss_tts.config import parse_config
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.weights.headers import read_header
 from moss_tts.weights.layout import load_strict, parameter_shapes, read_json, read_weights
-from support.golden_models import golden
+from support.golden_models import prompt_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-NAMES = ["delay", "local", "local_v1_5"]
+NAMES = ["delay", "local", "local_v1_5", "nano"]
 Weights = dict[str, mx.array]
 
 
@@ -361,11 +361,13 @@ def test_what_may_be_quantised(name):
     modules = dict(tree_flatten(network.leaf_modules(), is_leaf=nn.Module.is_module))
     may = {path for path, module in modules.items() if quantizable(path, module, architecture.protected)}
     refused = set(modules) - may
-    assert "backbone.layers.0.self_attn.q_proj" in may
-    assert "backbone.layers.1.mlp.down_proj" in may
+    names = ("attn.c_attn", "mlp.fc_out") if name == "nano" else ("self_attn.q_proj", "mlp.down_proj")
+    assert {f"backbone.layers.{index}.{part}" for index, part in enumerate(names)} <= may
     for word in ("embedding", "norm", "audio_head", "lm_head", "adapter", "speech_embedding", "ln_"):
         assert not [path for path in may if word in path]
-    assert {"delay": "audio_head", "local": "lm_heads.1", "local_v1_5": "local_text_lm_head"}[name] in refused
+    assert {"delay": "audio_head", "local": "lm_heads.1", "local_v1_5": "local_text_lm_head"}.get(
+        name, "audio_embedding"
+    ) in refused
     assert [path for path in may if path.startswith("local_transformer")] or name == "delay"
 
 
@@ -393,26 +395,27 @@ def hidden_states(directory: Path, name: str) -> np.ndarray:
     """Of the golden's first prompt."""
     architecture = load_architecture(directory, load_config(directory), read_weights(directory), "float32")
     network = architecture.network
-    rows = mx.array(golden(GOLDEN / name)["start.input_ids"])
+    rows = mx.array(prompt_of(GOLDEN / name)[None])
     depth = () if name == "delay" else (architecture.config.n_vq,)
     return np.array(network(rows, network.backbone.make_cache([0]), *depth))
 
 
 LAYER = "backbone.layers.0.mlp.down_proj"
-OVERRIDES = [{}, {LAYER: {"group_size": 32, "bits": 4}}, {LAYER: False}]
+OTHER_BITS = {"group_size": 32, "bits": 4}
 
 
-@pytest.mark.parametrize("overrides", OVERRIDES, ids=["none", "other bits", "not at all"])
+@pytest.mark.parametrize("override", [None, OTHER_BITS, False], ids=["none", "other bits", "not at all"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_quantised_directory_loads_layer_by_layer(tmp_path, name, overrides):
-    directory = quantised_directory(tmp_path, name, 8, overrides)
+def test_a_quantised_directory_loads_layer_by_layer(tmp_path, name, override):
+    layer = LAYER.replace("down_proj", "fc_out") if name == "nano" else LAYER
+    directory = quantised_directory(tmp_path, name, 8, {} if override is None else {layer: override})
     architecture = load_architecture(directory, load_config(directory), read_weights(directory), "float32")
-    down = architecture.network.backbone.layers[0].mlp.down_proj
-    wanted = overrides.get(LAYER, {"bits": 8})
+    down = architecture.network.backbone.layers[0].mlp[layer.rpartition(".")[2]]
+    wanted = {"bits": 8} if override is None else override
     assert isinstance(down, nn.QuantizedLinear) == (wanted is not False)
     if wanted:
         assert down.bits == wanted["bits"]
-    loss = 0.5 if wanted and wanted["bits"] == 4 else 0.1
+    loss = (1.0 if name == "nano" else 0.5) if wanted and wanted["bits"] == 4 else 0.1
     np.testing.assert_allclose(hidden_states(directory, name), hidden_states(GOLDEN / name, name), atol=loss)
 
 
