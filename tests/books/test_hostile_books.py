@@ -6,14 +6,18 @@ from contextlib import suppress
 from functools import partial
 from io import BytesIO, StringIO
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from moss_tts.books import archive as epub_archive
+from moss_tts.books import book as book_files
+from moss_tts.books import encodings, markdown
 from moss_tts.books.book import read_book
+from moss_tts.books.m4b import ChapterMark, Tags, write_m4b
 from moss_tts.cli.read_book import Destination, show_plan
 from moss_tts.cli.terminal import Terminal
-from moss_tts.errors import MossTTSError, RequestError
+from moss_tts.errors import MossTTSError, MossTTSWarning, RequestError
 from moss_tts.text.characters import plain_characters
 from moss_tts.text.lines import paragraphs
 from moss_tts.text.markup import without_tags
@@ -178,6 +182,45 @@ def test_names_of_entries_have_a_limit(tmp_path):
         read_book(written(tmp_path, "x.epub", archive(files)))
 
 
+def test_tags_have_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(epub_archive, "MAX_MARKS", 100)
+    documents = {f"{number}.xhtml": "<p>Text &amp; text.</p>" for number in range(20)}
+    with pytest.raises(RequestError, match="its documents have more than 100 tags and entities"):
+        read_book(written(tmp_path, "x.epub", archive(epub_of(documents))))
+
+
+def test_the_encodings_of_many_files_are_guessed_in_bounded_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(encodings, "MAX_SAMPLES", 300)
+    pages = {f"{number}.xhtml": xhtml(f"<p>größer als {number}</p>").encode("cp1252") for number in range(9)}
+    files = epub_of(dict.fromkeys(pages, "")) | {f"OEBPS/{name}": page for name, page in pages.items()}
+    book = read_book(written(tmp_path, "x.epub", archive(files)))
+    assert [chapter.text for chapter in book.chapters] == [f"größer als {number}" for number in range(9)]
+
+
+@pytest.mark.parametrize("damage", ["cut", "unpacked", "too large"])
+def test_a_cover_that_cannot_be_unpacked_is_left_out(tmp_path, damage, monkeypatch):
+    cover = '<item id="c" href="c.png" media-type="image/png" properties="cover-image"/>'
+    files = epub_of({"a.xhtml": "<p>Text.</p>"}, extra_items=cover) | {
+        "OEBPS/c.png": b"\x89PNG\r\n\x1a\n" + bytes(5000)
+    }
+    content = archive(files)
+    if damage == "cut":
+        content = content.replace(b"OEBPS/c.png", b"OEBPS/d.png", 1)
+    elif damage == "too large":
+        monkeypatch.setattr(epub_archive, "MAX_DOCUMENT_BYTES", 3000)
+    book = read_book(written(tmp_path, "x.epub", content))
+    assert (book.cover is None) == (damage != "unpacked")
+    assert bool(book.warnings) == (damage != "unpacked")
+
+
+@pytest.mark.parametrize("cover", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0" + b"x" * 1000])
+def test_a_damaged_cover_does_not_cost_the_book(tmp_path, cover):
+    path, mark = tmp_path / "x.m4b", ChapterMark("One", 0, 2400)
+    with pytest.warns(MossTTSWarning, match="The cover is left out"):
+        write_m4b(path, [np.zeros(2400, np.int16)], 24_000, 1, [mark], Tags("The Book", cover=cover))
+    assert path.is_file()
+
+
 ENCODINGS = "rot13 utf-7 idna punycode unicode_escape raw_unicode_escape undefined base64 zlib uu mbcs aliases".split()
 
 
@@ -214,7 +257,8 @@ def test_addresses_that_are_none_are_no_document(tmp_path, href):
 # Markdown and plain text
 
 MARKDOWN = {
-    "comments": "<!--", "brackets": "[", "links": "[a](", "stars": "*a **b ", "quotes": "> ", "lists": "- ",
+    "comments": "<!--", "paragraphs of brackets": "[" * 99 + "\n\n",
+    "brackets": "[", "links": "[a](", "stars": "*a **b ", "quotes": "> ", "lists": "- ",
     "ticks": "`` ` ", "blanks": " ", "notes": "[^a] ",
     "headings": "# *\n\n-\n\n", "tags": "<a ", "attributes": "[a]{.b} ",
 }  # fmt: skip
@@ -224,6 +268,23 @@ MARKDOWN = {
 def test_markdown_takes_linear_time(tmp_path, marks):
     form = MARKDOWN[marks]
     assert_book_is_linear(tmp_path, "x.md", lambda n: f"Text.\n\na {form * (n // len(form))}b\n", 6000)
+
+
+def test_markup_has_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(markdown, "MAX_MARKS", 100)
+    with pytest.raises(RequestError, match=r"x\.md has 200 lines and signs of markup; allowed in a book: 100"):
+        read_book(written(tmp_path, "x.md", "*a*" * 100))
+
+
+def test_lines_have_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(book_files, "MAX_LINES", 100)
+    with pytest.raises(RequestError, match=r"x\.txt has 200 lines; a book may have 100"):
+        read_book(written(tmp_path, "x.txt", "a\n" * 200))
+
+
+def test_a_paragraph_may_have_many_links(tmp_path):
+    text = read_book(written(tmp_path, "x.md", "[one](a.md) and " * 300)).chapters[0].text
+    assert text == " ".join(["one and"] * 300)
 
 
 TEXTS = {

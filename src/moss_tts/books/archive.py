@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import io
 import posixpath
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from urllib.parse import unquote, urlsplit
 
-from moss_tts.books.encodings import decode_document
+from moss_tts.books.encodings import Guesser, decode_document
 from moss_tts.books.markup import Element, Markup, parse_document, parse_package
 from moss_tts.books.remarks import Remarks
 from moss_tts.errors import RequestError
 from moss_tts.text.harmless import composed
 
 # A whole novel is about 1 MiB of text. Beyond these, a file is an attack rather than a book.
-MAX_DOCUMENT_BYTES = 16 << 20
-MAX_TOTAL_BYTES = 128 << 20
+MAX_DOCUMENT_BYTES = 8 << 20
+MAX_TOTAL_BYTES = 64 << 20
+# Tags and entities of all documents; each takes about 10 microseconds.
+MAX_MARKS = 1_000_000
 MAX_ENTRIES = 20_000
 # Characters of an entry's name.
 MAX_NAME = 1000
 # How files of an EPUB are packed; other ways unpack to any size at once.
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
+# What reading a damaged archive may end in.
+DAMAGES = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError),
+    *(RuntimeError, OSError, ValueError),
+)
 _UTF8_FLAG = 0x800
 
 
@@ -58,6 +67,8 @@ class Archive:
         self.name, self.remarks = name, remarks
         self._archive = archive
         self._left = MAX_TOTAL_BYTES
+        self._marks_left = MAX_MARKS
+        self._guesser = Guesser()
         entries = archive.infolist()
         if len(entries) > MAX_ENTRIES:
             raise self.error(f"it has {len(entries)} entries; allowed: {MAX_ENTRIES}")
@@ -105,7 +116,10 @@ class Archive:
         return self._parsed(parse_document, entry)
 
     def _parsed(self, parse: object, entry: str) -> Element:
-        text = decode_document(self.read(entry), entry, self.remarks)
+        text = decode_document(self.read(entry), entry, self.remarks, self._guesser)
+        self._marks_left -= text.count("<") + text.count("&")
+        if self._marks_left < 0:
+            raise self.error(f"its documents have more than {MAX_MARKS} tags and entities, which no book has")
         try:
             return parse(text, entry, self.remarks)  # type: ignore[operator]
         except RequestError as error:

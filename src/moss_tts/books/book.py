@@ -20,8 +20,9 @@ from moss_tts.text.harmless import one_line
 
 __all__ = ["Book", "Chapter", "read_book"]
 
-# Hundred times a long novel; more is no book.
-MAX_TEXT_BYTES = 64 << 20
+# Ten times a long novel; more is no book.
+MAX_TEXT_BYTES = 16 << 20
+MAX_LINES = 1_000_000
 
 
 def read_book(path: str | Path) -> Book:
@@ -67,7 +68,10 @@ def _text_of(path: Path, remarks: Remarks) -> str:
     text = decode_plain(path.read_bytes(), path.name, remarks)
     if "\0" in text:
         raise RequestError(f"{path.name} is no text: it has a NUL character")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if (lines := text.count("\n")) > MAX_LINES:
+        raise RequestError(f"{path.name} has {lines} lines; a book may have {MAX_LINES}")
+    return text
 
 
 _READERS: dict[str, Callable[[Path], Book]] = {

@@ -9,8 +9,9 @@ import chardet
 
 from moss_tts.books.remarks import Remarks
 
-# The guess looks at no more than this.
+# The guess looks at no more than this of a file, and of all files of a book: it takes 7 seconds for 1 MiB.
 SAMPLE_BYTES = 1 << 18
+MAX_SAMPLES = 1 << 19
 # Bytes of a document in which browsers look for <meta charset>.
 _HEAD_BYTES = 4096
 # A guess less sure than this is no better than the most common encoding of old files.
@@ -26,8 +27,8 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_XML_DECLARATION = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)""")
-_META = re.compile(rb"""<meta[^>]*?charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
+_XML_DECLARATION = re.compile(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]{1,100})""")
+_META = re.compile(rb"""<meta[^>]*?charset\s*=\s*["']?\s*([\w.:-]{1,100})""", re.IGNORECASE)
 # The names that files use for a smaller set of characters than they have (encoding.spec.whatwg.org).
 _WIDER = {
     "ascii": "cp1252",
@@ -45,24 +46,41 @@ _SEVEN_BITS = re.compile(r"iso2022|hz$")
 _NO_FILES = re.compile(r"idna|punycode|.*unicode.escape|undefined|utf-7|mbcs|oem")
 
 
-def decode_document(content: bytes, where: str, remarks: Remarks) -> str:
+class Guesser:
+    """Guesses the encodings of the files of one book; files that it has no time to look at are like the last one."""
+
+    def __init__(self) -> None:
+        self._left, self._last = MAX_SAMPLES, COMMON
+
+    def guess(self, content: bytes) -> str:
+        """The encoding that bytes are most likely in."""
+        sample = content[:SAMPLE_BYTES]
+        if len(sample) <= self._left:
+            self._left -= len(sample)
+            found = chardet.detect(sample)
+            encoding = _known(found["encoding"] or "")
+            self._last = encoding if encoding is not None and found["confidence"] >= MIN_CONFIDENCE else COMMON
+        return self._last
+
+
+def decode_document(content: bytes, where: str, remarks: Remarks, guesser: Guesser) -> str:
     """The text of an XML or HTML document: by its byte order mark, its declaration, <meta charset>, or UTF-8."""
     declared = _XML_DECLARATION.match(content) or _META.search(content[:_HEAD_BYTES])
     name = declared[1].decode("ascii") if declared else "utf-8"
-    return _decoded(content, name, where, remarks)
+    return _decoded(content, name, where, remarks, guesser)
 
 
 def decode_plain(content: bytes, where: str, remarks: Remarks) -> str:
     """The text of a file that declares nothing: by its byte order mark, or UTF-8, else guessed and said."""
-    return _decoded(content, "utf-8", where, remarks)
+    return _decoded(content, "utf-8", where, remarks, Guesser())
 
 
-def _decoded(content: bytes, declared: str, where: str, remarks: Remarks) -> str:
+def _decoded(content: bytes, declared: str, where: str, remarks: Remarks, guesser: Guesser) -> str:
     marked = next((encoding for bom, encoding in _BOMS if content.startswith(bom)), None)
     encoding = marked or _without_zeros(content) or _known(declared)
     if encoding is None:
         remarks.warn(where, f"declares the encoding {declared!r}, which is not known; it was guessed")
-        return _guessed(content, where, remarks)
+        return _guessed(content, where, remarks, guesser)
     if marked is None and not _SEVEN_BITS.match(encoding) and (text := _strict(content, "utf-8")) is not None:
         if encoding != "utf-8" and not content.isascii():
             remarks.warn(where, f"declares the encoding {declared}, but is in UTF-8; read as UTF-8")
@@ -70,7 +88,7 @@ def _decoded(content: bytes, declared: str, where: str, remarks: Remarks) -> str
     text = _strict(content, encoding)
     if text is None and not encoding.startswith("utf-8"):
         text = _mostly(content, encoding, where, remarks)
-    return _guessed(content, where, remarks) if text is None else text
+    return _guessed(content, where, remarks, guesser) if text is None else text
 
 
 def _known(name: str) -> str | None:
@@ -110,7 +128,7 @@ def _strict(content: bytes, encoding: str) -> str | None:
         return None
 
 
-def _guessed(content: bytes, where: str, remarks: Remarks) -> str:
+def _guessed(content: bytes, where: str, remarks: Remarks, guesser: Guesser) -> str:
     """The text of bytes that are not in the encoding they should be in."""
     escaped = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     stray = sum("\udc80" <= character <= "\udcff" for character in escaped)
@@ -118,16 +136,9 @@ def _guessed(content: bytes, where: str, remarks: Remarks) -> str:
     if stray <= whole:
         remarks.warn(where, f"is UTF-8 with stray bytes, {stray} of them; each was read as {COMMON} has it")
         return re.sub("[\udc80-\udcff]", lambda match: _common(bytes([ord(match[0]) - 0xDC00])), escaped)
-    encoding = guess(content)
+    encoding = guesser.guess(content)
     remarks.warn(where, f"is not in UTF-8 or the encoding it declares; read as {encoding}, which is a guess")
     return _common(content) if encoding == COMMON else content.decode(encoding, "replace")
-
-
-def guess(content: bytes) -> str:
-    """The encoding that bytes are most likely in."""
-    found = chardet.detect(content[:SAMPLE_BYTES])
-    encoding = _known(found["encoding"] or "")
-    return encoding if encoding is not None and found["confidence"] >= MIN_CONFIDENCE else COMMON
 
 
 def _common(content: bytes) -> str:

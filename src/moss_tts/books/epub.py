@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import lzma
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from moss_tts.books.archive import Archive, LimitedFile
+from moss_tts.books.archive import DAMAGES, Archive, LimitedFile
 from moss_tts.books.chapters import SCENE_BREAK, Book, Section, chapters_of
 from moss_tts.books.contents import Start, read_contents
 from moss_tts.books.link_lists import contents_blocks, is_contents_title
@@ -18,12 +15,6 @@ from moss_tts.books.package import Document, Package
 from moss_tts.books.remarks import Remarks
 from moss_tts.books.xhtml import Block, Blocks, read_blocks
 from moss_tts.errors import RequestError
-
-# What reading a damaged archive may end in.
-_DAMAGES = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError),
-    *(RuntimeError, OSError, ValueError),
-)
 
 
 def read_epub(path: Path) -> Book:
@@ -38,7 +29,7 @@ def read_epub(path: Path) -> Book:
             book = _read_book(Archive(opened, path.name, remarks), path.stem)
     except RequestError:
         raise
-    except _DAMAGES as error:
+    except DAMAGES as error:
         raise RequestError(f"{path.name} is no EPUB, or a damaged one: {error}") from error
     if not book.chapters:
         reasons = [*remarks.warnings[:3], *(f"not read: {passage}" for passage in remarks.left_out[:3])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +17,7 @@ from langcodes.tag_parser import LanguageTagError
 
 from moss_tts.atomic import atomic_file
 from moss_tts.audio.pcm import Pcm
-from moss_tts.errors import AudioError
+from moss_tts.errors import AudioError, MossTTSWarning
 
 # Speech in one channel is transparent at this rate.
 BITS_PER_CHANNEL = 64_000
@@ -92,7 +93,7 @@ def write_m4b(
             container.set_chapters([_chapter(number, mark, sample_rate) for number, mark in enumerate(marks)])
             stream = container.add_stream("aac", rate=sample_rate, layout="mono" if channels == 1 else "stereo")
             stream.metadata.update(_language(tags.language))
-            if tags.cover is not None:
+            if tags.cover is not None and _is_whole(av, tags.cover):
                 _add_cover(av, container, tags.cover)
             _encode(av, container, stream, audio)
     except (OSError, av.error.FFmpegError) as error:
@@ -127,6 +128,18 @@ def _language(tag: str | None) -> dict[str, str]:
 def is_picture(content: bytes) -> bool:
     """Whether a file is a JPEG or a PNG: MP4 knows no other covers."""
     return content.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+
+
+def _is_whole(av: Any, cover: bytes) -> bool:
+    """Whether a cover can be read at all; says so where it cannot, for a book is worth more than its cover."""
+    try:
+        with av.open(io.BytesIO(cover)) as picture:
+            if any(stream.width for stream in picture.streams.video):
+                return True
+    except (ValueError, av.error.FFmpegError):
+        pass
+    warnings.warn("The cover is left out; it is a damaged picture.", MossTTSWarning, stacklevel=2)
+    return False
 
 
 def _add_cover(av: Any, container: Any, cover: bytes) -> None:

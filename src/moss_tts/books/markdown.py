@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import PurePath
 
 from markdown_it import MarkdownIt
@@ -20,13 +20,16 @@ from moss_tts.books.link_lists import contents_blocks
 from moss_tts.books.markup import parse_fragment
 from moss_tts.books.remarks import Remarks
 from moss_tts.books.xhtml import Block, read_blocks
+from moss_tts.errors import RequestError
 
 # Headings up to this level begin a chapter; deeper ones are text.
 CHAPTER_LEVEL = 2
 # Lists in lists and quotations in quotations; each level takes about four calls of Python's thousand.
 MAX_NESTING = 100
-# In one paragraph; the parser looks for the partner of each in all that follows.
-MAX_BRACKETS = 200
+# Brackets that are open at a place; the parser looks for the partner of each in all that follows.
+MAX_OPEN_BRACKETS = 10
+# Ends of lines, and signs that may be markup; each takes the parser about 20 microseconds.
+MAX_MARKS = 500_000
 
 # Attributes of Pandoc and Kramdown where the plugin does not look: behind a heading, alone in a line, fenced divisions.
 _LAST_ATTRIBUTES = re.compile(r"(?<![ \t])[ \t]*\{[:#.=][^{}\n]*\}[ \t]*\Z")
@@ -42,11 +45,20 @@ _LIST_TAGS = {
     "ordered_list_close": "</div>",
     "bullet_list_close": "</div>",
 }
+_BRACKET = re.compile(r"[\[\]]")
+_MARK = re.compile(r"[\n*_~`\[\]<>|{}&#\\-]")
 _TASK = re.compile(r"\[[ xX]\][ \t]+")
 
 
 def read_markdown(text: str, name: str, remarks: Remarks) -> Book:
-    """The book in a text of Markdown; the file's name is its title if the text gives none."""
+    """The book in a text of Markdown; the file's name is its title if the text gives none.
+
+    Raises:
+        RequestError: far more markup than a book has.
+    """
+    marks = sum(1 for _ in _MARK.finditer(text))
+    if marks > MAX_MARKS:
+        raise RequestError(f"{name} has {marks} lines and signs of markup; allowed in a book: {MAX_MARKS}")
     fields, body = _front_matter(text)
     blocks = _blocks(_without_comments(body, name, remarks), name, remarks)
     sections = list(_sections(blocks))
@@ -126,12 +138,20 @@ def _times(state: StateInline, silent: bool) -> bool:
 
 
 def _drop_markup(state: StateCore) -> None:
-    """Attributes at the end of a block go, and brackets where they are far too many to be links."""
+    """Attributes at the end of a block go, and brackets where far too many are open to be links."""
     for token in state.tokens:
         if token.type == "inline":
             token.content = _LAST_ATTRIBUTES.sub("", token.content)
-            if token.content.count("[") > MAX_BRACKETS:
+            if _open_brackets(token.content) > MAX_OPEN_BRACKETS:
                 token.content = token.content.replace("[", " ")
+
+
+def _open_brackets(text: str) -> int:
+    """How many brackets are open at most: in one another, or without an end."""
+    depths = accumulate(
+        _BRACKET.findall(text), lambda depth, sign: depth + 1 if sign == "[" else max(0, depth - 1), initial=0
+    )
+    return max(depths)
 
 
 def _add_list_numbers(state: StateCore) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from moss_tts.books.archive import Archive, leads_outside, url_path
+from moss_tts.books.archive import DAMAGES, Archive, leads_outside, url_path
 from moss_tts.books.markup import Element, local_name, outermost
 
 _CONTAINER = "META-INF/container.xml"
@@ -162,7 +162,10 @@ class Package:
         pictures = [item for name, item in self.items.items() if name in named and item.media_type.startswith("image/")]
         for item in [*marked, *pictures]:
             if (entry := self.entry_of(item)) is not None:
-                return self.archive.read(entry)
+                try:
+                    return self.archive.read(entry)
+                except DAMAGES:
+                    self._warn_unread(f"its cover, {entry}, cannot be unpacked")
         return None
 
     def navigation(self) -> dict[str, None]:
