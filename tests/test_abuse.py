@@ -6,11 +6,15 @@ Each attack is a context manager that keeps it up until its block ends; support/
 from __future__ import annotations
 
 import http.client
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 pytest.importorskip("fastapi", reason="the extra server is not installed")
 
@@ -21,6 +25,10 @@ pytestmark = pytest.mark.slow
 # As many as are spoken side by side.
 CLIENTS = 16
 GRACE_SECONDS = 1
+# Of a server that is attacked with more connections.
+OPEN_FILES = 200
+# What Linux waits before it confirms data that nothing else is sent with.
+SECONDS_OF_A_DELAYED_ANSWER = 0.04
 # What may be kept in memory for each client that does not read.
 KIB_PER_CLIENT = 5 * 1024
 STREAM = {
@@ -112,3 +120,54 @@ def test_large_prompts(server):
 def test_the_server_ends_although_long_texts_are_not_read(server):
     with unread(server, LONG):
         server.stop(GRACE_SECONDS + 20)
+
+
+# ---------------------------------------------------------------------------------------- connections
+
+
+@pytest.fixture(scope="module")
+def narrow(checkpoints, tmp_path_factory) -> Iterator[Attacked]:
+    """A server that may open few files, and has few places."""
+    options = ("--max-batch", 4, "--max-waiting", 4)
+    with attackable(checkpoints["delay"], tmp_path_factory.mktemp("voices"), *options, files=OPEN_FILES) as running:
+        yield running
+
+
+@contextmanager
+def saying(server: Attacked, count: int, said: bytes) -> Iterator[None]:
+    """Connections that say so much, and nothing more. The server may close them whenever it wants."""
+    with ExitStack() as connections:
+        for _ in range(count):
+            one = connections.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            with suppress(ConnectionError):
+                one.sendall(said)
+        yield
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n"], ids=["nothing", "half a head"])
+def test_silent_connections(narrow, said):
+    """More than the server may open files."""
+    assert_others_do_not_notice(narrow, lambda: saying(narrow, 300, said))
+    assert len(list(Path(f"/proc/{narrow.process.pid}/fd").iterdir())) <= OPEN_FILES
+
+
+def test_slow_bodies(narrow):
+    """More than there are places."""
+    head = (
+        "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n"
+    )
+    assert_others_do_not_notice(narrow, lambda: saying(narrow, 20, f"{head}\r\n{{".encode()))
+
+
+def test_kept_connections(narrow):
+    """Request after request is answered at once."""
+
+    def seconds_of_one() -> float:
+        started = time.perf_counter()
+        for client in clients:
+            assert client.get(f"http://127.0.0.1:{narrow.port}/v1/models", timeout=30).status_code == 200
+        return (time.perf_counter() - started) / len(clients)
+
+    with ExitStack() as kept:
+        clients = [kept.enter_context(requests.Session()) for _ in range(20)]
+        assert min(seconds_of_one() for _ in range(6)) < SECONDS_OF_A_DELAYED_ANSWER

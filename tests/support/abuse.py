@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import resource
 import signal
 import statistics
 import subprocess
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,18 +93,20 @@ class Attacked:
 
 
 @contextmanager
-def attackable(checkpoint: Path, voices: Path, *options: object) -> Iterator[Attacked]:
+def attackable(checkpoint: Path, voices: Path, *options: object, files: int | None = None) -> Iterator[Attacked]:
     """`moss-tts serve` of a checkpoint on a free port, with all made that is made once; killed at the end.
 
     Args:
         checkpoint: its directory.
         voices: directory of its voices.
         options: of the command, such as "--max-waiting", 4.
+        files: that it may open; None is as many as this process.
     """
     command = [sys.executable, "-m", "moss_tts", "serve", "--model", checkpoint, "--voices", voices, "--port", 0]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     arguments = [str(argument) for argument in (*command, *options)]
-    with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    limit = None if files is None else partial(resource.setrlimit, resource.RLIMIT_NOFILE, (files, files))
+    with subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=limit) as process:
         try:
             assert process.stdout is not None
             server = Attacked(process, int(process.stdout.readline().rpartition(":")[2]))
