@@ -97,7 +97,7 @@ export async function withoutStorage(at) {
 /** The key is asked for where the server wants one, and nowhere else. */
 export async function aKey(at) {
   const page = await open(at, { ready: null });
-  await page.waitForFunction(() => document.querySelector("#key-error").textContent === "This server wants a key.");
+  await page.waitForFunction(() => document.querySelector("#key-error").textContent === "This server needs a key.");
   assert(await page.isVisible("#key"));
   await page.fill("#key", "wrong");
   await page.keyboard.press("Enter");
@@ -175,7 +175,7 @@ async function cutOff(page) {
   const headers = { "X-Sample-Rate": "24000", "X-Channels": "1", "X-Seed": "1" };
   await page.route("**/v1/audio/speech", (route) => route.fulfill({ status: 200, headers, body }));
   await page.click("#speak");
-  await status(page, "^The connection to the server broke. 1.0 s are there");
+  await status(page, "^The connection to the server was lost. 1.0 s are ready");
   await page.waitForFunction(() => document.querySelectorAll("#history li").length === 1);
   await page.unroute("**/v1/audio/speech");
 }

@@ -103,7 +103,7 @@ export async function whileItIsMade(at) {
   await page.click("#pause");
   await isHeard(page);
   await page.keyboard.press("Escape");
-  await status(page, "^Stopped. .* s are there");
+  await status(page, "^Stopped. .* s are ready");
   await isSilent(page);
   assert(await page.isHidden("#progress"));
   await page.locator("#history li", { hasText: "not to its end" }).waitFor();

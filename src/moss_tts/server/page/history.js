@@ -33,7 +33,7 @@ export async function remember(entry, player) {
   try {
     await store.add(entry, player.pcm.all().buffer);
   } catch {
-    say(`${$("status").textContent} It could not be kept in the history: the browser has no room.`, true);
+    say(`${$("status").textContent} It could not be kept in the history, because the browser has no space left.`, true);
   }
   await list();
 }

@@ -136,7 +136,7 @@ $("save-result").addEventListener("click", saveResult);
 $("reset").addEventListener("click", () => {
   fields.reset();
   keep();
-  say("The settings are as they were at first.");
+  say("The settings are reset.");
 });
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();

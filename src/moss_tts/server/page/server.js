@@ -2,7 +2,7 @@
 
 const KEY = "moss-tts-key";
 const SILENT = "The server does not answer. Is it still running?";
-const CUT = "The connection to the server broke.";
+const CUT = "The connection to the server was lost.";
 
 // What the page calls fields of requests that it has no field of that name for.
 const PARTS = {
@@ -65,12 +65,12 @@ async function refusal(response) {
 }
 
 function words(status, error, wait) {
-  if (status === 401) return key ? "This is not the key of the server." : "This server wants a key.";
+  if (status === 401) return key ? "This is not the key of the server." : "This server needs a key.";
   if (status === 503 && error.code === "stopping") return "The server is stopping. Try again later.";
   if (status === 503) return `The server is busy. Try again in ${wait ?? "a few"} seconds.`;
-  if (status === 504) return "The server stopped: this took longer than it allows.";
-  if (status === 500) return "The server made a mistake. Its log says more.";
-  if (status === 413) return "This is more than the server takes at once.";
+  if (status === 504) return "The server stopped the request, because it took too long.";
+  if (status === 500) return "The server failed. Its log says more.";
+  if (status === 413) return "The request is larger than the server allows.";
   const name = PARTS[error.param];
   const message = name ? error.message?.replace(new RegExp(`^${error.param}:`), `${name}:`) : error.message;
   return message ?? `The server answered with error ${status}.`;

@@ -8,8 +8,8 @@ import * as transport from "./transport.js";
 const INTERVAL = 0.24;
 const ENDS = {
   stop: () => "",
-  length: () => "Cut off: it had reached the longest speech that is allowed (see More settings).",
-  silence: () => "It was ended because the model had gone silent.",
+  length: () => "The speech was cut off, because it reached the longest length that is allowed (see More settings).",
+  silence: () => "The speech was ended, because the model stayed silent.",
   cancelled: () => "It was stopped.",
 };
 
@@ -65,7 +65,7 @@ async function receive(speech, response, started) {
     transport.grown();
     showProgress(event.progress ?? null, speech.text.length);
   }
-  throw new Refusal("The connection to the server broke.");
+  throw new Refusal("The connection to the server was lost.");
 }
 
 /** Headers are ASCII: other characters are written as Python writes them. */
@@ -90,7 +90,7 @@ function summary({ player, first, seed, reason, warning }) {
 
 /** What a request failed with; what had come of it stays. */
 function report(error, { player }) {
-  const there = player?.seconds ? ` ${player.seconds.toFixed(1)} s are there.` : "";
+  const there = player?.seconds ? ` ${player.seconds.toFixed(1)} s are ready.` : "";
   if (error.name === "AbortError") say(`Stopped.${there}`);
   else complain(Object.assign(error, { message: `${error.message}${there}` }));
 }

@@ -60,7 +60,7 @@ class VoiceChoice {
     this.voices = voices;
     const options = (voices ?? []).map(({ id, description, transcript, broken }) => {
       const lacks = this.spoken && !transcript;
-      const about = broken ? " (broken)" : lacks ? " (its text is not known)" : description ? ` (${description.slice(0, 60)})` : "";
+      const about = broken ? " (broken)" : lacks ? " (its words are not known)" : description ? ` (${description.slice(0, 60)})` : "";
       return Object.assign(new Option(id + about, `voice:${id}`), { disabled: lacks });
     });
     this.part(".choice").replaceChildren(new Option(this.first, DEFAULT), ...options, new Option("A recording of mine", OWN));
