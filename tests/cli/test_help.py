@@ -11,8 +11,7 @@ import pytest
 import typer
 
 from moss_tts import cli
-
-PREPOSITIONS = "of in as at for from with by on to that whose".split()
+from support.sentences import is_a_sentence
 
 
 def every_command() -> dict[str, Any]:
@@ -29,17 +28,6 @@ OPTIONS = [
     for parameter in command.params
     if parameter.name != "help"
 ]
-
-
-def is_a_sentence(text: str) -> bool:
-    """Whether it begins and ends as a sentence does, and not with a word that only continues one."""
-    words = text.split()
-    return (
-        len(words) >= 3
-        and text[0].isupper()
-        and text[-1] in ".)"
-        and words[0].strip(",.;:").lower() not in PREPOSITIONS
-    )
 
 
 def test_what_a_sentence_is():

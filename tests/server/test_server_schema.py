@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from moss_tts.model import Model
 from moss_tts.server.long_texts import SegmentChunk
 from moss_tts.server.progress import Progress
 from moss_tts.speaking.engine import SpeechChunk
+from support.sentences import is_a_sentence
 from support.serving import Serving, serving
 
 TEXT = "The first one is here. " * 12 + "\n\n" + "And here is another one. " * 12
@@ -156,6 +158,21 @@ def test_what_is_required_is_marked(served, schema):
         body = {"name": "bob", "audio_sample": "data:audio/wav;base64,AAAA"}
         refused = served.post("/v1/audio/voices", json={field: value for field, value in body.items() if field != name})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, name)
+
+
+def descriptions(described: Any) -> Iterator[str]:
+    """All descriptions in a schema, however deep."""
+    for name, value in described.items() if isinstance(described, dict) else enumerate(described):
+        if name == "description" and isinstance(value, str):
+            yield value
+        elif name not in ("example", "examples") and isinstance(value, dict | list):
+            yield from descriptions(value)
+
+
+def test_descriptions_are_sentences(schema):
+    found = set(descriptions(schema))
+    assert len(found) > 80
+    assert not [text for text in found if not is_a_sentence(text)]
 
 
 def test_defaults_are_the_loaded_model_s(served, schema):

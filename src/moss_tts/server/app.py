@@ -40,7 +40,7 @@ PAGE_POLICY = (
 )
 CLIENT_CLOSED_REQUEST = 499
 HEALTHY: dict[str, Any] = {
-    "description": "It takes requests.",
+    "description": "The server is ready for requests.",
     "content": {"application/json": {"example": {"status": "ok", "model": "MOSS-TTS"}}},
 }
 
@@ -80,7 +80,9 @@ def create_app(settings: Settings, device: Device, model: Model) -> FastAPI:
 
 
 def _add_own(app: FastAPI, service: Service) -> None:
-    @app.get("/health", tags=["Server"], responses={200: HEALTHY, 503: {"description": "It takes no requests."}})
+    @app.get(
+        "/health", tags=["Server"], responses={200: HEALTHY, 503: {"description": "The server takes no requests."}}
+    )
     async def health() -> JSONResponse:
         """Whether requests are taken."""
         ready = service.device.alive and service.admission.open
@@ -88,7 +90,10 @@ def _add_own(app: FastAPI, service: Service) -> None:
         return JSONResponse(content, 200 if ready else 503)
 
     @app.get(
-        "/metrics", tags=["Server"], response_class=PlainTextResponse, responses={200: {"description": "The counters."}}
+        "/metrics",
+        tags=["Server"],
+        response_class=PlainTextResponse,
+        responses={200: {"description": "The counters in Prometheus's text format."}},
     )
     async def metrics() -> PlainTextResponse:
         """Counters in Prometheus' format."""

@@ -31,7 +31,7 @@ Wanted = Annotated[ResponseFormat, Query(description="The format of the file.")]
 PCM = {
     "requestBody": {
         "required": True,
-        "description": "16-bit little-endian samples, as response_format pcm gives them.",
+        "description": "The samples, 16-bit and little-endian, as response_format pcm gives them.",
         "content": {"audio/pcm": {"schema": {"type": "string", "format": "binary"}}},
     }
 }

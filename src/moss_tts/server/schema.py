@@ -125,7 +125,7 @@ class SpeechBody(BaseModel):
         None, max_length=MAX_RECORDINGS, description="The speakers of a dialogue, S1, S2 and so on."
     )
     mode: Literal["generation", "continuation"] | None = Field(
-        None, description="generation speaks the text alone; continuation continues the recording."
+        None, description="Whether the text is spoken by itself (generation) or continues the recording (continuation)."
     )
     preset: str | None = Field(
         None, max_length=200, description="The variant of the model. By default the model's name decides."
@@ -202,7 +202,7 @@ class SpeechBody(BaseModel):
     )
     long_form_continuity: Continuity | None = Field(
         None,
-        description="voice keeps one voice, continue lets each segment continue the one before, none links nothing.",
+        description="How segments are linked: voice keeps one voice, continue goes on with the segment before, none is no link.",
     )
     long_form_crossfade_ms: Annotated[float, Field(ge=0, le=10_000)] | None = Field(
         None, description="Each segment is blended into the next one over this many milliseconds."
