@@ -202,7 +202,7 @@ class SpeechBody(BaseModel):
     )
     long_form_continuity: Continuity | None = Field(
         None,
-        description="How segments are linked: voice keeps one voice, continue goes on with the segment before, none is no link.",
+        description="Segments keep one voice (voice), continue the one before (continue) or are not linked (none).",
     )
     long_form_crossfade_ms: Annotated[float, Field(ge=0, le=10_000)] | None = Field(
         None, description="Each segment is blended into the next one over this many milliseconds."
