@@ -28,6 +28,7 @@ from moss_tts.device.thread import on_device
 from moss_tts.errors import CheckpointError, CodecNotFoundError, NotHereError, RequestError
 from moss_tts.weights.copies import check_copies
 from moss_tts.weights.layout import Layout, leaves, listing, load_strict, read_json, read_weights
+from moss_tts.weights.quantisation import check_settings
 
 CODEC_PREFIX = "codec_model."
 # Layers that share their input become one product.
@@ -270,6 +271,8 @@ def quantize(network: nn.Module, block: Mapping[str, Any], wanted: Callable[[str
         return hasattr(module, "to_quantized") and override is not False and wanted(path, module)
 
     settings = {key: block.get(key, default) for key, default in SETTINGS.items()}
+    for given in (settings, *(override for override in block.values() if isinstance(override, Mapping))):
+        check_settings(given)
     try:
         nn.quantize(network, **settings, class_predicate=choose)
     except (ValueError, TypeError, RuntimeError) as error:

@@ -6,19 +6,36 @@ The architecture decides which layers may be quantised at all (loading.quantizab
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from moss_tts.errors import RequestError
+from moss_tts.errors import CheckpointError, RequestError, shown
 
 # Mode -> default group size and bits, as in mlx-lm.
 MODES = {"affine": (64, 4), "mxfp4": (32, 4), "nvfp4": (16, 4), "mxfp8": (32, 8)}
 AFFINE_BITS = (2, 3, 4, 5, 6, 8)
 AFFINE_GROUPS = (32, 64, 128)
+# What a `quantization` block may say, of all layers or of one; mlx divides by a group size without looking at it.
+SETTINGS = {"group_size": (16, *AFFINE_GROUPS), "bits": AFFINE_BITS, "mode": tuple(MODES)}
 LAYER = re.compile(r"backbone\.layers\.(\d+)\.")
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of a `quantization` block that mlx does not have.
+
+    Raises:
+        CheckpointError: for the first of them.
+    """
+    for key, allowed in SETTINGS.items():
+        if key in settings and settings[key] not in allowed:
+            known = ", ".join(map(str, allowed))
+            raise CheckpointError(
+                f"the quantization block of config.json has {key} = {shown(settings[key])}; allowed: {known}."
+            )
 
 
 @dataclass(frozen=True)
