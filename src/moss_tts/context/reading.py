@@ -26,9 +26,9 @@ class PartSizes:
     products: int
 
 
-# On a CPU, others wait for a part as long as for a few of their rows; more rows at a time would not be faster. A GPU is
-# fast with many, and its kernels take no memory for attention.
-ON_CPU, ON_GPU = PartSizes(64, 2**16), PartSizes(512, 2**21)
+# On a CPU, others wait for a part as long as for a few of their rows; smaller ones take more time in all. A GPU is fast
+# with many rows, and its kernels take no memory for attention.
+ON_CPU, ON_GPU = PartSizes(256, 2**16), PartSizes(512, 2**21)
 
 
 def parts(start: int, end: int, requests: int = 1) -> Iterator[tuple[int, int]]:

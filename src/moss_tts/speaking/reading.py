@@ -17,8 +17,8 @@ from moss_tts.rows import RowBatch
 
 # Rows of a short prompt.
 SHORT = 512
-# Parts of short prompts that are read in a step while other jobs run.
-PARTS_PER_STEP = 3
+# Rows of short prompts after which a step reads no further part of them while other jobs run.
+ROWS_PER_STEP = 256
 # Long prompts that are read at a time; those after them wait, and short ones pass by.
 LONG_AT_ONCE = 2
 
@@ -97,10 +97,11 @@ class Readings(Generic[V]):
 
     def go_on(self, others_speak: bool) -> Iterator[tuple[V, RowBatch | None]]:
         """Read on, as far as a step may; the jobs that are done with it, without a batch if they were cancelled."""
-        parts = 0
-        while (short := self._shortest()) and (parts < PARTS_PER_STEP or not others_speak):
-            parts += 1
+        rows = 0
+        while (short := self._shortest()) and (rows < ROWS_PER_STEP or not others_speak):
+            left = short.left
             yield from self._read(short)
+            rows += left - short.left
         if not others_speak or not self._owed:
             began = time.perf_counter()
             yield from self._read_long()
