@@ -16,6 +16,7 @@ import argparse
 import http.client
 import json
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -308,8 +309,8 @@ def judged(task: Task, status: int, answer: bytes) -> tuple[str, int]:
 
 def resident_at_rest(port: int, pid: int) -> int:
     """Resident memory of the server in KiB, once it speaks for nobody and has given back what it can."""
-    running = b'moss_tts_requests{state="running"} 0\n'
-    while running not in urlopen(f"http://127.0.0.1:{port}/metrics").read():
+    metrics = f"http://127.0.0.1:{port}/metrics"
+    while re.search(rb'^moss_tts_requests\{state="running"\} 0(\.0)?$', urlopen(metrics).read(), re.MULTILINE) is None:
         time.sleep(0.1)
     time.sleep(1)
     return int(subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True).stdout)
