@@ -17,10 +17,12 @@ import requests
 
 pytest.importorskip("fastapi", reason="the extra server is not installed")
 
+from fastapi import FastAPI
+
 import moss_tts
 from moss_tts.server import connections
 from moss_tts.server.connections import Seldom, handle_error
-from moss_tts.server.lifecycle import serve
+from moss_tts.server.lifecycle import new_server, serve
 from moss_tts.server.listener import bound, most_connections
 from moss_tts.server.settings import Settings
 from support.serving import Serving, serving
@@ -166,6 +168,15 @@ def test_whoever_is_answered_is_not_closed_for_others(few):
 def test_half_of_the_files_are_for_connections(monkeypatch, files, most):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     assert most_connections() == most
+
+
+def test_fewer_connections_than_requests_are_told(monkeypatch, caplog):
+    monkeypatch.setattr("moss_tts.server.lifecycle.most_connections", lambda: 79)
+    new_server(FastAPI(), Settings(model_id="demo"))
+    assert "allows 79 connections, fewer than the 80 requests" in caplog.text
+    caplog.clear()
+    new_server(FastAPI(), Settings(model_id="demo", max_waiting=63))
+    assert caplog.text == ""
 
 
 def test_accepts_that_fail_are_told_now_and_then(caplog, monkeypatch):

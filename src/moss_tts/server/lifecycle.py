@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import socket
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from moss_tts.server.device_thread import Device
 from moss_tts.server.ending import SECONDS_TO_END, Deadline, leave, stopped
 from moss_tts.server.listener import ACCEPTED_AT_ONCE, WAITING_TO_BE_ACCEPTED, address, most_connections
 from moss_tts.server.settings import Settings
+
+log = logging.getLogger("moss_tts.server")
 
 
 class Server(uvicorn.Server):
@@ -59,10 +62,18 @@ class Server(uvicorn.Server):
 
 def new_server(app: FastAPI, settings: Settings) -> Server:
     """A server of an application, to be run on a socket."""
+    most, places = most_connections(), settings.max_batch + settings.max_waiting
+    if most < places:
+        log.warning(
+            "the limit of open files (ulimit -n) allows %d connections, fewer than the %d requests of --max-batch and "
+            "--max-waiting together",
+            most,
+            places,
+        )
     config = uvicorn.Config(
         app,
         # The same protocol and loop whatever else is installed.
-        http=partial(Connection, most=most_connections()),  # type: ignore[arg-type]
+        http=partial(Connection, most=most),  # type: ignore[arg-type]
         loop="asyncio",
         ws="none",
         access_log=False,
