@@ -1,6 +1,6 @@
-"""PyAV in a process of its own, for what libsndfile does not know.
+"""PyAV in a process of its own, for files that libsndfile cannot read.
 
-A decoder of a foreign file may hang, explode or crash. There it takes nothing with it.
+A decoder of an unknown file may hang, take all memory or crash. In its own process it harms nothing else.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def read_with_av(stream: FileIO, name: str, max_seconds: float) -> Waveform:
 
 
 def _report(stream: FileIO, samples: IO[bytes], limits: Limits) -> Report:
-    """What the program says of a file; its samples are in the other file then."""
+    """The program's report on a file; its samples are then in the other file."""
     try:
         said = run_confined(
             PROGRAM, json.dumps(asdict(limits)), seconds=MAX_TIME, memory=MAX_MEMORY, stdin=stream, stdout=samples

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from itertools import chain, groupby
 from typing import Any
 
-# Containers that are opened: no playlists, for they name other files and addresses.
+# Containers that are opened. Playlists are not: they name other files and addresses.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,aac,matroska,webm,asf,ogg,flac,mp3,wav,aiff,caf,amr,ac3,wv,ape,mpegts"
-# Decoders that are opened: what people record with, no codecs of games and disks, which few people look after.
+# Decoders that are used: formats of recordings, not those of games and disks, which few people maintain.
 CODECS = frozenset(
     """
     aac aac_fixed aac_latm ac3 ac3_fixed adpcm_ima_qt adpcm_ima_wav adpcm_ms alac amrnb amrwb ape eac3 flac gsm gsm_ms
@@ -29,7 +29,7 @@ CODECS = frozenset(
 
 @dataclass(frozen=True)
 class Limits:
-    """How far a decode may go.
+    """Limits of a decode.
 
     Attributes:
         duration: seconds of the audio.
@@ -56,13 +56,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a recording.
+    """The result of decoding a recording.
 
     Attributes:
         samples: per channel, that were decoded; beyond the limits, those that the file announces or has up to there.
         channels, rate: of these samples; the rate is in Hz.
         damaged: parts that were left out.
-        error: why there is nothing.
+        error: why it could not be decoded.
     """
 
     samples: int = 0
@@ -73,7 +73,7 @@ class Report:
 
 
 class _NoAudio(Exception):
-    """There is no sample to be had."""
+    """The recording has no sample that can be decoded."""
 
 
 class _Decode:
@@ -94,7 +94,7 @@ class _Decode:
             "fd": str(sys.stdin.fileno()),
         }
         try:
-            # Names and titles are of no interest here, whatever they are written in.
+            # Names and titles are not needed, so their encoding does not matter.
             with av.open("fd:", options=options, metadata_errors="ignore") as container:
                 return self._of_container(container)
         except av.FFmpegError as error:

@@ -56,7 +56,7 @@ def orient_codes(codes: object, n_vq: int) -> CodeMatrix:
 
 
 def check_code_range(codes: CodeMatrix, audio_vocab_size: int) -> None:
-    """Refuse codes (F, Q) outside 0..audio_vocab_size - 1; the pad code is no audio either."""
+    """Refuse codes (F, Q) outside 0..audio_vocab_size - 1; the pad code is not audio either."""
     if codes.size and (codes.min() < 0 or codes.max() >= audio_vocab_size):
         raise RequestError(f"audio codes must lie in 0..{audio_vocab_size - 1}; got {codes.min()} to {codes.max()}")
 

@@ -1,7 +1,7 @@
-"""The door to the libraries that decode audio files: libsndfile here, PyAV in av_process.py for what is left.
+"""The libraries that decode audio files: libsndfile here, PyAV in av_process.py for other files.
 
-A file may be damaged, or its header may be silent about its length, as those of streams are: what is there is read,
-and the log says what is not. Whatever a library fails with is an AudioError outside.
+A file may be damaged, or its header may lack the length, as in streams: the existing samples are read, and the log says
+what is missing. Every failure of a library becomes an AudioError.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def decode(stream: FileIO, name: str, max_seconds: float) -> Waveform:
         max_seconds: longer audio is refused.
 
     Raises:
-        AudioError: it is no audio, it is longer than `max_seconds`, or its decoder failed in whatever way.
+        AudioError: it is not audio, it is longer than `max_seconds`, or its decoder failed.
     """
     try:
         with quiet_libraries():
@@ -63,7 +63,7 @@ def _decoded(stream: FileIO, name: str, max_seconds: float) -> Waveform:
 
 
 def _longer(part: Waveform, stream: FileIO, name: str, max_seconds: float) -> Waveform:
-    """The most that can be had of a file of which libsndfile read but a part: PyAV goes on behind damage."""
+    """The longer waveform of a damaged file: libsndfile's part, or PyAV's, which continues after the damage."""
     try:
         other = read_with_av(stream, name, max_seconds)
     except AudioError:
@@ -92,7 +92,7 @@ class _ForwardOnly(soundfile.SoundFile):
     """
 
     def seekable(self) -> bool:
-        """It need not be."""
+        """Always false: the file is read from front to end."""
         return False
 
 

@@ -1,4 +1,4 @@
-"""Audio files: reading and writing. The formats themselves are the business of decoders.py.
+"""Audio files: reading and writing. decoders.py knows the formats.
 
 Letters: C channels, S samples per channel.
 """
@@ -60,10 +60,10 @@ def read_audio(path: str | os.PathLike[str], max_seconds: float = MAX_SECONDS) -
 
 
 def check_readable(path: str | os.PathLike[str]) -> None:
-    """Refuse a file that cannot even be opened, before there is a use for what it holds.
+    """Refuse a file that cannot be opened, before its content is needed.
 
     Raises:
-        AudioError: it is not there, a directory, or not ours to read.
+        AudioError: it does not exist, is a directory, or may not be read.
     """
     with errors_name(os.fspath(path)), _opened(path):
         pass
@@ -79,7 +79,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[FileIO]:
 
 
 def decode_audio(content: bytes, max_seconds: float = MAX_SECONDS) -> Waveform:
-    """Read the content of a file, as `read_audio` does; nothing on disk is looked at.
+    """Read the content of a file from memory, as `read_audio` reads a file.
 
     Raises:
         AudioError: it is no audio, or longer than `max_seconds`.
@@ -187,7 +187,7 @@ def encode_audio(samples: object, sample_rate: int, suffix: str) -> bytes:
 
 
 def _writable(samples: object, sample_rate: int) -> Samples:
-    """(S, C) float32. What was generated may be as long as it likes."""
+    """(S, C) float32 of any length: generated audio has no limit."""
     check_sample_rate(sample_rate)
     channels = channels_first(as_numpy(samples))
     if not channels.size or channels.shape[0] > MAX_CHANNELS:

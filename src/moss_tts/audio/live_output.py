@@ -21,7 +21,7 @@ Result = TypeVar("Result", bound=HasAudio)
 
 
 class Closed(Exception):
-    """Whoever was listening has gone."""
+    """The listener has gone."""
 
 
 class SinkFailedError(AudioError):

@@ -19,7 +19,7 @@ from moss_tts.books.remarks import Remarks
 from moss_tts.errors import RequestError
 from moss_tts.text.harmless import composed
 
-# A whole novel is about 1 MiB of text. Beyond these, a file is an attack rather than a book.
+# A whole novel is about 1 MiB of text. A file beyond these limits is an attack and not a book.
 MAX_DOCUMENT_BYTES = 8 << 20
 MAX_TOTAL_BYTES = 64 << 20
 # Tags and entities of all documents; each takes about 10 microseconds.
@@ -27,7 +27,7 @@ MAX_MARKS = 1_000_000
 MAX_ENTRIES = 20_000
 # Characters of an entry's name.
 MAX_NAME = 1000
-# How files of an EPUB are packed; other ways unpack to any size at once.
+# The compressions of an EPUB; others can unpack to any size at once.
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # What reading a damaged archive may end in.
@@ -39,7 +39,7 @@ _UTF8_FLAG = 0x800
 
 
 class LimitedFile(io.FileIO):
-    """A file to read in pieces of bounded size: what a zip file claims of its table of entries may be any number."""
+    """A file that is read in pieces of bounded size, because a zip file may claim any size of its table of entries."""
 
     def read(self, size: int | None = -1) -> bytes:
         """Read a piece.
@@ -170,7 +170,7 @@ def url_fragment(href: str) -> str:
 
 
 def _paths(href: str) -> list[str]:
-    """What a reference may mean by its path, most likely first."""
+    """The entries that a reference may mean, the most likely first."""
     path = url_path(href)
     found = [] if path is None else [unquote(path), path, unquote(path, "latin-1"), unquote(unquote(path))]
     # A name may have a colon, a question mark or a sharp in it.

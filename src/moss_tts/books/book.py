@@ -1,6 +1,6 @@
 """Book files to chapters of plain text: .txt, .md and .epub.
 
-Layout is undone (wrapped lines, Markdown, XHTML), words are not touched: clean-up for speech is text/cleanup.py's.
+The layout is undone (wrapped lines, Markdown, XHTML), and words stay: text/cleanup.py cleans them for speech.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_LINES = 1_000_000
 def read_book(path: str | Path) -> Book:
     """Read a .txt, .md or .epub file.
 
-    What is broken but harmless is read, and said in the book's `warnings`; what is not read is named in `left_out`.
+    Harmless faults are listed in the book's `warnings`; parts that are not read are named in `left_out`.
 
     Raises:
         RequestError: no such file, another kind of file, or one that is broken, encrypted or without text.

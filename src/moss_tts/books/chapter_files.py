@@ -1,6 +1,6 @@
-"""Files made of kept segments: the audio of a chapter, joined, in one file per chapter or one for the book.
+"""Files made of kept segments: the joined audio of chapters, in one file per chapter or one for the book.
 
-A file is a function of the kept segments alone, and one segment at a time is in memory.
+A file depends on the kept segments alone, and only one segment at a time is in memory.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MAX_NAME = 60
 
 @dataclass(frozen=True)
 class SpokenBook:
-    """A book of which some chapters are finished.
+    """A book with some finished chapters.
 
     Attributes:
-        book: what is read.
+        book: the book that is read.
         plans: the segments of each chapter.
-        kept: those that are finished.
+        kept: the finished segments.
         options: how their seams are treated.
     """
 
@@ -69,7 +69,7 @@ class SpokenBook:
 
     @property
     def sample_rate(self) -> int:
-        """Samples a second."""
+        """Samples per second."""
         return self.kept.sample_rate(0, 0)
 
     @property
@@ -120,7 +120,7 @@ def write_chapter(spoken: SpokenBook, chapter: int, path: Path) -> None:
 
 
 def _tag(file: soundfile.SoundFile, book: Book, chapter: int) -> None:
-    """Say in the file what players show: the chapter, its number, the book and its author."""
+    """Write the tags that players show: the chapter, its number, the book and its author."""
     file.title, file.album, file.tracknumber = book.chapters[chapter].title, book.title, str(chapter + 1)
     if book.author is not None:
         file.artist = book.author

@@ -9,7 +9,7 @@ from moss_tts.text.harmless import one_line
 from moss_tts.text.tags import PAUSE as PAUSE_TAG
 from moss_tts.text.tags import has_words
 
-# How readers of files spell a paragraph that parts scenes; any paragraph without a letter or digit is one.
+# The paragraph that stands for a break between scenes; any paragraph without a letter or digit is one.
 SCENE_BREAK = "* * *"
 # A longer heading is a whole text only in the chapter itself.
 MAX_TITLE = 300
@@ -35,12 +35,12 @@ class Book:
     """A book.
 
     Attributes:
-        title: the file's name where the file does not say.
-        author: None where the file does not say.
-        language: as the file spells it, "en-GB"; None where it does not say.
+        title: the file's name if the file gives no title.
+        author: None if the file gives none.
+        language: as the file spells it, "en-GB"; None if it gives none.
         chapters: in reading order.
         warnings: a sentence for each harmless flaw of the file, and what was done about it.
-        left_out: what of the file is not read: passages by name, marks and numbers by count.
+        left_out: the parts of the file that are not read: passages by name, marks and numbers by count.
         cover: its picture, a JPEG or PNG file, if it has one.
     """
 
@@ -84,7 +84,7 @@ def chapters_of(sections: Iterable[Section], book_title: str) -> tuple[Chapter, 
             if text := spoken_text(waiting):
                 title = section.title or (f"{book_title} {len(chapters) + 1}" if chapters else book_title)
                 chapters.append(Chapter(one_line(title, MAX_TITLE), text))
-            # Breaks between scenes that no text stands before are none.
+            # A break before any text is none.
             waiting = []
     if rest := spoken_text(waiting):
         last = chapters.pop() if chapters else None

@@ -78,7 +78,7 @@ def _starts(package: Package, base: str, links: list[Link]) -> Iterator[Start]:
 
 
 def _outermost_first(links: list[Link]) -> list[Link]:
-    """The links with depths that count from where the book branches: a single root with all else below is no level."""
+    """The links with depths counted from where the book branches: a single root above all others is no level."""
     shift, counts = 0, Counter(link.depth for link in links)
     while shift < len(links) - 1 and links[shift].depth == shift + 1 and counts[shift + 1] == 1:
         shift += 1

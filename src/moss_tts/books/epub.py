@@ -21,7 +21,7 @@ def read_epub(path: Path) -> Book:
     """Read an EPUB.
 
     Raises:
-        RequestError: a file that is none, a protected one, or one beyond the limits of archive.py.
+        RequestError: the file is not an EPUB, is protected, or is beyond the limits of archive.py.
     """
     remarks = Remarks()
     try:
@@ -48,7 +48,7 @@ def _read_book(archive: Archive, fallback_title: str) -> Book:
 
 
 def _read_aloud(package: Package, documents: list[Document], starts: list[Start]) -> Iterator[tuple[str, Blocks]]:
-    """The documents that are read: not the table of contents, nor what is set aside and not listed in it."""
+    """The documents that are read: not the table of contents, nor documents set aside that it does not list."""
     archive, listed, navigation = package.archive, {start.entry for start in starts}, package.navigation()
     for document in documents:
         if document.entry in navigation:

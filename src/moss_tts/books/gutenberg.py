@@ -1,4 +1,4 @@
-"""What Project Gutenberg puts around and into its plain texts."""
+"""The parts that Project Gutenberg adds to its plain texts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def without_boilerplate(text: str, remarks: Remarks) -> tuple[str, dict[str, str
     """A text without Project Gutenberg's header, licence, page numbers and notes of pictures.
 
     Returns:
-        The text, and what the header says of it: title, author, language. All else comes back as it was.
+        The text, and title, author and language from the header. Other texts come back unchanged.
     """
     start, end = _START.search(text), _END.search(text)
     if start is None and end is None:

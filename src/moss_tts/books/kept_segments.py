@@ -1,8 +1,8 @@
-"""What a reading keeps on disk while it goes on: a manifest of what is read, and each finished segment.
+"""The files that a reading keeps on disk: a manifest of what is read, and each finished segment.
 
-A segment is one file that appears whole or not at all, so a kill at any moment leaves nothing half done. It holds
-the codes, from which the next segment goes on, and the samples, so that a chapter is the same bytes however often
-its reading was interrupted. A sum over its contents, its place and the manifest tells of a change that was made since.
+A segment is one file that appears whole or not at all, so a kill at any moment leaves nothing half written. It holds
+the codes, which the next segment continues, and the samples, so that a chapter has the same bytes however often its
+reading was interrupted. A sum over its contents, its place and the manifest shows later changes.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class KeptSegments:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        # Segments that were read, and found to be as they were written.
+        # Segments that were read and found unchanged.
         self._checked: set[Path] = set()
 
     # ------------------------------------------------------------------------------------------ what is read
 
     def manifest(self) -> Manifest | None:
-        """What the kept segments are of; None where nothing was kept yet.
+        """The manifest of the kept segments; None if nothing was kept yet.
 
         Raises:
             RequestError: the directory is something else.
@@ -58,7 +58,7 @@ class KeptSegments:
         return (file.name for file in self.directory.iterdir())
 
     def begin(self, manifest: Manifest) -> None:
-        """Forget what was kept, and keep segments of this from now on."""
+        """Delete the kept segments, and keep segments of this reading from now on."""
         for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors")]:
             file.unlink(missing_ok=True)
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ class KeptSegments:
             part.write_text(manifest.to_json(), encoding="utf-8")
 
     def remove(self) -> None:
-        """Delete what was kept; a directory in which others left files stays."""
+        """Delete the kept files; the directory stays if it has other files."""
         for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors")]:
             file.unlink(missing_ok=True)
         with suppress(OSError):
@@ -98,7 +98,7 @@ class KeptSegments:
             save_file(arrays, part, {"segment": segment, "sum": self._sum(path, segment, arrays)})
 
     def spoken(self, chapter: int, segment: int) -> SpokenSegment:
-        """A finished segment; of its audio, the end."""
+        """A finished segment, with only the end of its audio."""
         told = self._told(chapter, segment)
         return SpokenSegment(
             self._array(chapter, segment, "codes"),

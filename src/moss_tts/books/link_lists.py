@@ -8,7 +8,7 @@ from itertools import count
 from moss_tts.books.xhtml import Block
 from moss_tts.text.tags import has_words
 
-# A page of which more is links than this is a table of contents.
+# A page with a larger share of links than this is a table of contents.
 LINKED_SHARE = 0.7
 # A part's name between such links is no longer than this.
 MAX_LABEL = 40

@@ -21,7 +21,7 @@ from moss_tts.errors import AudioError, MossTTSWarning
 
 # Speech in one channel is transparent at this rate.
 BITS_PER_CHANNEL = 64_000
-# Rates that AAC knows.
+# Sample rates of AAC.
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
@@ -36,7 +36,7 @@ class ChapterMark:
 
 @dataclass(frozen=True)
 class Tags:
-    """What players show.
+    """Tags that players show.
 
     Attributes:
         title: of the book.
@@ -77,7 +77,7 @@ def write_m4b(
         sample_rate: in Hz.
         channels: C.
         marks: one per chapter.
-        tags: what players show.
+        tags: the tags that players show.
 
     Raises:
         AudioError: no PyAV, a rate AAC does not have, or a place that cannot be written to.

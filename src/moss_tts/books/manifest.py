@@ -1,4 +1,4 @@
-"""What a reading is made of: text, options, checkpoint, seed. The same manifest means the same audio."""
+"""The manifest of a reading: text, options, checkpoint, seed. The same manifest means the same audio."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import numpy as np
 from moss_tts.books.chapters import Book
 from moss_tts.errors import RequestError
 
-# Bytes of a weight file that are looked at, in blocks spread over it: enough to tell any two trainings apart,
-# and a checkpoint of 16 GB is not read twice.
+# The bytes of a weight file that are read, in blocks spread over it: enough to tell two trainings apart without reading
+# 16 GB twice.
 BLOCK_BYTES = 1 << 16
 BLOCKS = 64
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a reading is of.
+    """The text, options, checkpoint and seed of a reading.
 
     Attributes:
         text: fingerprint of the chapters.
@@ -58,7 +58,7 @@ class Manifest:
         return manifest
 
     def differences(self, other: Manifest) -> list[str]:
-        """What makes another manifest another reading, in words."""
+        """The differences to another manifest, in words."""
         found = []
         if self.text != other.text:
             found.append("another text")
@@ -78,7 +78,7 @@ def _shown(value: Any) -> str:
 
 
 def text_fingerprint(book: Book) -> str:
-    """A sum over what is read: titles, too, for files and marks are named after them."""
+    """A sum over the chapters: texts, and titles, because files and marks are named after them."""
     chapters = [[chapter.title, chapter.text] for chapter in book.chapters]
     return _digest([json.dumps([book.title, book.author, chapters]).encode("utf-8", "surrogatepass")])
 

@@ -24,7 +24,7 @@ from moss_tts.errors import RequestError
 
 # Headings up to this level begin a chapter; deeper ones are text.
 CHAPTER_LEVEL = 2
-# Lists in lists and quotations in quotations; each level takes about four calls of Python's thousand.
+# Levels of nested lists and quotations; each level takes about four of Python's thousand nested calls.
 MAX_NESTING = 100
 # Brackets that are open at a place; the parser looks for the partner of each in all that follows.
 MAX_OPEN_BRACKETS = 10
@@ -127,7 +127,7 @@ def _parser() -> MarkdownIt:
 
 
 def _times(state: StateInline, silent: bool) -> bool:
-    """Stars between digits multiply: 2*3*4."""
+    """Keep stars between digits as signs: 2*3*4."""
     at = state.pos
     if state.src[at] != "*" or not (state.src[at - 1 : at].isdigit() and state.src[at + 1 : at + 2].isdigit()):
         return False

@@ -1,7 +1,7 @@
 """XML and XHTML of e-books to element trees: strictly where the text is well formed, leniently where it is not.
 
 Nothing is looked up: entities come from HTML's own table or from plain declarations in the document, never from
-files or the network, and what expands without end is refused.
+files or the network, and entities that expand without end are refused.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from lxml import etree
 from moss_tts.books.remarks import Remarks
 from moss_tts.errors import RequestError
 
-# Characters that entities of a document's own may add to a short one; they may double a long one.
+# The most characters that a document's own entities may add to it; in a long document, as many as it has.
 MAX_EXPANSION = 1 << 14
-# More attributes than this are no markup of a book, and slow to parse.
+# The most attributes of an element: more are slow to parse, and no book has them.
 MAX_ATTRIBUTES = 100
 VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
 
-Element = Any  # lxml has no types
+Element = Any  # lxml has no type hints
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def parse_fragment(text: str, where: str) -> Markup:
 
 
 def parse_package(text: str, where: str, remarks: Remarks) -> Element:
-    """The root of an XML document of the package; where it is broken, as much of it as can be understood.
+    """The root of an XML document of the package; if it is broken, as much of it as can be understood.
 
     Raises:
         RequestError: entities that expand without end, or nothing that could be understood.
@@ -179,7 +179,7 @@ def _finder(text: str) -> Callable[[str, int], int]:
 
 
 def _behind_endless(match: re.Match[str], find: Callable[[str, int], int], where: str, remarks: Remarks) -> int:
-    """Where to go on behind a mark that nothing ends: behind it, and behind ">" for an instruction."""
+    """The place after a mark without an end: right after it, or after ">" for an instruction."""
     if match[0] == "<?":
         end = find(">", match.end())
         return end + 1 if 0 <= end < match.end() + MAX_INSTRUCTION else match.end()
@@ -293,14 +293,14 @@ def _repaired(text: str) -> tuple[str, frozenset[str]]:
 
 
 def _few(attributes: str) -> str:
-    """Attributes as they stand, none where there are far too many."""
+    """The attributes unchanged, or none if there are far too many."""
     parts = attributes.rstrip("/").split(maxsplit=10 * MAX_ATTRIBUTES)
     too_many = attributes.count("=") > MAX_ATTRIBUTES or len(parts) > 10 * MAX_ATTRIBUTES
     return "" if too_many else attributes.rstrip("/")
 
 
 def _without_raw(text: str) -> str:
-    """The text without scripts, styles and titles; of one that nothing ends, only as far as the next tag."""
+    """The text without scripts, styles and titles; one without an end goes up to the next tag."""
     parts: list[str] = []
     at, lower = 0, text.lower()
     endless: set[str] = set()

@@ -1,4 +1,4 @@
-"""The package document of an EPUB: what the book is called, its documents in reading order, its table of contents."""
+"""The package document of an EPUB: its title, its documents in reading order, its table of contents."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from moss_tts.books.markup import Element, local_name, outermost
 
 _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
-# Scrambled fonts are no protection of the text.
+# Scrambled fonts do not protect the text.
 _FONT_SCRAMBLING = frozenset({"http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC"})
 _TEXT_TYPES = frozenset({"application/xhtml+xml", "text/html", "text/x-oeb1-document"})
-# Types that say nothing, for a file that may be XHTML all the same.
+# Types without meaning: such a file may be XHTML nevertheless.
 _VAGUE_TYPES = frozenset({"", "application/xml", "text/xml", "text/plain", "application/octet-stream"})
 _TEXT_SUFFIXES = (".xhtml", ".html", ".htm", ".xht", ".xml")
-# Items that stand in for one another; more is no book.
+# The longest chain of items that replace one another.
 MAX_FALLBACKS = 8
 NCX_TYPE = "application/x-dtbncx+xml"
 
@@ -90,7 +90,7 @@ class Package:
         return (", ".join(present) if name == "creator" else present[0]) if present else None
 
     def documents(self) -> list[Document]:
-        """The documents in reading order; what cannot be read is a warning."""
+        """The documents in reading order, with a warning for each that cannot be read."""
         found: dict[str, Document] = {}
         for element in self._within("spine", "itemref"):
             item = self._item_named(element.get("idref", ""))

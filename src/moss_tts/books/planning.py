@@ -1,4 +1,4 @@
-"""The segments that a book is spoken in. Nothing here needs a model, so a plan is there at once."""
+"""The segments of a book. Planning needs no model, so a plan is made at once."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from moss_tts.text.preparation import TextPreparation
 
 Options = Mapping[str, Any]
 
-# When each segment is spoken, beside the files of chapters; written last.
+# The file with the times of segments, beside the files of chapters; it is written last.
 TIMES = "segments.json"
-# Bytes of a file by those of its 16-bit samples; measured on speech at 24 kHz, mono.
+# Bytes of a file per byte of its 16-bit samples, measured on speech at 24 kHz, mono.
 SHARES = {".wav": 1.0, ".flac": 0.5, ".mp3": 0.14, ".ogg": 0.12}
 
 
@@ -71,7 +71,7 @@ def plan_book(
 
 
 def reading_notes(book: Book, options: Options, preparation: TextPreparation | None) -> list[str]:
-    """Sentences for people: what of the options and the text the checkpoint cannot follow."""
+    """Sentences for people about options and parts of the text that the checkpoint cannot follow."""
     _, notes = followed(check_options(options), preparation)
     text = "\n\n".join(chapter.text for chapter in book.chapters)
     return [*notes, *plan_text(text, long_form_options(options), preparation).notes]
@@ -79,12 +79,12 @@ def reading_notes(book: Book, options: Options, preparation: TextPreparation | N
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a reading will come to, roughly.
+    """A rough estimate of a reading.
 
     Attributes:
-        seconds: of audio.
-        nbytes: of the files.
-        work_bytes: that the reading takes beside them, until it is finished.
+        seconds: seconds of audio.
+        nbytes: bytes of the files.
+        work_bytes: additional bytes that the reading takes until it is finished.
     """
 
     seconds: float

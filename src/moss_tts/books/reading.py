@@ -1,7 +1,7 @@
 """Reading a book aloud: chapter by chapter, each a long text of its own, in one voice, and never twice.
 
-Each finished segment is kept on disk before the next one begins. A reading that was killed goes on behind the last
-of them, with the same continuity and the same seeds, so that it becomes what it would have been.
+Each finished segment is kept on disk before the next one begins. A reading that was killed continues after the last
+of them, with the same continuity and the same seeds, so that its audio is the same as without the kill.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from moss_tts.speaking.attempts import CUT_SHORT
 from moss_tts.speaking.narration import SpokenSegment
 from moss_tts.text.tags import SPEAKER_TAG
 
-# Options that choose the voice; without any, it is that of the book's first segment.
+# Options that choose the voice; without any, the first segment of the book sets it.
 VOICE_OPTIONS = ("ref_audio", "reference", "dialogue_speakers", "mode")
-# How segments are made, not what they are: another value goes on with the same reading.
+# Options that do not change the audio: the reading continues with other values of them.
 NOT_OF_THE_AUDIO = ("seed", "verbose", "stream", "streaming_interval", "long_form", "long_form_parallel")
 
 Options = Mapping[str, Any]
@@ -43,13 +43,13 @@ def begin_reading(
 
     Args:
         directory: of the kept segments; created where need be.
-        book: what is read.
+        book: the book that is read.
         options: of generate. Without a seed, a reading that was begun keeps its own.
         checkpoint: fingerprint of what speaks, see manifest.py.
-        force: drop what is kept of another reading.
+        force: delete the segments of another reading.
 
     Returns:
-        What is kept, and the seed.
+        The kept segments, and the seed.
 
     Raises:
         RequestError: the directory belongs to another text, checkpoint, seed or other options.
@@ -83,23 +83,23 @@ def speak_book(
     on_spoken: OnSpoken | None = None,
     on_chapter: Callable[[int], None] | None = None,
 ) -> bool:
-    """Speak what is not kept yet, and keep it.
+    """Speak the segments that are not kept yet, and keep them.
 
     Args:
-        model: speaks.
-        book: what is read.
+        model: the model that speaks.
+        book: the book that is read.
         kept: where finished segments go.
-        options: of generate, beside text and seed.
+        options: of generate, without text and seed.
         seed: of the book.
         cancel: set it from any thread, and the reading ends within a frame; finished segments stay.
-        on_spoken: told of the chapter and each segment that was spoken.
-        on_chapter: told of each chapter that is finished, whether it was before or not.
+        on_spoken: called with the chapter and each segment that was spoken.
+        on_chapter: called with each finished chapter, even if it was finished before.
 
     Returns:
-        Whether all of it is spoken; False if cancelled.
+        Whether the whole book is spoken; False if cancelled.
 
     Raises:
-        GenerationError: a segment failed all its attempts; what was finished before stays.
+        GenerationError: a segment failed all its attempts; finished segments stay.
     """
     for number in range(len(book.chapters)):
         try:
@@ -123,7 +123,7 @@ def _speak_chapter(
     cancel: threading.Event | None,
     on_spoken: OnSpoken | None,
 ) -> bool:
-    """Whether the chapter is finished."""
+    """Speak a chapter; returns whether it is finished."""
     text = book.chapters[number].text
     given = {name: value for name, value in options.items() if name not in ("text", "seed")}
     given |= {"text": text, "seed": chapter_seed(seed, number), "long_form": True, **_voice(given, text, number, kept)}
@@ -149,7 +149,7 @@ def chapter_seed(seed: int, chapter: int) -> int:
 
 
 def _voice(options: Options, text: str, chapter: int, kept: KeptSegments) -> dict[str, Any]:
-    """The voice of the book as a reference, where the caller gave none."""
+    """The voice of the book as a reference, if the caller gave none."""
     given = any(options.get(name) is not None for name in VOICE_OPTIONS)
     if given or chapter == 0 or SPEAKER_TAG.search(text):
         return {}
@@ -168,7 +168,7 @@ def chapter_paths(book: Book, output: Path, suffix: str) -> list[Path]:
 
 
 def finish_book(spoken: SpokenBook, paths: list[Path], report: Path | None = None) -> None:
-    """Write what can be written only once all chapters are spoken: the .m4b, the times, the report.
+    """Write the files that need all chapters: the .m4b, the times, the report.
 
     Raises:
         AudioError: the .m4b cannot be written.
