@@ -1,6 +1,6 @@
-"""The command line `moss-tts`: from say to convert, and what looks after models and voices.
+"""The command line `moss-tts`: commands to speak, to convert, and to manage models and voices.
 
-A module for each command declares its options; what they mean is request.py's business. Everything slow to import is
+A module for each command declares its options; request.py decides what they mean. Everything slow to import is
 imported inside the commands, so that --help answers at once.
 """
 
@@ -82,7 +82,7 @@ ABOUT = (
 
 @app.callback(help="\n\n".join(ABOUT))
 def moss_tts(
-    version: Annotated[  # its callback has acted already
+    version: Annotated[  # its callback has done the work already
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:

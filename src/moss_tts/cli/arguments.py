@@ -1,6 +1,6 @@
-"""What the command line reads before there is a request: text, conversations, speakers.
+"""Input that the command line reads for a request: text, conversations, speakers.
 
-Mistakes here are usage errors: RequestError.
+Mistakes in it are wrong usage: RequestError.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ SPEAKER = re.compile(r"(S[1-9]\d?)=(.*)", re.DOTALL)
 
 
 def read_text(argument: str | None, file: Path | None, needed: bool) -> str | None:
-    """The text to speak, from wherever it was given.
+    """The text to speak, from an argument, a file or a pipe.
 
     Args:
         argument: TEXT of the command; "-" is standard input.
         file: --file.
-        needed: whether there has to be one; then standard input counts when neither of them was given.
+        needed: whether a text is required; then standard input is read if neither of them was given.
 
     Raises:
         RequestError: both were given, one of them is no UTF-8 text, or there is no text where one is needed.
@@ -46,7 +46,7 @@ def _given_text(argument: str | None, file: Path | None, piped: bool) -> str | N
 
 
 def _is_piped(stdin: TextIO | None) -> bool:
-    # Python has none where a program is started without standard input.
+    # None if the program was started without standard input.
     return stdin is not None and not stdin.isatty()
 
 
@@ -67,7 +67,7 @@ def _bytes_of(file: Path) -> bytes:
 
 
 def _bytes_of_stdin(stdin: TextIO) -> bytes:
-    # The terminal's encoding must not decide what a piped file says.
+    # The terminal's encoding must not change a piped file.
     return stdin.buffer.read()
 
 

@@ -1,6 +1,6 @@
 """Speech that was cut short: which part of the text it was, and what helps.
 
-Budgets come from where they are made, `Model.job`, so that what is told is what held.
+Limits come from `Model.job`, which makes them, so that messages name the limits that applied.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REMEDIES = {
     "seed": "another --seed",
     "runaway_guard": "--no-runaway-guard",
 }
-# What helps against each budget.
+# Options that help against each limit.
 LENGTH_ASKED_FOR = ("seconds", "seed")
 MOST_FRAMES = ("max_tokens", "seed")
 RUNAWAY_GUARD = ("seed", "runaway_guard")
@@ -36,12 +36,12 @@ RUNAWAY_GUARD = ("seed", "runaway_guard")
 
 @dataclass(frozen=True)
 class Part:
-    """What is spoken in one go: a segment of a text, or all of it.
+    """A text that is spoken in one run: a segment, or the whole text.
 
     Attributes:
-        name: for people.
-        frames: that were made of it.
-        budget: most frames that it could take.
+        name: the name that people see.
+        frames: frames that were made of it.
+        budget: the most frames that it could take.
         helpful: options that help where the budget was too small.
     """
 
@@ -58,7 +58,7 @@ def what_was_cut(
     metrics: Sequence[SegmentMetrics],
     flags: Set[str],
 ) -> list[str]:
-    """Sentences for people about a recording that lacks something of its text; none where all is well.
+    """Sentences for people about a recording that lacks some of its text; none if it is complete.
 
     Args:
         recording: of the request.
@@ -103,7 +103,7 @@ def _preview(index: int, text: str) -> str:
 
 
 def _budget(model: Model, request: MossNormalizedRequest) -> tuple[int, tuple[str, ...]]:
-    """Frames that a request may take, and what helps where they are too few."""
+    """The frames that a request may take, and the options that help if they are too few."""
     bare = replace(request, reference=(), prompt_audio=None, prompt_transcript=None, conversation=())
     budget = model.job(bare).request.max_frames
     if budget < request.effective_max_tokens:

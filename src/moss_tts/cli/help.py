@@ -1,4 +1,4 @@
-"""How --help is drawn: names of options stay whole, however narrow the terminal is, and types in <> stay away."""
+"""How --help is drawn: names of options stay whole in a narrow terminal, and types in <> are hidden."""
 
 from __future__ import annotations
 

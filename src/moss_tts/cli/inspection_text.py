@@ -23,7 +23,7 @@ def as_json(inspection: Inspection) -> str:
 
 
 def as_text(inspection: Inspection) -> str:
-    """A heading, a line per fact, the verdict."""
+    """A heading, a line for each fact, and the verdict."""
     lines = [f"{inspection.kind} {inspection.directory}"]
     lines += [f"  {label:<15} {value}" for label, value in _facts(inspection)]
     here = inspection.download_bytes is None

@@ -1,4 +1,4 @@
-"""What the package has to say while a command runs: its warnings and the lines of its log, all in one form.
+"""Warnings and log lines of the package while a command runs, all in one form.
 
 Both go to standard error as Terminal.warn writes them, even when a command is quiet. Python's own warnings and the log
 of other libraries are left as they are.
@@ -20,7 +20,7 @@ class _Handler(logging.Handler):
     """Shows records as this program's messages."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show one."""
+        """Show one record."""
         _show(self.format(record), record.levelname.lower())
 
 

@@ -1,6 +1,6 @@
-"""Keeping what generation hands out, up to its end, a failure or Ctrl-C.
+"""Results of a generation, kept until its end, a failure or Ctrl-C.
 
-The first Ctrl-C asks the model to stop, which it does within a frame, so that nothing decoded is lost; the
+The first Ctrl-C asks the model to stop, which it does within a frame, so that no decoded audio is lost; the
 second one interrupts at once.
 """
 
@@ -22,12 +22,12 @@ from moss_tts.result import GenerationResult
 
 @dataclass(frozen=True)
 class Recording:
-    """Results in a row.
+    """Consecutive results.
 
     Attributes:
         results: as they came.
-        finish_reason: "cancelled" too where Ctrl-C cut generation off.
-        failure: what ended it, if that was an error.
+        finish_reason: also "cancelled" if Ctrl-C ended generation.
+        failure: the error that ended it, if any.
     """
 
     results: tuple[GenerationResult, ...]
@@ -46,7 +46,7 @@ class Recording:
 
     @property
     def compute_seconds(self) -> float:
-        """What it took to make."""
+        """Seconds of computing."""
         return sum(result.processing_time_seconds for result in self.results)
 
     @property

@@ -1,4 +1,4 @@
-"""How far a long task is: a bar with percent and time left on a terminal, a line now and then elsewhere."""
+"""The progress of a long task: a bar with percent and time left on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-# Takes the share that is done (None where it is not known) and words about it.
+# Takes the share that is done (None if it is unknown) and words about it.
 Show = Callable[[float | None, str], None]
 
-# Seconds of the past that the time left is judged by.
+# The time left is estimated from the progress of the last seconds.
 SPEED_MEMORY = 1800.0
-# A log gets a line no more often than that, and no more than twenty lines of a task with known shares.
+# The least seconds between two lines of a log; a task with known shares has at most twenty lines.
 SECONDS_BETWEEN_LINES = 60.0
 SHARE_BETWEEN_LINES = 0.05
 
@@ -34,9 +34,9 @@ def showing(console: Console, label: str, *, done: float = 0.0, quiet: bool = Fa
     """Show how far a task is.
 
     Args:
-        console: where to; a bar is drawn only if it is a terminal.
-        label: what is being done.
-        done: share that was done before, which counts as done but not as speed.
+        console: the output; a bar is drawn only if it is a terminal.
+        label: the name of the task.
+        done: the share that was done before, which does not count for the speed.
         quiet: show nothing.
     """
     if quiet:
@@ -81,8 +81,8 @@ class Lines:
 
     Args:
         put: takes a line.
-        label: what is being done.
-        done: share that was done before.
+        label: the name of the task.
+        done: the share that was done before.
         clock: seconds.
     """
 

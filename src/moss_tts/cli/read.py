@@ -137,7 +137,7 @@ def read(
     long_form_trim_silence: TrimSilence = None,
     runaway_guard: RunawayGuard = None,
 ) -> None:
-    """Read a book aloud into files; the same command goes on where an earlier one ended."""
+    """Read a book aloud into files. Run the same command again to continue an interrupted reading."""
     given = dict(locals())
     from moss_tts.books.book import read_book
     from moss_tts.checkpoints.packaged import packaged_voice

@@ -1,6 +1,6 @@
 """The work of `moss-tts read`: plan, speak what is missing, write files.
 
-What speaks is imported where it is needed: a plan should be there at once.
+Modules that speak are imported only where they are needed, so that a plan appears at once.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 # A failed segment should not end a night's reading.
 RETRY_ATTEMPTS = 2
 PREVIEW_CHARS = 60
-# Of a checkpoint that is not here; most of the family have it.
+# The rate of a checkpoint that is not on this machine: most of the family have it.
 DEFAULT_RATE = 24_000
-# The codec of this rate is the one that is stereo.
+# The codec of this rate is stereo.
 STEREO_RATE = 48_000
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a book goes.
+    """The files that a book is written to.
 
     Attributes:
         output: an .m4b, or a directory for one file per chapter.
-        suffix: of the files in it.
+        suffix: the suffix of the files in it.
         report: HTML page to write, if any.
-        force: drop what is kept of another reading.
+        force: delete the segments of another reading.
     """
 
     output: Path
@@ -63,7 +63,7 @@ class Destination:
 
     @property
     def work(self) -> Path:
-        """Where finished segments are kept."""
+        """The directory of finished segments."""
         return self.output.with_name(f"{self.output.name}.work")
 
     @property
@@ -73,7 +73,7 @@ class Destination:
         return times.is_file() and not self.work.exists()
 
     def check(self) -> None:
-        """Refuse what could not be written, before anything is loaded.
+        """Refuse files that could not be written, before anything is loaded.
 
         Raises:
             RequestError: another format, or a place that does not exist.
@@ -170,13 +170,13 @@ def in_words(seconds: float) -> str:
 
 
 def show_notes(book: Book, options: Mapping[str, Any], preparation: TextPreparation | None, terminal: Terminal) -> None:
-    """Warn of what the checkpoint cannot follow."""
+    """Warn about options and text that the checkpoint cannot follow."""
     for note in reading_notes(book, options, preparation):
         terminal.warn(note)
 
 
 def show_remarks(book: Book, terminal: Terminal) -> None:
-    """Say what of a book is not read, and what is wrong with its file."""
+    """Report the parts of a book that are not read, and the faults of its file."""
     if book.left_out:
         terminal.say(f"not read: {'; '.join(book.left_out)}")
     for warning in book.warnings:
@@ -206,7 +206,7 @@ def with_cover(book: Book, cover: Path | None) -> Book:
 
 
 def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: Source, terminal: Terminal) -> int:
-    """Read a book into files; goes on where an earlier reading ended.
+    """Read a book into files, or continue an earlier reading.
 
     Returns:
         The exit code.
@@ -269,7 +269,7 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
 
 
 def fingerprint_of(source: Source) -> str:
-    """What tells this checkpoint, codec and type from others."""
+    """A fingerprint of this checkpoint, codec and type."""
     from moss_tts.books.manifest import checkpoint_fingerprint
     from moss_tts.checkpoints.loading import find_checkpoint
 
@@ -285,7 +285,7 @@ def fingerprint_of(source: Source) -> str:
 def _progress(
     plans: Sequence[Sequence[TextSegment]], kept: KeptSegments, terminal: Terminal
 ) -> Iterator[Callable[[int, int], None]]:
-    """How far the reading is, in characters; what was kept before counts as done, but not as speed."""
+    """The progress of the reading, in characters; kept segments count as done, but not for the speed."""
     total = sum(len(segment.text) for plan in plans for segment in plan)
     before = sum(
         len(segment.text)

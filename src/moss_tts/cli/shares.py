@@ -1,4 +1,4 @@
-"""How much of a text is spoken, told from the audio that there is so far."""
+"""The share of a text that is spoken, estimated from the audio so far."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CHARACTERS_PER_SECOND = 14.0
 
 
 def share_of(options: Mapping[str, Any], plan: Sequence[TextSegment]) -> Callable[[Recording], float | None]:
-    """A measure of recordings of a request: the share of the whole, or None where the whole is not known.
+    """A function that gives the share of a recording of a request; None if the whole is unknown.
 
     Args:
         options: of generate.

@@ -1,4 +1,4 @@
-"""Where shells and terminals come in between: arguments that they take apart, letters that they do not have."""
+"""Faults of shells and terminals: arguments that were split, letters that a terminal does not have."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXTRA = re.compile(r"unexpected extra argument\S* \((.*)\)", re.DOTALL)
 
 
 def lose_only_letters(stream: TextIO | None) -> None:
-    """Have a stream write `?` for each letter that its code page lacks, where it would raise an error."""
+    """Let a stream write `?` for each letter that its code page lacks, instead of raising an error."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
 
@@ -34,7 +34,7 @@ class TextCommand(TyperCommand):
         """Arguments as click parses them.
 
         Raises:
-            UsageError: one that may be a text stands where options are.
+            UsageError: an argument among the options may be a text.
         """
         with_value = {flag for parameter in self.params for flag in parameter.opts if not _is_switch(parameter)}
         rest = iter(args)

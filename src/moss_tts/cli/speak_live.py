@@ -24,12 +24,12 @@ STDOUT = Path("-")
 
 
 def is_live(output: Path, stream: bool | None, play: bool) -> bool:
-    """Whether audio goes out while it is made: asked for, and possible in that format."""
+    """Whether audio is written while it is made: it was asked for, and the format allows it."""
     return play or output == STDOUT or (stream is True and output.suffix.lower() == ".wav")
 
 
 def open_sinks(output: Path, play: bool, terminal: Terminal) -> list[Sink]:
-    """Where audio goes.
+    """The sinks that audio is written to.
 
     Raises:
         RequestError: a terminal, a file that could not be written, or one that cannot grow.
@@ -74,7 +74,7 @@ def speak_live(
         verbose: show sizes and speeds as well.
 
     Returns:
-        The exit code; 0, too, when whoever was listening has gone.
+        The exit code; it is 0 as well if the listener has gone.
 
     Raises:
         MossTTSError: what went wrong. What was written before stays.
@@ -86,7 +86,7 @@ def speak_live(
     with speaking({**options, "stream": True}, source, terminal, flags) as speech:
 
         def player_failed(error: SinkFailedError) -> None:
-            # Ctrl-C ends a player as well, which is no failure of it.
+            # Ctrl-C ends a player as well; that is not a failure.
             if not speech.cancelled.is_set():
                 failed.append(error)
                 terminal.warn(f"{error} The audio file is written nevertheless.")

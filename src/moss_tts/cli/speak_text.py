@@ -47,8 +47,8 @@ class Source:
         return Path(self.model).name if Path(self.model).is_dir() else self.model
 
     def load(self) -> Model:
-        """The model in memory. What is not here is fetched first, in this thread, which Ctrl-C reaches."""
-        # Here, because it takes seconds: wrong usage and plans should not wait for it.
+        """The model in memory. Missing files are fetched first, in this thread, which Ctrl-C reaches."""
+        # Imported here, because it takes seconds: wrong usage and plans should not wait for it.
         from moss_tts.checkpoints.loading import bring
         from moss_tts.model import load
 
@@ -66,7 +66,7 @@ class Source:
         )
 
     def tell_variant(self, terminal: Terminal, model: Model, taken: Preset) -> None:
-        """Say which variant a request takes, and what told it; of the packaged voice there is one alone."""
+        """Say which variant a request uses, and why; the packaged voice has only one."""
         from moss_tts.checkpoints.loading import find_checkpoint
         from moss_tts.checkpoints.variant import variant_of
 
@@ -93,9 +93,9 @@ class Speech:
     """A request that is being spoken.
 
     Attributes:
-        results: its audio, as it is made.
-        share: of a recording of them, how much of the whole it is; None where that is not known.
-        warnings: sentences for people: what of a recording is missing.
+        results: its audio, while it is made.
+        share: gives the share of the whole that a recording is; None if that is unknown.
+        warnings: gives sentences for people about missing parts of a recording.
         cancelled: set once Ctrl-C was pressed.
     """
 
@@ -138,7 +138,7 @@ def speaking(options: Mapping[str, Any], source: Source, terminal: Terminal, fla
 def speak_to_file(
     options: Mapping[str, Any], output: Path, source: Source, terminal: Terminal, flags: Iterable[str]
 ) -> int:
-    """Speak a request into an audio file; what was decoded is kept when generation fails or is interrupted.
+    """Speak a request into an audio file; audio made before a failure or an interruption is kept.
 
     Args:
         options: of generate.
@@ -192,7 +192,7 @@ def check_output(path: Path, allowed: Iterable[str] = WRITABLE_FORMATS) -> None:
 
 
 def tell(recording: Recording, output: Path, terminal: Terminal, speech: Speech) -> None:
-    """Say what was written, and what is missing of it."""
+    """Report what was written, and what is missing."""
     terminal.say(summary(output, recording))
     if terminal.verbose:
         terminal.say(figures(recording))

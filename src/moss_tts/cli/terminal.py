@@ -1,4 +1,4 @@
-"""What the command line shows while it works and when it is done. Progress and warnings go to stderr."""
+"""Messages of the command line, while it works and when it is done. Progress and warnings go to stderr."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ BYTES = (BarColumn(20), DownloadColumn())
 
 
 class Terminal:
-    """Where messages go. What steers a terminal is left out: the words may be those of a book or of a file's name.
+    """The output for messages, without control characters: words may come from a book or from a file's name.
 
     Args:
         quiet: show nothing but warnings and errors.
         verbose: show sizes and speeds as well.
-        stdout: for results.
-        stderr: for everything else; progress is drawn only if it is a terminal.
+        stdout: the console for results.
+        stderr: the console for everything else; progress is drawn only if it is a terminal.
     """
 
     def __init__(
@@ -51,23 +51,23 @@ class Terminal:
         self.stderr = stderr or Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, line: str) -> None:
-        """A result, on stdout."""
+        """Show a result, on stdout."""
         if not self.quiet:
             self.stdout.print(without_controls(line), markup=False)
 
     def warn(self, line: str, level: str = "warning") -> None:
-        """Something the caller should know, on stderr even when quiet."""
-        # In one call: a bar that is being drawn would come between two.
+        """Show a warning, on stderr, even when quiet."""
+        # One call, because a bar that is being drawn would come between two.
         self.stderr.print(Text.assemble((f"{level}:", "yellow"), " ", without_controls(line)))
 
     def hint(self, line: str) -> None:
-        """What to do next, on stderr."""
+        """Show what to do next, on stderr."""
         if not self.quiet:
             self.stderr.print(without_controls(line), markup=False)
 
     @contextmanager
     def loading(self, name: str) -> Iterator[None]:
-        """A spinner while a checkpoint is loaded, and a bar in its place while something is fetched for it."""
+        """Show a spinner while a checkpoint is loaded, and a bar while files are fetched for it."""
         from moss_tts.checkpoints.hub import shown_by  # plans should not wait for the hub's library
 
         with self._bar(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()) as bar:
@@ -85,7 +85,7 @@ class Terminal:
 
     @contextmanager
     def downloading(self, name: str, nbytes: int) -> Iterator[Callable[[int], object]]:
-        """A line that says how many bytes will be fetched; on a terminal, a bar that is told of them as they come."""
+        """Say how many bytes will be fetched, and show a bar for them on a terminal."""
         if nbytes and not self.quiet:
             self.stderr.print(f"fetching {name}, {size(nbytes)}", markup=False)
         shown = (SpinnerColumn(), TextColumn("{task.percentage:.0f} %"), *BYTES, TransferSpeedColumn())
@@ -94,15 +94,15 @@ class Terminal:
             yield lambda count: bar.update(task, advance=count)
 
     def working(self, label: str, done: float = 0.0) -> AbstractContextManager[Show]:
-        """Show how far a task is; see progress.py."""
+        """Show the progress of a task; see progress.py."""
         return showing(self.stderr, label, done=done, quiet=self.quiet)
 
     @contextmanager
     def speaking(self, share: Callable[[Recording], float | None]) -> Iterator[Callable[[Recording], None]]:
-        """Show how far speech is.
+        """Show the progress of speech.
 
         Args:
-            share: of a recording, how much of the whole it is; None where that is not known.
+            share: gives the share of the whole that a recording is; None if that is unknown.
         """
         with self.working("speaking") as show:
             yield lambda so_far: show(
@@ -111,7 +111,7 @@ class Terminal:
 
     @contextmanager
     def writing(self, name: str, nbytes: int) -> Iterator[Callable[[int], None]]:
-        """A bar that is told of bytes as they are written."""
+        """Show a bar for bytes while they are written."""
         with self._bar(SpinnerColumn(), TextColumn("writing {task.description}"), *BYTES, TimeElapsedColumn()) as bar:
             task = bar.add_task(name, total=nbytes)
             yield lambda count: bar.update(task, advance=count)

@@ -1,1 +1,1 @@
-"""Text before it is spoken: clean-up, where it may be cut, and its preparation for checkpoints that ask for it."""
+"""Text before it is spoken: clean-up, places to cut, and preparation for checkpoints that ask for it."""

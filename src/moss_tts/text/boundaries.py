@@ -1,7 +1,7 @@
 """Where a text may be cut, by kind, and where it never is.
 
-Finds boundaries only; which of them end a segment is long_form.py's choice. A boundary is the offset right
-behind a piece's last character, before the white space that follows. Every pass is linear in the text.
+This module only finds boundaries; long_form.py chooses those that end a segment. A boundary is the offset right
+after a piece's last character, before the white space that follows. Every pass is linear in the text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from moss_tts.text.tags import PAUSE, SPEAKER_TAG
 
 
 class BoundaryKind(StrEnum):
-    """What ended a segment, in falling priority; END is the end of the text."""
+    """Kinds of ends of segments, in falling priority; END is the end of the text."""
 
     TURN = "turn"
     PARAGRAPH = "paragraph"
@@ -77,12 +77,12 @@ class Boundaries:
         return offsets[at] if at >= 0 and offsets[at] > start else None
 
     def speaker_at(self, offset: int) -> str | None:
-        """The tag of whoever speaks at offset; None before the first tag."""
+        """The speaker's tag at an offset; None before the first tag."""
         at = bisect_right(self.turns, offset) - 1
         return self._tag(self.turns[at]) if at >= 0 else None
 
     def turn_end(self, offset: int) -> int:
-        """The end of the turn that begins at or behind the white space at offset."""
+        """The end of the turn that begins at an offset, or after the white space there."""
         turns = self.offsets[BoundaryKind.TURN]
         after = bisect_right(turns, offset)
         return turns[after] if after < len(turns) else len(self.text)
@@ -121,7 +121,7 @@ def find_boundaries(text: str) -> Boundaries:
 
 
 def back_over_space(text: str, offset: int) -> int:
-    """The offset behind the last character before offset that is no white space."""
+    """The offset after the last character before an offset that is not white space."""
     while offset and text[offset - 1].isspace():
         offset -= 1
     return offset
@@ -145,7 +145,7 @@ def _solid_spans(text: str) -> Iterator[tuple[int, int]]:
         yield match.start(), _skip_space(text, match.end()) + 1
     last = _last_word_character(text)
     if last >= 0:
-        # Nothing is left to say behind the last word ("* * *", an empty turn): it is no segment of its own.
+        # The rest after the last word ("* * *", an empty turn) has nothing to speak, so it is no segment of its own.
         yield last, len(text)
     for match in _SLASHED.finditer(text):
         if _PHONETIC.search(match[1]) or not re.search(r"\s", match[1]):

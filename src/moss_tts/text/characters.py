@@ -1,4 +1,4 @@
-"""Characters as a keyboard has them, then only those of a voice's alphabet; what has no place in it is named."""
+"""Characters replaced by those of a keyboard, then reduced to a voice's alphabet; the others are returned."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _TYPED = str.maketrans(
         "º": "°",
     }
 )
-# Signs that the rules of numbers have words for, though a keyboard may lack them.
+# Signs that the rules of numbers turn into words; a keyboard may lack them.
 _MEANT = frozenset("–—²³°×÷±≈§¢£¥€₹₽")
-# Pictures are named whole: a family, a flag, a thumb and its skin.
+# Pictures made of several characters stay together: a family, a flag, a thumb and its skin colour.
 _PICTURE = regex.compile(r"(?=[\p{Extended_Pictographic}\p{Regional_Indicator}])(?=[^\x00-\x7f])\X")
 _EMOTICON = re.compile(r"(?<!\S)(?:[:;]['-]?[)(DPpO/|]|<3|[xX]D|\^_?\^)(?!\S)")
 _WORD = regex.compile(r"[\p{L}\p{M}]+")

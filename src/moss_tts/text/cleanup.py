@@ -1,10 +1,10 @@
-"""Text before it enters a prompt: what is none is refused, noise goes, structure becomes punctuation.
+"""Text before it enters a prompt: other values are refused, noise is removed, structure becomes punctuation.
 
-The clean-up takes no reading decisions: numbers, units and dates stay as they are typed. The text is cut into
+The clean-up does not decide how to read: numbers, units and dates stay as they are typed. The text is cut into
 tokens once, each rule works on tokens, and one place decides every space; so the clean-up is
 idempotent and takes linear time. Every regular expression here is possessive or cannot backtrack far.
 
-What stands in [...] or {...} (speaker tags, pauses, events) or in /IPA/ is kept to the letter, as are
+Text in [...] or {...} (speaker tags, pauses, events) or in /IPA/ is kept to the letter, as are
 URLs, e-mail addresses, @names, #tags, file names and versions.
 """
 
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from moss_tts.errors import RequestError, shown
 
-# Scripts that do not part words with spaces: Han and kana.
+# Scripts that do not separate words by spaces: Han and kana.
 _CJK = (
     r"\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
     r"\U00020000-\U0003ffff"
@@ -103,7 +103,7 @@ def normalize_text(text: str) -> str:
 
 
 def _drop_invisible(text: str) -> str:
-    """Zero-width, control and unassigned characters out; white space of every kind stays for now."""
+    """Remove zero-width, control and unassigned characters; white space of every kind stays for now."""
     return "".join(c for c in text if c.isspace() or not unicodedata.category(c).startswith("C"))
 
 
@@ -124,7 +124,7 @@ def _unwrap_links(text: str) -> str:
 
 
 def _join_lines(text: str) -> str:
-    """Markdown line marks off, white space squeezed, line breaks into sentence ends."""
+    """Remove Markdown line marks, squeeze white space, and turn line breaks into sentence ends."""
     squeezed = (" ".join(line.split()) for line in text.splitlines())
     lines = [unmarked for line in squeezed if (unmarked := _without_marks(line))]
     return "".join([_end_line(line) for line in lines[:-1]] + lines[-1:])

@@ -1,4 +1,4 @@
-"""Which '.' ends a sentence. A boundary lost costs little, a wrong one is heard: doubtful cases are no end."""
+"""Which '.' ends a sentence. A missed end costs little, and a wrong one is heard: doubtful cases are no end."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ NUMBER_ABBREVIATIONS = frozenset(
     jan feb mar apr jun jul aug sep sept oct okt nov dec dez
     """.split()
 )
-# How far back a word is looked for; no abbreviation is longer.
+# How far back a word is searched; no abbreviation is longer.
 _REACH = 24
 _WORD_BEFORE = re.compile(r"[\w.@№°º]*\Z")
 _NUMBER_AFTER = re.compile(r"\s*[\d#]")
 _CLOSING = re.compile(r"[\"'”’“‘»«›‹)\]}」』】）》〉］]*")
-# What may touch the end of a sentence, beside white space and scripts that put none.
+# Characters that may follow the end of a sentence, besides white space and scripts without spaces.
 _FOLLOWERS = frozenset("[{(—–")
 
 

@@ -1,4 +1,4 @@
-"""Lines of a text as paragraphs: marks of Markdown off, wrapped lines joined, headings and list items alone."""
+"""Lines of a text as paragraphs: without marks of Markdown, wrapped lines joined, headings and list items alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ITEM = re.compile(r"(?:>\s*)*(?:[-*+•–—▪◦]\s+(?:\[[ xX]\]\s+)?|(?:(\d
 _QUOTED = re.compile(r"(?:>\s*)+")
 _RULE = re.compile(r"\s*(?:[-*_=~#.•⁂]\s*){3,}\Z|\s*⁂\s*\Z")
 _SENTENCE_END = re.compile(r"[.!?…:;。！？：；][\"'”’)\]]*\Z")
-# A break behind a line shorter than this was meant where the next line begins like a sentence.
+# A line break after a shorter line is intended if the next line begins like a sentence.
 _SHORT_LINE = 45
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^\s()]*(?:\s+\"[^\"]*\")?\)")
 _LEADERS = re.compile(r"\s*(?:\t|\||\.{4,}|(?:\s\.){3,}|\s{3,})\s*")

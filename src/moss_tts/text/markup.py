@@ -23,7 +23,7 @@ def without_tags(text: str) -> tuple[str, list[str]]:
 
 
 def between_pauses(text: str) -> Iterator[tuple[str, float]]:
-    """Stretches of text, and the seconds of silence behind each: of a pause tag or a row of marks; 0 for none."""
+    """Parts of the text, each with the seconds of silence after it: of a pause tag or a row of marks; 0 for none."""
     *parts, last = PAUSE.split(_with_scene_breaks(text))
     yield from zip(parts[::2], map(float, parts[1::2]), strict=True)
     yield last, 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# Holds words together that a cut would tear apart: those of one number, one date, one time.
+# Ties words that a cut must not separate: those of one number, one date, one time.
 TIE = "\u00a0"
 _STOPS = ".!?"
 _CLAUSE = ",;:"
@@ -19,9 +19,9 @@ _CONJUNCTION = re.compile(
     r"since|as|than)\b"
 )
 _PREPOSITION = re.compile(r"(?:for|with|without|to|from|at|in|on|of|into|by|near|under|over|through|between|about)\b")
-# What a cut costs, in cuts: none behind a clause, some before a conjunction, more before a preposition, most elsewhere.
+# The cost of a cut, in cuts: none after a clause, some before a conjunction, more before a preposition, most elsewhere.
 _COSTS = (0.0, 0.75, 1.5, 3.0)
-# A piece shorter than this is worth a part of a cut to avoid.
+# A piece shorter than this costs a part of a cut.
 _SHORT = 25
 
 
@@ -39,7 +39,7 @@ def tied(words: str) -> str:
 
 
 def pieces(sentence: str, longest: int) -> list[str]:
-    """A sentence in pieces of at most `longest` characters: as few as can be, cut where it hurts least.
+    """A sentence in pieces of at most `longest` characters: as few as possible, cut at the best places.
 
     A word that is longer than `longest` is cut inside, without a stop.
     """
@@ -73,7 +73,7 @@ def _cut_cost(words: list[str], at: int) -> float:
 
 
 def _short_enough(word: str, most: int) -> list[str]:
-    """The word; too long a one torn where its ties are, or anywhere."""
+    """The word; if it is too long, cut at its ties, or anywhere."""
     if len(word) <= most:
         return [word]
     return [part[at : at + most] for part in word.split(TIE) for at in range(0, len(part), most)]

@@ -1,4 +1,4 @@
-"""What a checkpoint says about the texts that it wants: the block `text_preparation` of its config.json.
+"""How a checkpoint wants its texts: the block `text_preparation` of its config.json.
 
 A checkpoint without that block, as every released one, gets its texts as they are. prepared.py does the work.
 """
@@ -12,15 +12,15 @@ from moss_tts.errors import ConfigError, shown
 from moss_tts.strict import Raw, demand, integer, optional, reject_unknown
 
 _WHERE = "config.json: text_preparation"
-# What each key may say. Other values are refused until a checkpoint wants them.
+# The allowed values of each key. Others are refused until a checkpoint needs them.
 _SUPPORTED = {"language": "en", "numbers": "words", "ends_in_stop": True}
-# What a checkpoint may follow beside the text -> the options of generate that ask for it.
+# Abilities of a checkpoint besides the text -> the options of generate that ask for them.
 FOLLOWABLE = {
     "instruction": ("instruction", "instruct", "quality", "sound_event", "ambient_sound"),
     "reference": ("voice", "ref_audio", "reference", "ref_text", "dialogue_speakers"),
     "length": ("tokens", "duration_s", "seconds"),
 }
-# How people name a language that a checkpoint speaks.
+# Names of the languages that a checkpoint can speak.
 LANGUAGE_NAMES = {"en": ("en", "english")}
 # Longer than nearly every word: shorter segments would tear words.
 _LEAST_SEGMENT = 30
@@ -35,7 +35,7 @@ class TextPreparation:
         longest_segment: characters that it can speak at a time.
         alphabet: every character that it knows, the space among them.
         language: the one language that it speaks.
-        follows: what it follows beside the text: names of FOLLOWABLE, or none.
+        follows: the abilities that it has: names of FOLLOWABLE, or none.
     """
 
     longest_segment: int

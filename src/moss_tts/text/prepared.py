@@ -34,7 +34,7 @@ class PreparedText:
 
     Attributes:
         parts: segments of text to speak one by one, and pauses, in order.
-        notes: what was left out or spelt otherwise, a sentence each.
+        notes: a sentence for each kind of characters that was left out or spelt otherwise.
     """
 
     parts: tuple[str | Pause, ...]
@@ -47,7 +47,7 @@ class PreparedText:
 
     @property
     def segments(self) -> list[str]:
-        """The segments without the pauses; none where there is nothing to say."""
+        """The segments without the pauses; none if there is nothing to speak."""
         return [part for part in self.parts if isinstance(part, str)]
 
 
@@ -77,7 +77,7 @@ class _Editor:
                 yield Pause(seconds)
 
     def notes(self) -> Iterator[str]:
-        """What was left out, each kind in a sentence."""
+        """A sentence for each kind of characters that was left out."""
         if self._tags:
             yield f"This voice ignores tags, so they were left out: {_named(self._tags)}."
         if self._signs:

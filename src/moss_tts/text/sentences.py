@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from moss_tts.text.boundaries import BoundaryKind, find_boundaries
 from moss_tts.text.english.rules import apply, rule
 
-# Marks that are written and not spoken; leaving them out is no loss.
+# Marks that are written and not spoken, so that nothing is lost without them.
 UNSPOKEN = frozenset(string.punctuation + "–—°")
 _GOES_ON = re.compile(r"\s*[\"']?[a-z]")
 # From the beginning of a row of blanks or dots, or each place in it would be tried.
 _TRAILING_OFF = re.compile(r"(?<!\s)\s*(?:(?:\.\s?){2,40}\.(?=[\"')]*\s+[a-z])|(?<!\.)\.{3,}+(?=[a-z]))")
-# Longer than any sentence that is prose; the rules of words take time that grows with its square.
+# Longer than any sentence of prose; the time of the rules grows with the square of the length.
 _LONGEST_SENTENCE = 1000
 _NO_GAP = re.compile(r"(?<=[a-z][.!?])(?=[A-Z][a-z])")
 _GAP = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")

@@ -1,4 +1,4 @@
-"""Tags inside a text: [S1] before what a speaker says, [pause 3.2s] where nobody speaks."""
+"""Tags inside a text: [S1] before the words of a speaker, [pause 3.2s] for silence."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def speaker_tag(number: int) -> str:
 
 
 def tagged(number: int, transcript: str) -> str:
-    """What a speaker says, without blanks around it, behind the speaker's tag."""
+    """The words of a speaker after the speaker's tag, without white space around them."""
     tag = speaker_tag(number)
     spoken = transcript.strip()
     return spoken if spoken.startswith(tag) else f"{tag} {spoken}"
 
 
 def join_transcript(transcript: str, text: str) -> str:
-    """A transcript and the text that goes on from it, with a blank between unless the script has none.
+    """A transcript and the text that continues it, with a space between unless the script has none.
 
     A speaker who goes on keeps the turn: the tag is not repeated.
     """
@@ -44,7 +44,7 @@ def join_transcript(transcript: str, text: str) -> str:
 
 
 def _seam(left: str, right: str) -> str:
-    """A blank between Western characters; none beside white space or between wide ones."""
+    """A space between Western characters; none beside white space or between wide ones."""
     touching = [character for character in (left, right) if character]
     if len(touching) < 2 or any(character.isspace() for character in touching):
         return ""

@@ -1,4 +1,4 @@
-"""Letters said one by one, by their names: of single letters the voice makes nothing, of names what they are."""
+"""Letters as words: the voice cannot speak single letters, but it can speak their names."""
 
 from __future__ import annotations
 

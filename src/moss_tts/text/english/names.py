@@ -13,12 +13,12 @@ _TITLES = {
     "Dr": "Doctor", "Mr": "Mister", "Mrs": "Misses", "Ms": "Miss", "Messrs": "Misters", "Prof": "Professor",
     "Capt": "Captain", "Lt": "Lieutenant", "Sgt": "Sergeant", "Maj": "Major", "Cmdr": "Commander",
 }  # fmt: skip
-# Words of their own without the dot.
+# These are other words without the dot.
 _DOTTED_TITLES = {
     "Rev": "Reverend", "Hon": "Honourable", "Gen": "General", "Col": "Colonel", "Gov": "Governor", "Sen": "Senator",
     "Rep": "Representative", "Pres": "President", "Mt": "Mount", "Ft": "Fort", "Fr": "Father", "Sr": "Sister",
 }  # fmt: skip
-# Behind a name, or anywhere.
+# After a name, or anywhere.
 _SHORT_FORMS = {
     "Jr": "Junior", "Sr": "Senior", "Esq": "Esquire", "Ave": "Avenue", "Blvd": "Boulevard", "Rd": "Road",
     "Inc": "Incorporated", "Ltd": "Limited", "Corp": "Corporation", "Co": "Company", "Bros": "Brothers",
@@ -61,7 +61,7 @@ ABBREVIATIONS: tuple[Rule, ...] = (
     rule(r"\bw/ ?(?=\w)", "with "),
     rule(rf"\b({_any_of(_TITLES)})\b\.? ?{_CAPITAL}", lambda m: f"{_TITLES[m[1]]} "),
     rule(rf"\b({_any_of(_DOTTED_TITLES)})\. {_CAPITAL}(?<![A-Z]\w Sr\. )", lambda m: f"{_DOTTED_TITLES[m[1]]} "),
-    # Behind a name it is a street, before one a saint.
+    # After a name it is a street, before a name a saint.
     rule(
         r"(?<=[a-z] )St\b\.?(?=\s*(?:\Z|[,;:!?)]|\s(?:[a-z]|(?:The|He|She|It|They|We|I|At|In|On|But|And)\b)))",
         lambda m: "Street" + stop_behind(m),
@@ -75,7 +75,7 @@ ABBREVIATIONS: tuple[Rule, ...] = (
     rule(r"(?<=[a-z])(,? )(Jr|Sr)\b", lambda m: m[1] + _SHORT_FORMS[m[2]]),
 )
 
-# What is numbered rather than reigned over.
+# Things with numbers, not rulers.
 _NUMBERED = (
     "Chapter Part Book Act Scene Volume Section Phase Type Article Level Class Stage Figure Table Appendix War Canto "
     "Title Bowl Step Unit Lesson Episode Season Round Grade Category Mark Apollo Gemini Saturn Division Group"

@@ -158,7 +158,7 @@ _HALVED = (
 )
 
 FRACTIONS: tuple[Rule, ...] = (
-    # Half a cup, but half of it; one half where it stands alone.
+    # "Half a cup", but "half of it"; "one half" if it stands alone.
     rule(rf"(?<![\w/.])1/2 (?={_HALVED}\b)", "half a "),
     rule(r"(?<![\w/.])1/2 (?=(?:of|the|an?)\b)", "half "),
     rule(r"(?<![\w/.])(?:(\d+) )?(\d{1,3})/(\d{1,3})(?![\w/])", _fraction),

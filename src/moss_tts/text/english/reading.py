@@ -19,5 +19,5 @@ _RULES = (
 
 
 def in_words(sentence: str) -> str:
-    """The sentence with all that is not written as words written out; no digit is left."""
+    """The sentence with everything written as words; no digit is left."""
     return re.sub(r" {2,}", " ", apply(_RULES, sentence)).strip()

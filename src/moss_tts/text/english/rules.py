@@ -1,4 +1,4 @@
-"""What a rule is: a pattern, and the words that stand for what it finds."""
+"""Rules: a pattern, and the words that replace its matches."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def rule(pattern: str, words: Callable[[re.Match[str]], str] | str) -> Rule:
 
 
 def apply(rules: Iterable[Rule], text: str) -> str:
-    """The text after all rules, each on what those before it left."""
+    """The text after all rules, applied one after the other."""
     for pattern, words in rules:
         text = pattern.sub(words, text)
     return text
 
 
 def begins_sentence(text: str, at: int) -> bool:
-    """Whether what stands here most likely begins a sentence."""
+    """Whether a sentence most likely begins here."""
     return _STARTER.match(text, at) is not None
 
 
