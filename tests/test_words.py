@@ -12,6 +12,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src/moss_tts"
 FILES = sorted(SOURCE.rglob("*.py"))
 PREPOSITIONS = {"Of", "In", "As", "At", "For", "From", "With", "By", "On", "To"}
+FRAGMENT = re.compile(r"^ +\w+(?:, \w+)*: (?:of|in|as|at|for|from|with|by|on|to) .*", re.MULTILINE)
 WHO = re.compile(r"\b(who|whom|whose)\b", re.IGNORECASE)
 # People may be "who"; so may the words of a text that the code reads.
 PEOPLE = {
@@ -49,6 +50,12 @@ def test_no_docstring_begins_with_a_preposition(file: Path) -> None:
     assert not found
 
 
+@pytest.mark.parametrize("file", FILES, ids=name)
+def test_no_argument_is_explained_by_a_fragment(file: Path) -> None:
+    """`seed: the seed of the weights`, and not `seed: of the weights`."""
+    assert not [found for text in docstrings(file.read_text()) for found in FRAGMENT.findall(text)]
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if name(file) not in WORDS_OF_TEXTS], ids=name)
 def test_data_is_not_a_person(file: Path) -> None:
     allowed = PEOPLE.get(name(file), [])
@@ -60,3 +67,6 @@ def test_the_rules_find_what_they_forbid() -> None:
     source = '"""Of all tensors."""\nx = 1  # the batch whose rows end\n'
     assert [begins_with_preposition(text) for text in docstrings(source)] == [True]
     assert any(WHO.search(line) for line in comments_and_strings(source))
+    assert FRAGMENT.findall("Write.\n\nArgs:\n    seed: of the weights.\n    path: a file of text.") == [
+        "    seed: of the weights."
+    ]

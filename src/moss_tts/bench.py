@@ -86,8 +86,8 @@ def bench(load: Callable[[], Model], frames: int, megabytes: int = 512) -> Bench
 
     Args:
         load: loads it.
-        frames: to make.
-        megabytes: of the probe for bandwidth.
+        frames: the number of frames to make.
+        megabytes: the size of the probe for bandwidth.
     """
     bandwidth = max(read_bandwidth(megabytes).values())
     before = mx.get_active_memory()

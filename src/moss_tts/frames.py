@@ -55,7 +55,7 @@ class DelayFrameReader:
 
     Args:
         prompt: rows (T, 1 + Q) of the prompt, without padding.
-        config: of the model.
+        config: the config of the model.
         max_frames: the budget of the request.
     """
 
@@ -112,7 +112,7 @@ class LocalFrameReader:
 
     Args:
         prompt: rows (T, 1 + Q) of the prompt, without padding.
-        config: of the model.
+        config: the config of the model.
         max_frames: frames after which the request ends.
         n_vq: codebooks in use.
     """

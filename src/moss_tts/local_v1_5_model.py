@@ -38,7 +38,7 @@ class TiedHeadsModel(nn.Module):
 
     Args:
         config: sizes.
-        backbone: of that width.
+        backbone: a backbone of that width.
     """
 
     greedy_is_penalised: ClassVar[bool] = True

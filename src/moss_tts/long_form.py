@@ -142,7 +142,7 @@ class TextSegment:
 
     Attributes:
         text: text[start_offset:end_offset] of the normalised text; no white space at its ends.
-        start_offset: in characters of the normalised text.
+        start_offset: where it begins, in characters of the normalised text.
         end_offset: the offset after the last character.
         speaker: the speaker's tag at its start, "[S1]"; None if no tag came before.
         boundary: what ended it.
@@ -330,13 +330,13 @@ class SegmentMetrics:
     Attributes:
         segment_idx: number in the plan.
         segment_chars: characters of its text, a repeated speaker tag not counted.
-        start_offset: in the normalised text.
+        start_offset: where it begins in the normalised text.
         end_offset: the offset after its last character.
         retry_count: attempts after the first one.
         prompt_tokens_generated: frames made.
         emitted_samples: per channel.
-        emitted_seconds: of audio.
-        segment_latency_seconds: from its start to its last sample, failed attempts included.
+        emitted_seconds: seconds of audio.
+        segment_latency_seconds: seconds from its start to its last sample, with failed attempts.
         segment_peak_memory_gb: peak while it was made.
         total_peak_memory_gb: peak of the request so far.
         prefix_audio_samples: audio of the prefix that conditioned it.

@@ -41,7 +41,7 @@ class Pieces:
     """How a variant wants long texts cut: each piece as if it were alone, in the same voice, with silence between them.
 
     Attributes:
-        most_tokens: of a piece.
+        most_tokens: the most tokens of a piece.
         silence: seconds behind a piece.
         silence_after_few: the same behind a piece of few words.
         few_words: most words, parted by blanks, that are few; so nearly every piece of Chinese or Japanese is short.

@@ -162,7 +162,7 @@ def resolve_generation_request(
         generation_config: the checkpoint's generation_config.json.
         resolve_n_vq: checks the number of codebooks that is asked for, and gives the number to generate.
         preparation: how the checkpoint wants its texts, and what it follows beside them.
-        count_tokens: for variants that want long texts in pieces of so many tokens.
+        count_tokens: counts tokens, for variants that want long texts in pieces of some tokens.
 
     Raises:
         UnknownOptionError: an option that does not exist.

@@ -24,7 +24,7 @@ class GenerationResult:
     Attributes:
         audio: float32 (S,), or (S, 2) from a stereo codec.
         samples: S.
-        sample_rate: in Hz.
+        sample_rate: the sample rate, in Hz.
         segment_idx: number of the text segment in long form, else 0.
         token_count: audio frames in this result.
         audio_duration: "HH:MM:SS.mmm" of this result.
@@ -37,7 +37,7 @@ class GenerationResult:
         is_final_chunk: nothing follows.
         finish_reason: "stop", "length" (a budget), "silence" (the runaway guard) or "cancelled" on the final
             chunk; None before it.
-        seed: of the request; the same seed gives the same audio.
+        seed: the seed of the request; the same seed gives the same audio.
     """
 
     audio: np.ndarray
@@ -109,7 +109,7 @@ class Timings:
     """What it took to make a speech.
 
     Attributes:
-        seconds: of computing, from the request to the last sample.
+        seconds: seconds of computing, from the request to the last sample.
         real_time_factor: seconds of audio per second of computing.
         frames: frames of codes that were generated.
         prompt_rows: rows of the prompt.
@@ -129,12 +129,12 @@ class Speech:
 
     Attributes:
         audio: float32 (S,), or (S, 2) from a stereo codec.
-        sample_rate: in Hz.
+        sample_rate: the sample rate, in Hz.
         text: what was spoken; None where another field carried the prompt.
         seed: the same seed gives the same audio.
         finish_reason: "stop", or what cut the speech short: "length", "silence" or "cancelled".
         timings: what it took.
-        segments: of a long text, one entry per segment; else empty.
+        segments: the metrics of a long text, one entry per segment; else empty.
     """
 
     audio: np.ndarray = field(repr=False)

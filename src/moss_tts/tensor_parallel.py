@@ -30,9 +30,9 @@ def load_part(name: str | Path, group: Group, *, codec: str | Path | None = None
 
     Args:
         name: directory or hub id, as for `moss_tts.load`.
-        group: from mx.distributed.init.
+        group: the group of mx.distributed.init.
         codec: directory or hub id, as for `moss_tts.load`.
-        dtype: to compute in.
+        dtype: the type to compute in.
 
     Raises:
         ConfigError: a network that so many processes cannot share.

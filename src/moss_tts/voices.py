@@ -125,7 +125,7 @@ class Voice(RegisteredVoice):
 
         Args:
             model: the model that needs the codes now; without one, they are made when they are first needed.
-            mode: of the request.
+            mode: the mode of the request.
         """
         transcript = {"ref_text": self.record.transcript} if mode == "continuation" else {}
         return {"ref_audio": self if model is None else self.codes(model), **transcript}
@@ -148,7 +148,7 @@ class BrokenVoice:
     """A voice that cannot be read. It can be removed, or replaced.
 
     Attributes:
-        name: of the voice.
+        name: the name of the voice.
         why: a sentence for people.
     """
 
@@ -168,7 +168,7 @@ class Voices:
     """The voices in a directory, which need not exist yet.
 
     Args:
-        directory: by default the user's own.
+        directory: their directory; by default the user's own.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None) -> None:

@@ -35,7 +35,7 @@ class Limits:
         duration: seconds of the audio.
         channels: most of them.
         values: samples of all channels together.
-        lowest_rate, highest_rate: in Hz.
+        lowest_rate, highest_rate: the range of sample rates, in Hz.
     """
 
     duration: float
@@ -60,7 +60,7 @@ class Report:
 
     Attributes:
         samples: per channel, that were decoded; beyond the limits, those that the file announces or has up to there.
-        channels, rate: of these samples; the rate is in Hz.
+        channels, rate: the number of channels and the rate in Hz of these samples.
         damaged: parts that were left out.
         error: why it could not be decoded.
     """

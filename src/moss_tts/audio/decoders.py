@@ -40,7 +40,7 @@ def decode(stream: FileIO, name: str, max_seconds: float) -> Waveform:
 
     Args:
         stream: the file, without a buffer: libraries read by its number.
-        name: of the file, for the log.
+        name: the name of the file, for the log.
         max_seconds: longer audio is refused.
 
     Raises:

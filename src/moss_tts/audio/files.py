@@ -108,7 +108,7 @@ def write_audio(path: str | os.PathLike[str], audio: object, sample_rate: int | 
         path: the file; one that is there is replaced.
         audio: a Speech, a GenerationResult, several results in order (the iterator that generate returns too), or
             samples (S,), (C, S) or (S, C).
-        sample_rate: of samples, in Hz; results bring their own.
+        sample_rate: the rate of samples, in Hz; results have their own.
 
     Returns:
         The file's path.

@@ -37,7 +37,7 @@ class AudioArray:
 
     Attributes:
         samples: (S,), (C, S) or (S, C), of NumPy or MLX.
-        rate: in Hz; None is the model's.
+        rate: the rate in Hz; None is the model's.
     """
 
     samples: Any
@@ -94,7 +94,7 @@ def as_reference(value: object, name: str) -> Reference:
 
     Args:
         value: a path, a waveform, a pair (waveform, its rate), a Speech or result, a code matrix, or a Reference.
-        name: of the option or place, for messages.
+        name: the name of the option or place, for messages.
 
     Raises:
         RequestError: anything else.

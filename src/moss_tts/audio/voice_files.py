@@ -32,12 +32,12 @@ class VoiceRecord:
     """What voice.json says.
 
     Attributes:
-        name: of the voice.
+        name: the name of the voice.
         transcript: what the recording says; None where nobody knows.
         description: words for people, such as the instruction it was designed with.
-        seconds: of the recording.
-        sample_rate: of the recording.
-        channels: of the recording.
+        seconds: the seconds of the recording.
+        sample_rate: the sample rate of the recording.
+        channels: the channels of the recording.
         source_sha256: hash of the file, or of the samples, that it was added from.
         created: UTC, ISO 8601.
     """

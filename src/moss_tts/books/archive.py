@@ -59,7 +59,7 @@ class Archive:
 
     Args:
         archive: the open file.
-        name: of the book, for messages.
+        name: the name of the book, for messages.
         remarks: takes the flaws that are met.
     """
 

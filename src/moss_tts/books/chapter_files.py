@@ -149,8 +149,8 @@ def write_times(spoken: SpokenBook, files: Sequence[Path], path: Path) -> None:
 
     Args:
         spoken: a finished book.
-        files: of each chapter; the same one for all in an .m4b.
-        path: of the JSON file.
+        files: the file of each chapter; the same one for all in an .m4b.
+        path: the path of the JSON file.
     """
     rows: list[dict[str, Any]] = []
     start = 0

@@ -22,7 +22,7 @@ class Chapter:
     """One chapter.
 
     Attributes:
-        title: for names and marks.
+        title: its title, for names and marks.
         text: paragraphs with a blank line between them; its heading, where it has one, is the first.
     """
 
@@ -37,8 +37,8 @@ class Book:
     Attributes:
         title: the file's name if the file gives no title.
         author: None if the file gives none.
-        language: as the file spells it, "en-GB"; None if it gives none.
-        chapters: in reading order.
+        language: its language as the file spells it, "en-GB"; None if it gives none.
+        chapters: its chapters in reading order.
         warnings: a sentence for each harmless flaw of the file, and what was done about it.
         left_out: the parts of the file that are not read: passages by name, marks and numbers by count.
         cover: its picture, a JPEG or PNG file, if it has one.
@@ -59,7 +59,7 @@ class Section:
 
     Attributes:
         title: "" before the first heading.
-        paragraphs: in order, the heading among them.
+        paragraphs: its paragraphs in order, with the heading.
         has_body: whether any of them is more than a heading.
     """
 

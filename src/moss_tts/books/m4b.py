@@ -39,8 +39,8 @@ class Tags:
     """Tags that players show.
 
     Attributes:
-        title: of the book.
-        author: of the book.
+        title: the title of the book.
+        author: the author of the book.
         language: a language tag, such as "en-GB".
         cover: a JPEG or PNG file.
     """
@@ -72,9 +72,9 @@ def write_m4b(
     """Write a book; the file appears whole or not at all.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         audio: pieces (S,) or (S, C), encoded one by one.
-        sample_rate: in Hz.
+        sample_rate: the sample rate, in Hz.
         channels: C.
         marks: one per chapter.
         tags: the tags that players show.

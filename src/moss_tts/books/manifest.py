@@ -28,8 +28,8 @@ class Manifest:
     Attributes:
         text: fingerprint of the chapters.
         checkpoint: fingerprint of the weights and how they are computed with.
-        options: of generate, each as JSON or, where it is audio, as a fingerprint.
-        seed: of the reading.
+        options: the options of generate as JSON; audio is a fingerprint.
+        seed: the seed of the reading.
     """
 
     text: str

@@ -27,7 +27,7 @@ class Item:
 
     Attributes:
         href: where its file is, as the package spells it.
-        media_type: in lower case.
+        media_type: its type in lower case.
         properties: "nav" for the navigation document.
         fallback: id of the item to take instead; "" for none.
     """

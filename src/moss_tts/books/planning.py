@@ -53,7 +53,7 @@ def plan_book(
 
     Args:
         book: what is read.
-        options: of generate.
+        options: the options of generate.
         preparation: how the checkpoint that reads wants its texts.
         cut: cuts chapters, by `book_cut`; None: by characters, as options say.
 
@@ -97,9 +97,9 @@ def estimate(plans: Sequence[Sequence[TextSegment]], suffix: str, sample_rate: i
 
     Args:
         plans: the segments of each chapter.
-        suffix: of the files.
-        sample_rate: in Hz.
-        channels: of the audio.
+        suffix: the suffix of the files.
+        sample_rate: the sample rate, in Hz.
+        channels: the channels of the audio.
     """
     seconds = sum(
         segment.silence_before + usual_seconds(segment.text) + segment.silence_after

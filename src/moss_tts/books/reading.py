@@ -42,9 +42,9 @@ def begin_reading(
     """Open the work directory of a reading, new or begun.
 
     Args:
-        directory: of the kept segments; created where need be.
+        directory: the directory of the kept segments; it is created if needed.
         book: the book that is read.
-        options: of generate. Without a seed, a reading that was begun keeps its own.
+        options: the options of generate. Without a seed, a reading that was begun keeps its own.
         checkpoint: fingerprint of what speaks, see manifest.py.
         force: delete the segments of another reading.
 
@@ -89,8 +89,8 @@ def speak_book(
         model: the model that speaks.
         book: the book that is read.
         kept: where finished segments go.
-        options: of generate, without text and seed.
-        seed: of the book.
+        options: the options of generate, without text and seed.
+        seed: the seed of the book.
         cancel: set it from any thread, and the reading ends within a frame; finished segments stay.
         on_spoken: called with the chapter and each segment that was spoken.
         on_chapter: called with each finished chapter, even if it was finished before.

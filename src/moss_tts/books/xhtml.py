@@ -56,8 +56,8 @@ class Block:
     """A paragraph or heading.
 
     Attributes:
-        text: with line breaks where the document has them; SCENE_BREAK for a rule.
-        level: of a heading, 1 to 6; 0 for a paragraph.
+        text: its text, with the line breaks of the document; SCENE_BREAK for a rule.
+        level: the level of a heading, 1 to 6; 0 for a paragraph.
         ids: those that links to it may name.
         linked: letters of it that are links within the book.
     """
@@ -78,7 +78,7 @@ class Blocks:
     """The blocks of a document.
 
     Attributes:
-        blocks: in order.
+        blocks: its blocks in order.
         last_ids: ids behind the last block.
     """
 

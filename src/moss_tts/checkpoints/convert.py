@@ -54,7 +54,7 @@ def convert(
     Args:
         source: the checkpoint that was planned for.
         target: directory to make; must not exist.
-        planned: by `plan`.
+        planned: the plan that `plan` made.
         codec: directory of the codec that is to lie inside the copy.
         base_model: hub id for the model card; by default the source's, if that is one.
         repo: hub id that the copy will have, for the card.

@@ -98,7 +98,7 @@ def write_demo_checkpoint(directory: Path, architecture: str = "delay", seed: in
     Args:
         directory: created; must not exist or be empty.
         architecture: "delay", "local", "local_v1_5" or "nano" (both with a stereo codec at 48 kHz).
-        seed: of the weights; the same seed gives the same files.
+        seed: the seed of the weights; the same seed gives the same files.
 
     Raises:
         RequestError: an unknown architecture.

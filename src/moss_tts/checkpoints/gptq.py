@@ -48,7 +48,7 @@ def quantize(weight: mx.array, factor: np.ndarray, precision: Precision) -> tupl
     Args:
         weight: (out, in), of the type that scales are to have.
         factor: (in, in), of its inputs.
-        precision: of mode affine.
+        precision: a precision of mode affine.
 
     Returns:
         Packed values, scales and biases, as mx.quantize gives them.

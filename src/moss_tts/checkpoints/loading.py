@@ -125,8 +125,8 @@ def load_architecture(
     """The network of a checkpoint, in memory.
 
     Args:
-        directory: for messages only.
-        config: of the checkpoint.
+        directory: its directory, for messages only.
+        config: the config of the checkpoint.
         weights: all its tensors, lazily read.
         dtype: "float32", "bfloat16" or None to choose.
         divide: removes the parts that other processes hold, before anything is read.
@@ -289,7 +289,7 @@ class LazyCodec:
 
     Args:
         source: the checkpoint.
-        config: of the checkpoint.
+        config: the config of the checkpoint.
         given: a directory or hub id from the caller; None looks beside the weights, then where config.json
             says, then for OpenMOSS-Team/MOSS-Audio-Tokenizer. The last two are fetched only if the checkpoint
             itself was named by its hub id; else the local hub cache has to have them.

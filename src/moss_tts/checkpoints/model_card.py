@@ -23,7 +23,7 @@ def model_card(name: str, base_model: str | None, planned: Plan, source: Path, c
     """README.md of a copy.
 
     Args:
-        name: of the copy, or its hub id.
+        name: the name of the copy, or its hub id.
         base_model: hub id of the source, if it has one.
         planned: what was written.
         source: directory of the source; the copy has the same licence.

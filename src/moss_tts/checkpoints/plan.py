@@ -77,7 +77,7 @@ def plan(
     """Plan how each tensor of a checkpoint is written; only headers are read.
 
     Args:
-        directory: of the source.
+        directory: the directory of the source.
         config: its config.
         recipe: how to quantise; None quantises nothing.
         dtype: the type of other weights and of scales; None keeps the stored types. A fused codec keeps its own.

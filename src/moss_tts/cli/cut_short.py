@@ -61,10 +61,10 @@ def what_was_cut(
     """Sentences for people about a recording that lacks some of its text; none if it is complete.
 
     Args:
-        recording: of the request.
+        recording: the recording of the request.
         model: spoke it.
         request: what was asked for.
-        metrics: of its segments; none where it was spoken in one piece.
+        metrics: the metrics of its segments; none if it was spoken in one piece.
         flags: names of the command's options, of which a sentence may speak.
     """
     sentences = []

@@ -25,7 +25,7 @@ class Recording:
     """Consecutive results.
 
     Attributes:
-        results: as they came.
+        results: the results in order.
         finish_reason: also "cancelled" if Ctrl-C ended generation.
         failure: the error that ended it, if any.
     """

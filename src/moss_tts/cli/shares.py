@@ -18,7 +18,7 @@ def share_of(options: Mapping[str, Any], plan: Sequence[TextSegment]) -> Callabl
     """A function that gives the share of a recording of a request; None if the whole is unknown.
 
     Args:
-        options: of generate.
+        options: the options of generate.
         plan: the segments of its text.
     """
     seconds = _seconds_asked_for(options)

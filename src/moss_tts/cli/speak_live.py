@@ -65,10 +65,10 @@ def speak_live(
     """Speak a request into a growing .wav, a pipe or a player.
 
     Args:
-        options: of generate.
+        options: the options of generate.
         output: a .wav, or STDOUT.
         play: whether to play as well.
-        source: of the model.
+        source: the source of the model.
         flags: names of the command's options, of which a warning may speak.
         quiet: show nothing but warnings and errors.
         verbose: show sizes and speeds as well.

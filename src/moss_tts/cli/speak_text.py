@@ -110,8 +110,8 @@ def speaking(options: Mapping[str, Any], source: Source, terminal: Terminal, fla
     """Load the model, and speak until the end or Ctrl-C.
 
     Args:
-        options: of generate.
-        source: of the model.
+        options: the options of generate.
+        source: the source of the model.
         terminal: shows what happens.
         flags: names of the command's options, of which a warning may speak.
 
@@ -141,9 +141,9 @@ def speak_to_file(
     """Speak a request into an audio file; audio made before a failure or an interruption is kept.
 
     Args:
-        options: of generate.
+        options: the options of generate.
         output: the file.
-        source: of the model.
+        source: the source of the model.
         terminal: shows what happens.
         flags: names of the command's options, of which a warning may speak.
 

@@ -55,7 +55,7 @@ class Past:
     """Keys and values of a stream in a stage. A state that ends at the last written slot appends to it; others copy it.
 
     Args:
-        layers: of the stage.
+        layers: the layers of the stage.
         slots: steps that there is room for.
         width: D.
     """
@@ -176,7 +176,7 @@ class CompiledNetwork:
     """Encoder or decoder of a codec, as Network.
 
     Args:
-        configs: of its stages, in order.
+        configs: the configs of its stages, in order.
         stages: what `in_c` of each gives.
     """
 

@@ -26,9 +26,9 @@ class Quantizer:
         tables: (Q, codebook_size + 1, rvq_dim), what each code of each codebook adds to the latent. The last
             row is zero: the code `codebook_size` stands for "none".
         codebooks: (Q, codebook_size, codebook_dim), rows of unit length.
-        input_proj: from the encoder's width to rvq_dim.
+        input_proj: the projection from the encoder's width to rvq_dim.
         in_projs: per codebook, from rvq_dim to codebook_dim.
-        output_proj: from rvq_dim to the decoder's width.
+        output_proj: the projection from rvq_dim to the decoder's width.
     """
 
     tables: mx.array

@@ -21,7 +21,7 @@ class GPT2Config:
     """A decoder with biases and layer norms (upstream's `gpt2_config`).
 
     Attributes:
-        vocab_size: of the text; 0 where the block names none.
+        vocab_size: the size of the text vocabulary; 0 if the block names none.
         positions: rows of a sequence at most; 0 where there is no bound.
         activation: "silu" or "gelu_new".
         rotary: whether positions are rotary; else they are learned.

@@ -41,8 +41,8 @@ def run_confined(
 
     Args:
         program: a file that imports nothing of this package.
-        arguments: of the program.
-        seconds: that it may take.
+        arguments: the arguments of the program.
+        seconds: the seconds that it may take.
         memory: bytes that its process may have.
         stdin: what it reads.
         stdout: where its output goes.

@@ -226,7 +226,7 @@ def attend(
         q: queries.
         k: keys, as the cache returns them.
         v: values, likewise.
-        scale: of the products.
+        scale: the scale of the products.
         mask: bool (B, 1, T, N), "causal" or None.
         cache: where k and v come from, if from one; a quantised one needs its own kernel.
 

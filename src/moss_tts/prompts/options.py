@@ -108,7 +108,7 @@ def reject_unknown_options(given: Iterable[str], known: Iterable[str]) -> None:
     """Refuse options that do not exist, and name the nearest that does.
 
     Raises:
-        UnknownOptionError: for the first such option.
+        UnknownOptionError: there is such an option.
     """
     names = list(known)
     for option in given:

@@ -30,7 +30,7 @@ class PlannedText:
     Attributes:
         text: the text that the model is given.
         long_form: how its segments are tied; None for a text that is spoken in one piece.
-        segments: of a long text; none where it is spoken in one piece.
+        segments: the segments of a long text; none if it is spoken in one piece.
         notes: sentences for people about what is left out or spelt otherwise.
     """
 
@@ -46,8 +46,8 @@ def plan_text(
     """Settle how a text is spoken.
 
     Args:
-        text: as the caller wrote it; None where another field carries the prompt.
-        options: of a long text; None asks for one piece.
+        text: the text as the caller wrote it; None if another field carries the prompt.
+        options: the options of a long text; None asks for one piece.
         preparation: how the checkpoint wants its texts; its segments replace those of the options.
         cut: cuts a long text; None: by characters, as options say.
 

@@ -48,10 +48,10 @@ def encode_references(
     """Codes (F, n_vq) of each reference, in order; all waveforms go through one call of the codec.
 
     Args:
-        references: in any form that `as_reference` knows, and in any mixture.
+        references: references in any form that `as_reference` knows, in any mixture.
         codec: gives the codec; asked for only if there is a waveform.
         n_vq: codebooks Q of the model.
-        sampling_rate: of the model, and of waveforms that come without a rate.
+        sampling_rate: the rate of the model, and of waveforms without a rate.
         levelled: whether waveforms are brought to one loudness first.
 
     Raises:

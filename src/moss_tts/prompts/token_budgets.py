@@ -33,7 +33,7 @@ def cut_of(options: LongFormOptions, in_chars: bool, pieces: Pieces | None = Non
     """How a variant's long texts are cut.
 
     Args:
-        options: of the long text.
+        options: the options of the long text.
         in_chars: whether the caller gave limits in characters; those then apply.
         pieces: how the variant wants its texts cut; None: by characters.
         count: counts tokens.

@@ -39,7 +39,7 @@ async def receive(
     Args:
         request: its client may still be sending.
         kind: the fields that it may have.
-        settings: of the server.
+        settings: the settings of the server.
         on_arrived: called when the whole body is here, before it is read.
 
     Raises:

@@ -18,11 +18,11 @@ class ApiError(Exception):
     """An answer that is an error.
 
     Args:
-        status: of HTTP.
+        status: the status code of HTTP.
         message: what is wrong, what was given, what is allowed.
         param: the field of the request that is wrong.
         code: a word for programs.
-        headers: of the response.
+        headers: the headers of the response.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ def refused(error: MossTTSError, fields: Iterable[str]) -> ApiError:
 
     Args:
         error: RequestError or AudioError are the client's; others are not.
-        fields: that the client gave.
+        fields: the fields that the client gave.
     """
     if not isinstance(error, RequestError | AudioError):
         return ApiError(500, str(error), code="failed")

@@ -33,10 +33,10 @@ class Format:
     """A format of responses.
 
     Attributes:
-        media_type: of the response.
+        media_type: the media type of the response.
         container: libavformat's name; "" where PyAV is not needed.
         codec: libavcodec's name.
-        layout_of_samples: that the codec takes: 16-bit or float, interleaved or planar.
+        layout_of_samples: the layout that the codec takes: 16-bit or float, interleaved or planar.
         rates: sample rates that it takes, the model's own among them or not; () is any.
         bit_rate: bits per second and channel; 0 is the codec's choice.
     """
@@ -65,9 +65,9 @@ def new_encoder(name: str, sample_rate: int, channels: int, whole: bool) -> Enco
     """An encoder of a format in FORMATS.
 
     Args:
-        name: of the format.
-        sample_rate: of the chunks.
-        channels: of the chunks.
+        name: the name of the format.
+        sample_rate: the sample rate of the chunks.
+        channels: the channels of the chunks.
         whole: the bytes are kept until the end, so that headers can tell the length; otherwise they leave at once.
     """
     if name == "pcm":

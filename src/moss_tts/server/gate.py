@@ -76,8 +76,8 @@ class _LimitedBody:
     """Counts what comes in, for bodies that do not say how long they are, and does not wait for one for ever.
 
     Args:
-        receive: of the request.
-        settings: of the server.
+        receive: gives the next part of the request.
+        settings: the settings of the server.
         arriving: the bytes that are here of each body on its way; those that began first are given up if all of them
             together are too many.
     """

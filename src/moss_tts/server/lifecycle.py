@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
 
     Attributes:
         on_listening: called once clients can connect.
-        deadline: by which the process ends, once it was told to.
+        deadline: ends the process after some time, once it was told to end.
     """
 
     def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
@@ -89,8 +89,8 @@ def serve(load: Callable[[], Model], settings: Settings, place: socket.socket, t
 
     Args:
         load: gives the model.
-        settings: of the server.
-        place: from `bound`.
+        settings: the settings of the server.
+        place: the socket of `bound`.
         tell: called with the server's address once clients can connect.
 
     Returns:

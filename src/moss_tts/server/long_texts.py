@@ -84,7 +84,7 @@ class Narration:
     Args:
         device: speaks.
         model: the device's.
-        request: with long_form.
+        request: a request with long_form.
         is_heard: whether its client has taken nearly all it was told.
     """
 

@@ -19,7 +19,7 @@ class Progress:
 
     Args:
         request: what is spoken.
-        sample_rate: of its chunks.
+        sample_rate: the sample rate of its chunks.
     """
 
     def __init__(self, request: MossNormalizedRequest, sample_rate: int) -> None:

@@ -53,7 +53,7 @@ class Registry:
     """Voices as the routes need them.
 
     Args:
-        settings: of the server.
+        settings: the settings of the server.
         device: started.
         model: the device's.
         decoders: threads that may decode audio.
@@ -74,9 +74,9 @@ class Registry:
         """A voice.
 
         Args:
-            name: of the voice.
-            field: of the request that names it.
-            status: of the answer where there is none.
+            name: the name of the voice.
+            field: the field of the request that names it.
+            status: the status of the answer if there is none.
 
         Raises:
             ApiError: there is none of that name, or it is broken.

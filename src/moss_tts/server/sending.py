@@ -20,10 +20,10 @@ class Sent(Response):
     """Sends parts as they are made, and stops as soon as nobody takes them.
 
     Args:
-        parts: of the body.
-        headers: with Content-Length where it is known.
+        parts: the parts of the body.
+        headers: its headers, with Content-Length if it is known.
         patience: seconds that a client has for each piece.
-        seconds: for all of it; None is no limit.
+        seconds: the time limit for all of it; None is no limit.
         on_end: told at the end how it ended: "ok", "timeout", "cancelled", or as the error was.
     """
 

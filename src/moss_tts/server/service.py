@@ -45,8 +45,8 @@ class Utterance:
     Attributes:
         seed: it can be repeated with.
         notes: sentences for people about what is done otherwise than asked.
-        sample_rate: of its audio.
-        channels: of its audio.
+        sample_rate: the sample rate of its audio.
+        channels: the channels of its audio.
         progress: how much of its text is spoken.
     """
 
@@ -141,7 +141,7 @@ class Service:
     """The state that the routes share. It is made and used on the event loop.
 
     Args:
-        settings: of the server.
+        settings: the settings of the server.
         device: started.
         model: the device's.
     """

@@ -18,17 +18,17 @@ class Settings:
         model_id: what clients call the model.
         max_batch: requests spoken side by side.
         max_waiting: requests that may wait for a place; those after them are told to come back later.
-        timeout_s: of a request, from its arrival to its last byte.
+        timeout_s: the time limit of a request, from its arrival to its last byte.
         grace_s: running requests may go on for so long when the server is stopped.
         max_body: bytes of a request's body.
         idle_s: a connection may be without a request; the headers of one must be there by then.
-        body_timeout_s: for a request's body to arrive.
-        reader_timeout_s: for a client to take the next 64 KiB of its answer.
-        max_chars: of all texts of a request together.
+        body_timeout_s: the time limit for a request's body to arrive.
+        reader_timeout_s: the time limit for a client to take the next 64 KiB of its answer.
+        max_chars: the most characters of all texts of a request together.
         max_prompt: rows of a prompt: tokens of texts and of the template around each message, frames of recordings.
-        max_frames: that a request may ask for with max_tokens.
-        max_reference_s: of all recordings that a request brings along together.
-        max_voices: that clients may register.
+        max_frames: the most frames that a request may ask for with max_tokens.
+        max_reference_s: the most seconds of all recordings of a request together.
+        max_voices: the most voices that clients may register.
         api_key: clients must send it as bearer token; None lets everybody in.
         hosts: names by which this server may be called besides addresses and private names; "*" is any (gate.py says
             why not all are).

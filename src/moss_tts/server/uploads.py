@@ -29,9 +29,9 @@ class Recordings:
     """The recordings of one request.
 
     Args:
-        files: of its body.
+        files: the files of its body.
         voices: registered voices that it names.
-        max_seconds: of all its recordings together; of registered voices, which are codes already, none counts.
+        max_seconds: the most seconds of all its recordings; registered voices are codes already and do not count.
     """
 
     def __init__(self, files: Mapping[str, bytes], voices: Mapping[str, KnownVoice], max_seconds: float) -> None:

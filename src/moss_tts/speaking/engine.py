@@ -58,7 +58,7 @@ class SpeechChunk:
     Attributes:
         audio: float32 (S,) mono or (S, C).
         frames: codes (F, Q) it was decoded from.
-        finish_reason: on the last chunk, which may be empty; None before it.
+        finish_reason: the reason of the end on the last chunk, which may be empty; None before it.
         prompt_rows: rows of the prompt it answers.
     """
 

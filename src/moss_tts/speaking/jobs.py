@@ -77,7 +77,7 @@ class JobMaker:
         """A request as a SpeechEngine takes it: references encoded, prompt packed, budget settled.
 
         Args:
-            request: from `request`.
+            request: a request of `Model.request`.
             cancel: ends the job within one frame once it is set.
 
         Raises:
@@ -116,7 +116,7 @@ class JobMaker:
         """A narrator of a long text, for callers that keep its segments themselves.
 
         Args:
-            request: from `request`, with long_form.
+            request: a request of `Model.request`, with long_form.
             cancel: ends the segment that is being spoken.
             on_segment: called with each finished segment.
             refit: changes the means it speaks with, for callers that share an engine.

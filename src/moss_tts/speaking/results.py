@@ -77,7 +77,7 @@ def results_of(
     Args:
         chunks: (segment, chunk) in order.
         request: the request that they answer.
-        sample_rate: of the audio, in Hz.
+        sample_rate: the sample rate of the audio, in Hz.
     """
     mx.reset_peak_memory()
     started = time.perf_counter()

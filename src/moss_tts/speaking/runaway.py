@@ -153,7 +153,7 @@ class QuietWatch:
 
     Args:
         text: what is spoken; pauses asked for in it are allowed.
-        sample_rate: of the chunks.
+        sample_rate: the sample rate of the chunks.
     """
 
     def __init__(self, text: str, sample_rate: int) -> None:

@@ -49,7 +49,7 @@ class Header:
     """What a safetensors file holds.
 
     Attributes:
-        tensors: by name.
+        tensors: its tensors by name.
         metadata: notes of the program that wrote the file.
     """
 

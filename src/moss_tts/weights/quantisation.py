@@ -28,7 +28,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     """Refuse settings of a `quantization` block that mlx does not have.
 
     Raises:
-        CheckpointError: for the first of them.
+        CheckpointError: one of them is out of range.
     """
     for key, allowed in SETTINGS.items():
         if key in settings and settings[key] not in allowed:

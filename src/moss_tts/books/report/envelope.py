@@ -22,7 +22,7 @@ class Envelope:
         high: (N,).
         width: samples of a stretch; the last may be shorter.
         samples: length of the waveform.
-        sample_rate: in Hz.
+        sample_rate: the sample rate, in Hz.
     """
 
     low: Levels
@@ -41,7 +41,7 @@ class EnvelopeBuilder:
     """Takes audio chunk by chunk. When the stretches become too many, neighbours are joined.
 
     Args:
-        sample_rate: in Hz.
+        sample_rate: the sample rate, in Hz.
         max_bins: most stretches an envelope has; even.
     """
 

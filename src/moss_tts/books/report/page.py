@@ -39,9 +39,9 @@ class ReportedSegment:
     """A segment that was spoken.
 
     Attributes:
-        text: as spoken.
+        text: the text as it was spoken.
         metrics: what it took.
-        seam: to the segment before it; None where there is none.
+        seam: the seam to the segment before it; None if there is none.
         chapter: the chapter it belongs to, "" outside books.
         played: where it is heard; None where it was not written to a file.
     """
@@ -86,10 +86,10 @@ def write_report(
     """Write the page.
 
     Args:
-        path: of the HTML file.
+        path: the path of the HTML file.
         title: what was read.
-        segments: in the order spoken.
-        envelope: of their audio, joined.
+        segments: the segments in the order of speech.
+        envelope: the envelope of their joined audio.
         warnings: what was wrong with the book's file.
     """
     page = _page(title, segments, envelope, warnings, Path(path).absolute().parent)
