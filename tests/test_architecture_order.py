@@ -345,6 +345,12 @@ def test_names_say_what_a_thing_is():
     assert vague == {"inference_utils"}
 
 
+def test_no_two_files_of_tests_have_one_name():
+    """The suite as a whole would not begin: pytest imports them by their names alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+
+
 def test_files_stay_small():
     lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in FILES.items()}
     assert {module: count for module, count in lines.items() if count > MOST_LINES_OF_A_FILE} == {}
