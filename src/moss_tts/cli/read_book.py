@@ -139,12 +139,13 @@ def config_of(model: str) -> MossConfig | None:
 
 
 def cut_of_checkpoint(model: str, config: MossConfig | None, options: Mapping[str, Any]) -> Cut | None:
-    """How a checkpoint cuts chapters, without its weights; None where its config is not known.
+    """How a checkpoint cuts chapters, without its weights; None where its config is not known, or it counts no tokens.
 
     Raises:
         CheckpointError: its variant counts tokens, and its tokenizer is missing or broken.
     """
-    if config is None:
+    # What is imported below would take seconds.
+    if config is None or not config.counts_tokens:
         return None
     from moss_tts.architectures import ARCHITECTURES
     from moss_tts.checkpoints.loading import find_checkpoint

@@ -66,6 +66,8 @@ class MossConfig:
     default_codec: ClassVar[str] = "OpenMOSS-Team/MOSS-Audio-Tokenizer"
     # Whether references are brought to the loudness that the model heard in training.
     levels_references: ClassVar[bool] = True
+    # Whether long texts may be cut by tokens, so that a plan of one needs the tokenizer.
+    counts_tokens: ClassVar[bool] = False
     default_n_vq: ClassVar[int] = 32
     default_sampling_rate: ClassVar[int] = 24000
     # Keys of the file that an architecture has beside the common ones, and names of its own (theirs -> ours) for those.

@@ -20,6 +20,7 @@ class NanoConfig(TiedHeadsConfig):
 
     default_codec: ClassVar[str] = "OpenMOSS-Team/MOSS-Audio-Tokenizer-Nano"
     levels_references: ClassVar[bool] = False
+    counts_tokens: ClassVar[bool] = True
     default_n_vq: ClassVar[int] = 8
     default_depth_layers: ClassVar[int | None] = 4
     own_keys: ClassVar[frozenset[str]] = TiedHeadsConfig.own_keys | frozenset(
