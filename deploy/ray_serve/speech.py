@@ -63,7 +63,7 @@ class Replica:
             # The proxy is in front of it, and which names it has is the operator's business.
             hosts=("*",),
         )
-        self.device = Device(lambda: moss_tts.load(options.model), options.max_batch)
+        self.device = Device(lambda: moss_tts.load(options.model), options.max_batch, self.settings.max_prompt)
         self.model = self.device.start()
 
     def __serve_build_asgi_app__(self) -> Any:
