@@ -100,3 +100,14 @@ def test_audio_that_is_no_numbers_is_an_error_and_never_a_file(value, stream, co
     with pytest.raises(GenerationError):
         model.say("Hello.", max_tokens=5, seed=1).save(tmp_path / "hello.wav")
     assert not (tmp_path / "hello.wav").exists()
+
+
+def test_a_tokenizer_may_not_name_tokens_that_the_network_has_not(copied):
+    """What lies behind the embeddings in memory would be read, as far as there is any."""
+    directory = copied("local")
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    tokenizer["model"]["vocab"] = {piece: id_ + 10**6 * (piece == "H") for piece, id_ in vocabulary.items()}
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ConfigError, match=r"writes token 10\d+, outside the vocabulary of \d+"):
+        load(directory).say("Hello.", max_tokens=2)

@@ -370,7 +370,7 @@ class LazyCodec:
                 f"has not been fetched. Fetch that with `moss-tts download {named}`, name a directory or a hub id with "
                 f"--codec (codec=), or, if this is a copy, convert again without --no-codec."
             ) from error
-        except CheckpointError as error:
+        except (CheckpointError, RequestError) as error:
             raise CodecNotFoundError(f"no codec in {self._source.directory}: {error}") from error
 
 

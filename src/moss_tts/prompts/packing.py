@@ -44,7 +44,16 @@ class PromptPacker:
         raise NotImplementedError
 
     def text_rows(self, ids: Sequence[int]) -> Rows:
-        """Rows (N, 1 + Q) of text, audio columns padded."""
+        """Rows (N, 1 + Q) of text, audio columns padded.
+
+        Raises:
+            ConfigError: an id that the network has no embedding for; it would read what lies behind them in memory.
+        """
+        if (largest := max(ids, default=0)) >= self.config.vocab_size:
+            raise ConfigError(
+                f"the tokenizer writes token {largest}, outside the vocabulary of {self.config.vocab_size}: tokenizer "
+                "and config.json belong to different checkpoints."
+            )
         rows = np.full((len(ids), 1 + self.config.n_vq), self.config.audio_pad_code, dtype=np.int32)
         rows[:, 0] = ids
         return rows
