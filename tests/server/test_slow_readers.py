@@ -102,11 +102,19 @@ def test_what_is_made_for_a_client_that_does_not_read_waits_as_codes(served, mon
 WHOLE = ENDLESS | {"max_tokens": 400, "streaming_interval": 0.32, "stream": False}
 
 
+# One request is let in at a time, and connections wait for the next one for hardly any time.
+NARROW = {"max_batch": 1, "max_waiting": 0, "idle_s": 0.2, "send_buffer": SEND_BUFFER}
+
+
 @pytest.fixture
 def narrow(checkpoints, tmp_path) -> Iterator[Serving]:
-    """One request is let in at a time, and its client must read within a second."""
-    limits = {"max_batch": 1, "max_waiting": 0, "reader_timeout_s": 1.0, "idle_s": 0.2}
-    with serving(checkpoints["delay"], tmp_path, send_buffer=SEND_BUFFER, **limits) as running:
+    with serving(checkpoints["delay"], tmp_path, **NARROW) as running:
+        yield running
+
+
+@pytest.fixture
+def impatient(checkpoints, tmp_path) -> Iterator[Serving]:
+    with serving(checkpoints["delay"], tmp_path, reader_timeout_s=1.0, **NARROW) as running:
         yield running
 
 
@@ -119,10 +127,10 @@ def test_a_whole_answer_has_its_place_until_it_is_taken(narrow):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_an_answer_that_is_not_read_loses_its_place(narrow, stream):
-    with unread(narrow, WHOLE | {"stream": stream}) as answer:
-        wait_until(lambda: narrow.outcome("timeout") == 1, seconds=10)
-        assert narrow.post(json=ENDLESS).status_code == 200
+def test_an_answer_that_is_not_read_loses_its_place(impatient, stream):
+    with unread(impatient, WHOLE | {"stream": stream}) as answer:
+        wait_until(lambda: impatient.outcome("timeout") == 1, seconds=10)
+        assert impatient.post(json=ENDLESS).status_code == 200
         with pytest.raises((IncompleteRead, ConnectionError)):
             answer.read()
 

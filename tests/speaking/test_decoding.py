@@ -136,6 +136,18 @@ def test_a_job_that_is_not_heard_waits_alone_and_as_codes(model: Model, monkeypa
         np.testing.assert_allclose(spoken.audio, expected.audio, atol=1e-5)
 
 
+def test_segments_of_a_long_text_take_turns_with_other_jobs(model: Model) -> None:
+    engine = SpeechEngine(model.architecture, model.codec, max_batch=1)
+    job = jobs(model, 1)[0]
+    first, second, third = (engine.submit(replace(job, owner="a long text")) for _ in range(3))
+    engine.step()
+    other, alone = engine.submit(replace(job, owner="another one")), engine.submit(job)
+    over: list[speech.Voice] = []
+    while not engine.idle:
+        over += [voice for voice, chunk in engine.step() if is_last(chunk)]
+    assert over == [first, second, other, alone, third]
+
+
 def test_what_fails_on_the_codecs_thread_is_raised(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_):
         raise RuntimeError("out of memory")

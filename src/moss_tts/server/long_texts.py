@@ -119,7 +119,7 @@ class Narration:
         make = studio.job
         return replace(
             studio,
-            job=lambda part: self._on_device(lambda: make(part)),
+            job=lambda part: replace(self._on_device(lambda: make(part)), owner=self),
             engine=self._stage,
             is_heard=lambda places: places <= SEGMENTS_AHEAD and self._is_heard(),
         )

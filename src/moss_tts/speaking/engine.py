@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -28,7 +28,7 @@ from moss_tts.errors import GenerationError
 from moss_tts.frames import FinishReason, FrameReader, Frames
 from moss_tts.rows import Prompts, RowBatch, RowRequest
 from moss_tts.speaking.decoding import Audio, CodecStreams
-from moss_tts.speaking.reading import Readings
+from moss_tts.speaking.reading import Readings, after, in_turn
 
 # Frames per codec call if no caller waits for audio: enough for efficient products, and little memory.
 WHOLE_CHUNK = 50
@@ -80,6 +80,7 @@ class SpeechJob:
         cancelled: asked once per row; once it is true, complete frames are decoded and the job ends.
         is_heard: asked before the codec is called; while it is false, this job's frames wait as codes.
         gone_silent: called with each chunk's audio; gives the sample at which the request ends for silence, or None.
+        owner: the long text that the job is one segment of; None for a job of its own.
     """
 
     prompt: np.ndarray
@@ -89,6 +90,7 @@ class SpeechJob:
     cancelled: Callable[[], bool] = lambda: False
     is_heard: Callable[[], bool] = lambda: True
     gone_silent: Callable[[np.ndarray], int | None] = lambda _: None
+    owner: Hashable | None = None
 
 
 @dataclass(eq=False)
@@ -103,6 +105,11 @@ class Voice:
     chunks: int = 0
     spoke: bool = False
     ended: FinishReason | None = None
+
+    @property
+    def owner(self) -> Hashable | None:
+        """What it shares its turns with."""
+        return self.job.owner
 
     @property
     def prompt_rows(self) -> int:
@@ -247,12 +254,12 @@ class SpeechEngine:
         return len(self._rows) >= VOICES_PER_STEP
 
     def _begin_reading(self) -> None:
-        for voice in list(self._waiting):
+        for voice in in_turn(self._waiting, [*self._rows, *self._readings.voices]):
             job, running = voice.job, [*self._rows, *self._readings.voices]
             if len(running) >= self._max_batch or (running and job.n_vq != running[0].job.n_vq):
                 return
             if self._readings.may_start(voice):
-                self._waiting.remove(voice)
+                self._waiting = after(self._waiting, voice)
                 prompts = Prompts.of(job.prompt)
                 self._readings.start(voice, self._architecture.reading(prompts, [job.request], job.n_vq))
 

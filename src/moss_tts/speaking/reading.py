@@ -7,9 +7,10 @@ first. Long ones take turns, and all of them together take no more time than the
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 from moss_tts.context.reading import Reading
@@ -36,8 +37,29 @@ class Waiting(Protocol):
         """Whether the job was cancelled."""
         ...
 
+    @property
+    def owner(self) -> Hashable | None:
+        """What it shares its turns with; None has all turns of its own."""
+        ...
+
 
 V = TypeVar("V", bound=Waiting)
+
+
+def in_turn(waiting: Iterable[V], running: Iterable[V]) -> list[V]:
+    """The jobs that wait: one of each owner that has none running, then a second of each, and so on."""
+    taken = Counter(voice.owner for voice in running)
+    turns = []
+    for voice in waiting:
+        turns.append((0 if voice.owner is None else taken[voice.owner], voice))
+        taken[voice.owner] += 1
+    return [voice for _, voice in sorted(turns, key=itemgetter(0))]
+
+
+def after(waiting: Iterable[V], started: V) -> deque[V]:
+    """The jobs that still wait once one of them was started: all others come before those of its owner."""
+    left = [voice for voice in waiting if voice is not started]
+    return deque(sorted(left, key=lambda voice: voice.owner is not None and voice.owner == started.owner))
 
 
 @dataclass(eq=False)
