@@ -181,6 +181,19 @@ def test_ties_do_not_widen_top_k(top_k, kept):
     assert all(share == pytest.approx(1 / kept, abs=2 / GRID) for share in law.values())
 
 
+@pytest.mark.parametrize(("top_k", "kept"), [(1, 1), (2, 5), (4, 5), (6, 6), (0, 7)])
+def test_ties_with_the_last_of_top_k_stay_where_upstream_keeps_them(top_k, kept):
+    """One best, four equals and two others."""
+    logits = [3.0, 1.0, 0.0, 1.0, 1.0, -1.0, 1.0]
+    row = mx.broadcast_to(mx.array(logits), (1, GRID, len(logits)))
+    rows = RowSampling.of([ChannelSampling(1.0, 1.0, top_k)], keeps_ties=True)
+    drawn = np.array(sample(row, mx.array(EVEN[None]), rows))[0]
+    law = softmax({token: logits[token] for token in np.argsort(-np.array(logits), kind="stable")[:kept].tolist()})
+    shares = {token: float((drawn == token).mean()) for token in law}
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares == pytest.approx(law, abs=2 / GRID)
+
+
 def test_ties_do_not_widen_top_p():
     """Of eight equals, three exceed a third: two do not."""
     assert len(measured_law([0.0] * 8, ChannelSampling(1.0, 0.34, 0))) == 3

@@ -32,6 +32,7 @@ class MossTTSLocalModel(nn.Module):
         dropped=("model.language_model.embed_tokens.",),
     )
     greedy_is_penalised: ClassVar[bool] = False
+    keeps_ties: ClassVar[bool] = False
 
     def __init__(self, config: LocalConfig) -> None:
         super().__init__()

@@ -42,6 +42,7 @@ class TiedHeadsModel(nn.Module):
     """
 
     greedy_is_penalised: ClassVar[bool] = True
+    keeps_ties: ClassVar[bool] = False
 
     def __init__(self, config: TiedHeadsConfig, backbone: Decoder) -> None:
         super().__init__()

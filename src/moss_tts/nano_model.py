@@ -27,6 +27,7 @@ class MossTTSNanoModel(TiedHeadsModel):
         dropped=("local_transformer.wte.",),
         copies=tied_copies("transformer.wte."),
     )
+    keeps_ties: ClassVar[bool] = True
 
     def __init__(self, config: NanoConfig) -> None:
         super().__init__(config, GPT2Decoder(config.backbone))

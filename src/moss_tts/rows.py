@@ -84,6 +84,9 @@ class RowBatch(ABC):
         seen: (B, ?, V) bool, tokens that penalties weaken; None while no request has a penalty.
     """
 
+    # Whether candidates as good as the last of top_k stay beside it: upstream's code of Nano keeps them.
+    keeps_ties: bool = False
+
     def __init__(
         self, requests: Sequence[RowRequest], cache: list[Cache], hidden: mx.array, seen: mx.array | None
     ) -> None:
@@ -95,8 +98,9 @@ class RowBatch(ABC):
         self._settle_sampling()
 
     def _settle_sampling(self) -> None:
-        self._text = RowSampling.of([request.sampling.text for request in self.requests])
-        self._audio = RowSampling.of([request.sampling.audio for request in self.requests])
+        text, audio = ([getattr(request.sampling, kind) for request in self.requests] for kind in ("text", "audio"))
+        self._text = RowSampling.of(text, keeps_ties=self.keeps_ties)
+        self._audio = RowSampling.of(audio, keeps_ties=self.keeps_ties)
         self._seeds = mx.array([request.seed for request in self.requests], dtype=mx.uint32)
 
     @abstractmethod
@@ -336,6 +340,7 @@ class LocalBatch(RowBatch):
         any_text: bool = False,
     ) -> None:
         self._model, self._config, self._n_vq = model, config, n_vq
+        self.keeps_ties = model.keeps_ties
         slots = [config.audio_assistant_gen_slot_token_id, config.audio_end_token_id]
         self._text_choices = None if any_text else mx.array(slots)
         requests = [_as_penalised(request, model) for request in requests]

@@ -15,6 +15,8 @@ from math import inf
 import mlx.core as mx
 
 MAX_SEED = 2**32 - 1
+# Candidates behind the last of top_k that may be as good as it.
+TIES = 8
 
 
 def draw_seed() -> int:
@@ -61,6 +63,7 @@ class RowSampling:
         all_greedy: whether all rows are greedy.
         penalised: whether any row has a penalty.
         widest_k: the largest top_k of all rows; 0 if a row considers all candidates.
+        keeps_ties: whether candidates as good as the last of top_k stay beside it.
     """
 
     sampled: mx.array
@@ -72,9 +75,10 @@ class RowSampling:
     all_greedy: bool
     penalised: bool
     widest_k: int
+    keeps_ties: bool
 
     @classmethod
-    def of(cls, rows: Sequence[ChannelSampling]) -> RowSampling:
+    def of(cls, rows: Sequence[ChannelSampling], *, keeps_ties: bool = False) -> RowSampling:
         """Stack the settings of B rows."""
 
         def column(values: list[float], dtype: mx.Dtype) -> mx.array:
@@ -91,6 +95,7 @@ class RowSampling:
             all_greedy=all(row.temperature == 0 for row in rows),
             penalised=any(row.repetition_penalty != 1 for row in rows),
             widest_k=0 if unlimited else max(row.top_k for row in rows),
+            keeps_ties=keeps_ties,
         )
 
 
@@ -147,10 +152,19 @@ def _draw(costs: mx.array, uniforms: mx.array, rows: RowSampling) -> mx.array:
     Returns:
         (B, C) int32.
     """
-    candidates = _best(costs, rows.widest_k)
+    spare = TIES if rows.keeps_ties and rows.widest_k else 0
+    candidates = _best(costs, rows.widest_k + spare)
     ranked = mx.take_along_axis(costs, candidates, axis=-1)
-    rank = _drawn_rank(ranked, uniforms[..., None], rows.top_k, rows.top_p)
+    top_k = _with_ties(ranked, rows.top_k) if spare else rows.top_k
+    rank = _drawn_rank(ranked, uniforms[..., None], top_k, rows.top_p)
     return mx.take_along_axis(candidates, rank, axis=-1)[..., 0].astype(mx.int32)
+
+
+@mx.compile
+def _with_ties(costs: mx.array, top_k: mx.array) -> mx.array:
+    """How many of the candidates (B, C, K), cheapest first, cost no more than the last of top_k: (B, C, 1)."""
+    last = mx.where(mx.arange(costs.shape[-1]) < top_k, costs, -mx.inf).max(axis=-1, keepdims=True)
+    return (costs <= last).sum(axis=-1, keepdims=True)
 
 
 @mx.compile

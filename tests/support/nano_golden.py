@@ -123,7 +123,7 @@ def shares(logits: mx.array, options: ChannelSampling, seen: mx.array | None) ->
     batch, codes = logits.shape
     at = mx.broadcast_to((mx.arange(DRAWS) + 0.5) / DRAWS, (batch, DRAWS))
     wide = mx.broadcast_to(logits[:, None], (batch, DRAWS, codes))
-    drawn = np.array(sample(wide, at, RowSampling.of([options] * batch), seen))
+    drawn = np.array(sample(wide, at, RowSampling.of([options] * batch, keeps_ties=True), seen))
     return np.stack([np.bincount(row, minlength=codes) / DRAWS for row in drawn])
 
 
