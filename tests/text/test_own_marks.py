@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +14,7 @@ from moss_tts.request import resolve_generation_request
 from moss_tts.text.own_marks import in_own_marks
 from support.nano_assets import text_cases
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "nano.md"
 EXAMPLES = {
     "Hello world": "Hello world.",
     "Dr. Smith paid $3.50. OK?": "Dr. Smith paid $3.50. OK?",
@@ -75,6 +79,15 @@ def test_every_text_is_one_line_with_a_stop_at_its_end(text):
 @given(st.text(st.sampled_from("abc 。，！？.,!?\n")))
 def test_english_gets_no_wide_mark(text):
     assert not set(in_own_marks(f"so {text}")) & set("。，！？")
+
+
+def test_the_documents_examples_are_what_it_makes():
+    table = [line.split("|") for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")]
+    rows = [(re.findall("`([^`]+)`", row[1]), re.findall("`([^`]+)`", row[3])) for row in table]
+    checked = [(text, made) for texts, mades in rows for text, made in zip(texts, mades, strict=False)]
+    assert len(checked) >= 6
+    for text, made in checked:
+        assert in_own_marks(text) == made, text
 
 
 def test_the_preset_nano_cleans_up_this_way():
