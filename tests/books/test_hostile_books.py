@@ -344,6 +344,13 @@ def test_titles_of_texts_steer_no_terminal(tmp_path, suffix):
     assert PLAIN in text
 
 
+@pytest.mark.parametrize("suffix", ["txt", "md"])
+def test_the_name_of_a_file_steers_no_terminal(tmp_path, suffix):
+    """A book of nothing but a heading has its only chapter named after the file."""
+    book = read_book(written(tmp_path, f"{ATTACK}.{suffix}", "Chapter 1\n" if suffix == "txt" else "# One\n"))
+    assert_plain(f"{book.title}{book.chapters[0].title}")
+
+
 def test_names_in_an_epub_steer_no_terminal(tmp_path):
     attack = ATTACK.replace("\x1b", "").replace("\x07", "")  # which XML cannot have
     files = epub_of({"a.xhtml": f"<h1>{attack}</h1><p>It was {attack} cold"}, [("a.xhtml", attack)])

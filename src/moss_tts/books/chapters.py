@@ -88,7 +88,7 @@ def chapters_of(sections: Iterable[Section], book_title: str) -> tuple[Chapter, 
             waiting = []
     if rest := spoken_text(waiting):
         last = chapters.pop() if chapters else None
-        title = last.title if last is not None else book_title
+        title = last.title if last is not None else one_line(book_title, MAX_TITLE)
         chapters.append(Chapter(title, spoken_text([*([last.text] if last is not None else []), rest])))
     return tuple(chapters)
 
