@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from moss_tts.context import reading as context_reading
-from moss_tts.context.reading import ON_CPU, ON_GPU, PartSizes, parts
+from moss_tts.context.reading import ON_CPU, ON_GPU, PartSizes, Reading, parts
 from moss_tts.model import Model
 from moss_tts.speaking import reading
 from moss_tts.speaking.engine import SpeechEngine, SpeechJob, is_last, speak_one
+from moss_tts.speaking.reading import Readings
 
 ENDLESS = {"text_temperature": 0.0, "runaway_guard": False, "max_tokens": 10**6}
 PART = 8
@@ -97,6 +101,29 @@ def test_short_prompts_pass_long_ones(delay_model):
     while not engine.idle:
         over |= {voice for voice, chunk in engine.step() if is_last(chunk)}
     assert over == {short, *long}
+
+
+def slow_parts(rows: int) -> Reading[Any]:
+    """A reading of one row at a time, none of which comes at once."""
+    for row in range(rows):
+        time.sleep(0.002)
+        yield row + 1
+    return "its batch"
+
+
+def test_long_prompts_take_no_more_time_than_the_rows_of_others():
+    """To their last row: that takes as much time as the others."""
+    readings: Readings[Any] = Readings()
+    voice = SimpleNamespace(prompt_rows=6 * PART, cancelled=False)
+    readings.start(voice, slow_parts(voice.prompt_rows))
+    [started] = readings._started
+    for count in range(1, voice.prompt_rows):
+        assert not list(readings.go_on(others_speak=True))
+        readings.others_took(0.001)
+        assert not list(readings.go_on(others_speak=True))
+        assert started.read == count
+        readings.others_took(10)
+    assert list(readings.go_on(others_speak=False)) == [(voice, "its batch")]
 
 
 @pytest.mark.parametrize("way", ["drop", "cancel"])

@@ -72,6 +72,11 @@ class _Started(Generic[V]):
     def left(self) -> int:
         return self.voice.prompt_rows - self.read
 
+    @property
+    def is_short(self) -> bool:
+        """Whether all of it is short: the last rows of a long prompt take as much time as many of a short one."""
+        return self.voice.prompt_rows <= SHORT
+
     def go_on(self) -> RowBatch | None:
         """Read the next part, and return the batch once all parts are read."""
         try:
@@ -102,7 +107,7 @@ class Readings(Generic[V]):
 
     def may_start(self, voice: V) -> bool:
         """Whether a job may be started now."""
-        long = sum(started.prompt_rows > SHORT for started in self.voices)
+        long = sum(not started.is_short for started in self._started)
         return voice.prompt_rows <= SHORT or long < LONG_AT_ONCE
 
     def start(self, voice: V, reading: Reading[RowBatch]) -> None:
@@ -130,12 +135,12 @@ class Readings(Generic[V]):
             self._owed = time.perf_counter() - began
 
     def _shortest(self) -> _Started[V] | None:
-        short = (started for started in self._started if started.left <= SHORT)
+        short = (started for started in self._started if started.is_short)
         return min(short, key=lambda started: started.left, default=None)
 
     def _read_long(self) -> Iterator[tuple[V, RowBatch | None]]:
         for started in self._started:
-            if started.left > SHORT:
+            if not started.is_short:
                 # The others have their turn before it comes again.
                 self._started.remove(started)
                 self._started.append(started)
