@@ -56,7 +56,7 @@ class Past:
 
     Args:
         layers: the layers of the stage.
-        slots: steps that there is room for.
+        slots: the number of steps that it has room for.
         width: D.
     """
 
@@ -68,17 +68,17 @@ class Past:
 
     @property
     def slots(self) -> int:
-        """Steps that there is room for."""
+        """The number of steps that it has room for."""
         return self.steps.shape[2]
 
 
 @dataclass(frozen=True)
 class StreamState:
-    """What a stage needs of the past of one stream. A value: calls return a new one.
+    """The state that a stage needs of the past of one stream. It is a value: calls return a new one.
 
     Attributes:
         past: shared with older and later states of the stream.
-        used: slots of it that are this state's.
+        used: the number of its slots that belong to this state.
         position: steps that the stream has seen.
     """
 
@@ -89,10 +89,10 @@ class StreamState:
 
 @dataclass(frozen=True)
 class CompiledState:
-    """What a stage needs of the past of its streams, as WindowState for MLX."""
+    """The state that a stage needs of the past of its streams, as WindowState is for MLX."""
 
     streams: tuple[StreamState, ...]
-    arrays: tuple[()] = ()  # nothing is computed later
+    arrays: tuple[()] = ()  # these arrays are always computed
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -111,7 +111,7 @@ class CompiledStage:
 
     def __init__(self, config: TransformerConfig, weights: StageWeights, library: ctypes.CDLL) -> None:
         self._config, self._run = config, library.moss_tts_codec_stage
-        # C reads them where MLX holds them.
+        # C reads the weights in the memory of MLX.
         self._weights = {name: np.ascontiguousarray(np.array(weight, copy=False)) for name, weight in weights.items()}
         layers = (
             _Layer(*(self._address(f"transformer.layers.{index}.{name}") for name in _LAYER_WEIGHTS))
@@ -133,7 +133,7 @@ class CompiledStage:
         return CompiledState((StreamState(Past(self._config.num_layers, 0, self._config.d_model)),) * batch)
 
     def __call__(self, x: np.ndarray, state: CompiledState, counts: Sequence[int]) -> tuple[np.ndarray, CompiledState]:
-        """Packed steps (N, D in), `counts` of each stream, -> (N, D out), and the state behind them."""
+        """Packed steps (N, D in), `counts` of each stream, -> (N, D out), and the state after them."""
         following, table, first = [], [], 0
         for stream, count in zip(state.streams, counts, strict=True):
             if count:
@@ -149,7 +149,7 @@ class CompiledStage:
         return out, CompiledState(tuple(following))
 
     def _with_room(self, stream: StreamState, carried: int, count: int) -> tuple[Past, int]:
-        """Where `count` further steps find room behind the carried ones: there, or in a new past."""
+        """A past with room for `count` further steps after the carried ones: the same, or a new one."""
         past, used = stream.past, stream.used
         if past.written == used and used + count <= past.slots:
             return past, used
@@ -204,7 +204,7 @@ class CompiledNetwork:
 
 
 def _unpacked(packed: np.ndarray, counts: Sequence[int], steps: int) -> np.ndarray:
-    """Packed steps (N, D) as rows (B, T, D), silent behind their ends."""
+    """Packed steps (N, D) as rows (B, T, D), with zeros after their ends."""
     rows = np.zeros((len(counts), steps, packed.shape[1]), np.float32)
     for row, own in zip(rows, np.split(packed, np.cumsum(counts)[:-1]), strict=True):
         row[: len(own)] = own

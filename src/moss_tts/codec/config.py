@@ -25,7 +25,7 @@ KNOWN_KEYS = frozenset(
 )
 # Other spellings of a key: (ours, theirs).
 ALIASES = {"number_channels": "channels_numbers", "sampling_rate": "sample_rate"}
-# What the torch implementation computes in, and how; the caller's dtype decides that here.
+# Keys that set types and kernels of the torch implementation; here the caller's dtype decides.
 RUNTIME_KEYS = frozenset(
     """
     attention_implementation attention_backend compute_dtype codec_compute_dtype codec_weight_dtype
@@ -34,7 +34,7 @@ RUNTIME_KEYS = frozenset(
 )
 MOST_CHANNELS = 8
 MOST_STAGES = 64
-# What upstream writes and never reads when it encodes or decodes; reversed_decoder_kwargs repeats encoder_kwargs.
+# Keys that upstream writes and never reads when it encodes or decodes; reversed_decoder_kwargs is encoder_kwargs.
 UNREAD_KEYS = frozenset({"code_dim", "reversed_decoder_kwargs"})
 TRAINING_KEYS = frozenset({"quantizer_dropout", "codebook_loss_weight", "commitment_loss_weight"})
 

@@ -51,7 +51,7 @@ class EncodedAudio:
     """Codes of a batch.
 
     Attributes:
-        codes: int32 (Q, B, F); behind the end of a row stands the code that decodes to nothing.
+        codes: int32 (Q, B, F); after the end of a row comes the code that decodes to nothing.
         lengths: int32 (B,), frames of each row.
     """
 
@@ -68,7 +68,7 @@ class DecodedAudio:
     """Audio of a batch.
 
     Attributes:
-        audio: float32 (B, C, S); silent behind the end of a row.
+        audio: float32 (B, C, S); silent after the end of a row.
         lengths: int32 (B,), samples per channel of each row.
     """
 
@@ -90,7 +90,7 @@ class MossAudioTokenizer:
         read: returns all weights of the checkpoint, unevaluated; called again if the encoder is needed later.
         dtype: what encoder and decoder compute in. float32 reproduces upstream's codes; the quantizer always
             computes in float32.
-        decoder: how the decoder is kept instead.
+        decoder: the precision of the decoder, if it differs.
 
     Raises:
         CheckpointError: the weights do not fit the config.
@@ -176,7 +176,7 @@ class MossAudioTokenizer:
         taken = {name: weights.pop(name) for name in list(weights) if name.startswith(prefix)}
         network.load_weights(network_parameters(taken, prefix, precision.dtype), strict=True)
         precision.apply(network)
-        # A second reference to an array that is read here would keep it in memory beside what is made of it.
+        # A second reference to an array that is read here would keep it in memory beside the array made from it.
         taken.clear()
         with cache_limit(0):
             for stage in network.stages:
@@ -191,7 +191,7 @@ class MossAudioTokenizer:
         """F further frames of B streams: codes (Q, B, F) -> audio (B, C, F * downsample_rate) and the state.
 
         Args:
-            counts: frames that each row really has; None: F. Audio of a row behind them has no meaning.
+            counts: frames that each row really has; None: F. Audio of a row after them has no meaning.
         """
         audio, state = self.decode_frames(codes, state, counts)
         return in_mlx(audio), state
@@ -212,7 +212,7 @@ class MossAudioTokenizer:
         """F further frames of B streams: audio (B, C, F * downsample_rate) -> codes (Q, B, F) and the state.
 
         Args:
-            counts: frames that each row really has; None: F. Codes of a row behind them have no meaning.
+            counts: frames that each row really has; None: F. Codes of a row after them have no meaning.
         """
         # Channels interleave into one stream: L0 R0 L1 R1 ...
         stream = audio.transpose(0, 2, 1).reshape(audio.shape[0], -1, 1)
@@ -345,5 +345,5 @@ def _integers(lengths: mx.array) -> list[int]:
 
 
 def _inside(size: int, lengths: mx.array) -> mx.array:
-    """Which of `size` places lie before the end of each row: bool (B, size)."""
+    """Which of `size` places are before the end of each row: bool (B, size)."""
     return mx.arange(size) < lengths[:, None]

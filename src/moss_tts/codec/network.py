@@ -21,11 +21,11 @@ from moss_tts.codec.transformer import TransformerStage
 
 
 class StageState(Protocol):
-    """What a stage carries of its streams from call to call. A value: calls return a new one."""
+    """The state of a stage's streams from call to call. It is a value: calls return a new one."""
 
     @property
     def arrays(self) -> Sequence[mx.array]:
-        """Arrays of MLX in it, which may not be computed yet."""
+        """Its arrays of MLX, which may not be computed yet."""
         ...
 
     def rows(self, rows: Sequence[int | None], /) -> StageState:
@@ -48,7 +48,7 @@ MODULES: Mapping[type, Callable[[Any, mx.Dtype, int], nn.Module]] = {
 
 
 def in_mlx(output: NetworkOutput) -> mx.array:
-    """An array of MLX; nothing is done where it is one."""
+    """The array as one of MLX."""
     return output if isinstance(output, mx.array) else mx.array(output)
 
 
@@ -68,7 +68,7 @@ class Network(nn.Module):
         self.stages = [MODULES[type(stage)](stage, dtype, version) for stage in stages]
 
     def compile(self) -> None:
-        """Compute in C from now on where that is possible. The weights have to be there, and stay."""
+        """Compute in C from now on, if that is possible. The weights must be loaded, and stay."""
         self._compiled = compiled_network(self._configs, self.stages)
 
     def empty_state(self, batch: int) -> NetworkState:

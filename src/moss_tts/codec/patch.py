@@ -22,7 +22,7 @@ class PatchState:
     arrays: tuple[()] = ()
 
     def rows(self, _rows: Sequence[int | None], /) -> PatchState:
-        """The same for any streams."""
+        """The same state for any streams."""
         return self
 
 
@@ -58,12 +58,12 @@ class PackedPatch:
 
     def __call__(self, x: np.ndarray, state: PatchState, _counts: object) -> tuple[np.ndarray, PatchState]:
         """(N, D) -> (N / size, D * size) going down, the inverse going up."""
-        # C reads row after row; of a single step, NumPy would turn no more than the strides.
+        # C reads contiguous rows; for a single step, NumPy would change only the strides.
         return np.ascontiguousarray(patched(x[None], self._config)[0]), state
 
 
 def patched(x: Steps, config: PatchConfig) -> Steps:
-    """Steps (B, T, D) behind a patch."""
+    """Steps (B, T, D) after a patch."""
     return patch_down(x, config.size) if config.down else patch_up(x, config.size)
 
 

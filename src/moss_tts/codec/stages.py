@@ -1,7 +1,7 @@
-"""The stages of a codec as its config describes them, and what each of them answers for itself.
+"""The stages of a codec as its config describes them: their widths, rates and weights.
 
-A new kind of stage is a class here with an entry in KINDS, and a network with an entry in network.py: nothing else
-asks of which kind a stage is.
+A new kind of stage is a class here with an entry in KINDS, and a network with an entry in network.py: no other code
+asks for the kind of a stage.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class StageConfig(Protocol):
         ...
 
     def rate_after(self, rate: float) -> float:
-        """Steps per second behind it, where `rate` come in."""
+        """Steps per second after it, if `rate` come in."""
         ...
 
     def steps_after(self, steps: int) -> int:
-        """Steps behind it, where `steps` come in: whole frames of them."""
+        """The number of steps after it, if `steps` come in, which are whole frames."""
         ...
 
     def width_after(self, width: int) -> int | None:
-        """Channels behind it; None where it cannot take `width` channels."""
+        """The number of channels after it; None if it cannot take `width` channels."""
         ...
 
     def shapes(self, version: int, /) -> Shapes:
@@ -48,7 +48,7 @@ class StageConfig(Protocol):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What a stage needs to know of the codec around it to read its own block of config.json.
+    """Facts about the codec that a stage needs to read its own block of config.json.
 
     Attributes:
         version: generation of the codec.
@@ -84,7 +84,7 @@ class PatchConfig:
 
     @property
     def square_projections(self) -> tuple[str, ...]:
-        """It has no weights."""
+        """None: it has no weights."""
         return ()
 
     def rate_after(self, rate: float) -> float:
@@ -102,7 +102,7 @@ class PatchConfig:
         return None if width % self.size else width // self.size
 
     def shapes(self, _version: int, /) -> Shapes:
-        """It has no weights."""
+        """None: it has no weights."""
         return {}
 
 
@@ -174,7 +174,7 @@ class TransformerConfig:
 
     @property
     def size(self) -> int:
-        """It changes no rate."""
+        """Always 1: it does not change the rate."""
         return 1
 
     @property
@@ -231,7 +231,7 @@ def _window(duration: float, around: Surroundings) -> int:
     return window
 
 
-# Upstream's name of a kind of stage -> what reads it.
+# Upstream's name of a kind of stage -> the class that reads it.
 KINDS: Mapping[str, Callable[[Raw, Surroundings], StageConfig]] = {
     "PatchedPretransform": PatchConfig.from_dict,
     "Transformer": TransformerConfig.from_dict,

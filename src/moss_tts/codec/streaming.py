@@ -22,7 +22,7 @@ class StreamingDecoder:
 
     Args:
         codec: the codec that decodes.
-        batch_size: streams B, the rows of every call.
+        batch_size: the number of streams B, which are the rows of every call.
     """
 
     def __init__(self, codec: MossAudioTokenizer, batch_size: int = 1) -> None:
@@ -79,11 +79,11 @@ class StreamingDecoder:
         batch = self._checked(codes, None)
         for start in range(0, batch.shape[2], CHUNK_FRAMES):
             _, self._state = self._codec.decode_frames(batch[:, :, start : start + CHUNK_FRAMES], self._state)
-            # Only what is carried is asked for, not the audio.
+            # Only the carried state is computed, not the audio.
             mx.eval([stage.arrays for stage in self._state])
 
     def fork(self) -> StreamingDecoder:
-        """A second decoder that goes on from here; neither disturbs the other."""
+        """A second decoder that continues from here; neither disturbs the other."""
         twin = StreamingDecoder.__new__(StreamingDecoder)
         twin._codec, twin._batch_size, twin._state = self._codec, self._batch_size, self._state
         return twin
@@ -122,7 +122,7 @@ class StreamingEncoder:
 
     Args:
         codec: the codec that encodes.
-        batch_size: streams B, the rows of every call.
+        batch_size: the number of streams B, which are the rows of every call.
         num_quantizers: codebooks to use; all by default.
 
     Raises:
@@ -166,7 +166,7 @@ class StreamingEncoder:
         return codes
 
     def fork(self) -> StreamingEncoder:
-        """A second encoder that goes on from here; neither disturbs the other."""
+        """A second encoder that continues from here; neither disturbs the other."""
         twin = StreamingEncoder.__new__(StreamingEncoder)
         twin._codec, twin._depth = self._codec, self._depth
         twin._state, twin._waiting = self._state, self._waiting

@@ -1,4 +1,4 @@
-"""Weight names and shapes of a codec checkpoint, the strict check against them, and what is folded at load.
+"""Weight names and shapes of a codec checkpoint, the strict check against them, and folding at load.
 
 Inside, tensors carry the names of upstream's second generation. Weight norm and layer scales are folded away:
 both are exact algebra, done in float32 before weights are cast.
@@ -110,7 +110,7 @@ def _version_of(config: CodecConfig, named: Weights) -> int:
 
 
 def _with_folded(expected: Shapes, named: Weights) -> Shapes:
-    """What to expect of a file with weight norm that is folded already, in some projections or in all."""
+    """The shapes of a file with weight norm that is folded already, in some projections or in all."""
     expected = dict(expected)
     for name in [name for name in expected if name.endswith(DIRECTION)]:
         folded = name.removesuffix(DIRECTION) + "weight"

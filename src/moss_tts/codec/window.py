@@ -1,4 +1,4 @@
-"""Sliding-window attention over a stream: what is carried from call to call, and the plan of one call.
+"""Sliding-window attention over a stream: the state from call to call, and the plan of one call.
 
 A query sees itself and the `window - 1` steps before it. Each call appends its keys and values to those that
 are carried and attends in blocks of queries, so that any split of a stream into calls gives the same result
@@ -27,7 +27,7 @@ LEAST_BLOCK = 64
 
 @dataclass(frozen=True)
 class WindowState:
-    """What a transformer stage needs of the past. A value: calls return a new one.
+    """The state that a transformer stage needs of the past. It is a value: calls return a new one.
 
     Attributes:
         keys: per layer, rotated, (B, H, K, D). Slots from `used` on are free.
@@ -43,7 +43,7 @@ class WindowState:
 
     @property
     def arrays(self) -> list[mx.array]:
-        """All of them, which may not be computed yet."""
+        """All arrays of the state, which may not be computed yet."""
         return [*self.keys, *self.values]
 
     def rows(self, rows: Sequence[int | None]) -> WindowState:
@@ -93,7 +93,7 @@ class CallPlan:
     kept: mx.array | None
 
     def append(self, buffer: mx.array, new: mx.array) -> mx.array:
-        """Put T steps (B, H, T, D) behind the carried ones.
+        """Put T steps (B, H, T, D) after the carried ones.
 
         slice_update works in place unless an older state still holds the buffer, as a fork does.
         """

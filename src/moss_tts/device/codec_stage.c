@@ -1,8 +1,8 @@
-/* A transformer stage of the codec over further steps of many streams, the same computation as
- * codec/transformer.py and codec/window.py in MLX.
+/* A transformer stage of the codec over the next steps of many streams: the same computation as in
+ * codec/transformer.py and codec/window.py with MLX.
  *
- * Steps of all streams lie one after the other, N of them; D is the width of the stage. All arrays are float32, with
- * rows that are neighbours. Products are cblas_sgemm's, in whose place thin_products.c stands. */
+ * The N steps of all streams lie one after the other; D is the width of the stage. All arrays are float32, with
+ * contiguous rows. Products call cblas_sgemm, which thin_products.c replaces. */
 
 #include <math.h>
 #include <omp.h>
@@ -13,7 +13,7 @@ enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112 };
 /* Queries that look at the same steps: few, so that little of what is computed is masked, and as many as products of
  * a few rows are for. */
 enum { BLOCK = 16 };
-/* Values that another core is worth waking for. */
+/* From this many values on, another core helps. */
 static const long SHARED_FROM = 1L << 16;
 
 void cblas_sgemm(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
@@ -24,11 +24,11 @@ typedef struct {
 
 typedef struct {
     const layer *layers;
-    const float *input_proj, *output_proj; /* NULL where there is none */
+    const float *input_proj, *output_proj; /* NULL if there is none */
     int n_layers, input, width, output, heads, hidden, window;
 } stage;
 
-/* What a stream brings, and what it has behind it: keys and values of a step in one slot of (layers, 2, slots, D). */
+/* The new steps of a stream and its past: keys and values of a step in one slot of (layers, 2, slots, D). */
 typedef struct {
     float *past;
     long slots;
@@ -124,7 +124,7 @@ static void append(const stage *s, const stream *at, int index, const float *cos
     }
 }
 
-/* What a head of a stream's steps from..to sees, into y (N, D); `scores` has room for all of that. */
+/* Attention of one head for a stream's steps from..to, into y (N, D); `scores` has room for all scores. */
 static void attend(const stage *s, const stream *at, int index, int head, long from, long to, const float *mixed,
                    float *y, float *scores) {
     int width = s->width, size = width / s->heads;
@@ -162,8 +162,8 @@ static void product(long rows, int columns, int depth, const float *x, const flo
 
 static long larger(long left, long right) { return left > right ? left : right; }
 
-/* Steps (N, input) -> (N, output), with the angles of each pair of a head (N, D / heads / 2), on so many cores.
- * Returns 0 where there is no memory, and has done nothing. */
+/* Steps (N, input) -> (N, output), with the angles of each pair of a head (N, D / heads / 2), on some cores.
+ * Returns 0 if there is no memory; then nothing was done. */
 int moss_tts_codec_stage(const stage *s, int n_streams, const stream *streams, const float *cosines,
                          const float *sines, const float *in, float *out, int cores) {
     int width = s->width;

@@ -1,7 +1,7 @@
-/* Products of a few rows with a matrix, y (M, N) = x (M, K) @ B (+ y), in the place of cblas_sgemm.
+/* Products of a few rows with a matrix, y (M, N) = x (M, K) @ B (+ y), instead of cblas_sgemm.
  *
- * A BLAS packs the matrix before it multiplies, which for a few rows costs more than the product. Here it is read
- * once, where it lies. A row's result does not depend, to the last bit, on how many others there are (but for the
+ * A BLAS packs the matrix before it multiplies, which for a few rows costs more than the product. Here the matrix is
+ * read once, without packing. A row's result does not depend, to the last bit, on how many others there are (but for the
  * last N modulo 8 columns of a product with a transpose, which compilers sum as they like). All other products go to
  * the BLAS that `moss_tts_forward_to` names. */
 
@@ -12,7 +12,7 @@ enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112 };
 /* A BLAS is faster with more rows; sooner with a transpose that stays in the cache. */
 enum { MOST_ROWS = 32, MOST_ROWS_TURNED = 16 };
 
-/* Weights above which another thread is worth waking: 4 MB. */
+/* With more weights than this (4 MB), another thread helps. */
 static const long SHARED_FROM = 1L << 20;
 
 /* As wide as the registers, and as many sums at a time as hide the latency of a multiply-add and find room. */
@@ -24,7 +24,7 @@ enum { LANES = 8, SUMS = 8 };
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef float eight __attribute__((vector_size(32)));
 
-/* Compilers would rather load a value again for each of its uses; loads are what is scarce. */
+/* Compilers tend to load a value again for each use, but loads are the bottleneck. */
 #ifdef __AVX__
 #define IN_REGISTER(value) __asm__("" : "+v"(value))
 #else
@@ -33,7 +33,7 @@ typedef float eight __attribute__((vector_size(32)));
 
 typedef void gemm(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
 
-/* What all functions here work on; a column of `w` is a row of it where the product is with its transpose. */
+/* The arguments of all functions here; a column of `w` is a row of it if the product is with its transpose. */
 typedef struct {
     int rows, width;
     const float *x, *w;
