@@ -73,7 +73,9 @@ def plan_text(
 def tags_left_out(planned: PlannedText, clean_up: Callable[[str], str]) -> tuple[str, ...]:
     """A sentence on the tags in a text that its clean-up leaves out, if there are any."""
     spoken = " ".join(segment.text for segment in planned.segments) or planned.text or ""
-    lost = [tag for tag in tags_of(spoken) if not clean_up(tag)]
+    tags = tags_of(spoken)
+    # A clean-up leaves out all of them or none.
+    lost = tags if tags and not clean_up(tags[0]) else []
     more = f" and {len(lost) - _MOST_TAGS} more" if len(lost) > _MOST_TAGS else ""
     return (f"This model does not act on tags; left out: {', '.join(lost[:_MOST_TAGS])}{more}.",) if lost else ()
 

@@ -64,11 +64,15 @@ def plan_by_tokens(text: str, most: int, count: Count) -> Iterator[TextSegment]:
 
 def _end_of_piece(boundaries: Boundaries, start: int, most: int, count: Count) -> tuple[int, BoundaryKind]:
     text = boundaries.text
-    reach = min(len(text), start + most * _MOST_CHARS_PER_TOKEN)
 
     def tokens(end: int) -> int:
         return count(text[start:end])
 
+    # Not far beyond what fits: each look at a longer text takes longer.
+    length = most
+    while length < most * _MOST_CHARS_PER_TOKEN and start + length < len(text) and tokens(start + length) <= most:
+        length *= 2
+    reach = min(len(text), start + length)
     if reach == len(text) and tokens(reach) <= most:
         return reach, BoundaryKind.END
     for kinds in _KINDS:
