@@ -85,14 +85,14 @@ FLAWS = {
     "cut off": (opf("</package>", ""), "broken XML"),
     "control character": (opf("The Book", "The\x0bBook"), "control characters"),
     "prefix": (PLAIN | {"OEBPS/book.opf": PLAIN["OEBPS/book.opf"].replace("<item ", "<item x:y='z' ")}, None),
-    "case": (opf(ITEM, 'href="A.XHTML"'), "taken for OEBPS/a.xhtml"),
+    "case": (opf(ITEM, 'href="A.XHTML"'), "OEBPS/a.xhtml, which is in the book, was read instead"),
     "backslash": (opf(ITEM, 'href=".\\a.xhtml"'), None),
     "escapes": (opf(ITEM, 'href="%61.xhtml"'), None),
     "blanks in address": (opf(ITEM, 'href=" a.xhtml "'), None),
     "query": (opf(ITEM, 'href="a.xhtml?x=1"'), None),
-    "from the top": (opf(ITEM, 'href="/OEBPS/a.xhtml"'), "taken for"),
-    "id in other case": (opf('idref="d0"', 'idref="D0"'), "taken for the item 'd0'"),
-    "file name as id": (opf('idref="d0"', 'idref="a.xhtml"'), "taken for the item 'd0'"),
+    "from the top": (opf(ITEM, 'href="/OEBPS/a.xhtml"'), "was read instead"),
+    "id in other case": (opf('idref="d0"', 'idref="D0"'), "the item 'd0' was read instead"),
+    "file name as id": (opf('idref="d0"', 'idref="a.xhtml"'), "the item 'd0' was read instead"),
     "no reading order": (opf('<itemref idref="d0"/>', ""), "no reading order"),
     "twice": (opf('<itemref idref="d0"/>', '<itemref idref="d0"/><itemref idref="d0"/>'), None),
     "missing item": (opf('<itemref idref="d0"/>', '<itemref idref="q"/><itemref idref="d0"/>'), "names 'q'"),
@@ -100,7 +100,7 @@ FLAWS = {
     "upper type": (opf("application/xhtml+xml", "Text/HTML; charset=utf-8"), None),
     "package elsewhere": (
         PLAIN | {"META-INF/container.xml": CONTAINER.replace("book.opf", "content.opf")},
-        "OEBPS/book.opf was taken",
+        "OEBPS/book.opf was read instead",
     ),
 }
 

@@ -207,7 +207,7 @@ def test_a_work_directory_of_another_reading_is_refused_unless_forced(book, tmp_
 def test_a_directory_with_something_else_in_it_is_left_alone(book, tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "letter.txt").write_text("Dear")
-    with pytest.raises(RequestError, match="no reading"):
+    with pytest.raises(RequestError, match="is not the directory of a reading"):
         begin_reading(tmp_path / "work", book, OPTIONS, "c", force=True)
     assert (tmp_path / "work" / "letter.txt").read_text() == "Dear"
 
@@ -472,7 +472,7 @@ def test_a_segment_that_was_changed_is_never_read(finished, tmp_path, change):
     assert len(KeptSegments(work).pcm(0, 1))
     change(work)
     for part in (KeptSegments.spoken, KeptSegments.pcm, KeptSegments.sample_rate):
-        with pytest.raises(RequestError, match=r"0000-00001\.safetensors was changed .* spoken again"):
+        with pytest.raises(RequestError, match=r"0000-00001\.safetensors was changed .* be spoken again"):
             part(KeptSegments(work), 0, 1)
 
 
@@ -501,7 +501,7 @@ def test_a_plan_names_flaws_and_what_is_not_read(capsys, tmp_path):
     code, out, err = run(capsys, "read", tmp_path / "tales.md", "--plan")
     assert code == 0
     assert "not read: 1 note mark; 1 note" in out
-    assert "warning: tales.md: has a <!-- that nothing ends" in err
+    assert "warning: tales.md: has a <!-- without an end" in err
 
 
 def test_the_end_of_a_reading_names_them_too(capsys, checkpoints, tmp_path):
@@ -510,7 +510,7 @@ def test_the_end_of_a_reading_names_them_too(capsys, checkpoints, tmp_path):
                          "--format=wav", "--max-tokens=8")  # fmt: skip
     assert code == 0
     assert "not read: 1 note mark; 1 note" in out
-    assert "warning: tales.md: has a <!-- that nothing ends" in err
+    assert "warning: tales.md: has a <!-- without an end" in err
 
 
 def test_a_plan_fetches_no_model(capsys, tmp_path):

@@ -135,7 +135,9 @@ class Archive:
             found = entry if entry in self else self._folded.get(_folded(entry))
             if found is not None:
                 if found != entry or leads_outside(base, href):
-                    self.remarks.warn(base or self.name, f"names {href!r}; taken for {found}, which is in the book")
+                    self.remarks.warn(
+                        base or self.name, f"names {href!r}; {found}, which is in the book, was read instead"
+                    )
                 return found
         return None
 

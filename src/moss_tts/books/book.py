@@ -38,7 +38,7 @@ def read_book(path: str | Path) -> Book:
     if reader is None:
         raise RequestError(f"cannot read {path.name} as a book; allowed: {', '.join(_READERS)}")
     if not path.is_file():
-        raise RequestError(f"no such book: {path}")
+        raise RequestError(f"there is no file {path}")
     book = reader(path)
     if not book.chapters:
         raise RequestError(f"{path.name} has no text in it")
@@ -67,7 +67,7 @@ def _text_of(path: Path, remarks: Remarks) -> str:
         raise RequestError(f"{path.name} has {path.stat().st_size} bytes; a book may have {MAX_TEXT_BYTES}")
     text = decode_plain(path.read_bytes(), path.name, remarks)
     if "\0" in text:
-        raise RequestError(f"{path.name} is no text: it has a NUL character")
+        raise RequestError(f"{path.name} is not a text file: it has a NUL character")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if (lines := text.count("\n")) > MAX_LINES:
         raise RequestError(f"{path.name} has {lines} lines; a book may have {MAX_LINES}")

@@ -79,7 +79,7 @@ def _decoded(content: bytes, declared: str, where: str, remarks: Remarks, guesse
     marked = next((encoding for bom, encoding in _BOMS if content.startswith(bom)), None)
     encoding = marked or _without_zeros(content) or _known(declared)
     if encoding is None:
-        remarks.warn(where, f"declares the encoding {declared!r}, which is not known; it was guessed")
+        remarks.warn(where, f"declares the encoding {declared!r}, which is unknown; the encoding was guessed")
         return _guessed(content, where, remarks, guesser)
     if marked is None and not _SEVEN_BITS.match(encoding) and (text := _strict(content, "utf-8")) is not None:
         if encoding != "utf-8" and not content.isascii():
@@ -134,7 +134,7 @@ def _guessed(content: bytes, where: str, remarks: Remarks, guesser: Guesser) -> 
     stray = sum("\udc80" <= character <= "\udcff" for character in escaped)
     whole = sum(not character.isascii() for character in escaped) - stray
     if stray <= whole:
-        remarks.warn(where, f"is UTF-8 with stray bytes, {stray} of them; each was read as {COMMON} has it")
+        remarks.warn(where, f"is UTF-8 with stray bytes, {stray} of them; each was read as {COMMON}")
         return re.sub("[\udc80-\udcff]", lambda match: _common(bytes([ord(match[0]) - 0xDC00])), escaped)
     encoding = guesser.guess(content)
     remarks.warn(where, f"is not in UTF-8 or the encoding it declares; read as {encoding}, which is a guess")

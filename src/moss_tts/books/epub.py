@@ -30,7 +30,7 @@ def read_epub(path: Path) -> Book:
     except RequestError:
         raise
     except DAMAGES as error:
-        raise RequestError(f"{path.name} is no EPUB, or a damaged one: {error}") from error
+        raise RequestError(f"{path.name} is not an EPUB, or is damaged: {error}") from error
     if not book.chapters:
         reasons = [*remarks.warnings[:3], *(f"not read: {passage}" for passage in remarks.left_out[:3])]
         raise RequestError(": ".join([f"{path.name} has no text in it", *(["; ".join(reasons)] if reasons else [])]))

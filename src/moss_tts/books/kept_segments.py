@@ -51,7 +51,9 @@ class KeptSegments:
         if file.is_file():
             return Manifest.from_json(file.read_bytes(), str(file))
         if self.directory.exists() and (not self.directory.is_dir() or {*self._names()} - {LOCK}):
-            raise RequestError(f"{self.directory} is no reading: it holds no {MANIFEST}. Move it away.")
+            raise RequestError(
+                f"{self.directory} is not the directory of a reading: it has no {MANIFEST}. Move or rename it."
+            )
         return None
 
     def _names(self) -> Iterator[str]:
@@ -131,13 +133,17 @@ class KeptSegments:
                     self._check(path, file)
                 return take(file)
         except (OSError, SafetensorError) as error:
-            raise RequestError(f"{path} is damaged ({error}); delete it, and it is spoken again.") from error
+            raise RequestError(
+                f"{path} is damaged ({error}); delete it, and the segment will be spoken again."
+            ) from error
 
     def _check(self, path: Path, file: Any) -> None:
         told = file.metadata() or {}
         arrays = {name: file.get_tensor(name) for name in file.keys()}
         if told.get("sum") != self._sum(path, told.get("segment", ""), arrays):
-            raise RequestError(f"{path} was changed since it was written; delete it, and it is spoken again.")
+            raise RequestError(
+                f"{path} was changed since it was written; delete it, and the segment will be spoken again."
+            )
         self._checked.add(path)
 
     def _sum(self, path: Path, segment: str, arrays: Mapping[str, np.ndarray]) -> str:

@@ -82,7 +82,7 @@ def _without_comments(text: str, name: str, remarks: Remarks) -> str:
     end = text.rfind("-->") + len("-->") if "-->" in text else 0
     kept = re.sub(r"<!--.*?-->", "", text[:end], flags=re.DOTALL)
     if "<!--" in text[end:]:
-        remarks.warn(name, "has a <!-- that nothing ends; what follows it was read")
+        remarks.warn(name, "has a <!-- without an end; the text after it was read")
     return kept + text[end:].replace("<!--", "")
 
 

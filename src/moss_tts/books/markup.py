@@ -183,7 +183,7 @@ def _behind_endless(match: re.Match[str], find: Callable[[str, int], int], where
     if match[0] == "<?":
         end = find(">", match.end())
         return end + 1 if 0 <= end < match.end() + MAX_INSTRUCTION else match.end()
-    remarks.warn(where, f"has a {match[0]} that nothing ends; what follows it was read")
+    remarks.warn(where, f"has a {match[0]} without an end; the text after it was read")
     return match.end()
 
 
@@ -246,7 +246,7 @@ def _html_character(match: re.Match[str], where: str = "", remarks: Remarks | No
     if name + semicolon in html5:
         return html.escape(found)
     if remarks is not None:
-        what = f"the entity {match[0]}, which nobody declares" if name and semicolon else "a bare &"
+        what = f"the entity {match[0]}, which is not declared" if name and semicolon else "a bare &"
         remarks.warn(where, f"has {what}; it was read as it stands")
     return html.escape(match[0])
 

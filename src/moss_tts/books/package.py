@@ -119,7 +119,7 @@ class Package:
             return self.items[idref]
         name = self._otherwise.get(idref) or self._otherwise.get(_folded(idref))
         if idref and name is not None:
-            self.archive.remarks.warn(self.entry, f"its spine names {idref!r}; taken for the item {name!r}")
+            self.archive.remarks.warn(self.entry, f"its spine names {idref!r}; the item {name!r} was read instead")
             return self.items[name]
         self._warn_unread(f"its spine names {idref!r}, which its manifest does not have")
         return None
@@ -147,7 +147,7 @@ class Package:
         """The archive's name of an item's file; None, and a warning, where it is missing or elsewhere."""
         found = self.archive.find(self.entry, item.href)
         if found is None and url_path(item.href) is None:
-            self._warn_unread(f"{item.href!r} is no file of the book; no address is opened")
+            self._warn_unread(f"{item.href!r} is not a file of the book; addresses are never opened")
         elif found is None:
             self._warn_unread(f"{item.href} is missing from it")
         return found
@@ -230,7 +230,7 @@ def _package_entry(archive: Archive) -> str:
     found = [entry for path in paths if (entry := archive.find("", path)) is not None]
     lying = [entry for entry in archive if entry.lower().endswith(".opf")]
     if not found and len(lying) == 1:
-        archive.remarks.warn(_CONTAINER, f"names {paths[0]}, which is missing; {lying[0]} was taken")
+        archive.remarks.warn(_CONTAINER, f"names {paths[0]}, which is missing; {lying[0]} was read instead")
         return lying[0]
     if not found:
         raise archive.error(f"{paths[0]}, its package document, is missing from it")

@@ -64,8 +64,8 @@ def begin_reading(
     differences = [] if begun is None else begun.differences(wanted)
     if differences and not force:
         raise RequestError(
-            f"{directory} holds a reading that differs: {'; '.join(differences)}. Read with the same text and "
-            "options to go on, choose another output, or drop what was read with force (--force)."
+            f"{directory} holds another reading: {'; '.join(differences)}. Use the same text and "
+            "options to continue it, choose another output, or start again with force (--force)."
         )
     if begun is None or differences:
         kept.begin(wanted)
@@ -191,7 +191,7 @@ def cut_short(spoken: SpokenBook) -> list[str]:
         for segment, planned in enumerate(plan):
             reason = spoken.kept.spoken(number, segment).finish_reason
             if reason in CUT_SHORT:
-                why = {"length": "at its limit", "silence": "because it had gone silent"}[reason]
+                why = {"length": "at its limit", "silence": "because the model stayed silent"}[reason]
                 text = shortened(planned.text)
                 found.append(f"{name_of_chapter(spoken.book, number)}, segment {segment + 1} ({text!r}) ended {why}.")
     return found

@@ -165,7 +165,7 @@ class _BlockReader:
         if thing is None or (name == "svg" and self._level):
             return False
         if self._is_open_ended(element, name):
-            self._remarks.warn(self._where, f"does not end its <{name}>; what is in it was read")
+            self._remarks.warn(self._where, f"does not end its <{name}>; its content was read")
             return False
         self.ids |= {value for inner in element.iter() for key in ("id", "name") if (value := inner.get(key))}
         if any(map(has_words, element.itertext())):
