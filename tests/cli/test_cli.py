@@ -237,6 +237,13 @@ def test_wrong_values_are_found_before_anything_is_loaded(run, monkeypatch):
         assert run("generate", "Hello.", "-m", "any", *arguments).code == 2
 
 
+@pytest.mark.parametrize("memory", ["inf", "nan"])
+def test_memory_is_a_number(run, checkpoints, memory):
+    ended = run("generate", "Hello.", "-m", checkpoints["delay"], "--max-memory", memory)
+    assert ended.code == 2
+    assert f"--max-memory must be a number of GB, got {memory}" in ended.err
+
+
 @pytest.mark.parametrize("command", [[], ["inspect"], ["bogus"]])
 def test_missing_arguments(run, command):
     ended = run(*command)

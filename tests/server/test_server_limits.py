@@ -201,6 +201,13 @@ def asked(gate: Gate, host: str, key: str = "") -> int:
     return int(sent[0]["status"])
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0, 10**400])
+@pytest.mark.parametrize("name", ["timeout_s", "grace_s", "max_reference_s", "max_frames"])
+def test_a_limit_is_a_number(name, value):
+    with pytest.raises(RequestError, match=f"{name} must be a number"):
+        Settings("any", **{name: value})
+
+
 def test_an_empty_key_is_none(checkpoints, capsys, monkeypatch):
     for key in ("", "  "):
         with pytest.raises(RequestError, match="empty"):

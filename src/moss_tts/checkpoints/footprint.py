@@ -28,8 +28,9 @@ from moss_tts.codec.weights import canonical_weights
 from moss_tts.config import MossConfig
 from moss_tts.context.quantised_cache import row_bytes
 from moss_tts.device.memory import size
-from moss_tts.errors import CheckpointError, RequestError
+from moss_tts.errors import CheckpointError, RequestError, shown
 from moss_tts.request import FRAME_RATE
+from moss_tts.strict import is_integer
 from moss_tts.weights.layout import read_json, read_weights
 from moss_tts.weights.quantisation import recipe_of
 
@@ -220,8 +221,8 @@ def limit_memory(
         CheckpointError: it needs more; says what would help.
         CodecNotFoundError: its codec cannot be had.
     """
-    if most <= 0:
-        raise RequestError(f"max_memory must be positive, got {most}.")
+    if not is_integer(most, 1, 2**62):
+        raise RequestError(f"max_memory must be a number of bytes above 0, got {shown(most)}.")
     model = model_footprint(source.directory, config, dtype)
     codec_config, _, weights = codec_weights(source, config, codec)
     check_codec_fits(codec_config, config)

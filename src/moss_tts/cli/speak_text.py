@@ -20,6 +20,7 @@ from moss_tts.errors import RequestError
 from moss_tts.long_form import SegmentMetrics
 from moss_tts.prompts.options import OPTIONS, check_options
 from moss_tts.result import GenerationResult
+from moss_tts.strict import is_number
 
 if TYPE_CHECKING:
     from moss_tts.model import Model
@@ -52,6 +53,8 @@ class Source:
         from moss_tts.checkpoints.loading import bring
         from moss_tts.model import load
 
+        if self.max_memory is not None and not is_number(self.max_memory):
+            raise RequestError(f"--max-memory must be a number of GB, got {self.max_memory}")
         bring(self.model, revision=self.revision, codec=self.codec)
         most = None if self.max_memory is None else round(self.max_memory * 1e9)
         return load(

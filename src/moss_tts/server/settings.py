@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from moss_tts.errors import RequestError
+from moss_tts.errors import RequestError, shown
+from moss_tts.strict import is_integer, is_number
 
 MiB = 2**20
 
@@ -58,10 +59,14 @@ class Settings:
     voices: Path = Path("voices")
 
     def __post_init__(self) -> None:
-        """Refuse a key that nobody chose.
+        """Refuse numbers that are none, and a key that nobody chose.
 
         Raises:
-            RequestError: an empty one, as from a variable that was never set.
+            RequestError: a number is none, or the key is empty, as from a variable that was never set.
         """
+        for name, value in vars(self).items():
+            fits = is_number(value) and value >= 0 if isinstance(value, float) else is_integer(value, most=2**62)
+            if isinstance(value, int | float) and not fits:
+                raise RequestError(f"{name} must be a number of at least 0 that is not endless, got {shown(value)}")
         if self.api_key is not None and not self.api_key.strip():
             raise RequestError("the API key is empty; give a key, or leave it out to let everybody in")
