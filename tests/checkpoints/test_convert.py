@@ -225,7 +225,7 @@ def test_a_layer_that_does_not_divide_stays_whole():
     planned = plan(GOLDEN / "delay", load_config(GOLDEN / "delay"), recipe_of(bits=4, group_size=32))
     assert planned.precisions
     assert all(name.endswith(("down_proj", "o_proj")) for name in planned.precisions)
-    with pytest.raises(RequestError, match="groups of 128"):
+    with pytest.raises(RequestError, match="a multiple of 128"):
         plan(GOLDEN / "delay", load_config(GOLDEN / "delay"), recipe_of(bits=4, group_size=128))
 
 
@@ -621,7 +621,7 @@ def test_the_model_card_says_where_it_comes_from(run, tmp_path, demos):
         (["--dtype", "float16"], 2, "overflows"),
         (["--codec", "nowhere/at-all/"], 1, "nowhere"),
         (["--upload-repo", "not an id"], 2, "hub id"),
-        (["--upload-repo", "me/copy"], 2, "no terminal"),
+        (["--upload-repo", "me/copy"], 2, "needs a terminal"),
     ],
 )
 def test_a_bad_command_writes_nothing(run, tmp_path, demos, flags, code, problem):
