@@ -175,6 +175,11 @@ def test_what_cannot_be_shared_is_refused_before_it_is_read(checkpoints):
         load_part(checkpoints["delay"], Alone(0, 4))
 
 
+def test_a_backbone_that_is_never_shared_is_refused(checkpoints):
+    with pytest.raises(ConfigError, match=r"only models with a Qwen3 backbone are shared.*load this one whole"):
+        load_part(checkpoints["nano"], Alone(0, 2))
+
+
 def test_the_parts_are_the_whole(checkpoints, delay_model):
     parts = [load_part(checkpoints["delay"], Alone(rank, 2)).architecture.network["backbone"] for rank in (0, 1)]
     whole = delay_model.architecture.network["backbone"]

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from moss_tts.device.kernels import attend, gated, swish
+from moss_tts.device.kernels import attend, gated, gelu, swish
 
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, scale: float, seen: np.ndarray) -> np.ndarray:
@@ -53,3 +53,10 @@ def test_silu_is_that_of_float64() -> None:
     within = 3e-7 * np.maximum(1, np.abs(x))
     assert (np.abs(np.array(swish(mx.array(x))) - exact) <= within).all()
     assert (np.abs(np.array(gated(mx.array(x), mx.full(x.shape, 0.5))) - exact / 2) <= within).all()
+
+
+def test_gelu_is_gpt_2s_approximation_in_float64() -> None:
+    x = np.concatenate([np.linspace(-40, 40, 4001), [-1e12, -0.0, 1e12]]).astype(np.float32)
+    wide = x.astype(np.float64)
+    exact = wide / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
+    assert (np.abs(np.array(gelu(mx.array(x))) - exact) <= 5e-7 * np.maximum(1, np.abs(x))).all()
