@@ -19,6 +19,7 @@ from moss_tts.cli.read_book import Destination, show_plan
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import MossTTSError, MossTTSWarning, RequestError
 from moss_tts.text.characters import plain_characters
+from moss_tts.text.english.reading import in_words
 from moss_tts.text.lines import paragraphs
 from moss_tts.text.markup import without_tags
 from moss_tts.text.sentences import sentences
@@ -308,6 +309,7 @@ PREPARED = {
     "dots": (sentences, lambda n: ".. " * (n // 3) + "x"),
     "ellipses": (sentences, lambda n: "." * n + "X"),
     "blanks": (sentences, lambda n: "x" + " " * n + "x"),
+    "names of files": (in_words, lambda n: "a-b-" * (n // 20)),
     "marks on letters": (plain_characters, lambda n: "a" + "\u0301\u0316" * (n // 2)),
 }
 

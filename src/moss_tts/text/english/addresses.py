@@ -27,7 +27,7 @@ def spoken_address(address: str) -> str:
 ADDRESSES: tuple[Rule, ...] = (
     rule(_EMAIL, lambda m: spoken_address(m[0])),
     rule(_URL, lambda m: spoken_address(m[0])),
-    rule(rf"(?<![\w.])[\w-]*[A-Za-z][\w-]*\.(?:{_FILE_ENDS})\b(?!\.)", lambda m: spoken_address(m[0])),
+    rule(rf"(?<![\w.])(?=[\w-]*[A-Za-z])[\w-]++\.(?:{_FILE_ENDS})\b(?!\.)", lambda m: spoken_address(m[0])),
     rule(r"(?<!\w)@(?=\w)", "at "),
     rule(r"(?<!\w)#(?=\d)", "number "),
     rule(r"(?<!\w)#(?=[A-Za-z])", "hashtag "),
