@@ -24,7 +24,7 @@ FILES = {
 # From the ground up: folders and modules of the root, as patterns. Each imports from its own entry and those before it.
 ORDER = [
     "_version errors strict atomic",
-    "config sampling text audio device weights",
+    "config sampling text audio device weights adapters",
     "presets context codec",
     "backbone",
     "*_model",

@@ -13,6 +13,7 @@ from typing import cast
 import mlx.core as mx
 import mlx.nn as nn
 
+from moss_tts.adapters.low_rank import Adapted
 from moss_tts.config import BackboneConfig, GPT2Config
 from moss_tts.context.batch_cache import BatchCache, Cache
 from moss_tts.context.quantised_cache import QuantisedCache, check_kv_bits, group_size_for
@@ -315,6 +316,13 @@ def head_rows(head: nn.Module, ids: mx.array | slice) -> mx.array:
         packed, scales = head.weight[ids], head.scales[ids]
         return mx.dequantize(packed, scales, biases, group_size=head.group_size, bits=head.bits, mode=head.mode)
     return cast(mx.array, head.weight[ids])
+
+
+def head_product(head: nn.Module, x: mx.array, ids: mx.array | slice) -> mx.array:
+    """The outputs (..., K) of a head for the K ids that can be chosen, of x (..., D)."""
+    if isinstance(head, Adapted):
+        return head.low_rank(x, head_product(head.base, x, ids), ids)
+    return x @ head_rows(head, ids).T
 
 
 # --------------------------------------------------------------------------- layers that share their input

@@ -14,14 +14,15 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from moss_tts.backbone import Qwen3Backbone, head_rows
+from moss_tts.adapters.low_rank import Adaptable
+from moss_tts.backbone import Qwen3Backbone, head_product
 from moss_tts.config import DelayConfig
 from moss_tts.context.batch_cache import Cache
 from moss_tts.device.kernels import Linear
 from moss_tts.weights.layout import Layout, Stack
 
 
-class MossTTSDelayModel(nn.Module):
+class MossTTSDelayModel(Adaptable):
     """Delay 8B, TTSD, VoiceGenerator and SoundEffect."""
 
     layout: ClassVar[Layout] = Layout(
@@ -69,7 +70,7 @@ class MossTTSDelayModel(nn.Module):
         """(..., D) -> (..., V) float32, or (..., K) for the K text ids asked for."""
         if ids is None:
             return cast(mx.array, self.text_head(hidden)).astype(mx.float32)
-        return (hidden @ head_rows(self.text_head, ids).T).astype(mx.float32)
+        return head_product(self.text_head, hidden, ids).astype(mx.float32)
 
     def audio_logits(self, hidden: mx.array) -> mx.array:
         """(..., D) -> (..., Q, audio_vocab + 1) float32; the pad code, last, is -inf."""

@@ -13,7 +13,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from moss_tts.backbone import Qwen3Backbone, SwiGLU, head_rows
+from moss_tts.adapters.low_rank import Adaptable
+from moss_tts.backbone import Qwen3Backbone, SwiGLU, head_product
 from moss_tts.config import LocalConfig
 from moss_tts.context.batch_cache import Cache
 from moss_tts.device.kernels import Linear, RMSNorm, issue
@@ -22,7 +23,7 @@ from moss_tts.sampling import RowSampling, sample, seen_in
 from moss_tts.weights.layout import Layout, Stack
 
 
-class MossTTSLocalModel(nn.Module):
+class MossTTSLocalModel(Adaptable):
     """Local 1.7B, the first generation."""
 
     layout: ClassVar[Layout] = Layout(
@@ -125,7 +126,7 @@ class MossTTSLocalModel(nn.Module):
         if choices is None:
             return sample(self._head(0, state)[:, None], uniforms, text)[:, 0]
         normed = self.layer_norm_before_lm_heads[0](self.local_to_speech_embedding_mlps[0](state))
-        logits = (normed @ head_rows(self.lm_heads[0], choices).T).astype(mx.float32)
+        logits = head_product(self.lm_heads[0], normed, choices).astype(mx.float32)
         return choices[sample(logits[:, None], uniforms, text)[:, 0]]
 
     def _embed_code(self, codebook: int, code: mx.array) -> mx.array:

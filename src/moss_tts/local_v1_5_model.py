@@ -13,7 +13,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from moss_tts.backbone import Decoder, GPT2Decoder, Qwen3Backbone, head_rows
+from moss_tts.adapters.low_rank import Adaptable
+from moss_tts.backbone import Decoder, GPT2Decoder, Qwen3Backbone, head_product
 from moss_tts.config import LocalV15Config, TiedHeadsConfig
 from moss_tts.context.batch_cache import Cache
 from moss_tts.device.kernels import issue
@@ -33,7 +34,7 @@ def tied_copies(text_embedding: str) -> tuple[tuple[str, str], ...]:
     return ("text_lm_head.", text_embedding), ("audio_lm_heads.", "audio_embeddings.")
 
 
-class TiedHeadsModel(nn.Module):
+class TiedHeadsModel(Adaptable):
     """A backbone over rows, and a depth decoder of the same width.
 
     Args:
@@ -134,11 +135,13 @@ class TiedHeadsModel(nn.Module):
         return [ConcatenateKVCache() for _ in self.local_transformer.layers]
 
     def _text_logits(self, state: mx.array, choices: mx.array | slice) -> mx.array:
-        return (state @ head_rows(self.text_embedding, choices).T).astype(mx.float32)
+        logits = head_product(self.text_embedding, state, choices)
+        return self.adapters.head("text_lm_head", state, logits, choices).astype(mx.float32)
 
     def _code_logits(self, codebook: int, state: mx.array) -> mx.array:
         rows = slice(codebook * self._codebook, (codebook + 1) * self._codebook)
-        return (state @ head_rows(self.audio_embedding, rows).T).astype(mx.float32)
+        logits = head_product(self.audio_embedding, state, rows)
+        return self.adapters.head(f"audio_lm_heads.{codebook}", state, logits).astype(mx.float32)
 
 
 class MossTTSLocalV15Model(TiedHeadsModel):

@@ -19,6 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from moss_tts.architectures import Architecture
+from moss_tts.checkpoints.adapters import put_adapters, read_adapters
 from moss_tts.checkpoints.footprint import limit_memory
 from moss_tts.checkpoints.loading import (
     CheckpointSource,
@@ -50,8 +51,7 @@ from moss_tts.weights.copies import check_tied_heads
 from moss_tts.weights.layout import read_json, read_weights
 
 OnProgress: TypeAlias = Callable[[float], None]
-# The attributes that hold memory.
-_PARTS = ("architecture", "processor", "codec")
+_PARTS = ("architecture", "processor", "codec")  # the attributes that hold memory
 
 
 class Model(JobMaker):
@@ -110,8 +110,6 @@ class Model(JobMaker):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # ------------------------------------------------------------------------------------------ generating
 
     @spells_out_options
     def generate(
@@ -282,6 +280,7 @@ class Model(JobMaker):
             lambda text: self.processor.count_tokens(text),
         )
         self.processor.check_files(request.messages, request.preset.template)
+        self.architecture.network.adapters.check(request.adapters)
         return request
 
     _resolve_generation_request = request
@@ -318,8 +317,6 @@ class Model(JobMaker):
         self._last_long_form_segment_metrics = narrator.segment_metrics
         self._last_long_form_boundary_metrics = narrator.boundary_metrics
         yield from narrator.run()
-
-    # --------------------------------------------------------------------------------------------- loading
 
     def sanitize(self, weights: Mapping[str, mx.array]) -> dict[str, mx.array]:
         """Weights of an upstream, fused or converted file, under this model's names."""
@@ -362,6 +359,7 @@ def load(
     kv_bits: int | None = None,
     max_memory: int | None = None,
     tied_heads: Literal["embeddings"] | None = None,
+    adapters: Mapping[str, str | Path] | None = None,
 ) -> Model:
     """Load a checkpoint.
 
@@ -376,6 +374,7 @@ def load(
         kv_bits: 8 or 4, for keys and values of the context; None keeps them as computed.
         max_memory: bytes that speaking a minute may take; mlx is told to keep below them.
         tied_heads: "embeddings" drops stored heads that differ from the embeddings they are tied to; None refuses them.
+        adapters: directories of LoRA adapters as PEFT saves them, by the names that requests use in `adapters`.
 
     Raises:
         CheckpointError: missing, broken or unfitting files, or too little memory.
@@ -385,15 +384,16 @@ def load(
     decoder_precision(codec_dtype)  # before anything is fetched
     check_kv_bits(kv_bits)
     check_tied_heads(tied_heads)
-    # In this thread, which Ctrl-C reaches.
     source = find_checkpoint(packaged_voice() if name is None else name, revision=revision, token=token)
 
     def read() -> Model:
         config = load_config(source.directory)
         if max_memory is not None:
             limit_memory(source, config, max_memory, codec=codec, dtype=dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)
+        stored = read_adapters(adapters or {})
         where = source.directory  # the weights have no name here: it would keep them in memory
         architecture = load_architecture(where, config, read_weights(where), dtype, tied_heads=tied_heads)
+        put_adapters(architecture, stored)
         architecture.network.backbone.keep_context_in(kv_bits)
         return Model.post_load_hook(architecture, source, codec, codec_dtype)
 

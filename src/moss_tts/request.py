@@ -71,6 +71,7 @@ class MossNormalizedRequest:
         n_vq_for_inference: the number of codebooks to generate.
         runaway_guard: whether speech far longer than its text, or long silent, is ended (runaway.py).
         verbose: whether each result is reported on standard error.
+        adapters: (name, weight) of each adapter that the caller names.
         messages: the conversation that the model is asked to go on with, texts cleaned up.
     """
 
@@ -99,6 +100,7 @@ class MossNormalizedRequest:
     notes: tuple[str, ...] = ()
     runaway_guard: bool = True
     verbose: bool = False
+    adapters: tuple[tuple[str, float], ...] = ()
     messages: tuple[Message, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -199,6 +201,7 @@ def resolve_generation_request(
         + (tags_left_out(planned, variant.clean_up) if cleans_up else ()),
         runaway_guard=given.get("runaway_guard", True),
         verbose=given.get("verbose", False),
+        adapters=given.get("adapters", ()),
     )
 
 

@@ -8,7 +8,7 @@ file. Draws, masks, penalties and budgets are per request, so a request's rows d
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,11 +16,12 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.adapters.low_rank import Adaptable, Wanted
 from moss_tts.backbone import batched
 from moss_tts.config import DelayConfig, LocalConfig, TiedHeadsConfig
 from moss_tts.context.batch_cache import Cache
-from moss_tts.context.prefixes import PrefixCache
-from moss_tts.context.reading import Reading, parts
+from moss_tts.context.prefixes import PrefixCache, read_prompts
+from moss_tts.context.reading import Reading
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.device.kernels import issue, on_cpu
 from moss_tts.inference_utils import (
@@ -67,11 +68,13 @@ class RowRequest:
         sampling: settings of its channels.
         seed: the seed of its draws, below 2**32.
         max_frames: audio frames it may begin.
+        adapters: its adapters with their weights; none of these is 0.
     """
 
     sampling: Sampling
     seed: int
     max_frames: int
+    adapters: Wanted = ()
 
 
 class RowBatch(ABC):
@@ -86,6 +89,7 @@ class RowBatch(ABC):
 
     # Whether candidates as good as the last of top_k stay beside it: upstream's code of Nano keeps them.
     keeps_ties: bool = False
+    _model: Adaptable
 
     def __init__(
         self, requests: Sequence[RowRequest], cache: list[Cache], hidden: mx.array, seen: mx.array | None
@@ -102,10 +106,15 @@ class RowBatch(ABC):
         self._text = RowSampling.of(text, keeps_ties=self.keeps_ties)
         self._audio = RowSampling.of(audio, keeps_ties=self.keeps_ties)
         self._seeds = mx.array([request.seed for request in self.requests], dtype=mx.uint32)
+        self._weights = self._model.adapters.weights(self.requests)
 
-    @abstractmethod
     def step(self) -> mx.array:
         """Issue the next row (B, 1 + Q) of every request; it is evaluated in the background."""
+        with self._model.adapters.using(self._weights):
+            return self._step()
+
+    @abstractmethod
+    def _step(self) -> mx.array: ...
 
     @abstractmethod
     def ended(self, rows: np.ndarray) -> np.ndarray:
@@ -151,39 +160,6 @@ def _joined_seen(batch: RowBatch, other: RowBatch) -> mx.array | None:
     return mx.concatenate(parts)
 
 
-def read_prompts(
-    forward: Callable[[mx.array], mx.array],
-    prompts: Prompts,
-    n_vq: int,
-    cache: list[Cache],
-    prefixes: PrefixCache | None,
-) -> Reading[mx.array]:
-    """Read prompts part by part; the parts depend on the prompts alone.
-
-    Args:
-        forward: gives the hidden state (B, 1, D) of the last row; rows before are in the cache.
-        prompts: the prompts.
-        n_vq: the number of codebooks that are read.
-        cache: empty caches of the layers.
-        prefixes: keys and values of references that were read before; used for a single prompt.
-
-    Returns:
-        The hidden state (B, D) behind them.
-    """
-
-    def read(start: int, end: int) -> Reading[mx.array]:
-        for first, last in parts(start, end, len(prompts.mask)):
-            hidden = forward(mx.array(prompts.input_ids[:, first:last]))
-            if last < end:
-                mx.eval(hidden)
-            yield last
-        return hidden[:, 0]
-
-    if prefixes is None or len(prompts.mask) > 1:
-        return (yield from read(0, prompts.input_ids.shape[1]))
-    return (yield from prefixes.read(prompts.input_ids[0], n_vq, cache, read))
-
-
 def run(batch: RowBatch) -> Iterator[np.ndarray]:
     """Rows (B, 1 + Q), one array per step, until every request is over."""
     over = np.zeros(len(batch.requests), dtype=bool)
@@ -224,8 +200,7 @@ class DelayBatch(RowBatch):
         seen = _pooled_seen(input_ids[..., 1:], config) if penalised else None
         super().__init__(requests, cache, hidden, seen)
         budgets = [request.max_frames for request in requests]
-        self._state = initial_delay_state(prompts.input_ids, config, budgets)
-        self._known = self._state
+        self._state = self._known = initial_delay_state(prompts.input_ids, config, budgets)
 
     @classmethod
     def reading(
@@ -238,14 +213,12 @@ class DelayBatch(RowBatch):
     ) -> Reading[DelayBatch]:
         """Read prompts, to a batch that is ready for its first row."""
         cache = model.backbone.make_cache(prompts.padding)
-        forward = partial(model, cache=cache, last_only=True)
-        hidden = yield from read_prompts(forward, prompts, config.n_vq, cache, prefixes)
+        forward = model.adapters.bound(requests, partial(model, cache=cache, last_only=True))
+        hidden = yield from read_prompts(forward, prompts.input_ids, config.n_vq, cache, prefixes, requests[0].adapters)
         return cls(model, config, prompts, requests, cache, hidden)
 
-    def step(self) -> mx.array:
-        """Issue the next row of every request."""
-        text_ids, self._known = self._text_candidates(), self._state
-        row = self._sample(text_ids)
+    def _step(self) -> mx.array:
+        row, self._known = self._sample(self._text_candidates()), self._state
         issue(row)
         self._state = update_delay_scheduler_state(self._state, row[:, 0], self._config)
         self._steps = self._steps + 1
@@ -341,12 +314,11 @@ class LocalBatch(RowBatch):
     ) -> None:
         self._model, self._config, self._n_vq = model, config, n_vq
         self.keeps_ties = model.keeps_ties
-        slots = [config.audio_assistant_gen_slot_token_id, config.audio_end_token_id]
-        self._text_choices = None if any_text else mx.array(slots)
+        slots = mx.array([config.audio_assistant_gen_slot_token_id, config.audio_end_token_id])
+        self._text_choices = None if any_text else slots
         requests = [_as_penalised(request, model) for request in requests]
-        input_ids = mx.array(prompts.input_ids)
         penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
-        seen = model.seen_in_prompt(input_ids) if penalised else None
+        seen = model.seen_in_prompt(mx.array(prompts.input_ids)) if penalised else None
         super().__init__(requests, cache, hidden, seen)
 
     @classmethod
@@ -363,12 +335,11 @@ class LocalBatch(RowBatch):
     ) -> Reading[LocalBatch]:
         """Read prompts, to a batch that is ready for its first row."""
         cache = model.backbone.make_cache(prompts.padding)
-        forward = partial(model, cache=cache, n_vq=n_vq, last_only=True)
-        hidden = yield from read_prompts(forward, prompts, n_vq, cache, prefixes)
+        forward = model.adapters.bound(requests, partial(model, cache=cache, n_vq=n_vq, last_only=True))
+        hidden = yield from read_prompts(forward, prompts.input_ids, n_vq, cache, prefixes, requests[0].adapters)
         return cls(model, config, prompts, requests, cache, hidden, n_vq=n_vq, any_text=any_text)
 
-    def step(self) -> mx.array:
-        """Issue the next row of every request."""
+    def _step(self) -> mx.array:
         row = self._model.sample_next_channels(
             self._hidden,
             step_uniforms(self._seeds, self._steps, 1 + self._config.n_vq),

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,17 +93,25 @@ class Serving:
 
 
 @contextmanager
-def serving(checkpoint: Path, voices: Path, *, send_buffer: int | None = None, **settings: Any) -> Iterator[Serving]:
+def serving(
+    checkpoint: Path,
+    voices: Path,
+    *,
+    send_buffer: int | None = None,
+    lora: Mapping[str, Path] | None = None,
+    **settings: Any,
+) -> Iterator[Serving]:
     """A server of a checkpoint, stopped at the end.
 
     Args:
         checkpoint: its directory.
         voices: directory of its voices.
         send_buffer: bytes that the system keeps for a client which does not read; its own choice by default.
+        lora: directories of the model's adapters.
         settings: of the server.
     """
     chosen = Settings(model_id="demo", voices=voices, **{"max_frames": ENDLESS_FRAMES} | settings)
-    device = Device(lambda: moss_tts.load(checkpoint), chosen.max_batch, chosen.max_prompt)
+    device = Device(lambda: moss_tts.load(checkpoint, adapters=lora), chosen.max_batch, chosen.max_prompt)
     model = device.start()
     app = create_app(chosen, device, model)
     server, place = new_server(app, chosen), bound("127.0.0.1", 0)

@@ -116,6 +116,42 @@ def read_speakers(recordings: Sequence[str], transcripts: Sequence[str]) -> dict
     return {name: {"ref_audio": audio[name], "ref_text": text[name]} for name in audio} or None
 
 
+def read_adapters(given: Sequence[str], usual: float = 1.0) -> tuple[dict[str, str], dict[str, float]]:
+    """The directories and the weights, by name, of --lora NAME=DIR[:WEIGHT].
+
+    Args:
+        given: the values of the option.
+        usual: the weight of those that name none.
+
+    Raises:
+        RequestError: not of that form, a name twice, or a weight that is no finite number.
+    """
+    directories: dict[str, str] = {}
+    weights: dict[str, float] = {}
+    for value in given:
+        name, _, place = value.partition("=")
+        directory, weight = _weighted(place, usual)
+        if not name.strip() or not directory:
+            raise RequestError(
+                f"--lora must be NAME=DIR or NAME=DIR:WEIGHT, such as ada=adapters/ada:0.8, got {value!r}."
+            )
+        if name in directories:
+            raise RequestError(f"--lora names {name!r} twice.")
+        directories[name], weights[name] = directory, weight
+    return directories, weights
+
+
+def _weighted(place: str, usual: float) -> tuple[str, float]:
+    """A directory and its weight; a directory with a colon in its name is one if it exists."""
+    directory, colon, weight = place.rpartition(":")
+    if not colon or Path(place).is_dir():
+        return place, usual
+    try:
+        return directory, float(weight)
+    except ValueError as error:
+        raise RequestError(f"--lora: the weight must be a number, got {weight!r} after {directory!r}.") from error
+
+
 def _by_speaker(flag: str, values: Sequence[str]) -> dict[str, str]:
     """Only the first '=' separates: what follows is the file's name or the text as it stands."""
     found: dict[str, str] = {}

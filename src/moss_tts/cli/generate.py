@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_conversation, read_speakers, read_text
+from moss_tts.cli.arguments import read_adapters, read_conversation, read_speakers, read_text
 from moss_tts.cli.options import (
     EXISTING,
     Checkpoint,
@@ -18,6 +18,7 @@ from moss_tts.cli.options import (
     Dtype,
     Instruction,
     KvBits,
+    Lora,
     MaxChars,
     MaxMemory,
     MinChars,
@@ -86,6 +87,7 @@ def generate(
     codec_dtype: CodecDtype = None,
     kv_bits: KvBits = None,
     tied_heads: TiedHeads = None,
+    lora: Lora = None,
     max_memory: MaxMemory = None,
     file: Annotated[
         Path | None, SPEAK("--file", "-f", metavar="FILE", help="Read the text from this file.", **EXISTING)
@@ -251,10 +253,11 @@ def generate(
     given["text"] = read_text(text, file, needed=conversation is None and ambient_sound is None)
     given["conversation"] = read_conversation(conversation)
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
+    adapters, given["adapters"] = read_adapters(lora or [])
     # The command line has its own way to show figures.
     del given["verbose"]
     source = Source(
-        model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads
+        model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters
     )
     if is_live(output, stream, play):
         raise typer.Exit(speak_live(request_options(given), output, play, source, flags, quiet, verbose))

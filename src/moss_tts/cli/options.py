@@ -70,6 +70,13 @@ TiedHeads = Annotated[
         "refused.",
     ),
 ]
+Lora = Annotated[
+    list[str] | None,
+    _model(
+        metavar="NAME=DIR[:WEIGHT]",
+        help="Put this LoRA adapter beside the model, with this weight; the default is 1. Repeat the option for more.",
+    ),
+]
 MaxMemory = Annotated[
     float | None, _model(metavar="GB", help="Use at most this much memory. A checkpoint that needs more is refused.")
 ]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from moss_tts.cli.arguments import read_adapters
 from moss_tts.cli.options import (
     VOICES,
     Checkpoint,
@@ -50,6 +51,14 @@ def serve(
     kv_bits: KvBits = None,
     tied_heads: TiedHeads = None,
     max_memory: MaxMemory = None,
+    lora: Annotated[
+        list[str] | None,
+        MODEL(
+            metavar="NAME=DIR[:WEIGHT]",
+            help="Load this LoRA adapter. Requests that name no adapters use it with this weight; without a weight, "
+            "it is off for them. Repeat the option for more.",
+        ),
+    ] = None,
     name: Annotated[
         str | None,
         MODEL(metavar="NAME", help="Give the model this name for clients. The default is the checkpoint's name."),
@@ -122,6 +131,7 @@ def serve(
     directory = voices or default_directory()
     if voice is not None:
         Voices(directory)[voice]
+    adapters, weights = read_adapters(lora or [], usual=0.0)
     checkpoint = model or str(packaged_voice())
     settings = Settings(
         model_id=name or Path(checkpoint).name,
@@ -139,11 +149,12 @@ def serve(
         hosts=tuple(allow_host or ()),
         cors_origins=tuple(cors_origin or ()),
         voice=voice,
+        adapters=weights,
         voices=directory,
     )
     terminal, source = (
         Terminal(),
-        Source(checkpoint, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads),
+        Source(checkpoint, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters),
     )
 
     def load() -> Any:

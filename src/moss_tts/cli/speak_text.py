@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,6 +41,7 @@ class Source:
     codec_dtype: str | None = None
     kv_bits: int | None = None
     tied_heads: Literal["embeddings"] | None = None
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -65,6 +66,7 @@ class Source:
             codec_dtype=self.codec_dtype or "float32",
             kv_bits=self.kv_bits,
             tied_heads=self.tied_heads,
+            adapters=self.adapters,
             max_memory=most,
         )
 
@@ -86,7 +88,7 @@ def request_options(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RequestError: a value of the wrong type or out of range.
     """
-    options = {name: value for name, value in given.items() if name in OPTIONS and value not in (None, [])}
+    options = {name: value for name, value in given.items() if name in OPTIONS and value not in (None, [], {})}
     check_options(options)
     return options
 

@@ -7,7 +7,7 @@ were used last are kept. A request gets from them exactly what reading them agai
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias
 
 import mlx.core as mx
@@ -15,7 +15,7 @@ import numpy as np
 
 from moss_tts.context.batch_cache import Cache
 from moss_tts.context.quantised_cache import held_parts
-from moss_tts.context.reading import Reading
+from moss_tts.context.reading import Reading, parts
 from moss_tts.device.mlx_lm import KVCache
 
 # A reference of ten seconds takes 16 to 22 MB in the released models: 125 rows, and the fields are fewer.
@@ -40,8 +40,8 @@ class PrefixCache:
 
     def __init__(self, slot: int, most: int = MOST_PREFIXES) -> None:
         self._slot, self._most = slot, most
-        self._references: OrderedDict[bytes, Held] = OrderedDict()
-        self._fields: OrderedDict[bytes, Held] = OrderedDict()
+        self._references: OrderedDict[Hashable, Held] = OrderedDict()
+        self._fields: OrderedDict[Hashable, Held] = OrderedDict()
         self.heading: tuple[int, ...] = ()
 
     def __len__(self) -> int:
@@ -53,7 +53,12 @@ class PrefixCache:
         self._fields.clear()
 
     def read(
-        self, prompt: np.ndarray, n_vq: int, caches: Sequence[Cache], read: Callable[[int, int], Reading[mx.array]]
+        self,
+        prompt: np.ndarray,
+        n_vq: int,
+        caches: Sequence[Cache],
+        read: Callable[[int, int], Reading[mx.array]],
+        adapters: Hashable = (),
     ) -> Reading[mx.array]:
         """Read a prompt, except for parts that are kept.
 
@@ -65,6 +70,7 @@ class PrefixCache:
             n_vq: the number of codebooks that are read.
             caches: empty ones, one per layer; they hold the prompt afterwards.
             read: reads the prompt from a row up to another; the result of the last one is this one's.
+            adapters: the adapters that the prompt is read with; others make other keys and values.
         """
         parts, start = held_parts(caches), 0
         if parts is None:
@@ -73,7 +79,7 @@ class PrefixCache:
         ends = references, self._end_of_heading(prompt, references)
         for known, end in zip((self._references, self._fields), ends, strict=True):
             if end > start:
-                key = bytes([n_vq]) + prompt[:end].tobytes()
+                key = adapters, n_vq, prompt[:end].tobytes()
                 held = known.pop(key, None)
                 if held is None:
                     yield from read(start, end)
@@ -84,7 +90,7 @@ class PrefixCache:
                 start = end
         return (yield from read(start, len(prompt)))
 
-    def _keep(self, known: OrderedDict[bytes, Held], key: bytes, held: Held) -> None:
+    def _keep(self, known: OrderedDict[Hashable, Held], key: Hashable, held: Held) -> None:
         known[key] = held
         if len(known) > self._most:
             known.popitem(last=False)
@@ -101,6 +107,41 @@ class PrefixCache:
             return 0
         found = (np.lib.stride_tricks.sliding_window_view(text, size) == self.heading).all(axis=1)
         return start + int(found.argmax()) + size if found.any() else 0
+
+
+def read_prompts(
+    forward: Callable[[mx.array], mx.array],
+    prompts: np.ndarray,
+    n_vq: int,
+    cache: list[Cache],
+    prefixes: PrefixCache | None,
+    adapters: Hashable = (),
+) -> Reading[mx.array]:
+    """Read prompts part by part; the parts depend on the prompts alone.
+
+    Args:
+        forward: gives the hidden state (B, 1, D) of the last row; rows before are in the cache.
+        prompts: their rows (B, T, 1 + Q).
+        n_vq: the number of codebooks that are read.
+        cache: empty caches of the layers.
+        prefixes: keys and values of references that were read before; used for a single prompt.
+        adapters: the adapters of a single prompt, with their weights.
+
+    Returns:
+        The hidden state (B, D) behind them.
+    """
+
+    def read(start: int, end: int) -> Reading[mx.array]:
+        for first, last in parts(start, end, len(prompts)):
+            hidden = forward(mx.array(prompts[:, first:last]))
+            if last < end:
+                mx.eval(hidden)
+            yield last
+        return hidden[:, 0]
+
+    if prefixes is None or len(prompts) > 1:
+        return (yield from read(0, prompts.shape[1]))
+    return (yield from prefixes.read(prompts[0], n_vq, cache, read, adapters))
 
 
 def _held(parts: Sequence[KVCache], start: int, end: int) -> Held:

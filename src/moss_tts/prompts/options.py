@@ -31,7 +31,7 @@ class GenerateOptions(TypedDict, total=False):
     instruct | instruction, dialogue_speakers, mode ("generation" | "continuation"), preset. Sampling: temperature,
     top_p, top_k and repetition_penalty (audio channels; also as audio_*), text_* for the text channel, seed,
     n_vq_for_inference, max_tokens (frames of 80 ms), runaway_guard. Output: stream, streaming_interval (seconds),
-    verbose. Long texts: long_form and its long_form_* options.
+    verbose. Long texts: long_form and its long_form_* options. Adapters: adapters, the weights by their names.
     """
 
     voice: Any
@@ -48,6 +48,7 @@ class GenerateOptions(TypedDict, total=False):
     sound_event: str | None
     ambient_sound: str | None
     scene: str | None
+    adapters: Mapping[str, float] | None
     preset: PresetName | None
     mode: Mode | None
     conversation: Any
@@ -178,6 +179,16 @@ def voice(name: str, value: object) -> Voice:
     return Voices()[value] if isinstance(value, str) else value
 
 
+def adapters(name: str, value: object) -> tuple[tuple[str, float], ...]:
+    """The weights of adapters, as (adapter, weight) in the order of their names."""
+    if not isinstance(value, Mapping) or not all(isinstance(adapter, str) for adapter in value):
+        raise RequestError(f'{name} must be a mapping of names to weights, such as {{"NAME": 1.0}}, got {shown(value)}')
+    for adapter, weight in value.items():
+        if not is_number(weight):
+            raise RequestError(f"{name}: the weight of {shown(adapter)} must be a finite number, got {shown(weight)}")
+    return tuple(sorted((adapter, float(weight)) for adapter, weight in value.items()))
+
+
 def conversation(name: str, value: Any) -> tuple[Message, ...]:
     """Messages, from objects or dicts."""
     messages = [value] if isinstance(value, Message | Mapping) else value
@@ -226,6 +237,7 @@ OPTIONS: Mapping[str, Check] = {
     "sound_event": text,
     "ambient_sound": text,
     "scene": text,
+    "adapters": adapters,
     "preset": text,
     "mode": choice(FINAL_ROLE),
     "conversation": conversation,

@@ -214,6 +214,12 @@ class SpeechBody(BaseModel):
         None, description="How many segments are spoken at the same time."
     )
 
+    adapters: dict[str, float] | None = Field(
+        None,
+        max_length=64,
+        description="The weights of the server's LoRA adapters by their names; adapters without a weight are off.",
+    )
+
     # ---- OpenAI's in other requests, which clients send with this one too; none of them means other audio
     user: str | None = Field(
         None, max_length=1000, description="This is for the client's own use. The server ignores it."

@@ -235,7 +235,7 @@ class Service:
     async def _settled(self, received: Received[SpeechBody]) -> MossNormalizedRequest:
         """The request of a body, with its recordings."""
         body = received.body
-        options = as_options(body)
+        options = {"adapters": dict(self.settings.adapters)} | as_options(body)
         instructions = body.instructions
         if instructions is not None:
             if "instruction" in options:

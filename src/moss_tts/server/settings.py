@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moss_tts.errors import RequestError, shown
@@ -35,6 +36,7 @@ class Settings:
             why not all are).
         cors_origins: other sites; their pages may call this server.
         voice: spoken with where a request names none of its own; None is the model's choice.
+        adapters: weights, by name, of the adapters for requests that name none.
         voices: directory of the registered voices.
     """
 
@@ -56,6 +58,7 @@ class Settings:
     hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     voice: str | None = None
+    adapters: Mapping[str, float] = field(default_factory=dict)
     voices: Path = Path("voices")
 
     def __post_init__(self) -> None:

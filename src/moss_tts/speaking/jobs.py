@@ -85,10 +85,11 @@ class JobMaker:
         """
         ids, _ = self.processor.prepare_generation_inputs(list(request.messages), request.mode, request.preset.template)
         assert request.n_vq_for_inference is not None, "the architecture has settled it"
+        adapters = tuple((name, weight) for name, weight in request.adapters if weight)
         interval = max(1, round(request.streaming_interval * self.codec().config.frame_rate))
         job = SpeechJob(
             np.array(ids)[0],
-            RowRequest(request.sampling, request.seed, request.effective_max_tokens),
+            RowRequest(request.sampling, request.seed, request.effective_max_tokens, adapters),
             request.n_vq_for_inference,
             self._streamed(interval) if request.stream else ChunkSizes(),
             cancel.is_set if cancel is not None else lambda: False,

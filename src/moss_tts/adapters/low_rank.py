@@ -1,0 +1,213 @@
+"""Low-rank products beside linear layers: y = W x + the sum over adapters of weight * scale * B (A x).
+
+Nothing is merged. All adapters of a layer are one stacked pair of thin products, with a factor per request and rank
+between the two, so that requests with different adapters share a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from moss_tts.errors import RequestError, shown
+
+T = TypeVar("T")
+# (name, weight) of the adapters that a request wants.
+Wanted: TypeAlias = tuple[tuple[str, float], ...]
+
+
+class Asking(Protocol):
+    """A request with the adapters that it wants."""
+
+    @property
+    def adapters(self) -> Wanted:
+        """(name, weight) of each."""
+        ...
+
+
+class Weights:
+    """The weights of all adapters for the requests of a batch.
+
+    Args:
+        rows: one list per request, with one weight per adapter.
+    """
+
+    def __init__(self, rows: Sequence[Sequence[float]]) -> None:
+        self._rows = mx.array([list(row) for row in rows], dtype=mx.float32)
+        self._spread: dict[tuple[int, ...], mx.array] = {}
+
+    def by_rank(self, owners: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
+        """(B, R): for each request and rank the weight of the adapter that the rank belongs to.
+
+        Args:
+            owners: R numbers of adapters.
+            dtype: the type of the result; layers of one network have one type.
+        """
+        if owners not in self._spread:
+            self._spread[owners] = self._rows[:, mx.array(owners)].astype(dtype)
+        return self._spread[owners]
+
+
+class Adapters:
+    """The adapters of a network, and the weights for the requests that it computes at the moment.
+
+    Args:
+        names: the names of the adapters, in the order of their weights.
+
+    Attributes:
+        heads: products beside the heads that are embeddings, by upstream's names of these heads.
+    """
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self.names = tuple(names)
+        self.heads: dict[str, LowRank] = {}
+        self._current: Weights | None = None
+
+    @property
+    def current(self) -> Weights | None:
+        """The weights for the requests that are computed; None while none of them wants an adapter."""
+        return self._current
+
+    def check(self, wanted: Wanted) -> None:
+        """Refuse names of adapters that are not loaded.
+
+        Raises:
+            RequestError: there is such a name.
+        """
+        for name, _ in wanted:
+            if name not in self.names:
+                known = f"it has {', '.join(map(repr, self.names))}" if self.names else "it was loaded without any"
+                raise RequestError(
+                    f"this model has no adapter {shown(name)}; {known}. Adapters are named when the model is loaded: "
+                    f'moss_tts.load(..., adapters={{"NAME": "DIRECTORY"}}).'
+                )
+
+    def weights(self, requests: Sequence[Asking]) -> Weights | None:
+        """The weights for a batch of requests; None if none of them wants an adapter."""
+        if not any(weight for request in requests for _, weight in request.adapters):
+            return None
+        return Weights([[dict(request.adapters).get(name, 0.0) for name in self.names] for request in requests])
+
+    def head(self, name: str, x: mx.array, y: mx.array, ids: mx.array | slice | None = None) -> mx.array:
+        """What a head that is an embedding makes of x, with the adapters added to y; see LowRank."""
+        return self.heads[name](x, y, ids) if name in self.heads else y
+
+    @contextmanager
+    def using(self, weights: Weights | None) -> Iterator[None]:
+        """Compute with such weights inside this context."""
+        before, self._current = self._current, weights
+        try:
+            yield
+        finally:
+            self._current = before
+
+    def bound(self, requests: Sequence[Asking], forward: Callable[..., T]) -> Callable[..., T]:
+        """A function that computes with the adapters of such requests."""
+        weights = self.weights(requests)
+
+        def bound(*arguments: Any) -> T:
+            with self.using(weights):
+                return forward(*arguments)
+
+        return bound
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One adapter's pair of matrices for one linear layer, or for some outputs of a joined one.
+
+    Attributes:
+        owner: the number of the adapter.
+        start: the first output that it changes.
+        down: A, (r, in).
+        up: B times the adapter's scale, (out, r).
+    """
+
+    owner: int
+    start: int
+    down: mx.array
+    up: mx.array
+
+
+class LowRank(nn.Module):
+    """All adapters of one product as a stacked pair of thin products.
+
+    Args:
+        adapters: the network's adapters, which know the weights at the moment of a call.
+        factors: the pairs, of one input width.
+        outputs: the number of outputs of the product.
+    """
+
+    def __init__(self, adapters: Adapters, factors: Sequence[Factors], outputs: int) -> None:
+        super().__init__()
+        self._adapters = adapters
+        by_start: dict[int, list[Factors]] = {}
+        for one in sorted(factors, key=lambda one: one.start):
+            by_start.setdefault(one.start, []).append(one)
+        in_order = [one for group in by_start.values() for one in group]
+        self._owners = tuple(one.owner for one in in_order for _ in range(len(one.down)))
+        self.down = mx.contiguous(mx.concatenate([one.down for one in in_order]).T)
+        self.ups = [mx.contiguous(mx.concatenate([one.up for one in group], axis=1).T) for group in by_start.values()]
+        self._starts = tuple(by_start)
+        self._outputs = outputs
+
+    def __call__(self, x: mx.array, y: mx.array, ids: mx.array | slice | None = None) -> mx.array:
+        """What the layer makes of x (..., in), y (..., out), with the adapters added.
+
+        Args:
+            x: rows of the requests, those of one request side by side.
+            y: the product without adapters; it is returned as it is while no request wants an adapter.
+            ids: the outputs that y has; None are all.
+        """
+        weights = self._adapters.current
+        if weights is None:
+            return y
+        hidden = x @ self.down
+        factors = weights.by_rank(self._owners, hidden.dtype)
+        by_request = (len(factors), -1, hidden.shape[-1])
+        scaled = (hidden.reshape(by_request) * factors[:, None]).reshape(hidden.shape)
+        if ids is not None:
+            [up] = self.ups  # only heads are asked for some outputs, and each head is one part
+            return y + scaled @ up[:, ids]
+        return y + self._risen(scaled)
+
+    def _risen(self, hidden: mx.array) -> mx.array:
+        """(..., R) -> (..., out), zero where no adapter changes an output."""
+        pieces, rank, end = [], 0, 0
+        for start, up in zip(self._starts, self.ups, strict=True):
+            if start > end:
+                pieces.append(mx.zeros((*hidden.shape[:-1], start - end), hidden.dtype))
+            pieces.append(hidden[..., rank : rank + len(up)] @ up)
+            rank, end = rank + len(up), start + up.shape[1]
+        if end < self._outputs:
+            pieces.append(mx.zeros((*hidden.shape[:-1], self._outputs - end), hidden.dtype))
+        return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=-1)
+
+
+class Adapted(nn.Module):
+    """A linear layer of any kind with adapters beside it.
+
+    Args:
+        base: the layer.
+        low_rank: the adapters.
+    """
+
+    def __init__(self, base: nn.Module, low_rank: LowRank) -> None:
+        super().__init__()
+        self.base = base
+        self.low_rank = low_rank
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(..., in) -> (..., out)."""
+        return self.low_rank(x, cast(mx.array, self.base(x)))
+
+
+class Adaptable(nn.Module):
+    """A network that can have adapters."""
+
+    adapters = Adapters()

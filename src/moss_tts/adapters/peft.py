@@ -1,0 +1,195 @@
+"""Adapters as PEFT saves them: adapter_config.json and adapter_model.safetensors, read strictly.
+
+A setting or a tensor that would change the result in a way that is not done here is an error, never ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+
+from moss_tts.errors import CheckpointError, shown
+from moss_tts.strict import is_integer, is_number
+from moss_tts.weights.headers import read_header
+from moss_tts.weights.layout import listing, read_json
+
+CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
+MOST_RANK = 4096
+# Settings that change nothing here: what training alone uses, what the tensors' names say, and what is read below.
+SETTINGS = frozenset(
+    """
+    alpha_pattern auto_mapping base_model_name_or_path bias corda_config eva_config exclude_modules fan_in_fan_out
+    inference_mode init_lora_weights layers_pattern layers_to_transform loftq_config lora_alpha lora_dropout
+    lora_ga_config megatron_core peft_type peft_version qalora_group_size r rank_pattern revision runtime_config
+    target_modules task_type use_rslora velora_config
+    """.split()
+)
+# Starts of training that leave the weights of the base as they are.
+STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
+REGULAR_EXPRESSION = re.compile(r"[\[\]*+?{}|()$]|\\(?!\.)")
+EXPLAINED = {
+    "use_dora": "DoRA, which rescales the weights of the base,",
+    "modules_to_save": "modules that were trained whole",
+    "lora_bias": "a bias beside the low-rank product",
+    "trainable_token_indices": "trained embeddings",
+    "layer_replication": "layers that occur twice",
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One adapter's two matrices for one linear layer.
+
+    Attributes:
+        down: A, (r, in), as stored.
+        up: B, (out, r), as stored.
+        scale: the factor of their product.
+    """
+
+    down: mx.array
+    up: mx.array
+    scale: float
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """An adapter as it is stored.
+
+    Attributes:
+        name: the caller's name for it.
+        directory: where it lies.
+        base: the class of the model that it was trained on, if the file says so.
+        pairs: its matrices by upstream's names of the linear layers.
+    """
+
+    name: str
+    directory: Path
+    base: str | None
+    pairs: Mapping[str, Pair]
+
+    def __str__(self) -> str:
+        trained_on = "" if self.base is None else f", trained on a {self.base}"
+        return f"adapter {shown(self.name)} ({self.directory}{trained_on})"
+
+
+def read_adapter(name: str, directory: Path) -> StoredAdapter:
+    """An adapter of a directory, with all values read and checked.
+
+    Args:
+        name: the caller's name for it.
+        directory: the directory that PEFT wrote.
+
+    Raises:
+        CheckpointError: files that are missing or broken, or an adapter of a kind that is not supported.
+    """
+    _check_files(directory)
+    config = read_json(directory / CONFIG)
+    _check_settings(directory / CONFIG, config)
+    halves = _halves(directory / WEIGHTS)
+    pairs = {path: _pair(directory, config, path, sides) for path, sides in halves.items()}
+    mapping = config.get("auto_mapping")
+    base = mapping.get("base_model_class") if isinstance(mapping, dict) else None
+    return StoredAdapter(name, directory, base if isinstance(base, str) else None, pairs)
+
+
+def _check_files(directory: Path) -> None:
+    if not (directory / CONFIG).is_file():
+        raise CheckpointError(f"{directory} is no adapter: it has no {CONFIG}. PEFT writes one with save_pretrained.")
+    if not (directory / WEIGHTS).is_file():
+        if (directory / PICKLED).is_file():
+            raise CheckpointError(
+                f"{directory} holds {PICKLED}, a pickle, which is not read. Load it with PEFT and save it again with "
+                f"save_pretrained(..., safe_serialization=True), which writes {WEIGHTS}."
+            )
+        raise CheckpointError(f"{directory} is no complete adapter: it has no {WEIGHTS}.")
+
+
+def _check_settings(path: Path, config: Mapping[str, Any]) -> None:
+    if (kind := config.get("peft_type")) != "LORA":
+        raise CheckpointError(f"{path} has peft_type {shown(kind)}; only LORA is supported.")
+    if config.get("bias") not in (None, "none"):
+        raise CheckpointError(
+            f"{path} has bias {shown(config['bias'])}: trained biases are not supported, only 'none'."
+        )
+    start = config.get("init_lora_weights")
+    if start not in STARTS:
+        raise CheckpointError(
+            f"{path} has init_lora_weights {shown(start)}, which changes the weights of the base; that is not "
+            f"supported. Save the adapter again with path_initial_model_for_weight_conversion, which PEFT documents."
+        )
+    for key, value in config.items():
+        if key not in SETTINGS and value not in (None, False, [], {}) and not key.startswith("megatron"):
+            what = EXPLAINED.get(key, "a kind of LoRA that is not known here")
+            raise CheckpointError(f"{path} sets {shown(key)}: {what} is not supported.")
+    for key in ("alpha_pattern", "rank_pattern"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise CheckpointError(f"{path}: {key} must be an object of numbers by layer, got {shown(config[key])}.")
+    if not isinstance(config.get("use_rslora", False), bool):
+        raise CheckpointError(f"{path}: use_rslora must be true or false, got {shown(config['use_rslora'])}.")
+
+
+def _halves(path: Path) -> dict[str, dict[str, mx.array]]:
+    """{layer: {"A": matrix, "B": matrix}} of a file."""
+    read_header(path)
+    try:
+        weights = cast(dict[str, mx.array], mx.load(str(path)))
+    except (RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if others := [key for key in weights if not KEY.fullmatch(key)]:
+        raise CheckpointError(
+            f"{path} holds {listing(others)}: only lora_A and lora_B of linear layers are supported; trained "
+            f"embeddings, biases, magnitudes (DoRA) and whole modules are not."
+        )
+    halves: dict[str, dict[str, mx.array]] = {}
+    for key, weight in weights.items():
+        layer, side = KEY.fullmatch(key).groups()  # type: ignore[union-attr]
+        if halves.setdefault(layer, {}).setdefault(side, weight) is not weight:
+            raise CheckpointError(f"{path} has lora_{side} of {layer} twice.")
+        if not mx.issubdtype(weight.dtype, mx.floating) or not mx.isfinite(weight).all().item():
+            raise CheckpointError(f"{path}: {key} holds values that are no finite numbers.")
+    if not halves:
+        raise CheckpointError(f"{path} holds no tensors.")
+    return halves
+
+
+def _pair(directory: Path, config: Mapping[str, Any], layer: str, sides: Mapping[str, mx.array]) -> Pair:
+    if missing := {"A", "B"} - sides.keys():
+        raise CheckpointError(f"{directory / WEIGHTS} lacks lora_{missing.pop()} of {layer}.")
+    rank = _of_layer(directory, config, layer, "rank_pattern", "r")
+    alpha = _of_layer(directory, config, layer, "alpha_pattern", "lora_alpha")
+    if not is_integer(rank, 1, MOST_RANK):
+        raise CheckpointError(
+            f"{directory / CONFIG}: the rank must be in 1..{MOST_RANK}, got {shown(rank)} for {layer}."
+        )
+    if not is_number(alpha):
+        raise CheckpointError(
+            f"{directory / CONFIG}: lora_alpha must be a finite number, got {shown(alpha)} for {layer}."
+        )
+    down, up = sides["A"], sides["B"]
+    if down.ndim != 2 or up.ndim != 2 or not len(down) == up.shape[1] == rank:
+        raise CheckpointError(
+            f"{directory / WEIGHTS}: lora_A and lora_B of {layer} have the shapes {tuple(down.shape)} and "
+            f"{tuple(up.shape)}, and {CONFIG} gives that layer the rank {rank}."
+        )
+    return Pair(down, up, alpha / (sqrt(rank) if config.get("use_rslora") else rank))
+
+
+def _of_layer(directory: Path, config: Mapping[str, Any], layer: str, patterns: str, default: str) -> Any:
+    """The value of a layer: that of the first pattern that the layer's name ends with, or else the default."""
+    for pattern, value in (config.get(patterns) or {}).items():
+        if REGULAR_EXPRESSION.search(pattern):
+            raise CheckpointError(
+                f"{directory / CONFIG}: {patterns} has {shown(pattern)}, a regular expression; only names of layers, "
+                f"or their ends, are supported."
+            )
+        ending = pattern.removeprefix("^").replace("\\.", ".")
+        if layer == ending or (layer.endswith(f".{ending}") and not pattern.startswith("^")):
+            return value
+    return config.get(default)

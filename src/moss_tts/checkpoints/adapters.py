@@ -1,0 +1,185 @@
+"""Adapters put beside the layers of a loaded network: which layer each of their matrices belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from moss_tts.adapters.low_rank import Adaptable, Adapted, Adapters, Factors, LowRank
+from moss_tts.adapters.peft import Pair, StoredAdapter, read_adapter
+from moss_tts.architectures import Architecture
+from moss_tts.atomic import expanded
+from moss_tts.checkpoints.loading import JOINED, stored_dtype
+from moss_tts.errors import CheckpointError, RequestError, shown
+from moss_tts.weights.layout import listing
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a linear layer of upstream's network is in ours.
+
+    Attributes:
+        path: our layer, or upstream's name of a head that is an embedding.
+        start: its first output there; joined layers have several.
+        outputs: the number of its outputs.
+        inputs: the width that it reads.
+    """
+
+    path: str
+    start: int
+    outputs: int
+    inputs: int
+
+
+def read_adapters(named: Mapping[str, str | Path]) -> list[StoredAdapter]:
+    """Adapters of directories.
+
+    Args:
+        named: directories by the names that requests will use.
+
+    Raises:
+        RequestError: not a mapping of names to directories.
+        CheckpointError: a directory that does not exist, or an adapter that cannot be used.
+    """
+    if not isinstance(named, Mapping):
+        raise RequestError(f'adapters must be a mapping such as {{"NAME": "DIRECTORY"}}, got {shown(named)}.')
+    found = []
+    for name, given in named.items():
+        if not isinstance(name, str) or not name.strip():
+            raise RequestError(f"the name of an adapter must be a text, got {shown(name)}.")
+        if not isinstance(given, str | Path):
+            raise RequestError(f"adapter {shown(name)} must be given as a directory, got {shown(given)}.")
+        directory = expanded(given)
+        if not str(given) or not directory.is_dir():
+            raise CheckpointError(f"adapter {shown(name)}: there is no directory {shown(str(given))}.")
+        found.append(read_adapter(name, directory))
+    return found
+
+
+def put_adapters(architecture: Architecture[Any, Any], stored: Sequence[StoredAdapter]) -> None:
+    """Put adapters beside the layers of a network.
+
+    Args:
+        architecture: the network, settled as it runs.
+        stored: the adapters.
+
+    Raises:
+        CheckpointError: an adapter that does not fit; the network is as it was then.
+    """
+    if not stored:
+        return
+    places = dict(_places(architecture))
+    dtype = stored_dtype(dict(tree_flatten(architecture.network.parameters())))
+    factors: dict[str, list[Factors]] = {}
+    for owner, adapter in enumerate(stored):
+        for pair, place in _placed(architecture, adapter, places):
+            up = (pair.up.astype(mx.float32) * pair.scale).astype(dtype)
+            factors.setdefault(place.path, []).append(Factors(owner, place.start, pair.down.astype(dtype), up))
+    adapters = Adapters([adapter.name for adapter in stored])
+    outputs: dict[str, int] = {}
+    for place in places.values():
+        outputs[place.path] = max(outputs.get(place.path, 0), place.start + place.outputs)
+    made = {path: LowRank(adapters, parts, outputs[path]) for path, parts in factors.items()}
+    mx.eval([low_rank.parameters() for low_rank in made.values()])
+    _install(architecture.network, adapters, made)
+
+
+def _placed(
+    architecture: Architecture[Any, Any], adapter: StoredAdapter, places: Mapping[str, Place]
+) -> list[tuple[Pair, Place]]:
+    """The matrices of an adapter, each with its place."""
+    found = {name: _place(architecture, name, places) for name in adapter.pairs}
+    if lost := [name for name, place in found.items() if place is None]:
+        raise CheckpointError(
+            f"{adapter} changes {listing(lost)}, and {architecture.name} has no such linear layers. Use it with the "
+            f"model that it was trained on."
+        )
+    placed = []
+    for name, place in found.items():
+        assert place is not None
+        pair = adapter.pairs[name]
+        if (pair.down.shape[1], len(pair.up)) != (place.inputs, place.outputs):
+            raise CheckpointError(
+                f"{adapter} was made for a {name} of {pair.down.shape[1]} inputs and {len(pair.up)} outputs; this "
+                f"{architecture.name} has {place.inputs} and {place.outputs} there. Use it with the model that it was "
+                f"trained on."
+            )
+        placed.append((pair, place))
+    if len({place for _, place in placed}) < len(placed):
+        raise CheckpointError(f"{adapter} has matrices for one layer under two names.")
+    return placed
+
+
+def _place(architecture: Architecture[Any, Any], name: str, places: Mapping[str, Place]) -> Place | None:
+    """The place of a layer by upstream's name, in the whole model or inside its language model."""
+    inside = name.removeprefix("model.")
+    inside = f"layers.{inside.removeprefix('h.')}" if inside.startswith("h.") else inside
+    for path in (architecture.layout.our_path(name), f"backbone.{inside}"):
+        if path in places:
+            return places[path]
+    return None
+
+
+def _places(architecture: Architecture[Any, Any]) -> Iterator[tuple[str, Place]]:
+    """(name, place) of all linear layers; heads of codebooks have upstream's names."""
+    layout, n_vq = architecture.layout, architecture.config.n_vq
+    blank = architecture.network_class(architecture.config)
+    present = {path for path, _ in architecture.network.named_modules()}
+    shapes = {path: module.weight.shape for path, module in blank.named_modules() if isinstance(module, nn.Linear)}
+    sources = {stack.target: stack.sources(n_vq, "") for stack in layout.stacks}
+    for path, (outputs, inputs) in shapes.items():
+        if path in sources:
+            for index, source in enumerate(sources[path]):
+                rows = outputs // n_vq
+                yield source.removesuffix("."), Place(path, index * rows, rows, inputs)
+        elif path in present:
+            yield path, Place(path, 0, outputs, inputs)
+        else:
+            yield path, _joined_place(path, shapes)
+    for copy, original in layout.copies:
+        yield from _tied_places(copy, original, architecture, blank)
+
+
+def _joined_place(path: str, shapes: Mapping[str, Sequence[int]]) -> Place:
+    """The place of a layer that was joined with others that share its input."""
+    parent, _, key = path.rpartition(".")
+    names = next(names for names in JOINED if key in names)
+    before = names[: names.index(key)]
+    start = sum(shapes[f"{parent}.{name}"][0] for name in before)
+    return Place(f"{parent}.{'_'.join(names)}", start, *shapes[path])
+
+
+def _tied_places(
+    copy: str, original: str, architecture: Architecture[Any, Any], blank: nn.Module
+) -> Iterator[tuple[str, Place]]:
+    """The heads that are embeddings, by upstream's names: adapters change the head alone."""
+    layout, n_vq = architecture.layout, architecture.config.n_vq
+    for stack in layout.stacks:
+        if stack.source.startswith(original):
+            rows, width = blank[stack.target].weight.shape
+            for source in stack.sources(n_vq, ""):
+                name = copy + source.removeprefix(original).removesuffix(".")
+                yield name, Place(name, 0, rows // n_vq, width)
+            return
+    name = copy.removesuffix(".")
+    yield name, Place(name, 0, *blank[layout.our_path(original.removesuffix("."))].weight.shape)
+
+
+def _install(network: Adaptable, adapters: Adapters, made: Mapping[str, LowRank]) -> None:
+    present = {path for path, _ in network.named_modules()}
+    for path, low_rank in made.items():
+        if path not in present:
+            adapters.heads[path] = low_rank
+            continue
+        *parents, key = [int(part) if part.isdigit() else part for part in path.split(".")]
+        owner: Any = network
+        for part in parents:
+            owner = owner[part]
+        owner[key] = Adapted(owner[key], low_rank)
+    network.adapters = adapters

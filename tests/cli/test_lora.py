@@ -1,0 +1,50 @@
+"""`--lora NAME=DIR[:WEIGHT]`: its forms, and what is spoken with it."""
+
+import pytest
+import soundfile
+
+import moss_tts
+from moss_tts.cli.arguments import read_adapters
+from moss_tts.errors import RequestError
+from moss_tts.weights.layout import read_weights
+from support.adapters import linears_of, write_adapter
+from support.command_line import runner
+
+
+def test_forms(tmp_path):
+    colon = tmp_path / "a:2"
+    colon.mkdir()
+    assert read_adapters(["ada=x/y", "mood=z:-0.5"]) == ({"ada": "x/y", "mood": "z"}, {"ada": 1.0, "mood": -0.5})
+    assert read_adapters([f"ada={colon}"]) == ({"ada": str(colon)}, {"ada": 1.0})
+    assert read_adapters(["ada=x"], usual=0.0)[1] == {"ada": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["ada"], "--lora must be NAME=DIR"),
+        (["=dir"], "--lora must be NAME=DIR"),
+        (["ada="], "--lora must be NAME=DIR"),
+        (["ada=:1"], "--lora must be NAME=DIR"),
+        (["ada=x", "ada=y"], "--lora names 'ada' twice"),
+        (["ada=x:loud"], "the weight must be a number, got 'loud'"),
+    ],
+)
+def test_other_forms_are_refused(given, message):
+    with pytest.raises(RequestError, match=message):
+        read_adapters(given)
+
+
+def test_it_is_spoken(capsys, checkpoints, tmp_path):
+    directory = write_adapter(tmp_path / "ada", linears_of(read_weights(checkpoints["delay"])))
+    model = moss_tts.load(checkpoints["delay"], adapters={"ada": directory})
+    run = runner(capsys)
+    for value, weight in ((f"ada={directory}", 1.0), (f"ada={directory}:0.5", 0.5)):
+        speech = ["generate", "Hello.", "-m", checkpoints["delay"], "--seed", "1", "--max-tokens", "5"]
+        assert run(*speech, "-o", tmp_path / "a.wav", "--lora", value).code == 0
+        expected = next(model.generate("Hello.", seed=1, max_tokens=5, adapters={"ada": weight})).audio
+        assert soundfile.read(tmp_path / "a.wav")[0] == pytest.approx(expected, abs=1e-3)
+    ended = run(*speech, "-o", tmp_path / "b.wav", "--lora", f"ada={directory}:nan")
+    assert ended.code != 0
+    assert "finite number" in ended.err
+    assert not (tmp_path / "b.wav").exists()

@@ -1,0 +1,36 @@
+"""Adapters over HTTP: the field, the operator's weights, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+import moss_tts
+from moss_tts.weights.layout import read_weights
+from support.adapters import linears_of, write_adapter
+from support.serving import serving
+
+OPTIONS = {"seed": 1, "max_tokens": 6}
+
+
+@pytest.fixture(scope="module")
+def adapter(checkpoints, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("adapter") / "ada"
+    return write_adapter(directory, linears_of(read_weights(checkpoints["delay"])))
+
+
+def test_the_field_and_the_operators_weights(checkpoints, adapter, tmp_path):
+    model = moss_tts.load(checkpoints["delay"], adapters={"ada": adapter})
+    with serving(checkpoints["delay"], tmp_path, lora={"ada": adapter}, adapters={"ada": 0.5}) as running:
+        for weights, named in ((0.5, {}), (0.0, {"adapters": {}}), (1.5, {"adapters": {"ada": 1.5}})):
+            expected = next(model.generate("Hello.", adapters={"ada": weights}, **OPTIONS)).audio
+            made = np.asarray(running.pcm({"input": "Hello.", **OPTIONS, **named})) / 32768
+            np.testing.assert_allclose(made, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [{"bob": 1.0}, {"ada": "much"}, {"ada": 1e300}, ["ada"]])
+def test_what_is_refused(checkpoints, adapter, tmp_path, wrong):
+    with serving(checkpoints["delay"], tmp_path, lora={"ada": adapter}) as running:
+        answer = running.post(json={"input": "Hello.", "adapters": wrong})
+        assert answer.status_code == 400
+        assert "adapter" in json.dumps(answer.json()["error"])
