@@ -48,7 +48,7 @@ EDGES = {
     "transformers": "checkpoints.tokenizer",
     "tokenizers": "prompts.messages checkpoints.demo",
     "sentencepiece": "prompts.sentence_pieces",
-    "jinja2": "prompts.template_program",
+    "jinja2": "prompts.template_program books.report.page",
     "huggingface_hub": (
         "checkpoints.hub checkpoints.hub_failures checkpoints.outline checkpoints.kept checkpoints.upload "
         "checkpoints.model_card"

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import re
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,10 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moss_tts.books.report.charts import MAX_ROWS, timestamp
-from moss_tts.books.report.page import EnvelopeBuilder, Played, ReportedSegment, reported_segments, write_report
-from moss_tts.books.report.style import SCRIPT
+from moss_tts.books.report.page import (
+    SCRIPT,
+    EnvelopeBuilder,
+    Played,
+    ReportedSegment,
+    reported_segments,
+    write_report,
+)
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics, plan_text_segments
 
+SNAPSHOT = Path(__file__).parent / "cases" / "report.html"
 RATE = 1000
 CLEAN, FLAGGED = BoundaryMetrics(0.2, 1.1, False), BoundaryMetrics(2.5, 4.0, False)
 PAUSE = BoundaryMetrics(9.0, 900.0, True)
@@ -68,6 +76,10 @@ def page_of(path, segments, envelope, title="A reading"):
     write_report(path, title, segments, envelope)
     page = path.read_text(encoding="utf-8")
     return page, ElementTree.fromstring(page.removeprefix("<!DOCTYPE html>"))
+
+
+def normal_form(page):
+    return ElementTree.canonicalize(page.removeprefix("<!DOCTYPE html>"), strip_text=True)
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=40), max_size=6))
@@ -124,6 +136,25 @@ def test_each_segment_is_played_from_its_file(tmp_path):
 def test_the_pages_warnings_are_text(tmp_path):
     write_report(tmp_path / "r.html", "A", *reading(["One."]), ["x.xhtml <b> is broken"])
     assert '<li dir="auto">x.xhtml &lt;b&gt; is broken</li>' in (tmp_path / "r.html").read_text("utf-8")
+
+
+def test_the_page_is_the_snapshot(tmp_path):
+    """All but its style and its script, and blank space between elements. To renew it, write `page` to the file."""
+    texts = ['It <b>began</b> & "went on".', "Then it's loud.", "“Ångström”, 第二章。"]
+    segments, _ = reading(texts, flagged={1})
+    file = tmp_path / "audio" / "01 I & II.mp3"
+    segments[1] = replace(segments[1], chapter="I & <II>", played=Played(file, 0.0, 5.0))
+    metrics = metrics_of(3, "f", work=10, note="discontinuity-flagged", retries=2)
+    segments += [
+        ReportedSegment("A pause.", metrics_of(2, "f", work=10, retries=1), PAUSE, "III"),
+        ReportedSegment("A flag without figures.", metrics, None, "III"),
+    ]
+    envelope = envelope_of([np.sin(np.arange(25 * RATE) / 700) * np.linspace(0, 1, 25 * RATE)])
+    write_report(tmp_path / "r.html", 'The "<Fall>"', segments, envelope, ["x.xhtml <b> is broken", "y & z"])
+    page = (tmp_path / "r.html").read_text("utf-8").replace(SCRIPT, "")
+    page = re.sub("sha256-[^']+", "sha256-DIGEST", page)
+    page = re.sub("<style>.*</style>", "<style></style>", page, flags=re.DOTALL)
+    assert normal_form(page) == normal_form(SNAPSHOT.read_text("utf-8"))
 
 
 def test_the_page_needs_no_network(tmp_path):
