@@ -24,7 +24,7 @@ def test_audio_sampling_is_the_published_table():
     assert {name: dataclasses.astuple(preset.audio) for name, preset in PRESETS.items()} == TABLE
 
 
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=str)
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=lambda preset: preset.name)
 def test_no_preset_penalises_the_text_channel_or_makes_it_greedy(preset):
     temperature = 1.0 if preset.name in ("moss_tts_local_v1_5", "nano") else 1.5
     assert dataclasses.astuple(preset.text) == (temperature, 1.0, 50, 1.0)
