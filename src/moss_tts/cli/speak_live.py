@@ -102,6 +102,8 @@ def speak_live(
         recording = replace(recording, finish_reason="cancelled")
     if (recording.seconds or recording.is_complete) and not (listener_has_gone and output == STDOUT):
         tell(recording, output, terminal, speech)
+    elif listener_has_gone and output != STDOUT:
+        terminal.warn("generation ended early, before there was any audio")
     return 0 if listener_has_gone else exit_code(recording) or (1 if failed else 0)
 
 

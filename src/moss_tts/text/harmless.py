@@ -6,15 +6,20 @@ import unicodedata
 
 import regex
 
-# C0 but for tab and line feed, DEL and C1, ends of lines and paragraphs, directions (UAX 9), halves of pairs.
-_CONTROLS = regex.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0 but for tab and line feed, DEL and C1, ends of lines and paragraphs, directions (UAX 9).
+_CONTROLS = regex.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+# Halves of pairs are bytes of a name that are no characters.
+_BYTES = regex.compile("[\ud800-\udfff]")
 # Unicode's stream-safe form has no more marks on a letter (UAX 15); to sort n of them takes the square of n.
 _MARKS_WITHOUT_END = regex.compile(r"(\p{M}{30})\p{M}+")
 
 
 def without_controls(text: str) -> str:
-    """The text with a blank in place of each character that steers a terminal; tabs and line feeds stay."""
-    return _CONTROLS.sub(" ", text)
+    """The text with a blank in place of each character that steers a terminal; tabs and line feeds stay.
+
+    A byte that is no character becomes U+FFFD.
+    """
+    return _BYTES.sub("\ufffd", _CONTROLS.sub(" ", text))
 
 
 def one_line(text: str, most: int) -> str:
