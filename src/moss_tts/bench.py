@@ -10,7 +10,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -81,13 +81,16 @@ class Bench:
         return self.spoken / self.took
 
 
-def bench(load: Callable[[], Model], frames: int, megabytes: int = 512) -> Bench:
+def bench(
+    load: Callable[[], Model], frames: int, megabytes: int = 512, adapters: Mapping[str, float] | None = None
+) -> Bench:
     """Load a checkpoint and measure it.
 
     Args:
         load: loads it.
         frames: the number of frames to make.
         megabytes: the size of the probe for bandwidth.
+        adapters: weights of the checkpoint's adapters, by their names.
     """
     bandwidth = max(read_bandwidth(megabytes).values())
     before = mx.get_active_memory()
@@ -97,10 +100,11 @@ def bench(load: Callable[[], Model], frames: int, megabytes: int = 512) -> Bench
     model.codec()
     loaded = time.perf_counter() - start
     weights, while_loading = mx.get_active_memory() - before, mx.get_peak_memory()
-    job = model.job(model.request({model.preset.prompt_field: TEXT, "max_tokens": frames, "seed": SEED}))
+    options = {model.preset.prompt_field: TEXT, "max_tokens": frames, "seed": SEED, "adapters": adapters}
+    job = model.job(model.request(options))
     warm_up(model, job)
     prefill, row = time_rows(model, job, frames)
-    first, spoken, took = time_speech(model, frames)
+    first, spoken, took = time_speech(model, options)
     return Bench(
         load=loaded,
         prompt_rows=len(job.prompt),
@@ -148,15 +152,14 @@ def time_codec(model: Model, frames: int) -> float:
     return (time.perf_counter() - start) / frames
 
 
-def time_speech(model: Model, frames: int) -> tuple[float, float, float]:
+def time_speech(model: Model, options: Mapping[str, Any]) -> tuple[float, float, float]:
     """Seconds to the first chunk, seconds of audio, and seconds in all, streamed.
 
     Raises:
         GenerationError: the checkpoint ended without audio.
     """
     start, stamps, spoken = time.perf_counter(), [], 0.0
-    options: dict[str, Any] = {model.preset.prompt_field: TEXT, "max_tokens": frames, "seed": SEED, "stream": True}
-    for result in model.generate(**options):
+    for result in model.generate(**{**options, "stream": True}):
         stamps.append(time.perf_counter() - start)
         spoken += result.samples / result.sample_rate
     if not spoken:

@@ -19,7 +19,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from moss_tts.architectures import Architecture
-from moss_tts.checkpoints.adapters import put_adapters, read_adapters
+from moss_tts.checkpoints.adapters import find_adapters, put_adapters, read_adapters
 from moss_tts.checkpoints.footprint import limit_memory
 from moss_tts.checkpoints.loading import (
     CheckpointSource,
@@ -288,8 +288,7 @@ class Model(JobMaker):
     def _results(
         self, request: MossNormalizedRequest, cancel: Cancel | None, callbacks: Callbacks
     ) -> Generator[GenerationResult, None, None]:
-        steps = self._steps(request, cancel, callbacks)
-        for result in steps:
+        for result in self._steps(request, cancel, callbacks):
             if result is not None:
                 yield result
 
@@ -374,7 +373,7 @@ def load(
         kv_bits: 8 or 4, for keys and values of the context; None keeps them as computed.
         max_memory: bytes that speaking a minute may take; mlx is told to keep below them.
         tied_heads: "embeddings" drops stored heads that differ from the embeddings they are tied to; None refuses them.
-        adapters: directories of LoRA adapters as PEFT saves them, by the names that requests use in `adapters`.
+        adapters: LoRA adapters as PEFT saves them, in directories or ORG/REPO[/FOLDER] of the hub, by their names.
 
     Raises:
         CheckpointError: missing, broken or unfitting files, or too little memory.
@@ -385,12 +384,13 @@ def load(
     check_kv_bits(kv_bits)
     check_tied_heads(tied_heads)
     source = find_checkpoint(packaged_voice() if name is None else name, revision=revision, token=token)
+    found = find_adapters(adapters or {}, token)
 
     def read() -> Model:
         config = load_config(source.directory)
         if max_memory is not None:
             limit_memory(source, config, max_memory, codec=codec, dtype=dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)
-        stored = read_adapters(adapters or {})
+        stored = read_adapters(found)
         where = source.directory  # the weights have no name here: it would keep them in memory
         architecture = load_architecture(where, config, read_weights(where), dtype, tied_heads=tied_heads)
         put_adapters(architecture, stored)

@@ -9,14 +9,16 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
 import moss_tts
 from moss_tts.adapters.peft import read_adapter
-from moss_tts.checkpoints.adapters import put_adapters
+from moss_tts.checkpoints.adapters import find_adapters, put_adapters
 from moss_tts.checkpoints.loading import load_architecture, load_config
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.weights.layout import read_weights
 from support.adapters import linears_of, write_adapter
+from support.hub import cache_entry
 
 ARCHITECTURES = ("delay", "local", "local_v1_5", "nano")
 OPTIONS = {"seed": 1, "max_tokens": 4}
@@ -147,8 +149,11 @@ def test_an_adapter_of_another_architecture_is_refused(checkpoints, adapters, tm
     [
         (["DIR"], RequestError, "adapters must be a mapping"),
         ({"": "DIR"}, RequestError, "the name of an adapter must be a text"),
-        ({"ada": 3}, RequestError, "must be given as a directory, got 3"),
+        ({"ada": 3}, RequestError, "must be given as a directory or a hub id, got 3"),
         ({"ada": "no such place"}, CheckpointError, "there is no directory 'no such place'"),
+        ({"ada": "org/repo/../../place"}, CheckpointError, "there is no directory 'org/repo/../../place'"),
+        ({"ada": "org/../place"}, CheckpointError, "ORG/REPO, or ORG/REPO/FOLDER"),
+        ({"ada": ""}, CheckpointError, "there is no directory ''"),
     ],
 )
 def test_bad_arguments_of_load(checkpoints, given, error, message):
@@ -175,3 +180,14 @@ def test_bad_weights(adapted, given, message):
 def test_a_model_without_adapters_says_so(models):
     with pytest.raises(RequestError, match="it was loaded without any"):
         models["delay"].generate("Hello.", adapters={"ada": 1.0})
+
+
+def test_an_adapter_of_the_hub_that_is_here_is_not_asked_for(adapters, tmp_path, monkeypatch):
+    """Both forms of a name; the hub is not reached in tests."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = cache_entry(tmp_path, "someone/voices", adapters["delay"]["ada"].parent)
+    whole = cache_entry(tmp_path, "someone/ada", adapters["delay"]["ada"])
+    found = find_adapters({"ada": "someone/voices/ada", "mood": "someone/voices/mood", "whole": "someone/ada"})
+    assert found == {"ada": snapshot / "ada", "mood": snapshot / "mood", "whole": whole}
+    with pytest.raises(CheckpointError, match=r"someone/voices does not give sad/adapter_config\.json and"):
+        find_adapters({"sad": "someone/voices/sad"})

@@ -5,6 +5,8 @@ import soundfile
 
 import moss_tts
 from moss_tts.cli.arguments import read_adapters
+from moss_tts.cli.read_book import fingerprint_of
+from moss_tts.cli.speak_text import Source
 from moss_tts.errors import RequestError
 from moss_tts.weights.layout import read_weights
 from support.adapters import linears_of, write_adapter
@@ -48,3 +50,23 @@ def test_it_is_spoken(capsys, checkpoints, tmp_path):
     assert ended.code != 0
     assert "finite number" in ended.err
     assert not (tmp_path / "b.wav").exists()
+
+
+@pytest.mark.parametrize("command", ["say Hello.", "generate Hello.", "bench", "serve --port 0", "read book.txt"])
+def test_every_command_that_speaks_has_it(capsys, monkeypatch, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "book.txt").write_text("It was late.")
+    ended = runner(capsys)(*command.split(), "--lora", "ada=missing:0.5")
+    assert ended.code != 0
+    assert "adapter 'ada': there is no directory 'missing'" in ended.err
+
+
+def test_a_book_is_not_continued_with_another_adapter(checkpoints, tmp_path):
+    layers = linears_of(read_weights(checkpoints["delay"]))
+    first, other = (str(write_adapter(tmp_path / str(seed), layers, seed=seed)) for seed in (1, 2))
+    prints = [
+        fingerprint_of(Source(str(checkpoints["delay"]), adapters=adapters))
+        for adapters in ({}, {"ada": first}, {"ada": other}, {"ada": first, "b": other}, {"ada": other, "b": first})
+    ]
+    assert len(set(prints)) == len(prints)
+    assert prints[1] == fingerprint_of(Source(str(checkpoints["delay"]), adapters={"ada": first}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,17 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from moss_tts.adapters.low_rank import Adaptable, Adapted, Adapters, Factors, LowRank
-from moss_tts.adapters.peft import Pair, StoredAdapter, read_adapter
+from moss_tts.adapters.peft import CONFIG, WEIGHTS, Pair, StoredAdapter, read_adapter
 from moss_tts.architectures import Architecture
 from moss_tts.atomic import expanded
+from moss_tts.checkpoints import hub
 from moss_tts.checkpoints.loading import JOINED, stored_dtype
+from moss_tts.checkpoints.names import HUB_ID
 from moss_tts.errors import CheckpointError, RequestError, shown
 from moss_tts.weights.layout import listing
+
+# A folder of a repository on the hub.
+FOLDER = re.compile(r"(?!\.)[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -37,29 +43,47 @@ class Place:
     inputs: int
 
 
-def read_adapters(named: Mapping[str, str | Path]) -> list[StoredAdapter]:
-    """Adapters of directories.
+def find_adapters(named: Mapping[str, str | Path], token: str | None = None) -> dict[str, Path]:
+    """The directories of adapters; those of the hub are fetched if need be.
 
     Args:
-        named: directories by the names that requests will use.
+        named: directories, or "ORG/REPO" or "ORG/REPO/FOLDER" of the hub, by the names that requests will use.
+        token: hub token, if not the one that is logged in.
 
     Raises:
         RequestError: not a mapping of names to directories.
-        CheckpointError: a directory that does not exist, or an adapter that cannot be used.
+        CheckpointError: a directory that does not exist, or the hub does not give it.
     """
     if not isinstance(named, Mapping):
         raise RequestError(f'adapters must be a mapping such as {{"NAME": "DIRECTORY"}}, got {shown(named)}.')
-    found = []
-    for name, given in named.items():
-        if not isinstance(name, str) or not name.strip():
-            raise RequestError(f"the name of an adapter must be a text, got {shown(name)}.")
-        if not isinstance(given, str | Path):
-            raise RequestError(f"adapter {shown(name)} must be given as a directory, got {shown(given)}.")
-        directory = expanded(given)
-        if not str(given) or not directory.is_dir():
-            raise CheckpointError(f"adapter {shown(name)}: there is no directory {shown(str(given))}.")
-        found.append(read_adapter(name, directory))
-    return found
+    return {name: _found(name, given, token) for name, given in named.items()}
+
+
+def _found(name: object, given: object, token: str | None) -> Path:
+    if not isinstance(name, str) or not name.strip():
+        raise RequestError(f"the name of an adapter must be a text, got {shown(name)}.")
+    if not isinstance(given, str | Path):
+        raise RequestError(f"adapter {shown(name)} must be given as a directory or a hub id, got {shown(given)}.")
+    directory = expanded(given)
+    if str(given) and directory.is_dir():
+        return directory
+    parts = str(given).split("/")
+    hub_id, folder = "/".join(parts[:2]), parts[2:]
+    if directory.exists() or not HUB_ID.fullmatch(hub_id) or not all(map(FOLDER.fullmatch, folder)):
+        raise CheckpointError(
+            f"adapter {shown(name)}: there is no directory {shown(str(given))}. An adapter on the hub is named "
+            f"ORG/REPO, or ORG/REPO/FOLDER."
+        )
+    return hub.fetch_files(hub_id, "/".join(folder), (CONFIG, WEIGHTS), token)
+
+
+def read_adapters(directories: Mapping[str, Path]) -> list[StoredAdapter]:
+    """The adapters of such directories, by their names.
+
+    Raises:
+        CheckpointError: an adapter that cannot be used.
+    """
+    return [read_adapter(name, directory) for name, directory in directories.items()]
 
 
 def put_adapters(architecture: Architecture[Any, Any], stored: Sequence[StoredAdapter]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -194,6 +194,27 @@ def fetch(listed: Listing, token: str | None = None) -> Path:
                 bar = counter(on_bytes)
                 hf_hub_download(name, file.path, revision=listed.commit, token=token, tqdm_class=bar)
     return directory
+
+
+def fetch_files(name: str, folder: str, files: Sequence[str], token: str | None = None) -> Path:
+    """The directory of a folder in a repository, with these files; those that are here are not fetched again.
+
+    Args:
+        name: hub id.
+        folder: a path in the repository; "" is the repository itself.
+        files: names of files in that folder.
+        token: hub token, if not the one that is logged in.
+
+    Raises:
+        HubError: the hub does not give them.
+    """
+    paths = [f"{folder}/{file}" if folder else file for file in files]
+    found = [try_to_load_from_cache(name, path) for path in paths]
+    if any(not isinstance(path, str) for path in found):
+        # All of them: what is here can be of an older commit.
+        with hub_door(name, f"does not give {' and '.join(paths)}"):
+            found = [hf_hub_download(name, path, token=token, tqdm_class=counter(lambda _: None)) for path in paths]
+    return Path(str(found[0])).parent
 
 
 def check_room(*listings: Listing) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.options import Checkpoint, Codec, CodecDtype, Dtype, KvBits, TiedHeads, examples
+from moss_tts.cli.arguments import read_adapters
+from moss_tts.cli.options import Checkpoint, Codec, CodecDtype, Dtype, KvBits, Lora, TiedHeads, examples
 
 EXAMPLES = examples(
     ("Measure the packaged voice", "moss-tts bench"),
@@ -21,6 +22,7 @@ def bench(
     codec_dtype: CodecDtype = None,
     kv_bits: KvBits = None,
     tied_heads: TiedHeads = None,
+    lora: Lora = None,
     frames: Annotated[int, typer.Option(min=8, metavar="N", help="Measure over N frames of 80 ms.")] = 50,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -33,9 +35,16 @@ def bench(
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
 
+    adapters, weights = read_adapters(lora or [])
     source = Source(
-        model or str(packaged_voice()), codec, dtype, codec_dtype=codec_dtype, kv_bits=kv_bits, tied_heads=tied_heads
+        model or str(packaged_voice()),
+        codec,
+        dtype,
+        codec_dtype=codec_dtype,
+        kv_bits=kv_bits,
+        tied_heads=tied_heads,
+        adapters=adapters,
     )
     with Terminal().loading(f"{source.model} and timing it"):
-        measured = measure.bench(source.load, frames)
+        measured = measure.bench(source.load, frames, adapters=weights)
     print(measure.as_json(measured) if json else measure.as_text(measured))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from moss_tts.cli.arguments import read_adapters
 from moss_tts.cli.options import (
     EXISTING,
     Codec,
@@ -16,6 +17,7 @@ from moss_tts.cli.options import (
     Dtype,
     Instruction,
     KvBits,
+    Lora,
     MaxChars,
     MaxMemory,
     MinChars,
@@ -67,6 +69,7 @@ def read(
     kv_bits: KvBits = None,
     tied_heads: TiedHeads = None,
     max_memory: MaxMemory = None,
+    lora: Lora = None,
     voice: RegisteredVoice = None,
     ref_audio: Annotated[
         list[Path] | None,
@@ -147,10 +150,11 @@ def read(
     from moss_tts.voices import spoken_by
 
     model = model or str(packaged_voice())
+    adapters, given["adapters"] = read_adapters(lora or [])
     terminal, options = Terminal(quiet), request_options(spoken_by(given))
     to = Destination(output or Path(book.stem), f".{format.lower().removeprefix('.')}", report, force)
     if plan:
         show_plan(read_book(book), options, model, to, terminal)
         return
-    source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads)
+    source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters)
     raise typer.Exit(read_aloud(with_cover(read_book(book), cover), options, to, source, terminal))

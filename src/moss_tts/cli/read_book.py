@@ -270,13 +270,15 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
 
 
 def fingerprint_of(source: Source) -> str:
-    """A fingerprint of this checkpoint, codec and type."""
+    """A fingerprint of this checkpoint, codec, type and adapters."""
     from moss_tts.books.manifest import checkpoint_fingerprint
+    from moss_tts.checkpoints.adapters import find_adapters
     from moss_tts.checkpoints.loading import find_checkpoint
 
     directories = [find_checkpoint(source.model, revision=source.revision).directory]
     if source.codec is not None:
         directories.append(find_checkpoint(source.codec).directory)
+    directories += find_adapters(dict(sorted(source.adapters.items()))).values()
     context = None if source.kv_bits is None else f"context {source.kv_bits}"
     precision = " ".join(filter(None, (source.dtype, source.codec_dtype, context)))
     return checkpoint_fingerprint(directories, precision or None)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_text
-from moss_tts.cli.options import EXISTING, Play, Quiet, examples, panel
+from moss_tts.cli.arguments import read_adapters, read_text
+from moss_tts.cli.options import EXISTING, Lora, Play, Quiet, examples, panel
 
 SPEAK, OUTPUT = panel("What to speak"), panel("Output")
 # What advice may speak of.
@@ -55,6 +55,7 @@ def say(
             show_default=False,
         ),
     ] = None,
+    lora: Lora = None,
     quiet: Quiet = False,
 ) -> None:
     """Say a text in the voice that comes with this package: English, offline, nothing to download.
@@ -66,8 +67,9 @@ def say(
     from moss_tts.cli.speak_text import Source, request_options, speak_to_file
     from moss_tts.cli.terminal import Terminal
 
-    source = Source(str(packaged_voice()))
-    options = request_options({"text": read_text(text, file, needed=True), "seed": seed})
+    adapters, weights = read_adapters(lora or [])
+    source = Source(str(packaged_voice()), adapters=adapters)
+    options = request_options({"text": read_text(text, file, needed=True), "seed": seed, "adapters": weights})
     if is_live(output, None, play):
         raise typer.Exit(speak_live(options, output, play, source, FLAGS, quiet))
     raise typer.Exit(speak_to_file({**options, "stream": True}, output, source, Terminal(quiet), FLAGS))
