@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 # Capture pattern, version, flags, granule position, serial, page number, checksum, segment count.
 PAGE = struct.Struct("<4sBBqIIIB")
 SERIAL_AT, CHECKSUM_AT = 14, 22
 SERIAL = 1
-
-
-def _table() -> list[int]:
-    """The table of Ogg's CRC: polynomial 0x04c11db7, most significant bit first."""
-    table = []
-    for byte in range(256):
-        value = byte << 24
-        for _ in range(8):
-            value = (value << 1) ^ (0x104C11DB7 if value & 0x80000000 else 0)
-        table.append(value & 0xFFFFFFFF)
-    return table
-
-
-_TABLE = _table()
+# Each byte with its bits in reverse order: Ogg's CRC is zlib's with the most significant bit first.
+REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def fix_serial(path: Path) -> None:
@@ -40,7 +29,6 @@ def fix_serial(path: Path) -> None:
 
 
 def _checksum(page: bytes | bytearray) -> int:
-    value = 0
-    for byte in page:
-        value = ((value << 8) & 0xFFFFFFFF) ^ _TABLE[(value >> 24) ^ byte]
-    return value
+    """Ogg's CRC, which begins with zeros and ends without a complement, unlike zlib's."""
+    value = zlib.crc32(page.translate(REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2)
