@@ -55,7 +55,7 @@ class RowSampling:
 
     Attributes:
         sampled: bool, False where the row is greedy.
-        cooling: the negative temperature; -1 if the row is greedy.
+        negative_temperature: the negative temperature; -1 if the row is greedy.
         top_p: infinite if it is off, because a long sum can round to more than 1.
         top_k: a huge number if it is off.
         penalty: the repetition penalty.
@@ -67,7 +67,7 @@ class RowSampling:
     """
 
     sampled: mx.array
-    cooling: mx.array
+    negative_temperature: mx.array
     top_p: mx.array
     top_k: mx.array
     penalty: mx.array
@@ -87,7 +87,7 @@ class RowSampling:
         unlimited = any(row.top_k == 0 for row in rows)
         return cls(
             sampled=column([row.temperature > 0 for row in rows], mx.bool_),
-            cooling=column([-row.temperature or -1.0 for row in rows], mx.float32),
+            negative_temperature=column([-row.temperature or -1.0 for row in rows], mx.float32),
             top_p=column([row.top_p if row.top_p < 1 else inf for row in rows], mx.float32),
             top_k=column([row.top_k or 2**30 for row in rows], mx.int32),
             penalty=column([row.repetition_penalty for row in rows], mx.float32),
@@ -130,7 +130,7 @@ def sample(logits: mx.array, uniforms: mx.array, rows: RowSampling, seen: mx.arr
         logits = penalise(logits, seen, rows.penalty)
     if rows.all_greedy:
         return mx.argmax(logits, axis=-1).astype(mx.int32)
-    drawn = _draw(logits / rows.cooling, uniforms, rows)
+    drawn = _draw(logits / rows.negative_temperature, uniforms, rows)
     if rows.any_greedy:
         return mx.where(rows.sampled[..., 0], drawn, mx.argmax(logits, axis=-1).astype(mx.int32))
     return drawn

@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 _unkept: OrderedDict[tuple[str, str, int], CodeMatrix] = OrderedDict()
 
 
-class Encoder(Protocol):
+class ReferenceEncoder(Protocol):
     """Turns recordings into codes."""
 
     def encode_audio(self, references: Sequence[object]) -> list[CodeMatrix]:
@@ -64,7 +64,7 @@ class Model(Protocol):
     """The part of a model that makes codes."""
 
     @property
-    def processor(self) -> Encoder:
+    def processor(self) -> ReferenceEncoder:
         """The processor of the model."""
         ...
 

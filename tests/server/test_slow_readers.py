@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra server is not installed")
 
 from moss_tts.server import chunk_stream
-from moss_tts.server.chunk_stream import Hearing, Part
+from moss_tts.server.chunk_stream import ChunkStream, Part
 from support.serving import Serving, serving, wait_until
 
 FRAMES = 100
@@ -79,13 +79,13 @@ def test_a_long_text_that_is_not_read_keeps_no_other_waiting(served):
 
 def test_what_is_made_for_a_client_that_does_not_read_waits_as_codes(served, monkeypatch):
     """Little of it is decoded before the client reads on, and then it hears the same as everybody."""
-    told, tell = [], Hearing.tell
+    told, tell = [], ChunkStream.tell
 
-    def counted(hearing: Hearing, part: Part) -> None:
+    def counted(stream: ChunkStream, part: Part) -> None:
         told.append(len(part.audio))
-        tell(hearing, part)
+        tell(stream, part)
 
-    monkeypatch.setattr(Hearing, "tell", counted)
+    monkeypatch.setattr(ChunkStream, "tell", counted)
     long = ENDLESS | {"max_tokens": 400, "streaming_interval": 0.32}
     with unread(served, long) as answer:
         # One request speaks at a time, so that all rows of the first one are made when the second one is heard.

@@ -60,14 +60,14 @@ def conditions(nano, **options) -> list:
     """(references, prompt, instruction) that each piece was spoken with, and its codes."""
     seen = []
 
-    def refit(studio):
+    def change_backend(backend):
         def job(request):
             seen.append((request.reference, request.prompt_audio, request.instruction))
-            return studio.job(request)
+            return backend.job(request)
 
-        return replace(studio, job=job)
+        return replace(backend, job=job)
 
-    narrator = nano.narrator(nano.request({"text": TEXT, **OPTIONS, **options}), refit=refit)
+    narrator = nano.narrator(nano.request({"text": TEXT, **OPTIONS, **options}), change_backend=change_backend)
     return list(zip(seen, [spoken.codes for spoken in narrator.segments()], strict=True))
 
 

@@ -152,6 +152,6 @@ def _crossfade(left: Waveform, right: Waveform) -> Waveform:
     Linear, so the result is never louder than the louder of both and cannot clip.
     """
     shape = (len(left),) + (1,) * (left.ndim - 1)
-    rise = ((np.arange(len(left)) + 0.5) / len(left)).reshape(shape).astype(left.dtype)
-    faded: Waveform = left * (1 - rise) + right * rise
+    up = ((np.arange(len(left)) + 0.5) / len(left)).reshape(shape).astype(left.dtype)
+    faded: Waveform = left * (1 - up) + right * up
     return faded

@@ -14,7 +14,7 @@ from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.device_thread import Device, DeviceFailure
-from moss_tts.server.long_texts import Narration
+from moss_tts.server.long_texts import LongText
 from moss_tts.speaking.engine import SpeechChunk, Voice
 
 # Bytes of audio that may wait for a client. Further frames wait as codes, which are fifty times smaller, and a long
@@ -26,7 +26,7 @@ Part = SpeechChunk | Exception
 log = logging.getLogger("moss_tts.server")
 
 
-class Hearing:
+class ChunkStream:
     """Chunks of one request, for the event loop. Must be closed.
 
     Args:
@@ -97,47 +97,47 @@ def _size(part: Part) -> int:
     return part.audio.nbytes if isinstance(part, SpeechChunk) else 0
 
 
-def hear_job(device: Device, model: Model, request: MossNormalizedRequest) -> Hearing:
+def stream_job(device: Device, model: Model, request: MossNormalizedRequest) -> ChunkStream:
     """Speak a request in one piece."""
-    hearing = Hearing(device)
+    stream = ChunkStream(device)
 
     def listen(_: Voice, result: SpeechChunk | GenerationError) -> None:
-        hearing.tell(result)
+        stream.tell(result)
 
     def submitted(voice: Future[Voice]) -> None:
         if not voice.cancelled() and (error := voice.exception()) is not None:
-            hearing.tell(as_failure(error))
+            stream.tell(as_failure(error))
 
-    voice = device.submit(lambda: replace(model.job(request), is_heard=hearing.has_room), listen)
+    voice = device.submit(lambda: replace(model.job(request), is_heard=stream.has_room), listen)
     voice.add_done_callback(submitted)
-    hearing.on_close = lambda: device.drop(voice)
-    return hearing
+    stream.on_close = lambda: device.drop(voice)
+    return stream
 
 
-def hear_narration(device: Device, model: Model, request: MossNormalizedRequest, threads: Executor) -> Hearing:
+def stream_long_text(device: Device, model: Model, request: MossNormalizedRequest, threads: Executor) -> ChunkStream:
     """Speak a long text in segments; a thread waits for them."""
-    hearing = Hearing(device)
-    narration = Narration(device, model, request, hearing.has_room)
+    stream = ChunkStream(device)
+    long_text = LongText(device, model, request, stream.has_room)
 
     def narrate() -> None:
         try:
-            with closing(narration.chunks()) as chunks:
+            with closing(long_text.chunks()) as chunks:
                 for chunk in chunks:
-                    hearing.wait_for_room()
-                    hearing.tell(chunk)
+                    stream.wait_for_room()
+                    stream.tell(chunk)
         except CancelledError:
             return
         except Exception as error:  # noqa: BLE001 - it is raised where the next chunk is asked for
-            hearing.tell(as_failure(error))
+            stream.tell(as_failure(error))
 
     thread = threads.submit(narrate)
 
     def close() -> None:
-        narration.cancel()
+        long_text.cancel()
         thread.cancel()
 
-    hearing.on_close = close
-    return hearing
+    stream.on_close = close
+    return stream
 
 
 def as_failure(error: BaseException) -> MossTTSError:

@@ -16,7 +16,7 @@ import numpy as np
 from moss_tts.audio.pcm import MAX_WAV_BYTES, as_pcm, wav_header
 
 
-class Encoder(Protocol):
+class FormatEncoder(Protocol):
     """Turns chunks into bytes."""
 
     def feed(self, audio: np.ndarray) -> bytes:
@@ -61,7 +61,7 @@ FORMATS: Final = {
 }
 
 
-def new_encoder(name: str, sample_rate: int, channels: int, whole: bool) -> Encoder:
+def new_encoder(name: str, sample_rate: int, channels: int, whole: bool) -> FormatEncoder:
     """An encoder of a format in FORMATS.
 
     Args:

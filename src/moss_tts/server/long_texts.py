@@ -16,9 +16,9 @@ from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.device_thread import Device, Result
 from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Voice
-from moss_tts.speaking.narration import Narrator, Studio
+from moss_tts.speaking.narration import Narrator, SpeechBackend
 
-Heard = tuple[Voice, Result]
+Due = tuple[Voice, Result]
 # Audio is made of the segment that is asked for and of this many after it; the others wait as codes.
 SEGMENTS_AHEAD = 1
 
@@ -34,7 +34,7 @@ class SegmentChunk(SpeechChunk):
     segment: int = 0
 
 
-class SharedStage:
+class SharedEngine:
     """A thread's access to the device's batch, which others share.
 
     Args:
@@ -44,29 +44,29 @@ class SharedStage:
 
     def __init__(self, device: Device, gone: threading.Event) -> None:
         self._device, self._gone = device, gone
-        self._heard: queue.SimpleQueue[Heard | None] = queue.SimpleQueue()
+        self._due: queue.SimpleQueue[Due | None] = queue.SimpleQueue()
         self._submitted: dict[Voice, Future[Voice]] = {}
 
     def submit(self, job: SpeechJob) -> Voice:
         """Queue a job."""
-        future = self._device.submit(lambda: job, lambda voice, result: self._heard.put((voice, result)))
+        future = self._device.submit(lambda: job, lambda voice, result: self._due.put((voice, result)))
         voice = future.result()
         self._submitted[voice] = future
         return voice
 
-    def step(self) -> list[Heard]:
+    def step(self) -> list[Due]:
         """Wait until something is due.
 
         Raises:
             CancelledError: nobody waits for it any more. Narrators try again after any other error.
         """
-        if self._heard.empty():
+        if self._due.empty():
             # The segment that is asked for may have had to wait for its turn.
             self._device.wake()
-        heard = None if self._gone.is_set() else self._heard.get()
-        if heard is None or self._gone.is_set():
+        due = None if self._gone.is_set() else self._due.get()
+        if due is None or self._gone.is_set():
             raise CancelledError
-        return [heard]
+        return [due]
 
     def drop(self, voice: Voice) -> None:
         """Forget a job."""
@@ -75,10 +75,10 @@ class SharedStage:
 
     def wake(self) -> None:
         """Let `step` look at whether anybody still waits."""
-        self._heard.put(None)
+        self._due.put(None)
 
 
-class Narration:
+class LongText:
     """A long text being spoken, for the thread that waits for it.
 
     Args:
@@ -93,7 +93,7 @@ class Narration:
     ) -> None:
         self._device, self._model, self._request, self._is_heard = device, model, request, is_heard
         self._gone = threading.Event()
-        self._stages: list[SharedStage] = []
+        self._engines: list[SharedEngine] = []
 
     def chunks(self) -> Generator[SegmentChunk, None, None]:
         """The text's audio as it is made.
@@ -109,25 +109,25 @@ class Narration:
     def cancel(self) -> None:
         """End it within a frame; from any thread."""
         self._gone.set()
-        for stage in list(self._stages):
-            stage.wake()
+        for engine in list(self._engines):
+            engine.wake()
 
     def _narrator(self) -> Narrator:
-        return self._model.narrator(self._request, cancel=self._gone, refit=self._refit)
+        return self._model.narrator(self._request, cancel=self._gone, change_backend=self._change_backend)
 
-    def _refit(self, studio: Studio) -> Studio:
-        make = studio.job
+    def _change_backend(self, backend: SpeechBackend) -> SpeechBackend:
+        make = backend.job
         return replace(
-            studio,
+            backend,
             job=lambda part: replace(self._on_device(lambda: make(part)), owner=self),
-            engine=self._stage,
+            engine=self._engine,
             is_heard=lambda places: places <= SEGMENTS_AHEAD and self._is_heard(),
         )
 
-    def _stage(self, _at_once: int) -> SharedStage:
-        # Each attempt at a segment has a stage; those before it hear nothing more.
-        self._stages = [SharedStage(self._device, self._gone)]
-        return self._stages[0]
+    def _engine(self, _at_once: int) -> SharedEngine:
+        # Each attempt at a segment has an engine; those before it get nothing more.
+        self._engines = [SharedEngine(self._device, self._gone)]
+        return self._engines[0]
 
     def _on_device(self, work: Callable[[], Any]) -> Any:
         if self._gone.is_set():

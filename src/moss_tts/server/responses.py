@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moss_tts.server.errors import ApiError
-from moss_tts.server.formats import FORMATS, Encoder, new_encoder
+from moss_tts.server.formats import FORMATS, FormatEncoder, new_encoder
 from moss_tts.server.schema import SpeechBody
 from moss_tts.server.sending import Sent, disconnected, one_by_one
 from moss_tts.server.service import ClientGone, Utterance, outcome_of
@@ -92,7 +92,7 @@ class EncodedAudio:
 
     def __init__(self, utterance: Utterance, format_: str, whole: bool) -> None:
         self.utterance = utterance
-        self._encoder: Encoder = new_encoder(format_, utterance.sample_rate, utterance.channels, whole)
+        self._encoder: FormatEncoder = new_encoder(format_, utterance.sample_rate, utterance.channels, whole)
         self.finish_reason: str | None = None
         self.frames = self.prompt_rows = self.samples = 0
         self.progress: float | None = None

@@ -17,7 +17,7 @@ from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.abilities import Abilities
 from moss_tts.server.admission import Admission
 from moss_tts.server.bodies import Received, receive
-from moss_tts.server.chunk_stream import Hearing, hear_job, hear_narration
+from moss_tts.server.chunk_stream import ChunkStream, stream_job, stream_long_text
 from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.server.errors import ApiError, refused
 from moss_tts.server.metrics import Metrics
@@ -50,8 +50,8 @@ class Utterance:
         progress: how much of its text is spoken.
     """
 
-    def __init__(self, service: Service, hearing: Hearing, request: MossNormalizedRequest, started: float) -> None:
-        self._service, self._hearing = service, hearing
+    def __init__(self, service: Service, stream: ChunkStream, request: MossNormalizedRequest, started: float) -> None:
+        self._service, self._hearing = service, stream
         self._started = started
         self._deadline = started + service.settings.timeout_s
         self._first = True
@@ -177,7 +177,7 @@ class Service:
                     received = await receive(request, SpeechBody, self.settings, take_place)
                     self._check_body(received.body)
                     settled = await self._settled(received)
-                    hearing = self._begin(settled)
+                    stream = self._begin(settled)
         except TimeoutError as error:
             late = _late(self.settings)
             self.metrics.ended(outcome_of(late))
@@ -185,7 +185,7 @@ class Service:
         except BaseException as error:
             self.metrics.ended(outcome_of(error))
             raise
-        return Utterance(self, hearing, settled, started), received.body
+        return Utterance(self, stream, settled, started), received.body
 
     # ------------------------------------------------------------------------------------------ checks
 
@@ -227,10 +227,10 @@ class Service:
 
     # ------------------------------------------------------------------------------------------- begin
 
-    def _begin(self, request: MossNormalizedRequest) -> Hearing:
+    def _begin(self, request: MossNormalizedRequest) -> ChunkStream:
         if request.long_form is None:
-            return hear_job(self.device, self.model, request)
-        return hear_narration(self.device, self.model, request, self._narrators)
+            return stream_job(self.device, self.model, request)
+        return stream_long_text(self.device, self.model, request, self._narrators)
 
     async def _settled(self, received: Received[SpeechBody]) -> MossNormalizedRequest:
         """The request of a body, with its recordings."""

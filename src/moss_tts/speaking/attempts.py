@@ -17,7 +17,7 @@ import mlx.core as mx
 from moss_tts.device.memory import release_memory
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.frames import FinishReason
-from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Stage, Voice, speak_one
+from moss_tts.speaking.engine import Engine, SpeechChunk, SpeechJob, Voice, speak_one
 
 # Errors after which another seed may succeed; MLX raises RuntimeError.
 RETRYABLE: Final = (MossTTSError, RuntimeError)
@@ -27,11 +27,11 @@ CUT_SHORT: Final[tuple[FinishReason, ...]] = ("length", "silence")
 # Makes the job of an attempt at a segment; both numbers count from 0.
 MakeJob = Callable[[int, int], SpeechJob]
 # Makes an engine for this many jobs at a time.
-MakeEngine = Callable[[int], Stage]
+MakeEngine = Callable[[int], Engine]
 
 
 @dataclass(eq=False)
-class Take:
+class Attempts:
     """A segment as it is spoken.
 
     Attributes:
@@ -47,41 +47,41 @@ class Take:
     started: float = field(default_factory=time.perf_counter)
 
 
-def failure(take: Take, cause: Exception) -> GenerationError:
+def failure(attempts: Attempts, cause: Exception) -> GenerationError:
     """The error of a request when a segment has failed all its attempts."""
-    tries = "its only attempt" if take.retries == 0 else f"all {take.retries + 1} attempts"
-    return GenerationError(f"segment {take.index} failed {tries}: {cause}")
+    tries = "its only attempt" if attempts.retries == 0 else f"all {attempts.retries + 1} attempts"
+    return GenerationError(f"segment {attempts.index} failed {tries}: {cause}")
 
 
 # ------------------------------------------------------------------------------------------ one after the other
 
 
-def one_by_one(engine: MakeEngine, job: MakeJob, retries: int, segments: Iterable[int]) -> Iterator[Take]:
-    """Takes of segments in order; each has to be consumed before the next is asked for."""
+def one_by_one(engine: MakeEngine, job: MakeJob, retries: int, segments: Iterable[int]) -> Iterator[Attempts]:
+    """Attempts at segments in order; each has to be consumed before the next is asked for."""
     for index in segments:
         mx.reset_peak_memory()
-        take = Take(index)
-        take.chunks = _attempts(take, engine, job, retries)
-        yield take
+        attempts = Attempts(index)
+        attempts.chunks = _attempts(attempts, engine, job, retries)
+        yield attempts
 
 
-def _attempts(take: Take, engine: MakeEngine, job: MakeJob, retries: int) -> Iterator[SpeechChunk]:
+def _attempts(attempts: Attempts, engine: MakeEngine, job: MakeJob, retries: int) -> Iterator[SpeechChunk]:
     """Chunks of the attempt that succeeds, held until then; chunks of the last attempt while they are made."""
-    while take.retries < retries:
-        chunks = _try(_attempt(take, engine, job))
+    while attempts.retries < retries:
+        chunks = _try(_attempt(attempts, engine, job))
         if chunks is not None:
             yield from chunks
             return
-        take.retries += 1
+        attempts.retries += 1
     try:
-        yield from _attempt(take, engine, job)
+        yield from _attempt(attempts, engine, job)
     except RETRYABLE as error:
-        raise failure(take, error) from error
+        raise failure(attempts, error) from error
 
 
-def _attempt(take: Take, engine: MakeEngine, job: MakeJob) -> Generator[SpeechChunk, None, None]:
+def _attempt(attempts: Attempts, engine: MakeEngine, job: MakeJob) -> Generator[SpeechChunk, None, None]:
     try:
-        yield from speak_one(engine(1), job(take.index, take.retries))
+        yield from speak_one(engine(1), job(attempts.index, attempts.retries))
     finally:
         release_memory()
 
@@ -100,30 +100,30 @@ def _try(attempt: Generator[SpeechChunk, None, None]) -> list[SpeechChunk] | Non
 
 def side_by_side(
     engine: MakeEngine, job: MakeJob, retries: int, segments: Sequence[int], at_once: int
-) -> Iterator[Take]:
-    """Takes of segments that do not depend on each other, in order, whole, each as it is when spoken alone."""
+) -> Iterator[Attempts]:
+    """Attempts at segments that do not depend on each other, in order, whole, each as it is when spoken alone."""
     mx.reset_peak_memory()
-    stage = _Stage(engine, job, retries, segments, at_once)
+    together = _SideBySide(engine, job, retries, segments, at_once)
     try:
         for index in segments:
-            yield stage.take(index)
+            yield together.finished(index)
             release_memory()
     finally:
-        stage.clear()
+        together.clear()
 
 
-class _Stage:
+class _SideBySide:
     """Segments being spoken side by side, and those that wait for an earlier one."""
 
     def __init__(self, engine: MakeEngine, job: MakeJob, retries: int, segments: Iterable[int], at_once: int) -> None:
         self._make_engine, self._job, self._retries, self._at_once = engine, job, retries, at_once
         self._engine = engine(at_once)
         self._to_start = deque(segments)
-        self._running: dict[Voice, tuple[Take, list[SpeechChunk]]] = {}
-        self._done: dict[int, Take | Exception] = {}
+        self._running: dict[Voice, tuple[Attempts, list[SpeechChunk]]] = {}
+        self._done: dict[int, Attempts | Exception] = {}
 
-    def take(self, index: int) -> Take:
-        """A segment's take, once it is done.
+    def finished(self, index: int) -> Attempts:
+        """The attempts at a segment, once one of them counts.
 
         Raises:
             GenerationError: all its attempts have failed.
@@ -143,17 +143,17 @@ class _Stage:
         self._running.clear()
 
     def _start(self) -> None:
-        """Fill the free places. As many takes may wait as there are places, so that memory stays bounded."""
+        """Fill the free places. As many segments may wait as there are places, so that memory stays bounded."""
         while self._to_start and len(self._running) < self._at_once and len(self._done) <= self._at_once:
-            self._submit(Take(self._to_start.popleft()))
+            self._submit(Attempts(self._to_start.popleft()))
 
-    def _submit(self, take: Take) -> None:
+    def _submit(self, attempts: Attempts) -> None:
         try:
-            voice = self._engine.submit(self._job(take.index, take.retries))
+            voice = self._engine.submit(self._job(attempts.index, attempts.retries))
         except RETRYABLE as error:
-            self._failed(take, error)
+            self._failed(attempts, error)
         else:
-            self._running[voice] = take, []
+            self._running[voice] = attempts, []
 
     def _step(self) -> None:
         try:
@@ -161,35 +161,35 @@ class _Stage:
         except RETRYABLE as error:
             # Jobs that are computed together fail together.
             failed, self._running, self._engine = self._running, {}, self._make_engine(self._at_once)
-            for take, _ in failed.values():
-                self._failed(take, error)
+            for attempts, _ in failed.values():
+                self._failed(attempts, error)
             return
         for voice, result in results:
-            take, chunks = self._running[voice]
+            attempts, chunks = self._running[voice]
             if isinstance(result, GenerationError):
                 del self._running[voice]
-                self._failed(take, result)
+                self._failed(attempts, result)
                 continue
             chunks.append(result)
             if result.finish_reason is not None:
                 del self._running[voice]
-                self._ended(take, chunks)
+                self._ended(attempts, chunks)
 
-    def _ended(self, take: Take, chunks: list[SpeechChunk]) -> None:
-        if chunks[-1].finish_reason in CUT_SHORT and take.retries < self._retries:
-            self._again(take)
+    def _ended(self, attempts: Attempts, chunks: list[SpeechChunk]) -> None:
+        if chunks[-1].finish_reason in CUT_SHORT and attempts.retries < self._retries:
+            self._again(attempts)
         else:
-            take.chunks = chunks
-            self._done[take.index] = take
+            attempts.chunks = chunks
+            self._done[attempts.index] = attempts
 
-    def _failed(self, take: Take, error: Exception) -> None:
-        if take.retries < self._retries:
-            self._again(take)
+    def _failed(self, attempts: Attempts, error: Exception) -> None:
+        if attempts.retries < self._retries:
+            self._again(attempts)
         else:
-            final = failure(take, error)
+            final = failure(attempts, error)
             final.__cause__ = error
-            self._done[take.index] = final
+            self._done[attempts.index] = final
 
-    def _again(self, take: Take) -> None:
-        take.retries += 1
-        self._submit(take)
+    def _again(self, attempts: Attempts) -> None:
+        attempts.retries += 1
+        self._submit(attempts)

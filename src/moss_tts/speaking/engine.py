@@ -164,7 +164,7 @@ def _heard(frames: Sequence[Frames]) -> list[np.ndarray]:
     return [part.codes for part in frames if not part.context]
 
 
-class Stage(Protocol):
+class Engine(Protocol):
     """Something that speaks jobs: an engine, or access to an engine that others use as well."""
 
     def submit(self, job: SpeechJob) -> Voice:
@@ -360,7 +360,7 @@ def is_last(result: SpeechChunk | GenerationError) -> bool:
 
 
 def speak_all(
-    engine: Stage, jobs: Sequence[SpeechJob]
+    engine: Engine, jobs: Sequence[SpeechJob]
 ) -> Generator[tuple[int, SpeechChunk | GenerationError], None, None]:
     """(job, chunk) of all jobs as they become due, or (job, error) where one failed.
 
@@ -378,7 +378,7 @@ def speak_all(
             engine.drop(voice)
 
 
-def speak_one(engine: Stage, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
+def speak_one(engine: Engine, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
     """Chunks of one job.
 
     Raises:

@@ -16,7 +16,7 @@ from moss_tts.processor import MossTTSProcessor
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.rows import RowRequest
 from moss_tts.speaking.engine import ChunkSizes, SpeechEngine, SpeechJob
-from moss_tts.speaking.narration import Narrator, OnSegment, Studio
+from moss_tts.speaking.narration import Narrator, OnSegment, SpeechBackend
 from moss_tts.speaking.on_device import EngineOnDevice
 from moss_tts.speaking.runaway import QuietWatch, longest_plausible_seconds
 
@@ -112,7 +112,7 @@ class JobMaker:
         *,
         cancel: Cancel | None = None,
         on_segment: OnSegment | None = None,
-        refit: Callable[[Studio], Studio] = lambda studio: studio,
+        change_backend: Callable[[SpeechBackend], SpeechBackend] = lambda backend: backend,
     ) -> Narrator:
         """A narrator of a long text, for callers that keep its segments themselves.
 
@@ -120,7 +120,7 @@ class JobMaker:
             request: a request of `Model.request`, with long_form.
             cancel: ends the segment that is being spoken.
             on_segment: called with each finished segment.
-            refit: changes the means it speaks with, for callers that share an engine.
+            change_backend: changes the means it speaks with, for callers that share an engine.
 
         Raises:
             AudioError: a reference that cannot be used.
@@ -129,7 +129,7 @@ class JobMaker:
         known = [reference for reference in given if reference is not None]
         encoded = iter(self.processor.encode_audio(known) if known else [])
         *references, prompt = [None if reference is None else CodeArray(next(encoded)) for reference in given]
-        studio = Studio(
+        backend = SpeechBackend(
             job=lambda part: self.job(part, cancel),
             engine=self.engine,
             sample_rate=self.sample_rate,
@@ -137,7 +137,7 @@ class JobMaker:
             n_vq=self.config.n_vq,
         )
         encoded_request = replace(request, reference=tuple(references), prompt_audio=prompt)
-        return Narrator(encoded_request, refit(studio), on_segment)
+        return Narrator(encoded_request, change_backend(backend), on_segment)
 
     def engine(self, max_batch: int) -> EngineOnDevice:
         """An engine for up to `max_batch` jobs at a time, for callers in any thread."""

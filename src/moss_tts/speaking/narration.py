@@ -30,15 +30,15 @@ from moss_tts.long_form import (
     retry_seed,
 )
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.speaking.attempts import CUT_SHORT, Take, one_by_one, side_by_side
-from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Stage, merged
+from moss_tts.speaking.attempts import CUT_SHORT, Attempts, one_by_one, side_by_side
+from moss_tts.speaking.engine import Engine, SpeechChunk, SpeechJob, merged
 from moss_tts.text.tags import SPEAKER_TAG
 
 OnSegment = Callable[[SegmentMetrics], None]
 
 
 @dataclass(frozen=True)
-class Studio:
+class SpeechBackend:
     """The means that a narrator speaks with.
 
     Attributes:
@@ -51,7 +51,7 @@ class Studio:
     """
 
     job: Callable[[MossNormalizedRequest], SpeechJob]
-    engine: Callable[[int], Stage]
+    engine: Callable[[int], Engine]
     sample_rate: int
     frame_rate: float
     n_vq: int
@@ -99,14 +99,16 @@ class Narrator:
 
     Args:
         request: a request with long_form options, its references encoded.
-        studio: the means to speak its segments.
+        backend: the means to speak its segments.
         on_segment: called with each finished segment.
     """
 
-    def __init__(self, request: MossNormalizedRequest, studio: Studio, on_segment: OnSegment | None = None) -> None:
+    def __init__(
+        self, request: MossNormalizedRequest, backend: SpeechBackend, on_segment: OnSegment | None = None
+    ) -> None:
         assert request.long_form is not None
         self._request, self._options = request, request.long_form
-        self._studio, self._on_segment = studio, on_segment
+        self._backend, self._on_segment = backend, on_segment
         self.plan = request.plan
         self.segment_metrics: list[SegmentMetrics] = []
         self.boundary_metrics: list[BoundaryMetrics] = []
@@ -125,11 +127,11 @@ class Narrator:
         Raises:
             GenerationError: a segment failed all its attempts.
         """
-        for take in self._takes():
-            whole = merged(list(take.chunks))
+        for attempts in self._attempts():
+            whole = merged(list(attempts.chunks))
             if whole.finish_reason == "cancelled":
                 return
-            yield self._finish(take, whole)
+            yield self._finish(attempts, whole)
 
     def run(self) -> Iterator[tuple[int, SpeechChunk]]:
         """(segment, chunk) in order; the last chunk has the finish reason.
@@ -143,16 +145,16 @@ class Narrator:
         if self._options.crossfade_ms or self._options.trim_silence:
             yield from self._with_treated_seams()
             return
-        for take in self._takes():
+        for attempts in self._attempts():
             chunks: list[SpeechChunk] = []
-            for chunk in take.chunks:
+            for chunk in attempts.chunks:
                 chunks.append(chunk)
                 if chunk.finish_reason is None:
-                    yield take.index, chunk
+                    yield attempts.index, chunk
             whole = merged(chunks)
             if whole.finish_reason != "cancelled":
-                self._finish(take, whole)
-            yield take.index, self._as_part(take.index, chunks[-1])
+                self._finish(attempts, whole)
+            yield attempts.index, self._as_part(attempts.index, chunks[-1])
             if whole.finish_reason == "cancelled":
                 return
 
@@ -168,20 +170,22 @@ class Narrator:
         parts: list[tuple[int, SpeechChunk]] = []
 
         def segments() -> Iterator[SegmentAudio]:
-            for take in self._takes():
-                whole = merged(list(take.chunks))
+            for attempts in self._attempts():
+                whole = merged(list(attempts.chunks))
                 if whole.finish_reason != "cancelled":
-                    self._finish(take, whole)
+                    self._finish(attempts, whole)
                 # Not a slice: that would keep all the audio alive.
-                parts.append((take.index, replace(self._as_part(take.index, whole), audio=np.zeros(0, np.float32))))
-                segment = self.plan[take.index]
+                parts.append(
+                    (attempts.index, replace(self._as_part(attempts.index, whole), audio=np.zeros(0, np.float32)))
+                )
+                segment = self.plan[attempts.index]
                 yield SegmentAudio(whole.audio, segment.speaker, segment.last_speaker)
                 if whole.finish_reason == "cancelled":
                     return
 
         for audio in join_segments(
             segments(),
-            self._studio.sample_rate,
+            self._backend.sample_rate,
             crossfade_ms=self._options.crossfade_ms,
             trim_silence=self._options.trim_silence,
         ):
@@ -190,36 +194,36 @@ class Narrator:
 
     # -------------------------------------------------------------------------------------- segments
 
-    def _takes(self) -> Iterator[Take]:
+    def _attempts(self) -> Iterator[Attempts]:
         """The segments that are left, being spoken."""
-        studio, retries, at_once = self._studio, self._options.retry_attempts, self._options.parallel
+        backend, retries, at_once = self._backend, self._options.retry_attempts, self._options.parallel
         # Side by side, all segments have the same voice: the user's, the first segment's, or the only one there is.
         has_voice = bool(self._request.reference) or self._request.prompt_audio is not None
         has_voice |= self._options.continuity == "none"
         alone = len(self.plan) if at_once == 1 else 0 if has_voice else 1
         rest = range(max(alone, self._state.done), len(self.plan))
-        for take in chain(
-            one_by_one(studio.engine, self._job, retries, range(self._state.done, alone)),
-            side_by_side(studio.engine, self._job, retries, rest, at_once),
+        for attempts in chain(
+            one_by_one(backend.engine, self._job, retries, range(self._state.done, alone)),
+            side_by_side(backend.engine, self._job, retries, rest, at_once),
         ):
-            segment = self.plan[take.index]
-            before, after = (round(s * studio.sample_rate) for s in (segment.silence_before, segment.silence_after))
-            take.chunks = _between_silence(take.chunks, before, after)
-            yield take
+            segment = self.plan[attempts.index]
+            before, after = (round(s * backend.sample_rate) for s in (segment.silence_before, segment.silence_after))
+            attempts.chunks = _between_silence(attempts.chunks, before, after)
+            yield attempts
 
     def _job(self, index: int, attempt: int) -> SpeechJob:
         seed = retry_seed(self._request.seed, index, attempt)
-        job = self._studio.job(self._conditioned(self.plan[index], seed))
-        return replace(job, is_heard=lambda: self._studio.is_heard(index - self._state.done))
+        job = self._backend.job(self._conditioned(self.plan[index], seed))
+        return replace(job, is_heard=lambda: self._backend.is_heard(index - self._state.done))
 
-    def _finish(self, take: Take, whole: SpeechChunk) -> SpokenSegment:
+    def _finish(self, attempts: Attempts, whole: SpeechChunk) -> SpokenSegment:
         """Measure a segment, keep what the next one needs, and report the segment."""
-        seconds = time.perf_counter() - take.started
+        seconds = time.perf_counter() - attempts.started
         seam = self._seam(whole.audio)
-        metrics = self._metrics(take, whole, seconds, "segment-start" if seam is None else seam.note)
+        metrics = self._metrics(attempts, whole, seconds, "segment-start" if seam is None else seam.note)
         assert whole.finish_reason is not None
         spoken = SpokenSegment(
-            _widened(whole.frames, self._studio.n_vq), whole.audio, whole.finish_reason, metrics, seam
+            _widened(whole.frames, self._backend.n_vq), whole.audio, whole.finish_reason, metrics, seam
         )
         self._advance(spoken)
         if self._on_segment is not None:
@@ -233,7 +237,7 @@ class Narrator:
         state, segment = self._state, self.plan[spoken.metrics.segment_idx]
         continuity = state.continuity
         if len(spoken.codes):
-            rate = self._studio.frame_rate
+            rate = self._backend.frame_rate
             continuity = advance_continuity_state(continuity, segment, spoken.codes, self._options, rate)
         self._state = NarrationState(
             state.done + 1,
@@ -286,35 +290,35 @@ class Narrator:
 
     # -------------------------------------------------------------------------------------- metrics
 
-    def _metrics(self, take: Take, whole: SpeechChunk, seconds: float, note: BoundaryNote) -> SegmentMetrics:
-        segment, state, studio = self.plan[take.index], self._state.continuity, self._studio
+    def _metrics(self, attempts: Attempts, whole: SpeechChunk, seconds: float, note: BoundaryNote) -> SegmentMetrics:
+        segment, state, backend = self.plan[attempts.index], self._state.continuity, self._backend
         peak = mx.get_peak_memory() / 1e9
         prefix = 0 if state.prefix_codes is None else len(state.prefix_codes)
         return SegmentMetrics(
-            segment_idx=take.index,
+            segment_idx=attempts.index,
             segment_chars=len(segment.text),
             start_offset=segment.start_offset,
             end_offset=segment.end_offset,
-            retry_count=take.retries,
+            retry_count=attempts.retries,
             prompt_tokens_generated=len(whole.frames),
             emitted_samples=len(whole.audio),
-            emitted_seconds=len(whole.audio) / studio.sample_rate,
+            emitted_seconds=len(whole.audio) / backend.sample_rate,
             segment_latency_seconds=seconds,
             segment_peak_memory_gb=peak,
             total_peak_memory_gb=max([peak, *(past.total_peak_memory_gb for past in self.segment_metrics[-1:])]),
-            prefix_audio_samples=round(prefix / studio.frame_rate * studio.sample_rate),
+            prefix_audio_samples=round(prefix / backend.frame_rate * backend.sample_rate),
             prefix_text_chars=len(state.prefix_text),
             boundary_note=note,
         )
 
     @property
     def _seam_width(self) -> int:
-        return round(SEAM_SECONDS * self._studio.sample_rate)
+        return round(SEAM_SECONDS * self._backend.sample_rate)
 
     def _seam(self, audio: np.ndarray) -> BoundaryMetrics | None:
         """The seam to the segment before this one."""
         left = self._state.tail
-        return None if left is None else evaluate_segment_boundary(left, audio, self._studio.sample_rate)
+        return None if left is None else evaluate_segment_boundary(left, audio, self._backend.sample_rate)
 
 
 def _continuing(request: MossNormalizedRequest, spoken: TextSegment, codes: np.ndarray) -> MossNormalizedRequest:

@@ -16,7 +16,7 @@ from moss_tts.errors import GenerationError
 from moss_tts.long_form import SegmentMetrics
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.result import GenerationResult
-from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Stage, merged, speak_all
+from moss_tts.speaking.engine import Engine, SpeechChunk, SpeechJob, merged, speak_all
 from moss_tts.speaking.narration import OnSegment
 
 # (index of the request, result or failure)
@@ -96,7 +96,7 @@ def results_of(
 
 
 def results_side_by_side(
-    engine: Stage, jobs: Sequence[SpeechJob], requests: Sequence[MossNormalizedRequest], sample_rate: int
+    engine: Engine, jobs: Sequence[SpeechJob], requests: Sequence[MossNormalizedRequest], sample_rate: int
 ) -> BatchResults:
     """(place of the request, result or failure) of requests that are spoken together, as results become due."""
     started = [time.perf_counter()] * len(jobs)
