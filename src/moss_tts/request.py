@@ -201,8 +201,14 @@ def resolve_generation_request(
         + (tags_left_out(planned, variant.clean_up) if cleans_up else ()),
         runaway_guard=given.get("runaway_guard", True),
         verbose=given.get("verbose", False),
-        adapters=given.get("adapters", ()),
+        adapters=_adapters(given),
     )
+
+
+def _adapters(given: Options) -> tuple[tuple[str, float], ...]:
+    """The adapters of the voice, and those that the caller names, with the caller's weights."""
+    own = given["voice"].record.adapters if "voice" in given else None
+    return tuple(sorted({**(own or {}), **dict(given.get("adapters", ()))}.items()))
 
 
 def _unread_transcript(given: Options, preset: Preset) -> tuple[str, ...]:

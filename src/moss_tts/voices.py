@@ -38,7 +38,8 @@ from moss_tts.audio.voice_files import (
     write_voice,
 )
 from moss_tts.audio.waveform import HasAudio, Waveform, as_waveform, audible_channels, errors_name
-from moss_tts.errors import CheckpointError, MossTTSError, RequestError, UnknownVoiceError
+from moss_tts.errors import CheckpointError, MossTTSError, RequestError, UnknownVoiceError, shown
+from moss_tts.strict import is_number
 from moss_tts.text.cleanup import check_text
 
 # Lower case only: some file systems do not tell cases apart. No dots, so no name leads out of the directory.
@@ -232,6 +233,7 @@ class Voices:
         *,
         transcript: str | None = None,
         description: str | None = None,
+        adapters: Mapping[str, float] | None = None,
         model: Model | None = None,
         replace: bool = False,
     ) -> Voice:
@@ -242,6 +244,7 @@ class Voices:
             recording: a file, a waveform, a Speech or result, or (samples, rate).
             transcript: what it says.
             description: words for people.
+            adapters: weights of adapters by the names they are loaded with; requests that name the voice use them.
             model: codes are made for it now; otherwise, and for other models, when they are first needed.
             replace: whether an existing voice of that name is replaced.
 
@@ -258,7 +261,9 @@ class Voices:
         channels, n_samples = waveform.samples.shape
         created = datetime.now(UTC).isoformat(timespec="seconds")
         seconds = n_samples / waveform.sample_rate
-        record = VoiceRecord(name, transcript, description, seconds, waveform.sample_rate, channels, digest, created)
+        record = VoiceRecord(
+            name, transcript, description, seconds, waveform.sample_rate, channels, digest, created, _weights(adapters)
+        )
         try:
             with atomic_directory(self.directory / name, replace=replace and name in self) as part:
                 write_voice(part, record, waveform)
@@ -300,8 +305,11 @@ def spoken_by(given: Mapping[str, Any]) -> dict[str, Any]:
     others = [other for other in ("ref_audio", "reference", "ref_text", "speaker", "conversation") if given.get(other)]
     if others:
         raise RequestError(f"A registered voice has its own recording. Give voice or {', '.join(others)}, not both.")
-    spoken = Voices()[name].options(mode=options.get("mode"))
-    return options | spoken | {"ref_audio": [spoken["ref_audio"].sample]}
+    voice = Voices()[name]
+    spoken = voice.options(mode=options.get("mode")) | {"ref_audio": [voice.sample]}
+    if voice.record.adapters:
+        spoken["adapters"] = {**voice.record.adapters, **(options.get("adapters") or {})}
+    return options | spoken
 
 
 def check_name(name: object) -> None:
@@ -315,6 +323,13 @@ def check_name(name: object) -> None:
             f"the name of a voice must be 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit, and not "
             f"'default'; got {str(name)[:100]!r}"
         )
+
+
+def _weights(adapters: Mapping[str, float] | None) -> dict[str, float] | None:
+    for name, weight in (adapters or {}).items():
+        if not isinstance(name, str) or not name.strip() or not is_number(weight):
+            raise RequestError(f"adapters must be finite numbers by names, got {shown(weight)} for {shown(name)}.")
+    return dict(adapters) if adapters else None
 
 
 def _text(name: str, value: str | None) -> str | None:

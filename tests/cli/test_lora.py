@@ -8,6 +8,7 @@ from moss_tts.cli.arguments import read_adapters
 from moss_tts.cli.read_book import fingerprint_of
 from moss_tts.cli.speak_text import Source
 from moss_tts.errors import RequestError
+from moss_tts.voices import spoken_by
 from moss_tts.weights.layout import read_weights
 from support.adapters import linears_of, write_adapter
 from support.command_line import runner
@@ -70,3 +71,16 @@ def test_a_book_is_not_continued_with_another_adapter(checkpoints, tmp_path):
     ]
     assert len(set(prints)) == len(prints)
     assert prints[1] == fingerprint_of(Source(str(checkpoints["delay"]), adapters={"ada": first}))
+
+
+def test_a_registered_voice_with_an_adapter(capsys, checkpoints, monkeypatch, tmp_path):
+    monkeypatch.setenv("MOSS_TTS_VOICES", str(tmp_path / "voices"))
+    soundfile.write(tmp_path / "a.wav", [0.3, -0.3] * 6_000, 24_000)
+    run = runner(capsys)
+    assert run("voices", "add", "ada", tmp_path / "a.wav", "--adapter", "ada=0.5").code == 0
+    assert run("voices", "add", "bob", tmp_path / "a.wav", "--adapter", "ada").code != 0
+    assert spoken_by({"voice": "ada"})["adapters"] == {"ada": 0.5}
+    assert spoken_by({"voice": "ada", "adapters": {"ada": 1.0, "b": 2.0}})["adapters"] == {"ada": 1.0, "b": 2.0}
+    ended = run("generate", "Hello.", "-m", checkpoints["delay"], "-o", tmp_path / "b.wav", "--voice", "ada")
+    assert ended.code != 0
+    assert "no adapter 'ada'; it was loaded without any" in ended.err

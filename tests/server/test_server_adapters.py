@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import moss_tts
+from moss_tts.errors import RequestError
+from moss_tts.voices import Voices
 from moss_tts.weights.layout import read_weights
 from support.adapters import linears_of, write_adapter
 from support.serving import serving
@@ -34,3 +36,24 @@ def test_what_is_refused(checkpoints, adapter, tmp_path, wrong):
         answer = running.post(json={"input": "Hello.", "adapters": wrong})
         assert answer.status_code == 400
         assert "adapter" in json.dumps(answer.json()["error"])
+
+
+def test_a_voice_brings_its_adapter(checkpoints, adapter, tmp_path):
+    recording = np.sin(np.arange(12_000) / 9).astype(np.float32) / 3, 24_000
+    voice = Voices(tmp_path).add("ada", recording, adapters={"ada": 1.5})
+    assert Voices(tmp_path)["ada"].record == voice.record
+    model = moss_tts.load(checkpoints["delay"], adapters={"ada": adapter})
+    with serving(checkpoints["delay"], tmp_path, lora={"ada": adapter}, adapters={"ada": 0.25}) as running:
+        for named, weight in (({}, 1.5), ({"adapters": {"ada": 0.5}}, 0.5), ({"adapters": {"ada": 0}}, 0)):
+            expected = next(model.generate("Hello.", ref_audio=voice, adapters={"ada": weight}, **OPTIONS)).audio
+            assert np.array_equal(next(model.generate("Hello.", voice=voice, **named, **OPTIONS)).audio, expected)
+            made = np.asarray(running.pcm({"input": "Hello.", "voice": "ada", **OPTIONS, **named})) / 32768
+            np.testing.assert_allclose(made, expected, atol=1e-3)
+
+
+def test_a_voice_without_adapters_is_written_as_before(tmp_path):
+    recording = np.sin(np.arange(12_000) / 9).astype(np.float32) / 3, 24_000
+    voice = Voices(tmp_path).add("ada", recording)
+    assert "adapters" not in json.loads((voice.directory / "voice.json").read_text())
+    with pytest.raises(RequestError, match="adapters must be finite numbers by names, got nan for 'ada'"):
+        Voices(tmp_path).add("bob", recording, adapters={"ada": float("nan")})

@@ -84,7 +84,7 @@ class Adapters:
                 known = f"it has {', '.join(map(repr, self.names))}" if self.names else "it was loaded without any"
                 raise RequestError(
                     f"this model has no adapter {shown(name)}; {known}. Adapters are named when the model is loaded: "
-                    f'moss_tts.load(..., adapters={{"NAME": "DIRECTORY"}}).'
+                    f'moss_tts.load(..., adapters={{"NAME": "DIRECTORY"}}), or --lora NAME=DIRECTORY.'
                 )
 
     def weights(self, requests: Sequence[Asking]) -> Weights | None:

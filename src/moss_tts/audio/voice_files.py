@@ -20,6 +20,7 @@ from moss_tts.atomic import atomic_file
 from moss_tts.audio.codes import CodeMatrix, is_code_matrix
 from moss_tts.audio.pcm import as_pcm, wav_header
 from moss_tts.audio.waveform import Waveform
+from moss_tts.strict import is_number
 from moss_tts.text.cleanup import check_text
 
 DESCRIPTION, SAMPLE = "voice.json", "sample.wav"
@@ -40,6 +41,7 @@ class VoiceRecord:
         channels: the channels of the recording.
         source_sha256: hash of the file, or of the samples, that it was added from.
         created: UTC, ISO 8601.
+        adapters: weights of the adapters that belong to the voice, by the names they are loaded with.
     """
 
     name: str
@@ -50,6 +52,7 @@ class VoiceRecord:
     channels: int
     source_sha256: str
     created: str
+    adapters: Mapping[str, float] | None = None
 
 
 # Field of a voice.json -> what it may be.
@@ -88,7 +91,7 @@ def _record(content: bytes, name: str) -> VoiceRecord:
     raw = json.loads(content)
     if not isinstance(raw, dict):
         raise ValueError("it holds no object")
-    if unknown := raw.keys() - KINDS.keys():
+    if unknown := raw.keys() - KINDS.keys() - {"adapters"}:
         raise ValueError(f"its field {min(unknown)[:100]!r} is not known here; a newer release may have written it")
     for field, kind in KINDS.items():
         if field not in raw or not isinstance(raw[field], kind) or isinstance(raw[field], bool):
@@ -97,17 +100,26 @@ def _record(content: bytes, name: str) -> VoiceRecord:
             check_text(field, raw[field])
     if raw["name"] != name:
         raise ValueError(f"it is of a voice {raw['name'][:100]!r}")
+    if not _are_weights(raw.get("adapters", {})):
+        raise ValueError("its adapters are no weights by names")
     if not 0 < raw["seconds"] < float("inf"):
         raise ValueError("its seconds must be above 0")
     datetime.fromisoformat(raw["created"]).timestamp()
     return VoiceRecord(**raw)
 
 
+def _are_weights(value: object) -> bool:
+    return isinstance(value, dict) and all(is_number(weight) for weight in value.values())
+
+
 def write_voice(directory: Path, record: VoiceRecord, waveform: Waveform) -> None:
     """Fill a directory with what is known and the recording."""
     pcm = as_pcm(waveform.samples.T).astype("<i2").tobytes()
     (directory / SAMPLE).write_bytes(wav_header(record.sample_rate, record.channels, len(pcm)) + pcm)
-    (directory / DESCRIPTION).write_text(json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    known = asdict(record)
+    if record.adapters is None:  # releases without adapters read such a voice as well
+        del known["adapters"]
+    (directory / DESCRIPTION).write_text(json.dumps(known, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_codes(file: Path, source: str, n_vq: int) -> CodeMatrix | None:

@@ -141,6 +141,25 @@ def read_adapters(given: Sequence[str], usual: float = 1.0) -> tuple[dict[str, s
     return directories, weights
 
 
+def read_weights(given: Sequence[str]) -> dict[str, float]:
+    """The weights, by name, of --adapter NAME=WEIGHT.
+
+    Raises:
+        RequestError: not of that form, or a name twice.
+    """
+    weights: dict[str, float] = {}
+    for value in given:
+        name, _, weight = value.partition("=")
+        try:
+            number = float(weight)
+        except ValueError as error:
+            raise RequestError(f"--adapter must be NAME=WEIGHT, such as ada=0.8, got {value!r}.") from error
+        if name in weights:
+            raise RequestError(f"--adapter names {name!r} twice.")
+        weights[name] = number
+    return weights
+
+
 def _weighted(place: str, usual: float) -> tuple[str, float]:
     """A directory and its weight; a directory with a colon in its name is one if it exists."""
     directory, colon, weight = place.rpartition(":")

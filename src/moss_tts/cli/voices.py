@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from moss_tts.cli.arguments import read_weights
 from moss_tts.cli.options import EXISTING, HELP, VOICES, examples
 
 app = typer.Typer(
@@ -38,6 +39,13 @@ def add(
         ),
     ] = None,
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="Describe the voice for people.")] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WEIGHT",
+            help="Let the voice bring this LoRA adapter, which --lora NAME=DIR loads. Repeat the option for more.",
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -55,12 +63,15 @@ def add(
     from moss_tts.voices import Voices, check_name
 
     check_name(name)
+    weights = read_weights(adapter or [])
     loaded = None
     if model is not None:
         from moss_tts.model import load
 
         loaded = load(model)
-    added = Voices(voices).add(name, recording, transcript=text, description=description, model=loaded, replace=replace)
+    added = Voices(voices).add(
+        name, recording, transcript=text, description=description, adapters=weights, model=loaded, replace=replace
+    )
     Terminal().say(f"{added.name}: {added.record.seconds:.1f} s, {added.directory}")
 
 

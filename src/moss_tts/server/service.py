@@ -27,6 +27,7 @@ from moss_tts.server.schema import RECORDINGS, SpeechBody, as_options, text_size
 from moss_tts.server.settings import Settings
 from moss_tts.server.uploads import Recordings, voices_named
 from moss_tts.speaking.engine import SpeechChunk
+from moss_tts.voices import Voice
 
 T = TypeVar("T")
 OPENAI_MODELS: Final = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"})
@@ -235,7 +236,7 @@ class Service:
     async def _settled(self, received: Received[SpeechBody]) -> MossNormalizedRequest:
         """The request of a body, with its recordings."""
         body = received.body
-        options = {"adapters": dict(self.settings.adapters)} | as_options(body)
+        options = as_options(body)
         instructions = body.instructions
         if instructions is not None:
             if "instruction" in options:
@@ -247,14 +248,16 @@ class Service:
             options["instruction"] = instructions
         options["stream"] = body.stream is not False
         spoken_by = self._spoken_by(body)
-        options |= {"reference": f"voice:{spoken_by}"} if spoken_by else {}
+        options |= {"reference": f"voice:{spoken_by.name}"} if spoken_by else {}
+        usual = self.settings.adapters if body.adapters is None else {}
+        options["adapters"] = {**usual, **((spoken_by and spoken_by.record.adapters) or {}), **(body.adapters or {})}
         try:
-            named = list(voices_named(options))
+            named, voice = list(voices_named(options)), spoken_by and spoken_by.name
             known = {
-                name: await self.registry.known("voice" if name == spoken_by else field, name) for field, name in named
+                name: await self.registry.known("voice" if name == voice else field, name) for field, name in named
             }
             if spoken_by and body.mode == "continuation":
-                options["ref_text"] = known[spoken_by][1]
+                options["ref_text"] = known[spoken_by.name][1]
             recordings = Recordings(received.files, known, self.settings.max_reference_s)
             resolve = partial(recordings.resolve, options)
             options = await anyio.to_thread.run_sync(resolve, limiter=self._decoders)
@@ -262,7 +265,7 @@ class Service:
         except MossTTSError as error:
             raise _renamed(refused(error, _fields(body))) from error
 
-    def _spoken_by(self, body: SpeechBody) -> str | None:
+    def _spoken_by(self, body: SpeechBody) -> Voice | None:
         """The voice that a body names, or the server's own; None where it needs none."""
         name, brings_own = self._voice_name(body), any(getattr(body, field) is not None for field in OWN_VOICE)
         if name is None and (brings_own or self.settings.voice is None):
@@ -271,7 +274,7 @@ class Service:
             raise ApiError(
                 400, f"voice {name!r} cannot be given together with {', '.join(OWN_VOICE)}", "voice", "invalid_value"
             )
-        return self.registry.voice(name or str(self.settings.voice), "voice").name
+        return self.registry.voice(name or str(self.settings.voice), "voice")
 
     def _voice_name(self, body: SpeechBody) -> str | None:
         """The registered voice that a body names; None where it leaves the choice to the server."""
