@@ -100,7 +100,7 @@ def cancelled(url: str) -> int:
     for _ in range(200):
         answer = requests.get(f"{url}/metrics", timeout=60)
         line = next(line for line in answer.text.splitlines() if 'outcome="cancelled"' in line)
-        seen[answer.headers["x-replica"]] = int(line.rpartition(" ")[2])
+        seen[answer.headers["x-replica"]] = int(float(line.rpartition(" ")[2]))
         if len(seen) == 2:
             break
         time.sleep(0.01)

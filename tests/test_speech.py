@@ -110,7 +110,7 @@ def test_progress_of_a_short_text(model):
 
 
 def test_say_does_not_stream(model):
-    with pytest.raises(moss_tts.RequestError, match="use generate"):
+    with pytest.raises(moss_tts.RequestError, match="Use generate"):
         model.say(TEXT, stream=True)
 
 

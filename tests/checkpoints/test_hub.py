@@ -483,7 +483,7 @@ def test_a_directory_is_not_downloaded(run, tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     ended = run("download", "a/b")
     assert ended.returncode == 2
-    assert "a/b is a directory, and here already" in ended.stderr
+    assert "a/b is a directory on this machine" in ended.stderr
 
 
 def test_models_without_a_cache_shows_the_packaged_voice(run):
