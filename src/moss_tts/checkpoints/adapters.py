@@ -98,11 +98,11 @@ def put_adapters(architecture: Architecture[Any, Any], stored: Sequence[StoredAd
     """
     if not stored:
         return
-    places = dict(_places(architecture))
+    places = dict(places_of(architecture))
     dtype = stored_dtype(dict(tree_flatten(architecture.network.parameters())))
     factors: dict[str, list[Factors]] = {}
     for owner, adapter in enumerate(stored):
-        for pair, place in _placed(architecture, adapter, places):
+        for pair, place in placed(architecture, adapter, places):
             up = (pair.up.astype(mx.float32) * pair.scale).astype(dtype)
             factors.setdefault(place.path, []).append(Factors(owner, place.start, pair.down.astype(dtype), up))
     adapters = Adapters([adapter.name for adapter in stored])
@@ -114,17 +114,26 @@ def put_adapters(architecture: Architecture[Any, Any], stored: Sequence[StoredAd
     _install(architecture.network, adapters, made)
 
 
-def _placed(
+def placed(
     architecture: Architecture[Any, Any], adapter: StoredAdapter, places: Mapping[str, Place]
 ) -> list[tuple[Pair, Place]]:
-    """The matrices of an adapter, each with its place."""
+    """The matrices of an adapter, each with its place.
+
+    Args:
+        architecture: the network.
+        adapter: the adapter.
+        places: the places of the network by name, from `places_of`.
+
+    Raises:
+        CheckpointError: the adapter does not fit the network.
+    """
     found = {name: _place(architecture, name, places) for name in adapter.pairs}
     if lost := [name for name, place in found.items() if place is None]:
         raise CheckpointError(
             f"{adapter} changes {listing(lost)}, and {architecture.name} has no such linear layers. Use it with the "
             f"model that it was trained on."
         )
-    placed = []
+    pairs = []
     for name, place in found.items():
         assert place is not None
         pair = adapter.pairs[name]
@@ -134,10 +143,10 @@ def _placed(
                 f"{architecture.name} has {place.inputs} and {place.outputs} there. Use it with the model that it was "
                 f"trained on."
             )
-        placed.append((pair, place))
-    if len({place for _, place in placed}) < len(placed):
+        pairs.append((pair, place))
+    if len({place for _, place in pairs}) < len(pairs):
         raise CheckpointError(f"{adapter} has matrices for one layer under two names.")
-    return placed
+    return pairs
 
 
 def _place(architecture: Architecture[Any, Any], name: str, places: Mapping[str, Place]) -> Place | None:
@@ -150,7 +159,7 @@ def _place(architecture: Architecture[Any, Any], name: str, places: Mapping[str,
     return None
 
 
-def _places(architecture: Architecture[Any, Any]) -> Iterator[tuple[str, Place]]:
+def places_of(architecture: Architecture[Any, Any]) -> Iterator[tuple[str, Place]]:
     """(name, place) of all linear layers; heads of codebooks have upstream's names."""
     layout, n_vq = architecture.layout, architecture.config.n_vq
     blank = architecture.network_class(architecture.config)

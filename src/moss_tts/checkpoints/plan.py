@@ -5,7 +5,7 @@ Names stay those of the source. convert.py writes what is planned here, and insp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -15,9 +15,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.adapters.peft import StoredAdapter
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoints import gptq
 from moss_tts.checkpoints.loading import CODEC_PREFIX, quantizable_modules, unread_network
+from moss_tts.checkpoints.merging import merged
 from moss_tts.config import MossConfig
 from moss_tts.errors import RequestError
 from moss_tts.weights.layout import SUFFIXES, read_weights
@@ -73,6 +75,7 @@ def plan(
     recipe: Recipe | None = None,
     dtype: mx.Dtype | None = None,
     factors: Factors | None = None,
+    adapters: Sequence[tuple[StoredAdapter, float]] = (),
 ) -> Plan:
     """Plan how each tensor of a checkpoint is written; only headers are read.
 
@@ -82,18 +85,22 @@ def plan(
         recipe: how to quantise; None quantises nothing.
         dtype: the type of other weights and of scales; None keeps the stored types. A fused codec keeps its own.
         factors: gives the factors of a calibration when a layer is written; None rounds each weight by itself.
+        adapters: adapters with weights, which are baked into the copy.
 
     Raises:
-        CheckpointError: broken files, or weights that do not fit the config.
+        CheckpointError: broken files, weights that do not fit the config, or an adapter that cannot be baked in.
         RequestError: the source is quantised already.
     """
-    if recipe is not None and config.quantization is not None:
+    if (recipe is not None or adapters) and config.quantization is not None:
         raise RequestError(f"{directory} is quantised already; convert the checkpoint it was made from.")
     kind = ARCHITECTURES[type(config)]
     network, _ = unread_network(config, read_weights(directory))
     may = set() if recipe is None else quantizable_modules(network, kind.protected)
     outputs, precisions = [], {}
-    for name, tensor in stored_tensors(directory).items():
+    tensors = stored_tensors(directory)
+    if adapters:
+        tensors = merged(kind(config, network), tensors, adapters)
+    for name, tensor in tensors.items():
         module = name.removesuffix(".weight")
         path = kind.layout.our_path(module)
         if name.startswith(CODEC_PREFIX):

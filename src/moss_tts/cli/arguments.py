@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from moss_tts.errors import RequestError
+from moss_tts.strict import is_number
 
 SPEAKER = re.compile(r"(S[1-9]\d?)=(.*)", re.DOTALL)
 
@@ -137,6 +138,8 @@ def read_adapters(given: Sequence[str], usual: float = 1.0) -> tuple[dict[str, s
             )
         if name in directories:
             raise RequestError(f"--lora names {name!r} twice.")
+        if not is_number(weight):
+            raise RequestError(f"--lora {name}: the weight must be a finite number, got {weight}.")
         directories[name], weights[name] = directory, weight
     return directories, weights
 

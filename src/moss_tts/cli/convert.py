@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from moss_tts.cli.arguments import read_adapters
 from moss_tts.cli.options import EXISTING, TiedHeads, examples, panel
 from moss_tts.errors import RequestError
 
 if TYPE_CHECKING:
+    from moss_tts.adapters.peft import StoredAdapter
     from moss_tts.cli.terminal import Terminal
 
 EXAMPLES = examples(
@@ -55,6 +58,14 @@ def convert(
     ] = None,
     codec: Annotated[str | None, WHERE(metavar="DIR|HUB_ID", help="Put this codec into the copy.")] = None,
     tied_heads: TiedHeads = None,
+    lora: Annotated[
+        list[str] | None,
+        WHERE(
+            metavar="NAME=DIR[:WEIGHT]",
+            help="Bake this LoRA adapter into the copy, with this weight; the default is 1. Adapters of heads that are "
+            "embeddings are refused. Repeat the option for more.",
+        ),
+    ] = None,
     quantize: Annotated[
         bool, PRECISION("--quantize", "-q", help="Quantise the weights. Without this, the copy speaks the same tokens.")
     ] = False,
@@ -129,7 +140,8 @@ def convert(
         source = find_checkpoint(hf_path, revision=revision)
         config = load_config(source.directory)
         inside = codec_to_include(source, config, codec, with_codec)
-    planned = plan(source.directory, config, recipe, stored)
+        adapters = _to_bake_in(lora or [], calibrate)
+    planned = plan(source.directory, config, recipe, stored, adapters=adapters)
     if calibrate is not None:
         with terminal.loading(f"{hf_path}, which speaks the texts of {calibrate}"):
             model = load(hf_path, revision=revision, codec=codec, tied_heads=tied_heads)
@@ -156,6 +168,18 @@ def convert(
         terminal.say(f"absent: {name}")
     if upload_repo is not None:
         _upload(terminal, mlx_path, upload_repo, size(planned.nbytes + beside))
+
+
+def _to_bake_in(lora: Sequence[str], calibrate: Path | None) -> list[tuple[StoredAdapter, float]]:
+    """The adapters of --lora, each with its weight."""
+    from moss_tts.checkpoints import adapters
+
+    directories, weights = read_adapters(lora)
+    if lora and calibrate is not None:
+        raise RequestError(
+            "--calibrate measures the source without adapters. Convert with --lora first, then the copy."
+        )
+    return [(one, weights[one.name]) for one in adapters.read_adapters(adapters.find_adapters(directories))]
 
 
 def _upload(terminal: Terminal, directory: Path, repo: str, much: str) -> None:
