@@ -33,7 +33,9 @@ SETTINGS = frozenset(
 # Starts of training that leave the weights of the base as they are.
 STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
-REGULAR_EXPRESSION = re.compile(r"[\[\]*+?{}|()$]|\\(?!\.)")
+# Patterns are regular expressions. Some of those with groups or many repeats take longer than anybody waits.
+SLOW = re.compile(r"[(){}]|\\[1-9]|([*+?].*){3}", re.DOTALL)
+MOST_CHARACTERS = 300
 EXPLAINED = {
     "use_dora": "DoRA, which rescales the weights of the base,",
     "modules_to_save": "modules that were trained whole",
@@ -152,6 +154,8 @@ def _halves(path: Path) -> dict[str, dict[str, mx.array]]:
         layer, side = KEY.fullmatch(key).groups()  # type: ignore[union-attr]
         if halves.setdefault(layer, {}).setdefault(side, weight) is not weight:
             raise CheckpointError(f"{path} has lora_{side} of {layer} twice.")
+        if len(layer) > MOST_CHARACTERS:
+            raise CheckpointError(f"{path} names a layer with {len(layer)} characters: {shown(layer)}.")
         if not mx.issubdtype(weight.dtype, mx.floating) or not mx.isfinite(weight).all().item():
             raise CheckpointError(f"{path}: {key} holds values that are no finite numbers.")
     if not halves:
@@ -182,14 +186,17 @@ def _pair(directory: Path, config: Mapping[str, Any], layer: str, sides: Mapping
 
 
 def _of_layer(directory: Path, config: Mapping[str, Any], layer: str, patterns: str, default: str) -> Any:
-    """The value of a layer: that of the first pattern that the layer's name ends with, or else the default."""
+    """The value of a layer: that of the first pattern that the end of its name fits, or else the default."""
     for pattern, value in (config.get(patterns) or {}).items():
-        if REGULAR_EXPRESSION.search(pattern):
+        if len(pattern) > MOST_CHARACTERS or SLOW.search(pattern):
             raise CheckpointError(
-                f"{directory / CONFIG}: {patterns} has {shown(pattern)}, a regular expression; only names of layers, "
-                f"or their ends, are supported."
+                f"{directory / CONFIG}: {patterns} has {shown(pattern)}, which is not supported: a pattern may have "
+                f"two of * + ? and no brackets but [ ]."
             )
-        ending = pattern.removeprefix("^").replace("\\.", ".")
-        if layer == ending or (layer.endswith(f".{ending}") and not pattern.startswith("^")):
+        try:
+            fits = re.match(rf"(.*\.)?({pattern})$", layer)
+        except re.error as error:
+            raise CheckpointError(f"{directory / CONFIG}: {patterns} has {shown(pattern)}: {error}.") from error
+        if fits:
             return value
     return config.get(default)

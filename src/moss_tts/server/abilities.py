@@ -103,6 +103,7 @@ class Abilities:
             "fields": self.fields,
             "language": self.language,
             "voice": self._settings.voice,
+            "adapters": list(self._model.architecture.network.adapters.names),
             "frame_rate": self._model.codec().config.frame_rate,
             "defaults": self.defaults,
             "limits": self.limits,
