@@ -43,6 +43,7 @@ MEET_BRANCHES = {
     "test_decoding.py",
     "test_generate_stream_contracts.py",
     "test_golden.py",
+    "test_golden_adapters.py",
     "test_moss_tts_delay_runtime.py",
     "test_moss_tts_local_runtime.py",
     "test_quantised_cache.py",

@@ -39,18 +39,18 @@ class Weights:
 
     def __init__(self, rows: Sequence[Sequence[float]]) -> None:
         self._rows = mx.array([list(row) for row in rows], dtype=mx.float32)
-        self._spread: dict[tuple[int, ...], mx.array] = {}
+        self._spread: dict[tuple[tuple[int, ...], mx.Dtype], mx.array] = {}
 
     def by_rank(self, owners: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
         """(B, R): for each request and rank the weight of the adapter that the rank belongs to.
 
         Args:
             owners: R numbers of adapters.
-            dtype: the type of the result; layers of one network have one type.
+            dtype: the type of the result.
         """
-        if owners not in self._spread:
-            self._spread[owners] = self._rows[:, mx.array(owners)].astype(dtype)
-        return self._spread[owners]
+        if (owners, dtype) not in self._spread:
+            self._spread[owners, dtype] = self._rows[:, mx.array(owners)].astype(dtype)
+        return self._spread[owners, dtype]
 
 
 class Adapters:
