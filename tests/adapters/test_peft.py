@@ -37,6 +37,7 @@ def rewrite(directory: Path, change: Callable[[dict[str, mx.array]], object]) ->
     ("settings", "scales"),
     [
         ({}, (2, 2)),
+        ({"use_rslora": None, "init_lora_weights": True, "target_parameters": None, "modules_to_save": []}, (2, 2)),
         ({"use_rslora": True}, (4 / sqrt(2), 4 / sqrt(2))),
         ({"alpha_pattern": {"q_proj": 8}}, (4, 4)),
         ({"alpha_pattern": {"layers.0.self_attn.q_proj": 8}}, (4, 2)),

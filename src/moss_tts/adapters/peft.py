@@ -133,7 +133,7 @@ def _check_settings(path: Path, config: Mapping[str, Any]) -> None:
     for key in ("alpha_pattern", "rank_pattern"):
         if not isinstance(config.get(key) or {}, dict):
             raise CheckpointError(f"{path}: {key} must be an object of numbers by layer, got {shown(config[key])}.")
-    if not isinstance(config.get("use_rslora", False), bool):
+    if not isinstance(config.get("use_rslora") or False, bool):
         raise CheckpointError(f"{path}: use_rslora must be true or false, got {shown(config['use_rslora'])}.")
 
 
