@@ -11,7 +11,6 @@ import threading
 import warnings
 from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn, Self, TypeAlias, Unpack
 
@@ -288,7 +287,8 @@ class Model(JobMaker):
     def _results(
         self, request: MossNormalizedRequest, cancel: Cancel | None, callbacks: Callbacks
     ) -> Generator[GenerationResult, None, None]:
-        for result in self._steps(request, cancel, callbacks):
+        steps = self._steps(request, cancel, callbacks)
+        for result in steps:
             if result is not None:
                 yield result
 
@@ -296,7 +296,7 @@ class Model(JobMaker):
         self, request: MossNormalizedRequest, cancel: Cancel | None, callbacks: Callbacks
     ) -> Generator[GenerationResult | None, None, None]:
         """The results of a request, with None after each step that gave none."""
-        chunks = self._chunks(request, cancel, partial(callbacks.segment, request))
+        chunks = self._chunks(request, cancel, lambda segment: callbacks.segment(request, segment))
         for result in results_of(chunks, request, self.sample_rate):
             if result is not None:
                 callbacks.chunk(request, result)
