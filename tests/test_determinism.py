@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moss_tts.speaking.engine import SpeechChunk, SpeechEngine, Voice, merged
+from moss_tts.speaking.engine import Run, SpeechChunk, SpeechEngine, merged
 
 # Of full scale, or of the loudest sample beyond it; docs/long-form.md and docs/performance.md say so.
 SAMPLES_AGREE_TO = 1e-6
@@ -27,16 +27,16 @@ def requests(stream: bool) -> list[dict[str, Any]]:
 def spoken(model: Any, asked: list[dict[str, Any]], joins: list[int]) -> list[SpeechChunk]:
     """What requests speak that join a batch after so many steps."""
     engine = SpeechEngine(model.architecture, model.codec)
-    voices: dict[Voice, int] = {}
+    runs: dict[Run, int] = {}
     chunks: list[list[SpeechChunk]] = [[] for _ in asked]
     step = 0
     while step <= max(joins) or not engine.idle:
         for index, join in enumerate(joins):
             if join == step:
-                voices[engine.submit(model.job(model.request(asked[index])))] = index
-        for voice, chunk in engine.step():
+                runs[engine.submit(model.job(model.request(asked[index])))] = index
+        for run, chunk in engine.step():
             assert isinstance(chunk, SpeechChunk)
-            chunks[voices[voice]].append(chunk)
+            chunks[runs[run]].append(chunk)
         step += 1
     return [merged(parts) for parts in chunks]
 

@@ -361,7 +361,7 @@ def test_so_many_are_spoken_at_the_same_time(delay_model, monkeypatch):
 
     def step(self):
         results = real(self)
-        widths.append(len(self._voices))
+        widths.append(len(self._runs))
         return results
 
     monkeypatch.setattr(SpeechEngine, "step", step)

@@ -61,10 +61,10 @@ def finished(engine: SpeechEngine, count: int) -> int:
 
 def test_many_jobs_go_on_while_the_codec_works(model: Model, held: threading.Event) -> None:
     engine = SpeechEngine(model.architecture, model.codec)
-    voices = [engine.submit(job) for job in jobs(model, 5)]
+    runs = [engine.submit(job) for job in jobs(model, 5)]
     for _ in range(9):  # the codec is called at the fifth
         assert engine.step() == []
-    frames = {sum(len(part.codes) for part in voice.undecoded) for voice in voices}
+    frames = {sum(len(part.codes) for part in run.undecoded) for run in runs}
     assert frames == {4}
     held.set()
     assert finished(engine, 5) >= 5
@@ -84,12 +84,12 @@ def test_rows_that_go_on_beside_the_codec_share_the_cores(model: Model, count: i
 
 def test_a_job_that_is_dropped_while_the_codec_works_is_forgotten(model: Model, held: threading.Event) -> None:
     engine = SpeechEngine(model.architecture, model.codec)
-    voices = [engine.submit(job) for job in jobs(model, 5)]
+    runs = [engine.submit(job) for job in jobs(model, 5)]
     for _ in range(9):
         engine.step()
     threading.Timer(0.2, held.set).start()
-    for voice in voices:
-        engine.drop(voice)
+    for run in runs:
+        engine.drop(run)
     assert held.is_set()
     assert engine.idle
     assert engine.step() == []
@@ -97,15 +97,15 @@ def test_a_job_that_is_dropped_while_the_codec_works_is_forgotten(model: Model, 
     assert finished(engine, 1) >= 1
 
 
-def heard_of(engine: SpeechEngine) -> dict[speech.Voice, SpeechChunk]:
+def heard_of(engine: SpeechEngine) -> dict[speech.Run, SpeechChunk]:
     """What the engine gives until it has nothing more to do."""
-    chunks: dict[speech.Voice, list[SpeechChunk]] = {}
+    chunks: dict[speech.Run, list[SpeechChunk]] = {}
     while not engine.idle:
-        for voice, chunk in engine.step():
+        for run, chunk in engine.step():
             assert isinstance(chunk, SpeechChunk)
             assert len(chunk.frames) <= MOST_PER_CALL
-            chunks.setdefault(voice, []).append(chunk)
-    return {voice: speech.merged(parts) for voice, parts in chunks.items()}
+            chunks.setdefault(run, []).append(chunk)
+    return {run: speech.merged(parts) for run, parts in chunks.items()}
 
 
 @pytest.mark.parametrize("n_vq", [3, 2])
@@ -142,9 +142,9 @@ def test_segments_of_a_long_text_take_turns_with_other_jobs(model: Model) -> Non
     first, second, third = (engine.submit(replace(job, owner="a long text")) for _ in range(3))
     engine.step()
     other, alone = engine.submit(replace(job, owner="another one")), engine.submit(job)
-    over: list[speech.Voice] = []
+    over: list[speech.Run] = []
     while not engine.idle:
-        over += [voice for voice, chunk in engine.step() if is_last(chunk)]
+        over += [run for run, chunk in engine.step() if is_last(chunk)]
     assert over == [first, second, other, alone, third]
 
 

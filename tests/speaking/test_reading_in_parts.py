@@ -63,7 +63,7 @@ def test_others_get_their_rows_while_a_long_prompt_is_read(delay_model, read):
         engine.step()
     read.clear()
     late, steps = engine.submit(long_job(delay_model)), 0
-    while late not in engine._voices:
+    while late not in engine._runs:
         before = len(read), engine._pending
         engine.step()
         steps += 1
@@ -81,11 +81,11 @@ def test_a_long_prompt_says_beside_others_what_it_says_alone(delay_model):
     engine.step()
     late, chunks = engine.submit(long_job(delay_model)), []
     while not (chunks and is_last(chunks[-1])):
-        chunks += [chunk for voice, chunk in engine.step() if voice is late]
+        chunks += [chunk for run, chunk in engine.step() if run is late]
     frames = [np.concatenate([chunk.frames for chunk in made]) for made in (expected, chunks)]
     np.testing.assert_array_equal(*frames)
-    for voice in others:
-        engine.drop(voice)
+    for run in others:
+        engine.drop(run)
 
 
 def test_short_prompts_pass_long_ones(delay_model):
@@ -95,11 +95,11 @@ def test_short_prompts_pass_long_ones(delay_model):
     short = engine.submit(replace(job(delay_model, "Hi.", max_tokens=4), prompt=long_job(delay_model).prompt[-PART:]))
     for _ in range(2):
         engine.step()
-    assert short in engine._voices
-    assert not set(long) & set(engine._voices)
+    assert short in engine._runs
+    assert not set(long) & set(engine._runs)
     over = {short}
     while not engine.idle:
-        over |= {voice for voice, chunk in engine.step() if is_last(chunk)}
+        over |= {run for run, chunk in engine.step() if is_last(chunk)}
     assert over == {short, *long}
 
 
@@ -114,32 +114,32 @@ def slow_parts(rows: int) -> Reading[Any]:
 def test_long_prompts_take_no_more_time_than_the_rows_of_others():
     """To their last row: that takes as much time as the others."""
     readings: Readings[Any] = Readings()
-    voice = SimpleNamespace(prompt_rows=6 * PART, cancelled=False)
-    readings.start(voice, slow_parts(voice.prompt_rows))
+    run = SimpleNamespace(prompt_rows=6 * PART, cancelled=False)
+    readings.start(run, slow_parts(run.prompt_rows))
     [started] = readings._started
-    for count in range(1, voice.prompt_rows):
+    for count in range(1, run.prompt_rows):
         assert not list(readings.go_on(others_speak=True))
         readings.others_took(0.001)
         assert not list(readings.go_on(others_speak=True))
         assert started.read == count
         readings.others_took(10)
-    assert list(readings.go_on(others_speak=False)) == [(voice, "its batch")]
+    assert list(readings.go_on(others_speak=False)) == [(run, "its batch")]
 
 
 @pytest.mark.parametrize("way", ["drop", "cancel"])
 def test_a_prompt_is_read_no_further_than_somebody_waits_for_it(delay_model, read, way):
     gone: list[bool] = []
     engine = SpeechEngine(delay_model.architecture, delay_model.codec)
-    voice = engine.submit(replace(long_job(delay_model), cancelled=lambda: bool(gone)))
+    run = engine.submit(replace(long_job(delay_model), cancelled=lambda: bool(gone)))
     engine.step()
     count = len(read)
     assert not engine.idle
     if way == "drop":
-        engine.drop(voice)
+        engine.drop(run)
     else:
         gone.append(True)
         results = engine.step()
-        assert [(who, chunk.finish_reason, len(chunk.audio)) for who, chunk in results] == [(voice, "cancelled", 0)]
+        assert [(who, chunk.finish_reason, len(chunk.audio)) for who, chunk in results] == [(run, "cancelled", 0)]
     assert engine.idle
     assert len(read) == count
 

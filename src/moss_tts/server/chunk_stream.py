@@ -15,7 +15,7 @@ from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.server.long_texts import LongText
-from moss_tts.speaking.engine import SpeechChunk, Voice
+from moss_tts.speaking.engine import Run, SpeechChunk
 
 # Bytes of audio that may wait for a client. Further frames wait as codes, which are fifty times smaller, and a long
 # text is spoken no further.
@@ -101,16 +101,16 @@ def stream_job(device: Device, model: Model, request: MossNormalizedRequest) -> 
     """Speak a request in one piece."""
     stream = ChunkStream(device)
 
-    def listen(_: Voice, result: SpeechChunk | GenerationError) -> None:
+    def listen(_: Run, result: SpeechChunk | GenerationError) -> None:
         stream.tell(result)
 
-    def submitted(voice: Future[Voice]) -> None:
-        if not voice.cancelled() and (error := voice.exception()) is not None:
+    def submitted(run: Future[Run]) -> None:
+        if not run.cancelled() and (error := run.exception()) is not None:
             stream.tell(as_failure(error))
 
-    voice = device.submit(lambda: replace(model.job(request), is_heard=stream.has_room), listen)
-    voice.add_done_callback(submitted)
-    stream.on_close = lambda: device.drop(voice)
+    run = device.submit(lambda: replace(model.job(request), is_heard=stream.has_room), listen)
+    run.add_done_callback(submitted)
+    stream.on_close = lambda: device.drop(run)
     return stream
 
 

@@ -19,11 +19,11 @@ from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.device.thread import own_device
 from moss_tts.errors import GenerationError, RequestError
 from moss_tts.model import Model
-from moss_tts.speaking.engine import SpeechChunk, SpeechEngine, SpeechJob, Voice, is_last, speak_one
+from moss_tts.speaking.engine import Run, SpeechChunk, SpeechEngine, SpeechJob, is_last, speak_one
 
 T = TypeVar("T")
 Result = SpeechChunk | GenerationError
-Listener = Callable[[Voice, Result], None]
+Listener = Callable[[Run, Result], None]
 
 WARM_UP_FRAMES = 8
 # Free memory returns to the system after a pause, when clients have their answers, or after this many requests.
@@ -59,7 +59,7 @@ class Device:
         self._load, self._max_batch, self._max_prompt = load, max_batch, max_prompt
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._ready: Future[Model] = Future()
-        self._listeners: dict[Voice, Listener] = {}
+        self._listeners: dict[Run, Listener] = {}
         self._stopping = self._ended = False
         self.failed = False
         self.on_end: Callable[[], None] = lambda: None
@@ -101,14 +101,14 @@ class Device:
         """Let it look again at jobs that were not heard."""
         self.call(lambda: None)
 
-    def submit(self, job: Callable[[], SpeechJob], listener: Listener) -> Future[Voice]:
+    def submit(self, job: Callable[[], SpeechJob], listener: Listener) -> Future[Run]:
         """Make a job and speak it; its listener hears of every chunk, and of the error that ends it."""
         return self.call(lambda: self._submit(job(), listener))
 
-    def drop(self, voice: Future[Voice]) -> None:
+    def drop(self, run: Future[Run]) -> None:
         """Remove a job before the next row, whatever its state is; its listener is called no more."""
-        if not voice.cancel():
-            self.call(lambda: self._drop(voice))
+        if not run.cancel():
+            self.call(lambda: self._drop(run))
 
     def stop(self, seconds: float | None = None) -> bool:
         """Fail what is still being spoken, and end the thread; whether it has ended, if not waited for longer."""
@@ -179,37 +179,37 @@ class Device:
 
     def _step(self) -> None:
         try:
-            for voice, result in self._engine.step():
-                self._deliver(voice, result)
+            for run, result in self._engine.step():
+                self._deliver(run, result)
         except Exception as error:
             log.exception("a step of the batch failed")
             # Nothing is known of a batch that failed, so all of it ends; the next one starts afresh.
             self._fail_all(DeviceFailure.of(error))
             self._engine = self._new_engine()
 
-    def _deliver(self, voice: Voice, result: Result) -> None:
+    def _deliver(self, run: Run, result: Result) -> None:
         last = is_last(result)
-        listener = self._listeners.pop(voice, None) if last else self._listeners.get(voice)
+        listener = self._listeners.pop(run, None) if last else self._listeners.get(run)
         if listener is not None:
-            listener(voice, result)
+            listener(run, result)
         self._ended_since_release += last
         if self._ended_since_release >= REQUESTS_PER_RELEASE:
             self._release()
 
-    def _submit(self, job: SpeechJob, listener: Listener) -> Voice:
+    def _submit(self, job: SpeechJob, listener: Listener) -> Run:
         if len(job.prompt) > self._max_prompt:
             raise RequestError(
                 f"the prompt has {len(job.prompt)} rows: tokens of its texts and of the template around each message, "
                 f"and frames of its recordings. {self._max_prompt} are the most here; send less at a time, and a long "
                 "text with long_form"
             )
-        voice = self._engine.submit(job)
-        self._listeners[voice] = listener
-        return voice
+        run = self._engine.submit(job)
+        self._listeners[run] = listener
+        return run
 
-    def _drop(self, voice: Future[Voice]) -> None:
-        if voice.exception() is None and self._listeners.pop(voice.result(), None) is not None:
-            self._engine.drop(voice.result())
+    def _drop(self, run: Future[Run]) -> None:
+        if run.exception() is None and self._listeners.pop(run.result(), None) is not None:
+            self._engine.drop(run.result())
             self._ended_since_release += 1
 
     def _stop(self) -> None:
@@ -224,8 +224,8 @@ class Device:
 
     def _fail_all(self, failure: DeviceFailure) -> None:
         failed, self._listeners = self._listeners, {}
-        for voice, listener in failed.items():
-            listener(voice, failure)
+        for run, listener in failed.items():
+            listener(run, failure)
 
     def _refuse_inbox(self) -> None:
         with suppress(queue.Empty):

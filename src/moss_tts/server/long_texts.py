@@ -15,10 +15,10 @@ from typing import Any
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.device_thread import Device, Result
-from moss_tts.speaking.engine import SpeechChunk, SpeechJob, Voice
+from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob
 from moss_tts.speaking.narration import Narrator, SpeechBackend
 
-Due = tuple[Voice, Result]
+Due = tuple[Run, Result]
 # Audio is made of the segment that is asked for and of this many after it; the others wait as codes.
 SEGMENTS_AHEAD = 1
 
@@ -45,14 +45,14 @@ class SharedEngine:
     def __init__(self, device: Device, gone: threading.Event) -> None:
         self._device, self._gone = device, gone
         self._due: queue.SimpleQueue[Due | None] = queue.SimpleQueue()
-        self._submitted: dict[Voice, Future[Voice]] = {}
+        self._submitted: dict[Run, Future[Run]] = {}
 
-    def submit(self, job: SpeechJob) -> Voice:
+    def submit(self, job: SpeechJob) -> Run:
         """Queue a job."""
-        future = self._device.submit(lambda: job, lambda voice, result: self._due.put((voice, result)))
-        voice = future.result()
-        self._submitted[voice] = future
-        return voice
+        future = self._device.submit(lambda: job, lambda run, result: self._due.put((run, result)))
+        run = future.result()
+        self._submitted[run] = future
+        return run
 
     def step(self) -> list[Due]:
         """Wait until something is due.
@@ -68,10 +68,10 @@ class SharedEngine:
             raise CancelledError
         return [due]
 
-    def drop(self, voice: Voice) -> None:
+    def drop(self, run: Run) -> None:
         """Forget a job."""
-        if voice in self._submitted:
-            self._device.drop(self._submitted.pop(voice))
+        if run in self._submitted:
+            self._device.drop(self._submitted.pop(run))
 
     def wake(self) -> None:
         """Let `step` look at whether anybody still waits."""

@@ -17,7 +17,7 @@ import mlx.core as mx
 from moss_tts.device.memory import release_memory
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.frames import FinishReason
-from moss_tts.speaking.engine import Engine, SpeechChunk, SpeechJob, Voice, speak_one
+from moss_tts.speaking.engine import Engine, Run, SpeechChunk, SpeechJob, speak_one
 
 # Errors after which another seed may succeed; MLX raises RuntimeError.
 RETRYABLE: Final = (MossTTSError, RuntimeError)
@@ -119,7 +119,7 @@ class _SideBySide:
         self._make_engine, self._job, self._retries, self._at_once = engine, job, retries, at_once
         self._engine = engine(at_once)
         self._to_start = deque(segments)
-        self._running: dict[Voice, tuple[Attempts, list[SpeechChunk]]] = {}
+        self._running: dict[Run, tuple[Attempts, list[SpeechChunk]]] = {}
         self._done: dict[int, Attempts | Exception] = {}
 
     def finished(self, index: int) -> Attempts:
@@ -138,8 +138,8 @@ class _SideBySide:
 
     def clear(self) -> None:
         """Drop the jobs that are being spoken."""
-        for voice in self._running:
-            self._engine.drop(voice)
+        for run in self._running:
+            self._engine.drop(run)
         self._running.clear()
 
     def _start(self) -> None:
@@ -149,11 +149,11 @@ class _SideBySide:
 
     def _submit(self, attempts: Attempts) -> None:
         try:
-            voice = self._engine.submit(self._job(attempts.index, attempts.retries))
+            run = self._engine.submit(self._job(attempts.index, attempts.retries))
         except RETRYABLE as error:
             self._failed(attempts, error)
         else:
-            self._running[voice] = attempts, []
+            self._running[run] = attempts, []
 
     def _step(self) -> None:
         try:
@@ -164,15 +164,15 @@ class _SideBySide:
             for attempts, _ in failed.values():
                 self._failed(attempts, error)
             return
-        for voice, result in results:
-            attempts, chunks = self._running[voice]
+        for run, result in results:
+            attempts, chunks = self._running[run]
             if isinstance(result, GenerationError):
-                del self._running[voice]
+                del self._running[run]
                 self._failed(attempts, result)
                 continue
             chunks.append(result)
             if result.finish_reason is not None:
-                del self._running[voice]
+                del self._running[run]
                 self._ended(attempts, chunks)
 
     def _ended(self, attempts: Attempts, chunks: list[SpeechChunk]) -> None:

@@ -32,12 +32,12 @@ from moss_tts.speaking.reading import Readings, after, in_turn
 
 # Frames per codec call if no caller waits for audio: enough for efficient products, and little memory.
 WHOLE_CHUNK = 50
-# Steps that many voices wait for each other before the codec is called: a call costs nearly the same for one frame
-# of each as for several, and voices that began at different steps would call it at every one.
+# Steps that many runs wait for each other before the codec is called: a call costs nearly the same for one frame
+# of each as for several, and runs that began at different steps would call it at every one.
 MOST_STEPS_BETWEEN_CALLS = 4
 # Frames of a job that one codec call decodes if more frames wait and no larger chunk is wanted.
 MOST_PER_CALL = 100
-VOICES_PER_STEP = 4
+RUNS_PER_STEP = 4
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class SpeechJob:
 
 
 @dataclass(eq=False)
-class Voice:
-    """A job on its way: its reader, frames that wait for the codec, and sound that waits to be a chunk."""
+class Run:
+    """A job while it is spoken: its reader, frames that wait for the codec, and audio that waits to be a chunk."""
 
     job: SpeechJob
     reader: FrameReader
@@ -167,15 +167,15 @@ def _heard(frames: Sequence[Frames]) -> list[np.ndarray]:
 class Engine(Protocol):
     """Something that speaks jobs: an engine, or access to an engine that others use as well."""
 
-    def submit(self, job: SpeechJob) -> Voice:
+    def submit(self, job: SpeechJob) -> Run:
         """Queue a job."""
         ...
 
-    def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+    def step(self) -> list[tuple[Run, SpeechChunk | GenerationError]]:
         """The chunks that became due."""
         ...
 
-    def drop(self, voice: Voice) -> None:
+    def drop(self, run: Run) -> None:
         """Remove a job, whatever its state is."""
         ...
 
@@ -195,35 +195,35 @@ class SpeechEngine:
         self, architecture: Architecture[Any, Any], codec: Callable[[], MossAudioTokenizer], max_batch: int = 16
     ) -> None:
         self._architecture, self._codec, self._max_batch = architecture, codec, max_batch
-        self._waiting: deque[Voice] = deque()
-        self._readings: Readings[Voice] = Readings()
-        # Voices that still generate rows, in batch order; voices with audio that is not complete.
-        self._rows: list[Voice] = []
-        self._voices: list[Voice] = []
+        self._waiting: deque[Run] = deque()
+        self._readings: Readings[Run] = Readings()
+        # Runs that still generate rows, in batch order; runs with audio that is not complete.
+        self._rows: list[Run] = []
+        self._runs: list[Run] = []
         self._batch: RowBatch | None = None
         self._streams = CodecStreams(codec)
-        # The row that was issued and not yet read, with the voices it belongs to.
-        self._pending: tuple[mx.array, list[Voice]] | None = None
-        # The call that the codec works on, and the voices that want a chunk of it.
-        self._call: tuple[Future[Audio], list[Voice]] | None = None
+        # The row that was issued and not yet read, with the runs it belongs to.
+        self._pending: tuple[mx.array, list[Run]] | None = None
+        # The call that the codec works on, and the runs that want a chunk of it.
+        self._call: tuple[Future[Audio], list[Run]] | None = None
         self._steps_since_call = 0
 
-    def submit(self, job: SpeechJob) -> Voice:
-        """Queue a job; the voice names it in what `step` returns."""
+    def submit(self, job: SpeechJob) -> Run:
+        """Queue a job; the run names it in what `step` returns."""
         reader = self._architecture.reader(job.prompt, job.request.max_frames, job.n_vq)
-        voice = Voice(job, reader)
-        self._waiting.append(voice)
-        return voice
+        run = Run(job, reader)
+        self._waiting.append(run)
+        return run
 
-    def drop(self, voice: Voice) -> None:
+    def drop(self, run: Run) -> None:
         """Remove a job, whatever its state is."""
-        if voice in self._waiting:
-            self._waiting.remove(voice)
-        self._readings.drop(voice)
-        if voice in self._voices:
-            self._voices.remove(voice)
-            self._leave([voice])
-        if not (self._waiting or self._readings or self._voices) and self._call is not None:
+        if run in self._waiting:
+            self._waiting.remove(run)
+        self._readings.drop(run)
+        if run in self._runs:
+            self._runs.remove(run)
+            self._leave([run])
+        if not (self._waiting or self._readings or self._runs) and self._call is not None:
             wait([self._call[0]])
             self._call = None
 
@@ -231,16 +231,16 @@ class SpeechEngine:
     def idle(self) -> bool:
         """Whether there is nothing to do until a job is submitted, or is heard again."""
         waits = self._waiting or self._readings or self._rows or self._call
-        return not waits and not any(voice.job.is_heard() for voice in self._voices)
+        return not waits and not any(run.job.is_heard() for run in self._runs)
 
-    def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+    def step(self) -> list[tuple[Run, SpeechChunk | GenerationError]]:
         """Advance every job by a row, or its prompt by a part, and return the chunks that became due.
 
         A job is over with its first finish_reason or error.
         """
         self._begin_reading()
-        for voice, batch in self._readings.go_on(others_speak=self._batch is not None):
-            self._join(voice, batch)
+        for run, batch in self._readings.go_on(others_speak=self._batch is not None):
+            self._join(run, batch)
         began = time.perf_counter()
         if self._batch is not None:
             self._advance()
@@ -251,30 +251,30 @@ class SpeechEngine:
     @property
     def _many(self) -> bool:
         """Whether rows go on while the codec works."""
-        return len(self._rows) >= VOICES_PER_STEP
+        return len(self._rows) >= RUNS_PER_STEP
 
     def _begin_reading(self) -> None:
-        for voice in in_turn(self._waiting, [*self._rows, *self._readings.voices]):
-            job, running = voice.job, [*self._rows, *self._readings.voices]
+        for run in in_turn(self._waiting, [*self._rows, *self._readings.runs]):
+            job, running = run.job, [*self._rows, *self._readings.runs]
             if len(running) >= self._max_batch or (running and job.n_vq != running[0].job.n_vq):
                 return
-            if self._readings.may_start(voice):
-                self._waiting = after(self._waiting, voice)
+            if self._readings.may_start(run):
+                self._waiting = after(self._waiting, run)
                 prompts = Prompts.of(job.prompt)
-                self._readings.start(voice, self._architecture.reading(prompts, [job.request], job.n_vq))
+                self._readings.start(run, self._architecture.reading(prompts, [job.request], job.n_vq))
 
-    def _join(self, voice: Voice, batch: RowBatch | None) -> None:
+    def _join(self, run: Run, batch: RowBatch | None) -> None:
         """Start to make rows for a job with a prompt that is read, or end it if it was cancelled before."""
-        self._voices.append(voice)
+        self._runs.append(run)
         if batch is None:
-            voice.ended = "cancelled"
+            run.ended = "cancelled"
             return
         if self._batch is None:
             self._batch = batch
         else:
             self._batch.extend(batch)
-        self._rows.append(voice)
-        voice.take(voice.reader.start())
+        self._rows.append(run)
+        run.take(run.reader.start())
         share_cores(self._many)
 
     def _advance(self) -> None:
@@ -283,20 +283,20 @@ class SpeechEngine:
         read, self._pending = self._pending, (self._batch.step(), list(self._rows))
         if read is None:
             return
-        values, voices = read
-        for voice, row in zip(voices, np.array(values), strict=True):
-            if voice in self._rows:
-                self._read(voice, row)
-        self._leave([voice for voice in self._rows if voice.ended is not None])
+        values, runs = read
+        for run, row in zip(runs, np.array(values), strict=True):
+            if run in self._rows:
+                self._read(run, row)
+        self._leave([run for run in self._rows if run.ended is not None])
 
-    def _read(self, voice: Voice, row: np.ndarray) -> None:
-        if voice.job.cancelled():
-            voice.ended = "cancelled"
+    def _read(self, run: Run, row: np.ndarray) -> None:
+        if run.job.cancelled():
+            run.ended = "cancelled"
             return
-        voice.take(voice.reader.push(row))
-        voice.ended = voice.reader.finish_reason
+        run.take(run.reader.push(row))
+        run.ended = run.reader.finish_reason
 
-    def _leave(self, done: list[Voice]) -> None:
+    def _leave(self, done: list[Run]) -> None:
         """Make no more rows for these jobs. The last jobs of the batch take their places, so that few have to move."""
         kept = list(range(len(self._rows)))
         for row in reversed(range(len(kept))):
@@ -314,7 +314,7 @@ class SpeechEngine:
 
     # ------------------------------------------------------------------------------------------------ sound
 
-    def _deliver(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+    def _deliver(self) -> list[tuple[Run, SpeechChunk | GenerationError]]:
         """The chunks that became due. With many jobs, rows continue meanwhile; few jobs wait for their audio."""
         self._steps_since_call += 1
         results = []
@@ -328,30 +328,30 @@ class SpeechEngine:
 
     def _begin_call(self) -> None:
         """If it is time, let the codec decode the waiting frames of all jobs that are heard."""
-        heard = [voice for voice in self._voices if voice.job.is_heard()]
-        due = [voice for voice in heard if voice.due]
-        steps = min(MOST_STEPS_BETWEEN_CALLS, len(heard) // VOICES_PER_STEP)
+        heard = [run for run in self._runs if run.job.is_heard()]
+        due = [run for run in heard if run.due]
+        steps = min(MOST_STEPS_BETWEEN_CALLS, len(heard) // RUNS_PER_STEP)
         if due and (len(due) == len(heard) or self._steps_since_call >= steps):
             self._steps_since_call = 0
-            frames = (voice.hand_over() if voice in heard else [] for voice in self._voices)
-            self._call = self._streams.decode(dict(zip(self._voices, frames, strict=True))), due
+            frames = (run.hand_over() if run in heard else [] for run in self._runs)
+            self._call = self._streams.decode(dict(zip(self._runs, frames, strict=True))), due
 
-    def _end_call(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+    def _end_call(self) -> list[tuple[Run, SpeechChunk | GenerationError]]:
         assert self._call is not None
         (future, due), self._call = self._call, None
         audio = future.result()
-        for voice in self._voices:
-            voice.audio += audio.get(voice, [])
-        results = [(voice, self._result(voice)) for voice in due if voice in self._voices]
-        done = [voice for voice, result in results if is_last(result)]
-        self._voices = [voice for voice in self._voices if voice not in done]
+        for run in self._runs:
+            run.audio += audio.get(run, [])
+        results = [(run, self._result(run)) for run in due if run in self._runs]
+        done = [run for run, result in results if is_last(result)]
+        self._runs = [run for run in self._runs if run not in done]
         self._leave(done)
         return results
 
-    def _result(self, voice: Voice) -> SpeechChunk | GenerationError:
-        if voice.ended == "stop" and not voice.spoke:
+    def _result(self, run: Run) -> SpeechChunk | GenerationError:
+        if run.ended == "stop" and not run.spoke:
             return GenerationError("the model ended before its first frame of audio; try another seed or text.")
-        return voice.chunk(self._streams.silence)
+        return run.chunk(self._streams.silence)
 
 
 def is_last(result: SpeechChunk | GenerationError) -> bool:
@@ -366,16 +366,16 @@ def speak_all(
 
     Each job ends with its first finish_reason or error. Closing the generator drops the other jobs.
     """
-    voices = [engine.submit(job) for job in jobs]
-    left = len(voices)
+    runs = [engine.submit(job) for job in jobs]
+    left = len(runs)
     try:
         while left:
-            for voice, chunk in engine.step():
+            for run, chunk in engine.step():
                 left -= is_last(chunk)
-                yield voices.index(voice), chunk
+                yield runs.index(run), chunk
     finally:
-        for voice in voices:
-            engine.drop(voice)
+        for run in runs:
+            engine.drop(run)
 
 
 def speak_one(engine: Engine, job: SpeechJob) -> Generator[SpeechChunk, None, None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from moss_tts.device.thread import closing, on_device, release_on_device
 from moss_tts.errors import GenerationError
-from moss_tts.speaking.engine import SpeechChunk, SpeechEngine, SpeechJob, Voice
+from moss_tts.speaking.engine import Run, SpeechChunk, SpeechEngine, SpeechJob
 
 
 class EngineOnDevice:
@@ -21,11 +21,11 @@ class EngineOnDevice:
         self._engine = on_device(make)
         self._abandoned = threading.Event()
 
-    def submit(self, job: SpeechJob) -> Voice:
+    def submit(self, job: SpeechJob) -> Run:
         """Queue a job."""
         return on_device(lambda: self._engine.submit(job))
 
-    def step(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+    def step(self) -> list[tuple[Run, SpeechChunk | GenerationError]]:
         """The chunks that become due next; several rows may pass before.
 
         Raises:
@@ -38,7 +38,7 @@ class EngineOnDevice:
             self._abandoned.set()
             raise
 
-    def _steps(self) -> list[tuple[Voice, SpeechChunk | GenerationError]]:
+    def _steps(self) -> list[tuple[Run, SpeechChunk | GenerationError]]:
         while not self._abandoned.is_set() and not self._engine.idle:
             if closing.is_set():
                 raise SystemExit
@@ -46,6 +46,6 @@ class EngineOnDevice:
                 return due
         return []
 
-    def drop(self, voice: Voice) -> None:
+    def drop(self, run: Run) -> None:
         """Remove a job, whatever its state is."""
-        release_on_device(lambda: self._engine.drop(voice))
+        release_on_device(lambda: self._engine.drop(run))

@@ -48,34 +48,34 @@ V = TypeVar("V", bound=Waiting)
 
 def in_turn(waiting: Iterable[V], running: Iterable[V]) -> list[V]:
     """The jobs that wait: one of each owner that has none running, then a second of each, and so on."""
-    taken = Counter(voice.owner for voice in running)
+    taken = Counter(run.owner for run in running)
     turns = []
-    for voice in waiting:
-        turns.append((0 if voice.owner is None else taken[voice.owner], voice))
-        taken[voice.owner] += 1
-    return [voice for _, voice in sorted(turns, key=itemgetter(0))]
+    for run in waiting:
+        turns.append((0 if run.owner is None else taken[run.owner], run))
+        taken[run.owner] += 1
+    return [run for _, run in sorted(turns, key=itemgetter(0))]
 
 
 def after(waiting: Iterable[V], started: V) -> deque[V]:
     """The jobs that still wait once one of them was started: all others come before those of its owner."""
-    left = [voice for voice in waiting if voice is not started]
-    return deque(sorted(left, key=lambda voice: voice.owner is not None and voice.owner == started.owner))
+    left = [run for run in waiting if run is not started]
+    return deque(sorted(left, key=lambda run: run.owner is not None and run.owner == started.owner))
 
 
 @dataclass(eq=False)
 class _Started(Generic[V]):
-    voice: V
+    run: V
     reading: Reading[RowBatch]
     read: int = 0
 
     @property
     def left(self) -> int:
-        return self.voice.prompt_rows - self.read
+        return self.run.prompt_rows - self.read
 
     @property
     def is_short(self) -> bool:
         """Whether all of it is short: the last rows of a long prompt take as much time as many of a short one."""
-        return self.voice.prompt_rows <= SHORT
+        return self.run.prompt_rows <= SHORT
 
     def go_on(self) -> RowBatch | None:
         """Read the next part, and return the batch once all parts are read."""
@@ -101,22 +101,22 @@ class Readings(Generic[V]):
         return len(self._started)
 
     @property
-    def voices(self) -> list[V]:
+    def runs(self) -> list[V]:
         """The jobs that they belong to."""
-        return [started.voice for started in self._started]
+        return [started.run for started in self._started]
 
-    def may_start(self, voice: V) -> bool:
+    def may_start(self, run: V) -> bool:
         """Whether a job may be started now."""
         long = sum(not started.is_short for started in self._started)
-        return voice.prompt_rows <= SHORT or long < LONG_AT_ONCE
+        return run.prompt_rows <= SHORT or long < LONG_AT_ONCE
 
-    def start(self, voice: V, reading: Reading[RowBatch]) -> None:
+    def start(self, run: V, reading: Reading[RowBatch]) -> None:
         """Begin to read."""
-        self._started.append(_Started(voice, reading))
+        self._started.append(_Started(run, reading))
 
-    def drop(self, voice: V) -> None:
+    def drop(self, run: V) -> None:
         """Read no further for a job."""
-        self._started = deque(started for started in self._started if started.voice is not voice)
+        self._started = deque(started for started in self._started if started.run is not run)
 
     def others_took(self, seconds: float) -> None:
         """Note how long the rest of a step took."""
@@ -148,7 +148,7 @@ class Readings(Generic[V]):
                 return
 
     def _read(self, started: _Started[V]) -> Iterator[tuple[V, RowBatch | None]]:
-        batch = None if started.voice.cancelled else started.go_on()
-        if batch is not None or started.voice.cancelled:
+        batch = None if started.run.cancelled else started.go_on()
+        if batch is not None or started.run.cancelled:
             self._started.remove(started)
-            yield started.voice, batch
+            yield started.run, batch
