@@ -153,7 +153,7 @@ async function itsNetwork(page) {
   await page.context().setOffline(false);
   const answers = [
     [503, { code: "overloaded" }, "^The server is busy. Try again in 7 seconds"],
-    [500, {}, "^The server made a mistake"],
+    [500, {}, "^The server failed. Its log says more"],
     [502, null, "^The server answered with error 502"],
   ];
   for (const [code, error, words] of answers) {

@@ -121,7 +121,7 @@ def test_max_memory_refuses_before_anything_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(mx, "set_memory_limit", limits.append)
     with pytest.raises(CheckpointError, match=r"needs \d\.\d+ MB of memory, but only 0\.01 MB are available"):
         load(demo, max_memory=10_000)
-    with pytest.raises(RequestError, match="positive"):
+    with pytest.raises(RequestError, match="above 0"):
         load(demo, max_memory=0)
     assert limits == []
     load(demo, max_memory=10**9)
