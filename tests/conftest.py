@@ -34,6 +34,9 @@ settings.register_profile("default", deadline=None)
 settings.load_profile("default")
 
 GOLDEN = Path(__file__).parent / "golden"
+# Tests that took longer than this, one a line: scripts/check leaves them out, and `--record-slow` notes them.
+SLOW = Path(__file__).parent / "slow.txt"
+SLOW_SECONDS = 0.2
 ARCHITECTURES = ("delay", "local", "local_v1_5", "nano")
 # Test files of what computes: what they check holds on every device.
 MEET_BRANCHES = {
@@ -59,14 +62,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="cpu",
         help="Which branches of the code run: those for CPUs, or those for GPUs, which run on a CPU as well.",
     )
+    parser.addoption("--record-slow", action="store_true", help="Measure the tests that run, and note the slow ones.")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of the second suite, keep what meets the branches, and not what is about the C for CPUs."""
+    """Mark slow tests; of the second suite, keep what meets the branches, and not what is about the C for CPUs."""
+    slow = set(SLOW.read_text("utf-8").splitlines())
+    for item in items:
+        if function_of(item.nodeid) in slow:
+            item.add_marker(pytest.mark.slow)
     if config.getoption("branches") == "gpu":
         kept = [item for item in items if item.path.name in MEET_BRANCHES and not item.get_closest_marker("c_on_cpus")]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """With --record-slow, note which of the tests that ran are slow; the others stay as they were noted."""
+    if not config.getoption("record_slow"):
+        return
+    longest: dict[str, float] = {}
+    for report in terminalreporter.stats.get("passed", []):
+        name = function_of(report.nodeid)
+        longest[name] = max(report.duration, longest.get(name, 0.0))
+    before = set(SLOW.read_text("utf-8").splitlines()) - longest.keys()
+    slow = before | {name for name, seconds in longest.items() if seconds > SLOW_SECONDS}
+    SLOW.write_text("".join(f"{name}\n" for name in sorted(slow)), "utf-8")
+
+
+def function_of(nodeid: str) -> str:
+    """The function of a test, which all its parameters share."""
+    return nodeid.partition("[")[0]
 
 
 def pytest_report_header(config: pytest.Config) -> str:
