@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import mlx.core as mx
 
 from moss_tts.errors import CheckpointError, shown
 from moss_tts.strict import is_integer, is_number
-from moss_tts.weights.headers import read_header
-from moss_tts.weights.layout import listing, read_json
+from moss_tts.weights.layout import listing, read_json, read_safetensors
 
 CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 MOST_RANK = 4096
@@ -139,11 +138,7 @@ def _check_settings(path: Path, config: Mapping[str, Any]) -> None:
 
 def _halves(path: Path) -> dict[str, dict[str, mx.array]]:
     """{layer: {"A": matrix, "B": matrix}} of a file."""
-    read_header(path)
-    try:
-        weights = cast(dict[str, mx.array], mx.load(str(path)))
-    except (RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    weights = read_safetensors(path)
     if others := [key for key in weights if not KEY.fullmatch(key)]:
         raise CheckpointError(
             f"{path} holds {listing(others)}: only lora_A and lora_B of linear layers are supported; trained "

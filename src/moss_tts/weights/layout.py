@@ -202,7 +202,7 @@ def read_weights(directory: Path) -> dict[str, mx.array]:
     """
     weights: dict[str, mx.array] = {}
     for path in weight_files(directory):
-        found = read_pickled(path) if is_pickled(path) else _read_safetensors(path)
+        found = read_pickled(path) if is_pickled(path) else read_safetensors(path)
         if twice := sorted(found.keys() & weights.keys()):
             raise CheckpointError(f"{directory} has {listing(twice)} in two files.")
         weights |= found
@@ -214,7 +214,12 @@ def is_pickled(path: Path) -> bool:
     return path.suffix == SUFFIX
 
 
-def _read_safetensors(path: Path) -> dict[str, mx.array]:
+def read_safetensors(path: Path) -> dict[str, mx.array]:
+    """All tensors of a safetensors file. Values are read only when they are evaluated.
+
+    Raises:
+        CheckpointError: the file is broken or cut off.
+    """
     read_header(path)
     try:
         return cast(dict[str, mx.array], mx.load(str(path)))
