@@ -207,8 +207,8 @@ def resolve_generation_request(
 
 def _adapters(given: Options) -> tuple[tuple[str, float], ...]:
     """The adapters of the voice, and those that the caller names, with the caller's weights."""
-    own = given["voice"].record.adapters if "voice" in given else None
-    return tuple(sorted({**(own or {}), **dict(given.get("adapters", ()))}.items()))
+    named = dict(given.get("adapters", ()))
+    return tuple(sorted((given["voice"].adapters_with(named) if "voice" in given else named).items()))
 
 
 def _unread_transcript(given: Options, preset: Preset) -> tuple[str, ...]:

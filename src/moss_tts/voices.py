@@ -131,6 +131,10 @@ class Voice(RegisteredVoice):
         transcript = {"ref_text": self.record.transcript} if mode == "continuation" else {}
         return {"ref_audio": self if model is None else self.codes(model), **transcript}
 
+    def adapters_with(self, named: Mapping[str, float]) -> dict[str, float]:
+        """The weights of the voice's adapters and of the named ones; a named weight replaces that of the voice."""
+        return {**(self.record.adapters or {}), **named}
+
     def speaker(self, model: Model) -> dict[str, Any]:
         """An entry of dialogue_speakers.
 
@@ -307,8 +311,8 @@ def spoken_by(given: Mapping[str, Any]) -> dict[str, Any]:
         raise RequestError(f"A registered voice has its own recording. Give voice or {', '.join(others)}, not both.")
     voice = Voices()[name]
     spoken = voice.options(mode=options.get("mode")) | {"ref_audio": [voice.sample]}
-    if voice.record.adapters:
-        spoken["adapters"] = {**voice.record.adapters, **(options.get("adapters") or {})}
+    if adapters := voice.adapters_with(options.get("adapters") or {}):
+        spoken["adapters"] = adapters
     return options | spoken
 
 
@@ -355,9 +359,11 @@ def _load(recording: str | os.PathLike[str] | Waveform | HasAudio | tuple[Any, i
 
 
 def _read_voice(directory: Path) -> Voice:
-    """Raises:
-    FileNotFoundError: there is none any more.
-    CheckpointError: it is broken.
+    """The voice of a directory.
+
+    Raises:
+        FileNotFoundError: the directory is gone.
+        CheckpointError: the voice is broken.
     """
     try:
         return Voice(read_record(directory), directory)

@@ -52,7 +52,7 @@ class Utterance:
     """
 
     def __init__(self, service: Service, stream: ChunkStream, request: MossNormalizedRequest, started: float) -> None:
-        self._service, self._hearing = service, stream
+        self._service, self._stream = service, stream
         self._started = started
         self._deadline = started + service.settings.timeout_s
         self._first = True
@@ -70,7 +70,7 @@ class Utterance:
         """
         try:
             async with asyncio.timeout_at(self._deadline):
-                chunk = await self._hearing.next()
+                chunk = await self._stream.next()
         except TimeoutError as error:
             raise _late(self._service.settings) from error
         except MossTTSError as error:
@@ -106,7 +106,7 @@ class Utterance:
             return
         self._closed = True
         self._service.spoken.remove(self)
-        self._hearing.close()
+        self._stream.close()
         self._service.admission.leave(self._seconds if outcome == "ok" else None)
         self._service.metrics.ended(outcome, self._seconds)
 
@@ -249,12 +249,12 @@ class Service:
         options["stream"] = body.stream is not False
         spoken_by = self._spoken_by(body)
         options |= {"reference": f"voice:{spoken_by.name}"} if spoken_by else {}
-        usual = self.settings.adapters if body.adapters is None else {}
-        options["adapters"] = {**usual, **((spoken_by and spoken_by.record.adapters) or {}), **(body.adapters or {})}
+        options["adapters"] = self._adapters(body, spoken_by)
         try:
-            named, voice = list(voices_named(options)), spoken_by and spoken_by.name
+            voice = spoken_by and spoken_by.name
             known = {
-                name: await self.registry.known("voice" if name == voice else field, name) for field, name in named
+                name: await self.registry.known("voice" if name == voice else field, name)
+                for field, name in list(voices_named(options))
             }
             if spoken_by and body.mode == "continuation":
                 options["ref_text"] = known[spoken_by.name][1]
@@ -264,6 +264,11 @@ class Service:
             return await anyio.to_thread.run_sync(partial(self.model.request, options))
         except MossTTSError as error:
             raise _renamed(refused(error, _fields(body))) from error
+
+    def _adapters(self, body: SpeechBody, voice: Voice | None) -> dict[str, float]:
+        """The weights of adapters: the voice's and the request's; the server's as well if the request names none."""
+        usual, named = self.settings.adapters if body.adapters is None else {}, body.adapters or {}
+        return {**usual, **(named if voice is None else voice.adapters_with(named))}
 
     def _spoken_by(self, body: SpeechBody) -> Voice | None:
         """The voice that a body names, or the server's own; None where it needs none."""
