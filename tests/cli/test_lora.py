@@ -4,7 +4,7 @@ import pytest
 import soundfile
 
 import moss_tts
-from moss_tts.cli.arguments import read_adapters
+from moss_tts.cli.arguments import read_lora
 from moss_tts.cli.read_book import fingerprint_of
 from moss_tts.cli.speak_text import Source
 from moss_tts.errors import RequestError
@@ -17,9 +17,9 @@ from support.command_line import runner
 def test_forms(tmp_path):
     colon = tmp_path / "a:2"
     colon.mkdir()
-    assert read_adapters(["ada=x/y", "mood=z:-0.5"]) == ({"ada": "x/y", "mood": "z"}, {"ada": 1.0, "mood": -0.5})
-    assert read_adapters([f"ada={colon}"]) == ({"ada": str(colon)}, {"ada": 1.0})
-    assert read_adapters(["ada=x"], usual=0.0)[1] == {"ada": 0.0}
+    assert read_lora(["ada=x/y", "mood=z:-0.5"]) == ({"ada": "x/y", "mood": "z"}, {"ada": 1.0, "mood": -0.5})
+    assert read_lora([f"ada={colon}"]) == ({"ada": str(colon)}, {"ada": 1.0})
+    assert read_lora(["ada=x"], usual=0.0)[1] == {"ada": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_forms(tmp_path):
 )
 def test_other_forms_are_refused(given, message):
     with pytest.raises(RequestError, match=message):
-        read_adapters(given)
+        read_lora(given)
 
 
 def test_it_is_spoken(capsys, checkpoints, tmp_path):

@@ -174,9 +174,9 @@ class LowRank(nn.Module):
         if ids is not None:
             [up] = self.ups  # only heads are asked for some outputs, and each head is one part
             return y + scaled @ up[:, ids]
-        return y + self._risen(scaled)
+        return y + self._expanded(scaled)
 
-    def _risen(self, hidden: mx.array) -> mx.array:
+    def _expanded(self, hidden: mx.array) -> mx.array:
         """(..., R) -> (..., out), zero where no adapter changes an output."""
         pieces, rank, end = [], 0, 0
         for start, up in zip(self._starts, self.ups, strict=True):

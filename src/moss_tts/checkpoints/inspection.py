@@ -19,12 +19,7 @@ import mlx.core as mx
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoints.downloads import needed
 from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
-from moss_tts.checkpoints.loading import (
-    CheckpointSource,
-    check_codec_fits,
-    find_checkpoint,
-    load_config,
-)
+from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config
 from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES
 from moss_tts.checkpoints.outline import outlines
 from moss_tts.checkpoints.variant import Variant, variant_of

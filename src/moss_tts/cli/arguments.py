@@ -117,7 +117,7 @@ def read_speakers(recordings: Sequence[str], transcripts: Sequence[str]) -> dict
     return {name: {"ref_audio": audio[name], "ref_text": text[name]} for name in audio} or None
 
 
-def read_adapters(given: Sequence[str], usual: float = 1.0) -> tuple[dict[str, str], dict[str, float]]:
+def read_lora(given: Sequence[str], usual: float = 1.0) -> tuple[dict[str, str], dict[str, float]]:
     """The directories and the weights, by name, of --lora NAME=DIR[:WEIGHT].
 
     Args:
@@ -144,7 +144,7 @@ def read_adapters(given: Sequence[str], usual: float = 1.0) -> tuple[dict[str, s
     return directories, weights
 
 
-def read_weights(given: Sequence[str]) -> dict[str, float]:
+def read_adapter_weights(given: Sequence[str]) -> dict[str, float]:
     """The weights, by name, of --adapter NAME=WEIGHT.
 
     Raises:

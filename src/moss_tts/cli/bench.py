@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_adapters
+from moss_tts.cli.arguments import read_lora
 from moss_tts.cli.options import Checkpoint, Codec, CodecDtype, Dtype, KvBits, Lora, TiedHeads, examples
 
 EXAMPLES = examples(
@@ -35,7 +35,7 @@ def bench(
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
 
-    adapters, weights = read_adapters(lora or [])
+    adapters, weights = read_lora(lora or [])
     source = Source(
         model or str(packaged_voice()),
         codec,

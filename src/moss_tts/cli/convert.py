@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_adapters
+from moss_tts.cli.arguments import read_lora
 from moss_tts.cli.options import EXISTING, TiedHeads, examples, panel
 from moss_tts.errors import RequestError
 
@@ -174,7 +174,7 @@ def _to_bake_in(lora: Sequence[str], calibrate: Path | None) -> list[tuple[Store
     """The adapters of --lora, each with its weight."""
     from moss_tts.checkpoints import adapters
 
-    directories, weights = read_adapters(lora)
+    directories, weights = read_lora(lora)
     if lora and calibrate is not None:
         raise RequestError(
             "--calibrate measures the source without adapters. Convert with --lora first, then the copy."

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_adapters, read_conversation, read_speakers, read_text
+from moss_tts.cli.arguments import read_conversation, read_lora, read_speakers, read_text
 from moss_tts.cli.options import (
     EXISTING,
     Checkpoint,
@@ -253,7 +253,7 @@ def generate(
     given["text"] = read_text(text, file, needed=conversation is None and ambient_sound is None)
     given["conversation"] = read_conversation(conversation)
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
-    adapters, given["adapters"] = read_adapters(lora or [])
+    adapters, given["adapters"] = read_lora(lora or [])
     # The command line has its own way to show figures.
     del given["verbose"]
     source = Source(

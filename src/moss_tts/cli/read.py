@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_adapters
+from moss_tts.cli.arguments import read_lora
 from moss_tts.cli.options import (
     EXISTING,
     Codec,
@@ -150,7 +150,7 @@ def read(
     from moss_tts.voices import spoken_by
 
     model = model or str(packaged_voice())
-    adapters, given["adapters"] = read_adapters(lora or [])
+    adapters, given["adapters"] = read_lora(lora or [])
     terminal, options = Terminal(quiet), request_options(spoken_by(given))
     to = Destination(output or Path(book.stem), f".{format.lower().removeprefix('.')}", report, force)
     if plan:

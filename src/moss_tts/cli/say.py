@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_adapters, read_text
+from moss_tts.cli.arguments import read_lora, read_text
 from moss_tts.cli.options import EXISTING, Lora, Play, Quiet, examples, panel
 
 SPEAK, OUTPUT = panel("What to speak"), panel("Output")
@@ -67,7 +67,7 @@ def say(
     from moss_tts.cli.speak_text import Source, request_options, speak_to_file
     from moss_tts.cli.terminal import Terminal
 
-    adapters, weights = read_adapters(lora or [])
+    adapters, weights = read_lora(lora or [])
     source = Source(str(packaged_voice()), adapters=adapters)
     options = request_options({"text": read_text(text, file, needed=True), "seed": seed, "adapters": weights})
     if is_live(output, None, play):

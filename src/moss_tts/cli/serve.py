@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from moss_tts.cli.arguments import read_adapters
+from moss_tts.cli.arguments import read_lora
 from moss_tts.cli.options import (
     VOICES,
     Checkpoint,
@@ -131,7 +131,7 @@ def serve(
     directory = voices or default_directory()
     if voice is not None:
         Voices(directory)[voice]
-    adapters, weights = read_adapters(lora or [], usual=0.0)
+    adapters, weights = read_lora(lora or [], usual=0.0)
     checkpoint = model or str(packaged_voice())
     settings = Settings(
         model_id=name or Path(checkpoint).name,
@@ -152,10 +152,8 @@ def serve(
         adapters=weights,
         voices=directory,
     )
-    terminal, source = (
-        Terminal(),
-        Source(checkpoint, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters),
-    )
+    terminal = Terminal()
+    source = Source(checkpoint, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters)
 
     def load() -> Any:
         with terminal.loading(checkpoint):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_weights
+from moss_tts.cli.arguments import read_adapter_weights
 from moss_tts.cli.options import EXISTING, HELP, VOICES, examples
 
 app = typer.Typer(
@@ -63,7 +63,7 @@ def add(
     from moss_tts.voices import Voices, check_name
 
     check_name(name)
-    weights = read_weights(adapter or [])
+    weights = read_adapter_weights(adapter or [])
     loaded = None
     if model is not None:
         from moss_tts.model import load

@@ -290,7 +290,7 @@ class SpeechEngine:
         self._leave([run for run in self._rows if run.ended is not None])
 
     def _read(self, run: Run, row: np.ndarray) -> None:
-        if run.job.cancelled():
+        if run.cancelled:
             run.ended = "cancelled"
             return
         run.take(run.reader.push(row))

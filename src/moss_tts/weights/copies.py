@@ -61,10 +61,10 @@ def _pairs(weights: Mapping[str, mx.array], copies: Sequence[tuple[str, str]]) -
 
 
 def _same(weights: Mapping[str, mx.array], name: str, original: str) -> bool:
-    copy, embedding = weights[name], weights[original]
-    scales = weights.get(f"{name.removesuffix('weight')}scales")
+    copy, embedding, head = weights[name], weights[original], name.removesuffix("weight")
+    scales = weights.get(f"{head}scales")
     if scales is not None and copy.dtype == mx.uint32 and mx.issubdtype(embedding.dtype, mx.floating):
-        return _rounded(copy, scales, weights.get(f"{name.removesuffix('weight')}biases"), embedding)
+        return _rounded(copy, scales, weights.get(f"{head}biases"), embedding)
     if copy.shape != embedding.shape:
         return False
     narrower = min(copy.dtype, embedding.dtype, key=lambda dtype: dtype.size)
