@@ -70,7 +70,7 @@ class Architecture(Generic[C, N]):
         return whole(self.reading(prompts, requests, n_vq))
 
     def reading(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Reading[RowBatch]:
-        """Read prompts part by part, to such requests."""
+        """Read the prompts of requests part by part; the result is a batch that is ready for its first row."""
         raise NotImplementedError
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
@@ -141,7 +141,7 @@ class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
         return self.config.n_vq
 
     def reading(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Reading[RowBatch]:  # noqa: ARG002
-        """Read to a batch of Delay."""
+        """Read prompts; the result is a batch of Delay."""
         return DelayBatch.reading(self.network, self.config, prompts, requests, self.prefixes)
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:  # noqa: ARG002
@@ -187,7 +187,7 @@ class LocalArchitecture(Architecture[LocalConfig | TiedHeadsConfig, MossTTSLocal
         return requested
 
     def reading(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Reading[RowBatch]:
-        """Read to a batch of Local."""
+        """Read prompts; the result is a batch of Local."""
         return LocalBatch.reading(self.network, self.config, prompts, requests, n_vq=n_vq, prefixes=self.prefixes)
 
     def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:
@@ -241,7 +241,7 @@ class NanoArchitecture(LocalV15Architecture):
     packer = NanoPacker
     default_preset = "nano"
     protected = ()
-    # Sound at once; a chunk of twice as many frames is there in time where speech is made in half its time.
+    # The first frame sounds at once. A chunk may be twice as long as the one before if speech is made in half its time.
     first_chunks = (1, 2, 4)
 
     def resolve_n_vq(self, requested: int | None) -> int:

@@ -42,9 +42,9 @@ class Pieces:
 
     Attributes:
         most_tokens: the most tokens of a piece.
-        silence: seconds behind a piece.
-        silence_after_few: the same behind a piece of few words.
-        few_words: most words, parted by blanks, that are few; so nearly every piece of Chinese or Japanese is short.
+        silence: seconds after a piece.
+        silence_after_few: seconds after a piece of few words.
+        few_words: the most words of such a piece. Spaces separate words, so nearly every Chinese piece is one.
     """
 
     most_tokens: int
@@ -53,7 +53,7 @@ class Pieces:
     few_words: int
 
     def silence_after(self, text: str) -> float:
-        """Seconds of silence behind a piece."""
+        """Seconds of silence after a piece."""
         return self.silence_after_few if len(text.split()) <= self.few_words else self.silence
 
 
@@ -73,9 +73,9 @@ class Preset:
         text: sampling of the text channel.
         prompt_field: the request field that has to be given; "text" but for SoundEffect.
         normalizes_text: whether text is cleaned up before it enters the prompt.
-        clean_up: how it is cleaned up.
-        max_tokens: frames after which speech, or a segment of it, ends where the caller names no limit.
-        pieces: how long texts are cut; None: by characters, and tied as long_form options say.
+        clean_up: the function that cleans it up.
+        max_tokens: frames after which speech, or a segment of it, ends if the caller names no limit.
+        pieces: how long texts are cut; None: by characters, and linked as the long_form options say.
         template: the shape of the user message.
         follows: what it was trained to follow beside prompt_field; anything else may be asked for, to little effect.
     """

@@ -211,7 +211,7 @@ class DelayBatch(RowBatch):
         requests: Sequence[RowRequest],
         prefixes: PrefixCache | None = None,
     ) -> Reading[DelayBatch]:
-        """Read prompts, to a batch that is ready for its first row."""
+        """Read prompts part by part; the result is a batch that is ready for its first row."""
         cache = model.backbone.make_cache(prompts.padding)
         forward = model.adapters.bound(requests, partial(model, cache=cache, last_only=True))
         hidden = yield from read_prompts(forward, prompts.input_ids, config.n_vq, cache, prefixes, requests[0].adapters)
@@ -333,7 +333,7 @@ class LocalBatch(RowBatch):
         any_text: bool = False,
         prefixes: PrefixCache | None = None,
     ) -> Reading[LocalBatch]:
-        """Read prompts, to a batch that is ready for its first row."""
+        """Read prompts part by part; the result is a batch that is ready for its first row."""
         cache = model.backbone.make_cache(prompts.padding)
         forward = model.adapters.bound(requests, partial(model, cache=cache, n_vq=n_vq, last_only=True))
         hidden = yield from read_prompts(forward, prompts.input_ids, n_vq, cache, prefixes, requests[0].adapters)

@@ -20,7 +20,7 @@ from moss_tts.device.mlx_lm import KVCache
 
 # A reference of ten seconds takes 16 to 22 MB in the released models: 125 rows, and the fields are fewer.
 MOST_PREFIXES = 4
-# Longer beginnings are not kept.
+# Rows of a beginning; longer ones are not kept.
 MOST_ROWS = 2048
 
 # Keys and values of a stretch of rows, for each layer.

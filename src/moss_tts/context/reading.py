@@ -26,8 +26,8 @@ class PartSizes:
     products: int
 
 
-# On a CPU, others wait for a part as long as for a few of their rows; smaller ones take more time in all. A GPU is fast
-# with many rows, and its kernels take no memory for attention.
+# On a CPU a part takes as long as a few rows of other requests, which wait for it; smaller parts take more time in
+# all. A GPU is fast with many rows, and its kernels take no memory for attention.
 ON_CPU, ON_GPU = PartSizes(256, 2**16), PartSizes(512, 2**21)
 
 

@@ -1,4 +1,4 @@
-"""Programs for foreign data, each in a process of its own that ends at its limits, and takes nothing with it.
+"""Programs for foreign data, each in a process of its own; beyond its limits that process is ended, and no other.
 
 A decoder or a template may hang, explode or crash. This file is the main program of such a process: it watches time and
 memory in a thread beside the program, and ends both. It imports nothing of this package, so that a process starts in a

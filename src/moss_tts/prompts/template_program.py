@@ -17,7 +17,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
 class GenerationBlock(Extension):
-    """{% generation %} marks what a model is trained on; here it is what stands in it."""
+    """{% generation %} marks text that a model is trained on; here only the text in it counts."""
 
     tags = {"generation"}  # noqa: RUF012  # as the base class has it
 
@@ -52,7 +52,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def main() -> None:
-    """Say of each set of variables what the template makes of it: [text, None] or [None, error]."""
+    """Render the template with each set of variables, and write [text, None] or [None, error] for each."""
     asked = json.loads(sys.stdin.buffer.read())
     sys.stderr.write(json.dumps({"renderings": [_rendering(asked["template"], one) for one in asked["variables"]]}))
 

@@ -90,7 +90,7 @@ class Device:
         return len(self._listeners)
 
     def call(self, work: Callable[[], T]) -> Future[T]:
-        """Call something between two rows, and wait for its result."""
+        """Call something between two rows; the future gets its result."""
         future: Future[T] = Future()
         self._inbox.put((work, future))
         if self._ended:

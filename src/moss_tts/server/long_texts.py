@@ -85,7 +85,7 @@ class LongText:
         device: speaks.
         model: the device's.
         request: a request with long_form.
-        is_heard: whether its client has taken nearly all it was told.
+        is_heard: whether its client has taken nearly all of its audio.
     """
 
     def __init__(

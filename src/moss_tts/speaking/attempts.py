@@ -32,7 +32,7 @@ MakeEngine = Callable[[int], Engine]
 
 @dataclass(eq=False)
 class Attempts:
-    """A segment as it is spoken.
+    """The attempts at one segment, until one of them counts.
 
     Attributes:
         index: the number of the segment.
@@ -57,7 +57,7 @@ def failure(attempts: Attempts, cause: Exception) -> GenerationError:
 
 
 def one_by_one(engine: MakeEngine, job: MakeJob, retries: int, segments: Iterable[int]) -> Iterator[Attempts]:
-    """Attempts at segments in order; each has to be consumed before the next is asked for."""
+    """The attempts at segments in order; the chunks of one must be read before the next is asked for."""
     for index in segments:
         mx.reset_peak_memory()
         attempts = Attempts(index)
@@ -101,7 +101,7 @@ def _try(attempt: Generator[SpeechChunk, None, None]) -> list[SpeechChunk] | Non
 def side_by_side(
     engine: MakeEngine, job: MakeJob, retries: int, segments: Sequence[int], at_once: int
 ) -> Iterator[Attempts]:
-    """Attempts at segments that do not depend on each other, in order, whole, each as it is when spoken alone."""
+    """The attempts at segments that do not depend on each other, in order and whole; each sounds as if spoken alone."""
     mx.reset_peak_memory()
     together = _SideBySide(engine, job, retries, segments, at_once)
     try:

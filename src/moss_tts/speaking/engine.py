@@ -108,7 +108,7 @@ class Run:
 
     @property
     def owner(self) -> Hashable | None:
-        """What it shares its turns with."""
+        """The long text that it takes turns with; None if it has turns of its own."""
         return self.job.owner
 
     @property
@@ -122,7 +122,7 @@ class Run:
         return self.job.cancelled()
 
     def take(self, frames: Sequence[Frames]) -> None:
-        """Frames that a row completed."""
+        """Add frames that a row completed."""
         self.undecoded.extend(frames)
         self.spoke = self.spoke or any(not part.context for part in frames)
 

@@ -25,7 +25,7 @@ LONG_AT_ONCE = 2
 
 
 class Waiting(Protocol):
-    """A job, its prompt being read."""
+    """A job with a prompt that is to be read."""
 
     @property
     def prompt_rows(self) -> int:
@@ -39,7 +39,7 @@ class Waiting(Protocol):
 
     @property
     def owner(self) -> Hashable | None:
-        """What it shares its turns with; None has all turns of its own."""
+        """The long text that it takes turns with; None if it has turns of its own."""
         ...
 
 
