@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -141,3 +142,32 @@ def test_licences_that_ask_for_something_are_told():
         if re.search("GPL|MPL|EPL|CDDL|Lesser|Mozilla", says):
             assert f"`{name}`" in told, (name, says[:200])
     assert [str(one) for one in NEEDED_TO_RUN if f"`{one.name}`" not in told] == []
+
+
+def test_release_notes_are_a_version_s_part_of_the_changelog(tmp_path):
+    """A copy of the script, among files of a version of their own."""
+    (tmp_path / "scripts").mkdir()
+    script = shutil.copy2(ROOT / "scripts" / "release-notes", tmp_path / "scripts")
+    (tmp_path / "src" / "moss_tts").mkdir(parents=True)
+    (tmp_path / "src" / "moss_tts" / "_version.py").write_text('__version__ = "2.0.1"\n')
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [2.0.1] - 2030-01-01\n\n- New.\n\n## [2.0.0]\n\n- Old.\n")
+
+    def notes(version: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([script, version], capture_output=True, text=True, timeout=60)
+
+    assert notes("2.0.1").stdout.strip() == "- New."
+    assert notes("2.0.0").returncode == 1
+    assert "another version" in notes("2.0.0").stderr
+
+
+def test_the_image_copies_what_the_wheel_is_built_from():
+    """Docker sees only what .dockerignore lets through."""
+    seen = {
+        line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    image = (ROOT / "deploy" / "docker" / "Dockerfile").read_text()
+    copied = {
+        name for line in re.findall(r"^COPY (?!--from)(.*) \S+$", image, flags=re.MULTILINE) for name in line.split()
+    }
+    assert copied == seen == {"pyproject.toml", "README.md", "LICENSE", "src"}
+    assert set(re.search(r"\[\$BACKEND,([\w,]+)\]", image)[1].split(",")) <= set(PROJECT["optional-dependencies"])

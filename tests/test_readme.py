@@ -165,7 +165,7 @@ def test_links_and_scripts_exist(document):
         page = (ROOT / document).parent / link if link else ROOT / document
         assert page.exists(), link
         assert not anchor or anchor in anchors(page), f"{link}#{anchor}"
-    for script in re.findall(r"\b(?<!/)(scripts/\w+)", text):
+    for script in re.findall(r"\b(?<!/)(scripts/[\w-]+)", text):
         assert (ROOT / script).stat().st_mode & 0o100, script
 
 

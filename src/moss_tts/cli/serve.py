@@ -21,6 +21,7 @@ from moss_tts.cli.options import (
     examples,
     panel,
 )
+from moss_tts.cli.service_files import WHERE, Manager, given_arguments, new_service
 from moss_tts.errors import MossTTSError
 
 EXAMPLES = examples(
@@ -35,14 +36,19 @@ EXAMPLES = examples(
         "Serve the whole network, with a key that clients must send",
         "MOSS_TTS_API_KEY=secret moss-tts serve --model DIR --host 0.0.0.0",
     ),
+    (
+        "Print the file that starts the server with this machine (launchd on macOS)",
+        "moss-tts serve --model DIR --print-service systemd",
+    ),
     notes=("Ctrl-C stops the server after the running requests; a second Ctrl-C does not wait for them.",),
 )
 
 
-MODEL, WHO, LIMITS = panel("Model"), panel("Who may use it"), panel("Limits")
+MODEL, WHO, LIMITS, OPERATION = panel("Model"), panel("Who may use it"), panel("Limits"), panel("Operation")
 
 
 def serve(
+    context: typer.Context,
     model: Checkpoint = None,
     codec: Codec = None,
     dtype: Dtype = None,
@@ -115,8 +121,22 @@ def serve(
         float, LIMITS(min=1, metavar="SECONDS", help="Refuse a request if its recordings are longer, all together.")
     ] = 120.0,
     max_voices: Annotated[int, LIMITS(min=0, metavar="N", help="Let clients register up to N voices.")] = 1000,
+    log_json: Annotated[
+        bool,
+        OPERATION("--log-json", help="Write the log as one JSON object on each line, for programs that collect it."),
+    ] = False,
+    print_service: Annotated[
+        Manager | None,
+        OPERATION(
+            metavar="launchd|systemd",
+            help="Print the file that starts this server with the machine, with the other options given, and exit.",
+        ),
+    ] = None,
 ) -> None:
     """Serve speech over HTTP: OpenAI's API, voices, and a page for people at /."""
+    if print_service is not None:
+        _print_service(context, print_service, grace, api_key)
+        return
     from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
@@ -125,6 +145,7 @@ def serve(
     try:
         from moss_tts.server.lifecycle import serve as listen
         from moss_tts.server.listener import bound
+        from moss_tts.server.logs import shown
         from moss_tts.server.settings import MiB, Settings
     except ModuleNotFoundError as error:
         raise MossTTSError(f"serving needs {error.name}: pip install 'moss-tts-mlx[server]'") from error
@@ -165,5 +186,17 @@ def serve(
             "Open this address in a browser, or send requests of OpenAI's API to /v1. Ctrl-C stops the server."
         )
 
-    with bound(host, port) as place:
+    with bound(host, port) as place, shown(log_json):
         raise typer.Exit(listen(load, settings, place, tell))
+
+
+def _print_service(context: typer.Context, manager: Manager, grace: float, api_key: str | None) -> None:
+    from moss_tts.cli.terminal import Terminal
+
+    arguments = given_arguments(context, without=("print_service", "api_key"))
+    service = new_service(arguments, grace, api_key)
+    print(service.file(manager), end="")
+    hint = Terminal().hint
+    hint(WHERE[manager])
+    if api_key is not None:
+        hint("The file holds the key: let nobody else read it (chmod 600).")

@@ -20,6 +20,7 @@ from moss_tts.server.connections import Connection, handle_error, look_after
 from moss_tts.server.device_thread import Device
 from moss_tts.server.ending import SECONDS_TO_END, Deadline, leave, stopped
 from moss_tts.server.listener import ACCEPTED_AT_ONCE, WAITING_TO_BE_ACCEPTED, address, most_connections
+from moss_tts.server.logs import Logged
 from moss_tts.server.settings import Settings
 
 log = logging.getLogger("moss_tts.server")
@@ -71,11 +72,13 @@ def new_server(app: FastAPI, settings: Settings) -> Server:
             places,
         )
     config = uvicorn.Config(
-        app,
+        Logged(app),
         # The same protocol and loop whatever else is installed.
         http=partial(Connection, most=most),  # type: ignore[arg-type]
         loop="asyncio",
         ws="none",
+        # server/logs.py writes the log, and a line for each request.
+        log_config=None,
         access_log=False,
         backlog=ACCEPTED_AT_ONCE,
         timeout_keep_alive=math.ceil(settings.idle_s),

@@ -28,6 +28,7 @@ EXPOSED_HEADERS = (
     "X-Warning",
     "X-Finish-Reason",
     "Retry-After",
+    "X-Request-Id",
 )
 MOST_OF_A_HEADER = 2000
 # Without it, proxies gather a stream before they hand it on.
