@@ -55,7 +55,7 @@ EDGES = {
     ),
     "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments audio.voice_files",
     "soxr": "audio.waveform",
-    "av": "audio.av_program books.m4b server.formats",
+    "av": "audio.av_program audio.tempo books.m4b server.formats",
     "pydantic": "server.bodies server.errors server.openapi server.schema",
     "soundfile": "audio.decoders audio.files books.chapter_files",
 }

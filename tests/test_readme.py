@@ -23,7 +23,7 @@ from support.hub import cache_entry
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 # Whose commands are run here; docs/server.md's and docs/scaling.md's are where servers and processes are started.
-DOCUMENTS = ("README.md", "docs/quantisation.md", "docs/scaling.md")
+DOCUMENTS = ("README.md", "docs/quantisation.md", "docs/scaling.md", "docs/speed.md")
 
 
 def blocks(document: str, language: str) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from moss_tts.audio.references import Reference
+from moss_tts.audio.tempo import require_tempo
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.presets import Preset, resolve_preset
@@ -70,6 +71,7 @@ class MossNormalizedRequest:
         notes: sentences for people about what is done otherwise than asked.
         n_vq_for_inference: the number of codebooks to generate.
         runaway_guard: whether speech far longer than its text, or long silent, is ended (runaway.py).
+        speed: how many times as fast as the model speaks the audio is played.
         verbose: whether each result is reported on standard error.
         adapters: (name, weight) of each adapter that the caller names.
         messages: the conversation that the model is asked to go on with, texts cleaned up.
@@ -99,6 +101,7 @@ class MossNormalizedRequest:
     plan: tuple[TextSegment, ...] = ()
     notes: tuple[str, ...] = ()
     runaway_guard: bool = True
+    speed: float = 1.0
     verbose: bool = False
     adapters: tuple[tuple[str, float], ...] = ()
     messages: tuple[Message, ...] = field(init=False, repr=False, compare=False)
@@ -169,6 +172,7 @@ def resolve_generation_request(
     Raises:
         UnknownOptionError: an option that does not exist.
         RequestError: a value of the wrong type or range, or options that contradict each other.
+        AudioError: another speed than 1, without PyAV.
         ConfigError: sampling values in generation_config that cannot be.
     """
     given = check_options(options)
@@ -200,9 +204,18 @@ def resolve_generation_request(
         + planned.notes
         + (tags_left_out(planned, variant.clean_up) if cleans_up else ()),
         runaway_guard=given.get("runaway_guard", True),
+        speed=_speed(given),
         verbose=given.get("verbose", False),
         adapters=_adapters(given),
     )
+
+
+def _speed(given: Options) -> float:
+    """The speed, if it is 1 or can be changed here."""
+    speed: float = given.get("speed", 1.0)
+    if speed != 1:
+        require_tempo()
+    return speed
 
 
 def _adapters(given: Options) -> tuple[tuple[str, float], ...]:

@@ -61,6 +61,11 @@ def test_openai_speech(client, expected, tmp_path):
     assert (tmp_path / "speech.mp3").read_bytes()[:2] in (b"\xff\xf3", b"\xff\xfb", b"ID")
 
 
+def test_openai_speaks_faster(client, expected):
+    speech = client.audio.speech.create(**BODY, response_format="pcm", speed=2.0, extra_body=LENGTH)
+    assert len(pcm(speech.content)) == round(expected.shape[0] / 2)
+
+
 def test_openai_streams(client, expected):
     with client.audio.speech.with_streaming_response.create(
         **BODY, response_format="pcm", extra_body=LENGTH | {"streaming_interval": 0.1}
@@ -95,7 +100,7 @@ def test_openai_errors_have_the_field(client):
         client.audio.speech.create(**BODY | {"model": "org/model"})
     assert refused.value.param == "model"
     with pytest.raises(openai.BadRequestError) as refused:
-        client.audio.speech.create(**BODY, speed=2.0)
+        client.audio.speech.create(**BODY, speed=5.0)
     assert refused.value.param == "speed"
 
 

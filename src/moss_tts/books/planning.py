@@ -92,7 +92,9 @@ class Estimate:
     work_bytes: float
 
 
-def estimate(plans: Sequence[Sequence[TextSegment]], suffix: str, sample_rate: int, channels: int) -> Estimate:
+def estimate(
+    plans: Sequence[Sequence[TextSegment]], suffix: str, sample_rate: int, channels: int, speed: float = 1.0
+) -> Estimate:
     """How long the planned segments will be, and how large as files of a format.
 
     Args:
@@ -100,12 +102,14 @@ def estimate(plans: Sequence[Sequence[TextSegment]], suffix: str, sample_rate: i
         suffix: the suffix of the files.
         sample_rate: the sample rate, in Hz.
         channels: the channels of the audio.
+        speed: how many times as fast as the model speaks it is.
     """
     seconds = sum(
         segment.silence_before + usual_seconds(segment.text) + segment.silence_after
         for plan in plans
         for segment in plan
     )
+    seconds /= speed
     pcm = 2 * sample_rate * channels * seconds
     is_book = suffix == ".m4b"
     return Estimate(seconds, BITS_PER_CHANNEL / 8 * channels * seconds if is_book else SHARES[suffix] * pcm, pcm)

@@ -33,6 +33,7 @@ from moss_tts.cli.options import (
     RetryAttempts,
     Revision,
     RunawayGuard,
+    Speed,
     TargetChars,
     TiedHeads,
     TrimSilence,
@@ -220,6 +221,7 @@ def generate(
             "audio at the end. By default audio is decoded while it is made, and written at the end."
         ),
     ] = None,
+    speed: Speed = None,
     play: Play = False,
     streaming_interval: Annotated[
         float | None, OUTPUT(metavar="SECONDS", help="Decode this many seconds of audio at a time.")

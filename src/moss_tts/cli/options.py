@@ -88,6 +88,10 @@ RefText = Annotated[str | None, _voice(metavar="TEXT", help="Give the words that
 Instruction = Annotated[str | None, _voice(metavar="TEXT", help="Describe how to speak, or what the voice is like.")]
 
 Play = Annotated[bool, _output("--play", help="Play the audio while it is made, with ffplay, aplay or afplay.")]
+Speed = Annotated[
+    float | None,
+    _output(metavar="X", help="Make the audio X times as fast at the same pitch, 0.25 to 4. The default is 1."),
+]
 Quiet = Annotated[bool, _output("--quiet", "-q", help="Show only warnings and errors.")]
 
 MinChars = Annotated[

@@ -31,6 +31,7 @@ from moss_tts.cli.options import (
     RetryAttempts,
     Revision,
     RunawayGuard,
+    Speed,
     TargetChars,
     TiedHeads,
     TrimSilence,
@@ -126,6 +127,7 @@ def read(
     force: Annotated[
         bool, OUTPUT("--force", help="Start again, and delete an earlier reading with another text or other options.")
     ] = False,
+    speed: Speed = None,
     quiet: Quiet = False,
     long_form_min_chars: MinChars = None,
     long_form_target_chars: TargetChars = None,

@@ -119,7 +119,7 @@ def show_plan(book: Book, options: Mapping[str, Any], model: str, to: Destinatio
     suffix = ".m4b" if to.is_one_file else to.suffix
     rate = DEFAULT_RATE if config is None else config.sampling_rate
     channels = 2 if rate == STEREO_RATE else 1
-    roughly = estimate(plans, suffix, rate, channels)
+    roughly = estimate(plans, suffix, rate, channels, options.get("speed", 1.0))
     terminal.say(
         f"roughly {in_words(roughly.seconds)} of audio; {size(roughly.nbytes)} as {suffix.removeprefix('.')}, and "
         f"{size(roughly.work_bytes)} more on disk until the reading is finished"

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moss_tts.cli.arguments import read_lora, read_text
-from moss_tts.cli.options import EXISTING, Lora, Play, Quiet, examples, panel
+from moss_tts.cli.options import EXISTING, Lora, Play, Quiet, Speed, examples, panel
 
 SPEAK, OUTPUT = panel("What to speak"), panel("Output")
 # What advice may speak of.
@@ -46,6 +46,7 @@ def say(
             "pipe.",
         ),
     ] = Path("speech.wav"),
+    speed: Speed = None,
     play: Play = False,
     seed: Annotated[
         int | None,
@@ -69,7 +70,8 @@ def say(
 
     adapters, weights = read_lora(lora or [])
     source = Source(str(packaged_voice()), adapters=adapters)
-    options = request_options({"text": read_text(text, file, needed=True), "seed": seed, "adapters": weights})
+    given = {"text": read_text(text, file, needed=True), "seed": seed, "speed": speed, "adapters": weights}
+    options = request_options(given)
     if is_live(output, None, play):
         raise typer.Exit(speak_live(options, output, play, source, FLAGS, quiet))
     raise typer.Exit(speak_to_file({**options, "stream": True}, output, source, Terminal(quiet), FLAGS))

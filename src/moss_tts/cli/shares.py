@@ -21,10 +21,10 @@ def share_of(options: Mapping[str, Any], plan: Sequence[TextSegment]) -> Callabl
         options: the options of generate.
         plan: the segments of its text.
     """
-    seconds = _seconds_asked_for(options)
+    seconds, speed = _seconds_asked_for(options), options.get("speed", 1.0)
     if seconds is not None:
-        return lambda recording: min(recording.seconds / seconds, 1.0)
-    return PlanShare(plan) if plan else lambda recording: None  # noqa: ARG005
+        return lambda recording: min(recording.seconds * speed / seconds, 1.0)
+    return PlanShare(plan, speed) if plan else lambda recording: None  # noqa: ARG005
 
 
 def _seconds_asked_for(options: Mapping[str, Any]) -> float | None:
@@ -36,7 +36,8 @@ def _seconds_asked_for(options: Mapping[str, Any]) -> float | None:
 class PlanShare:
     """The share of a plan's characters; inside a segment, as many as its seconds of audio usually hold."""
 
-    def __init__(self, plan: Sequence[TextSegment]) -> None:
+    def __init__(self, plan: Sequence[TextSegment], speed: float = 1.0) -> None:
+        self._usual_rate = CHARACTERS_PER_SECOND * speed
         self._ends = list(accumulate(len(segment.text) for segment in plan))
 
     def __call__(self, recording: Recording) -> float | None:
@@ -50,5 +51,5 @@ class PlanShare:
             for result in takewhile(lambda result: result.segment_idx == index, reversed(recording.results))
         )
         before = recording.seconds - inside
-        rate = done / before if done and before else CHARACTERS_PER_SECOND
+        rate = done / before if done and before else self._usual_rate
         return min(done + rate * inside, self._ends[index]) / self._ends[-1]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
 from moss_tts.audio.references import Reference, as_references, is_list
+from moss_tts.audio.tempo import FASTEST, SLOWEST
 from moss_tts.errors import RequestError, UnknownOptionError, shown
 from moss_tts.long_form import CONTINUITIES, Continuity
 from moss_tts.presets import PresetName
@@ -30,8 +31,8 @@ class GenerateOptions(TypedDict, total=False):
     scene, conversation, normalize_text. Voice: voice (a registered one) | ref_audio | reference, ref_text,
     instruct | instruction, dialogue_speakers, mode ("generation" | "continuation"), preset. Sampling: temperature,
     top_p, top_k and repetition_penalty (audio channels; also as audio_*), text_* for the text channel, seed,
-    n_vq_for_inference, max_tokens (frames of 80 ms), runaway_guard. Output: stream, streaming_interval (seconds),
-    verbose. Long texts: long_form and its long_form_* options. Adapters: adapters, the weights by their names.
+    n_vq_for_inference, max_tokens (frames of 80 ms), runaway_guard. Output: speed, stream, streaming_interval
+    (seconds), verbose. Long texts: long_form and its long_form_* options. Adapters: adapters, weights by their names.
     """
 
     voice: Any
@@ -72,6 +73,7 @@ class GenerateOptions(TypedDict, total=False):
     stream: bool | None
     streaming_interval: float | None
     runaway_guard: bool | None
+    speed: float | None
     verbose: bool | None
     long_form: bool | None
     long_form_min_chars: int | None
@@ -253,6 +255,7 @@ OPTIONS: Mapping[str, Check] = {
     "long_form": flag,
     **LONG_FORM,
     "runaway_guard": flag,
+    "speed": number(f"a number in {SLOWEST:g}..{FASTEST:g}", lambda value: SLOWEST <= value <= FASTEST),
     "verbose": flag,
 }
 

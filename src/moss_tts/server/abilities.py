@@ -79,6 +79,7 @@ class Abilities:
             "normalize_text": request.normalizes_text,
             "max_tokens": request.max_tokens,
             "runaway_guard": request.runaway_guard,
+            "speed": request.speed,
             "stream": True,
             "streaming_interval": request.streaming_interval,
             "long_form": False,

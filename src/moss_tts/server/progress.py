@@ -27,8 +27,8 @@ class Progress:
         texts = [segment.text for segment in request.plan] or whole
         self._sizes = [len(text) for text in texts]
         self._before = [0, *accumulate(self._sizes)]
-        self._usual = [usual_seconds(text) for text in texts]
-        self._asked = None if request.tokens is None else request.tokens / FRAME_RATE
+        self._usual = [usual_seconds(text) / request.speed for text in texts]
+        self._asked = None if request.tokens is None else request.tokens / FRAME_RATE / request.speed
         self._sample_rate = sample_rate
         self._segment, self._seconds = 0, 0.0
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from moss_tts.audio.tempo import FASTEST, SLOWEST
 from moss_tts.long_form import Continuity
 from moss_tts.sampling import MAX_SEED
 
@@ -86,9 +87,8 @@ class SpeechBody(BaseModel):
         "mp3",
         description="The format of the audio. pcm is 16-bit little-endian, described by X-Sample-Rate and X-Channels.",
     )
-    speed: float | None = Field(
-        None,
-        description="Must be 1 or absent, because these models cannot change their speed. tokens asks for a length.",
+    speed: Annotated[float, Field(ge=SLOWEST, le=FASTEST)] | None = Field(
+        None, description="How many times as fast as the model speaks the audio is, at the same pitch."
     )
     stream_format: Literal["audio", "sse"] = Field(
         "audio",
@@ -239,7 +239,7 @@ class SpeechBody(BaseModel):
 
 # Fields of the body that are no options of generate by that name.
 OPENAI_FIELDS = frozenset(
-    "model input voice instructions response_format speed stream_format user safety_identifier prompt_cache_key "
+    "model input voice instructions response_format stream_format user safety_identifier prompt_cache_key "
     "metadata service_tier store stream verbose".split()
 )
 

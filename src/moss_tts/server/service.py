@@ -199,14 +199,6 @@ class Service:
                 "model",
                 "model_not_found",
             )
-        if body.speed is not None and body.speed != 1:
-            raise ApiError(
-                400,
-                f"speed must be 1, because these models cannot change it; got {body.speed:g}. Ask for a length with "
-                "duration_s or tokens instead",
-                "speed",
-                "unsupported_value",
-            )
         if body.max_tokens is not None and body.max_tokens > self.settings.max_frames:
             raise ApiError(
                 400, f"max_tokens must be at most {self.settings.max_frames}; got {body.max_tokens}", "max_tokens"

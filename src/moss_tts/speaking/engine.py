@@ -80,6 +80,7 @@ class SpeechJob:
         cancelled: asked once per row; once it is true, complete frames are decoded and the job ends.
         is_heard: asked before the codec is called; while it is false, this job's frames wait as codes.
         gone_silent: called with each chunk's audio; gives the sample at which the request ends for silence, or None.
+        retimed: gives a chunk's audio at the wanted speed; told whether the chunk is the last.
         owner: the long text that the job is one segment of; None for a job of its own.
     """
 
@@ -90,6 +91,7 @@ class SpeechJob:
     cancelled: Callable[[], bool] = lambda: False
     is_heard: Callable[[], bool] = lambda: True
     gone_silent: Callable[[np.ndarray], int | None] = lambda _: None
+    retimed: Callable[[np.ndarray, bool], np.ndarray] = lambda audio, _: audio
     owner: Hashable | None = None
 
 
@@ -156,7 +158,7 @@ class Run:
             per_frame = len(audio) // len(codes)
             n_frames = ceil(until / per_frame)
             audio, codes, reason = audio[: n_frames * per_frame], codes[:n_frames], "silence"
-        return SpeechChunk(audio, codes, reason, self.prompt_rows)
+        return SpeechChunk(self.job.retimed(audio, reason is not None), codes, reason, self.prompt_rows)
 
 
 def _heard(frames: Sequence[Frames]) -> list[np.ndarray]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from moss_tts.architectures import Architecture
 from moss_tts.audio.references import CodeArray
+from moss_tts.audio.tempo import Tempo
 from moss_tts.codec import MossAudioTokenizer
 from moss_tts.processor import MossTTSProcessor
 from moss_tts.request import MossNormalizedRequest
@@ -94,6 +95,9 @@ class JobMaker:
             self._streamed(interval) if request.stream else ChunkSizes(),
             cancel.is_set if cancel is not None else lambda: False,
         )
+        if request.speed != 1:
+            tempo = Tempo(request.speed, self.sample_rate, self.codec().config.channels)
+            job = replace(job, retimed=tempo.feed)
         guarded = request.runaway_guard and request.tokens is None
         return self._guarded(job, request.text) if guarded and request.text is not None else job
 

@@ -207,7 +207,8 @@ class Narrator:
             side_by_side(backend.engine, self._job, retries, rest, at_once),
         ):
             segment = self.plan[attempts.index]
-            before, after = (round(s * backend.sample_rate) for s in (segment.silence_before, segment.silence_after))
+            rate = backend.sample_rate / self._request.speed
+            before, after = round(segment.silence_before * rate), round(segment.silence_after * rate)
             attempts.chunks = _between_silence(attempts.chunks, before, after)
             yield attempts
 
