@@ -34,7 +34,7 @@ ORDER = [
     "architectures",
     "processor request",
     "speaking",
-    "checkpoints",
+    "checkpoints sessions",
     "model",
     "books server bench tensor_parallel",
     "cli __main__",

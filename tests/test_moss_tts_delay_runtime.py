@@ -319,7 +319,7 @@ def test_generation_config_stands_between_preset_and_caller(copied):
         json.dumps({"temperature": 0.9, "top_k": 7, "audio_top_p": 0.5, "do_sample": True, "max_new_tokens": 9})
     )
     model = moss_tts.load(directory)
-    sampling = model._resolve_generation_request({"text": TEXT, "top_k": 3}).sampling
+    sampling = model.request({"text": TEXT, "top_k": 3}).sampling
     assert sampling.audio == ChannelSampling(0.9, 0.5, 3, 1.0)
     # One temperature for all is never the text channel's.
     assert sampling.text == model.preset.text

@@ -97,8 +97,8 @@ def test_v1_5_has_a_fixed_depth(models):
 
 
 def test_each_checkpoint_has_its_own_sampling(models):
-    v1_0 = models["local"]._resolve_generation_request({"text": TEXT}).sampling
-    v1_5 = models["local_v1_5"]._resolve_generation_request({"text": TEXT}).sampling
+    v1_0 = models["local"].request({"text": TEXT}).sampling
+    v1_5 = models["local_v1_5"].request({"text": TEXT}).sampling
     assert (v1_0.text.temperature, v1_5.text.temperature) == (1.5, 1.0)
     audio = (v1_5.audio.temperature, v1_5.audio.top_p, v1_5.audio.top_k, v1_5.audio.repetition_penalty)
     assert audio == (1.7, 0.8, 25, 1.0)

@@ -31,12 +31,16 @@ if TYPE_CHECKING:
         MossTTSError,
         MossTTSWarning,
         NotHereError,
+        PendingTextError,
         RequestError,
+        TurnOverError,
         UnknownOptionError,
         UnknownVoiceError,
     )
     from moss_tts.model import Model, load
     from moss_tts.result import GenerationResult, Speech
+    from moss_tts.sessions.session import Session
+    from moss_tts.sessions.turn import Turn
     from moss_tts.voices import Voice, Voices
 
 __all__ = [
@@ -52,8 +56,12 @@ __all__ = [
     "MossTTSError",
     "MossTTSWarning",
     "NotHereError",
+    "PendingTextError",
     "RequestError",
+    "Session",
     "Speech",
+    "Turn",
+    "TurnOverError",
     "UnknownOptionError",
     "UnknownVoiceError",
     "Voice",
@@ -67,7 +75,9 @@ __all__ = [
 _HOMES = {
     "GenerationResult": "result",
     "Model": "model",
+    "Session": "sessions.session",
     "Speech": "result",
+    "Turn": "sessions.turn",
     "Voice": "voices",
     "Voices": "voices",
     "load": "model",

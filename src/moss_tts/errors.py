@@ -12,6 +12,8 @@ MossTTSError
 │   └── UnknownVoiceError             a voice that is not registered
 ├── AudioError (ValueError)           audio that cannot be read, or cannot serve as a reference
 └── GenerationError                   generation failed; nothing was wrong with the request
+    ├── PendingTextError              a turn of a session has more text than it may keep; push it again later
+    └── TurnOverError                 a turn of a session is over, and takes no more text
 
 A MossTTSWarning says what was done otherwise than asked; speech goes on.
 
@@ -94,3 +96,11 @@ class AudioError(MossTTSError, ValueError):
 
 class GenerationError(MossTTSError):
     """Generation failed; nothing was wrong with the request."""
+
+
+class PendingTextError(GenerationError):
+    """A turn of a session has more text than it may keep; push it again later."""
+
+
+class TurnOverError(GenerationError):
+    """A turn of a session is over, and takes no more text."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
+import numpy as np
+
 from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.seams import BoundaryMetrics, BoundaryNote, evaluate_segment_boundary, join_segments
 from moss_tts.errors import RequestError
@@ -268,6 +270,7 @@ class ContinuityState:
 
     Attributes:
         voice: codes (F, Q) of the first segment, the voice where the user gave none.
+        voice_of: the segments that these are the codes of.
         previous: the last segment; with its codes the prompt of one that continues it.
         previous_codes: its codes (F, Q), whole.
         prefix_codes: its last frames (F, Q), as many as the options allow; None for none.
@@ -275,6 +278,7 @@ class ContinuityState:
     """
 
     voice: CodeMatrix | None = None
+    voice_of: tuple[TextSegment, ...] = ()
     previous: TextSegment | None = None
     previous_codes: CodeMatrix | None = None
     prefix_codes: CodeMatrix | None = None
@@ -287,13 +291,22 @@ def advance_continuity_state(
     codes: CodeMatrix,
     options: LongFormOptions,
     frame_rate: float,
+    least_voice: float = 0.0,
 ) -> ContinuityState:
-    """The state after a segment was spoken as codes (F, Q), F > 0, at frame_rate frames a second."""
+    """The state after a segment was spoken as codes (F, Q), F > 0, at frame_rate frames a second.
+
+    The voice takes in further segments until it has `least_voice` seconds.
+    """
     assert len(codes), "a segment without frames was not spoken"
     frames = options.prefix_frames(frame_rate)
+    voice, voice_of = state.voice, state.voice_of
+    if voice is None or len(voice) < least_voice * frame_rate:
+        voice = codes if voice is None else np.concatenate([voice, codes])
+        voice_of = (*voice_of, segment)
     return replace(
         state,
-        voice=codes if state.voice is None else state.voice,
+        voice=voice,
+        voice_of=voice_of,
         previous=segment,
         previous_codes=codes,
         prefix_codes=codes[-frames:] if frames else None,

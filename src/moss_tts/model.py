@@ -42,8 +42,9 @@ from moss_tts.processor import MossTTSProcessor
 from moss_tts.prompts.options import GenerateOptions, spells_out_options
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult, Speech
+from moss_tts.sessions.opening import SessionMaker
 from moss_tts.speaking.engine import SpeechChunk, speak_one
-from moss_tts.speaking.jobs import AnyOf, Cancel, JobMaker
+from moss_tts.speaking.jobs import AnyOf, Cancel
 from moss_tts.speaking.narration import OnSegment
 from moss_tts.speaking.results import BatchResults, Callbacks, results_of, results_one_by_one, results_side_by_side
 from moss_tts.weights.copies import check_tied_heads
@@ -53,7 +54,7 @@ OnProgress: TypeAlias = Callable[[float], None]
 _PARTS = ("architecture", "processor", "codec")  # the attributes that hold memory
 
 
-class Model(JobMaker):
+class Model(SessionMaker):
     """A checkpoint in memory; any thread may use it, and what several threads ask for is computed in turns.
 
     `with moss_tts.load() as model:` gives its memory back at the end, as `close` does.
@@ -99,6 +100,7 @@ class Model(JobMaker):
 
     def close(self) -> None:
         """Give the memory back. Any later use of the model raises a GenerationError."""
+        self._close_sessions()
         for part in _PARTS:
             self.__dict__.pop(part, None)
         gc.collect()
@@ -281,8 +283,6 @@ class Model(JobMaker):
         self.processor.check_files(request.messages, request.preset.template)
         self.architecture.network.adapters.check(request.adapters)
         return request
-
-    _resolve_generation_request = request
 
     def _results(
         self, request: MossNormalizedRequest, cancel: Cancel | None, callbacks: Callbacks

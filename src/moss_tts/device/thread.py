@@ -146,6 +146,16 @@ def on_device(work: Callable[[], T]) -> T:
     return _device_thread().submit(work).result()
 
 
+def later_on_device(work: Callable[[], T]) -> Future[T]:
+    """Do work in the device thread, after the work that other threads have for it; the future gets its result.
+
+    Raises:
+        GenerationError: see refuse_fork.
+    """
+    refuse_fork()
+    return _device_thread().submit(work)
+
+
 def release_on_device(work: Callable[[], object]) -> None:
     """Free something in the device thread, whichever thread the garbage collector runs in.
 

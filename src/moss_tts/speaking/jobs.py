@@ -129,10 +129,7 @@ class JobMaker:
         Raises:
             AudioError: a reference that cannot be used.
         """
-        given = [*request.reference, request.prompt_audio]
-        known = [reference for reference in given if reference is not None]
-        encoded = iter(self.processor.encode_audio(known) if known else [])
-        *references, prompt = [None if reference is None else CodeArray(next(encoded)) for reference in given]
+        encoded = self.encoded(request)
         backend = SpeechBackend(
             job=lambda part: self.job(part, cancel),
             engine=self.engine,
@@ -140,8 +137,19 @@ class JobMaker:
             frame_rate=self.codec().config.frame_rate,
             n_vq=self.config.n_vq,
         )
-        encoded_request = replace(request, reference=tuple(references), prompt_audio=prompt)
-        return Narrator(encoded_request, change_backend(backend), on_segment)
+        return Narrator(encoded, change_backend(backend), on_segment)
+
+    def encoded(self, request: MossNormalizedRequest) -> MossNormalizedRequest:
+        """The request with codes in place of its recordings, so that they are encoded once for many jobs.
+
+        Raises:
+            AudioError: a reference that cannot be used.
+        """
+        given = [*request.reference, request.prompt_audio]
+        known = [reference for reference in given if reference is not None]
+        encoded = iter(self.processor.encode_audio(known) if known else [])
+        *references, prompt = [None if reference is None else CodeArray(next(encoded)) for reference in given]
+        return replace(request, reference=tuple(references), prompt_audio=prompt)
 
     def engine(self, max_batch: int) -> EngineOnDevice:
         """An engine for up to `max_batch` jobs at a time, for callers in any thread."""

@@ -1,8 +1,7 @@
 """Long texts spoken segment by segment in one voice: continuity, seams, metrics.
 
-The plan, what a segment hands to the next and the figures are long_form.py's; attempts at a segment are attempts.py's.
-Continuity carries codes: nothing that was made is encoded again, and what conditions a segment is in its prompt,
-never in its text.
+The plan, what a segment hands to the next and the figures are long_form.py's; attempts at a segment are attempts.py's,
+and its prompt is conditioning.py's.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.audio.codes import CodeMatrix
-from moss_tts.audio.references import CodeArray, Joined
 from moss_tts.audio.seams import SEAM_SECONDS, BoundaryNote, SegmentAudio, join_segments
 from moss_tts.frames import FinishReason
 from moss_tts.long_form import (
@@ -31,8 +29,8 @@ from moss_tts.long_form import (
 )
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.speaking.attempts import CUT_SHORT, Attempts, one_by_one, side_by_side
+from moss_tts.speaking.conditioning import conditioned
 from moss_tts.speaking.engine import Engine, SpeechChunk, SpeechJob, merged
-from moss_tts.text.tags import SPEAKER_TAG
 
 OnSegment = Callable[[SegmentMetrics], None]
 
@@ -209,7 +207,7 @@ class Narrator:
             segment = self.plan[attempts.index]
             rate = backend.sample_rate / self._request.speed
             before, after = round(segment.silence_before * rate), round(segment.silence_after * rate)
-            attempts.chunks = _between_silence(attempts.chunks, before, after)
+            attempts.chunks = between_silence(attempts.chunks, before, after)
             yield attempts
 
     def _job(self, index: int, attempt: int) -> SpeechJob:
@@ -224,7 +222,7 @@ class Narrator:
         metrics = self._metrics(attempts, whole, seconds, "segment-start" if seam is None else seam.note)
         assert whole.finish_reason is not None
         spoken = SpokenSegment(
-            _widened(whole.frames, self._backend.n_vq), whole.audio, whole.finish_reason, metrics, seam
+            widened(whole.frames, self._backend.n_vq), whole.audio, whole.finish_reason, metrics, seam
         )
         self._advance(spoken)
         if self._on_segment is not None:
@@ -251,36 +249,8 @@ class Narrator:
 
     def _conditioned(self, segment: TextSegment, seed: int) -> MossNormalizedRequest:
         """The request for one segment, conditioned on what was spoken."""
-        tokens = self._share_of_tokens(segment)
-        request = replace(self._request, text=segment.spoken_text, tokens=tokens, seed=seed)
-        state = self._state.continuity
-        if state.previous is None or self._options.continuity == "none":
-            return request
-        if self._options.continuity == "continue":
-            assert state.previous_codes is not None
-            return _continuing(request, state.previous, state.previous_codes)
-        return self._in_voice(request, segment)
-
-    def _in_voice(self, request: MossNormalizedRequest, segment: TextSegment) -> MossNormalizedRequest:
-        """The voice as reference: the user's, else the first segment's; then the last frames spoken."""
-        state = self._state.continuity
-        if request.prompt_audio is not None:
-            return request
-        assert state.voice is not None
-        if not request.reference and SPEAKER_TAG.search(segment.spoken_text):
-            # One recording cannot hold several speakers apart: continue the first segment instead.
-            return _continuing(request, self.plan[0], state.voice)
-        voice = request.reference or (CodeArray(state.voice),)
-        # The first segment, as the voice of the second, ends with those frames already.
-        repeats = not request.reference and state.previous is self.plan[0]
-        if len(voice) == 1 and state.prefix_codes is not None and not repeats:
-            assert voice[0] is not None
-            voice = (Joined((voice[0], CodeArray(state.prefix_codes))),)
-        instruction = request.instruction
-        if state.prefix_text:
-            line = f"Previous text: {state.prefix_text}"
-            instruction = line if instruction is None else f"{instruction}\n{line}"
-        return replace(request, reference=voice, instruction=instruction)
+        request = replace(self._request, tokens=self._share_of_tokens(segment), seed=seed)
+        return conditioned(request, segment, self._state.continuity)
 
     def _share_of_tokens(self, segment: TextSegment) -> int | None:
         """The segment's share of the length that was asked for, by characters."""
@@ -322,12 +292,7 @@ class Narrator:
         return None if left is None else evaluate_segment_boundary(left, audio, self._backend.sample_rate)
 
 
-def _continuing(request: MossNormalizedRequest, spoken: TextSegment, codes: np.ndarray) -> MossNormalizedRequest:
-    """Continue a segment: its whole text and its whole codes, so that neither is ahead of the other."""
-    return replace(request, prompt_audio=CodeArray(codes), prompt_transcript=spoken.spoken_text)
-
-
-def _between_silence(chunks: Iterable[SpeechChunk], before: int, after: int) -> Iterator[SpeechChunk]:
+def between_silence(chunks: Iterable[SpeechChunk], before: int, after: int) -> Iterator[SpeechChunk]:
     """Chunks with silence before the first and after the last; there is none after a cancelled segment."""
     for chunk in chunks:
         is_end = chunk.finish_reason not in (None, "cancelled")
@@ -336,6 +301,6 @@ def _between_silence(chunks: Iterable[SpeechChunk], before: int, after: int) -> 
         before = 0
 
 
-def _widened(codes: CodeMatrix, n_vq: int) -> CodeMatrix:
+def widened(codes: CodeMatrix, n_vq: int) -> CodeMatrix:
     """Codes (F, Q) of a model that used fewer codebooks, with 0 for the others, as it feeds them back."""
     return np.pad(codes, ((0, 0), (0, n_vq - codes.shape[1])))

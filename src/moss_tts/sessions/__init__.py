@@ -1,0 +1,1 @@
+"""Sessions: text goes in while sound comes out."""
