@@ -240,7 +240,7 @@ PICKLES = {
     "a training state": (pickles.table({"model": pickles.TABLE, "step": b"K\x01"}), "beside tensors by name"),
     "a table of nothing": (pickles.table({}), "beside tensors by name"),
     "keys that are no text": (b"\x80\x02}K\x01K\x01s.", "no dict with text for keys"),
-    "a list": (b"\x80\x02].", "EMPTY_LIST"),
+    "a list": (b"\x80\x02].", "beside tensors by name"),
     "nothing": (b"\x80\x02.", "describes more than one thing, or none"),
     "no bytes": (b"", "pickle exhausted"),
     "an end without an end": (ONE[:-1], "pickle exhausted"),

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -55,6 +55,14 @@ class Stack:
     def sources(self, count: int, suffix: str = "weight") -> list[str]:
         """Upstream's names of `count` tensors, in order."""
         return [f"{self.source.format(self.first + index)}.{suffix}" for index in range(count)]
+
+
+class Names(Protocol):
+    """What messages need to know of the names in a file."""
+
+    def upstream_name(self, name: str) -> str:
+        """The file's name of one of our tensors."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -159,7 +167,7 @@ def leaves(model: nn.Module) -> list[nn.Module]:
     return [module for _, module in flat]
 
 
-def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Layout) -> None:
+def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Names) -> None:
     """Put weights (our names) into the module.
 
     Raises:

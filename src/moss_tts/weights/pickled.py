@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
 from moss_tts.errors import CheckpointError
 from moss_tts.weights.stored import StoredTensor, check_content
 from moss_tts.weights.tensor_pickle import Name, read_pickle
+
+T = TypeVar("T")
 
 SUFFIX = ".bin"
 # Names and shapes of ten thousands of tensors take less.
@@ -70,9 +72,29 @@ def pickled_tensors(path: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: it holds anything but a table of tensors, is of another form, broken, or cut off.
     """
+    return _read(path, lambda archive: archive.checked(archive.content()))
+
+
+def pickled_model(path: Path, table: str, settings: str) -> tuple[dict[str, StoredTensor], Mapping[str, object]]:
+    """The tensors and the settings of a file of torch.save that holds both, each under a name. No value is read.
+
+    Raises:
+        CheckpointError: it lacks one of them, or see `pickled_tensors`.
+    """
+
+    def parts(archive: _Archive) -> tuple[dict[str, StoredTensor], Mapping[str, object]]:
+        content = archive.content()
+        if not isinstance(content, dict) or not isinstance(content.get(settings), dict) or table not in content:
+            raise ValueError(f"it holds no {table} beside {settings}")
+        return archive.checked(content[table]), content[settings]
+
+    return _read(path, parts)
+
+
+def _read(path: Path, read: Callable[[_Archive], T]) -> T:
     check_content(path)
     try:
-        return _Archive(path).tensors()
+        return read(_Archive(path))
     except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, OverflowError, EOFError) as error:
         raise CheckpointError(
             f"{path} cannot be read as a table of tensors: {error}. Nothing of it was run; take it from where it was "
@@ -95,8 +117,8 @@ class _Archive:
             raise ValueError(f"it is a zip file without one {_PICKLE}, so torch.save did not write it")
         self._root = pickles[0].removesuffix(_PICKLE)
 
-    def tensors(self) -> dict[str, StoredTensor]:
-        """All of them, by name."""
+    def content(self) -> object:
+        """What the pickle describes."""
         if f"{self._root}byteorder" in self._entries and self._bytes("byteorder") != b"little":
             raise ValueError("its numbers are not in little-endian order")
         names = {
@@ -104,7 +126,14 @@ class _Archive:
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_parameter": _parameter,
         } | dict.fromkeys(_KINDS)
-        table = read_pickle(self._bytes(_PICKLE), names, self._storage)
+        return read_pickle(self._bytes(_PICKLE), names, self._storage)
+
+    def checked(self, table: object) -> dict[str, StoredTensor]:
+        """A table of tensors by name, and nothing else.
+
+        Raises:
+            ValueError: it is something else, or claims more values than the file has.
+        """
         if not isinstance(table, dict) or not table or not all(isinstance(one, StoredTensor) for one in table.values()):
             raise ValueError("it holds something beside tensors by name, such as a whole model or a training state")
         # Overlapping tensors could claim any size; fused weights and their parts are there twice at most.

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-_VALUES = {"BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
+_VALUES = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _PUTS = {"BINPUT", "LONG_BINPUT"}
 _GETS = {"BINGET", "LONG_BINGET"}
+_LISTS = {"EMPTY_LIST", "APPEND", "APPENDS"}
 _NOTHING_TO_DO = {"PROTO", "FRAME", "STOP"}
 _MARK = object()
 _MOST_SHOWN = 60
@@ -33,7 +34,7 @@ class Name:
 
 
 def read_pickle(raw: bytes, names: Mapping[str, Meaning | None], persistent: Callable[[object], object]) -> object:
-    """What a pickle describes: text, whole numbers, None, tuples, dicts, and what the caller makes of names.
+    """What a pickle describes: text, numbers, None, tuples, lists, dicts, and what the caller makes of names.
 
     Args:
         raw: the pickle.
@@ -74,6 +75,8 @@ class _Machine:
             self.memory[argument] = self._top()
         elif name in _GETS:
             self.stack.append(self._remembered(argument))
+        elif name in _LISTS:
+            self._fill_list(name)
         elif name not in _NOTHING_TO_DO:
             self._do_rarer(name, argument)
 
@@ -137,6 +140,17 @@ class _Machine:
         if not isinstance(target, dict) or len(items) % 2 or not all(isinstance(key, str) for key in items[::2]):
             raise ValueError("it fills something that is no dict with text for keys")
         target.update(zip(items[::2], items[1::2], strict=True))
+
+    def _fill_list(self, name: str) -> None:
+        """Begin a list, or put one value or several behind those of the list on top."""
+        if name == "EMPTY_LIST":
+            self.stack.append([])
+            return
+        values = [self._pop()] if name == "APPEND" else self._to_mark()
+        target = self._top()
+        if not isinstance(target, list):
+            raise ValueError("it appends to something that is no list")
+        target.extend(values)
 
     def _known(self, name: str) -> Name:
         if name not in self.names:
