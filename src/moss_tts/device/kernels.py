@@ -109,11 +109,16 @@ class LayerNorm(nn.LayerNorm):
 
     def __call__(self, x: mx.array) -> mx.array:
         """(..., D) -> (..., D)."""
-        if not (on_cpu() and x.dtype == mx.float32):
-            return super().__call__(x)
-        mean, eps = _norm_constants(x.shape[-1], self.eps)
-        centred, squares = _centred(x, x.sum(axis=-1, keepdims=True), mean)
-        return _moved(centred, squares.sum(axis=-1, keepdims=True), self.weight, self.bias, mean, eps)
+        return layer_norm(x, self.weight, self.bias, self.eps)
+
+
+def layer_norm(x: mx.array, weight: mx.array, bias: mx.array, eps: float) -> mx.array:
+    """(x - mean) / deviation * weight + bias over the last axis."""
+    if not (on_cpu() and x.dtype == mx.float32):
+        return mx.fast.layer_norm(x, weight, bias, eps)
+    mean, epsilon = _norm_constants(x.shape[-1], eps)
+    centred, squares = _centred(x, x.sum(axis=-1, keepdims=True), mean)
+    return _moved(centred, squares.sum(axis=-1, keepdims=True), weight, bias, mean, epsilon)
 
 
 @partial(mx.compile, shapeless=True)
