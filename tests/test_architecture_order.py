@@ -35,7 +35,7 @@ ORDER = [
     "processor request",
     "speaking",
     "checkpoints sessions",
-    "model",
+    "diffusion model",
     "books server bench tensor_parallel",
     "cli __main__",
 ]
@@ -54,6 +54,7 @@ EDGES = {
         "checkpoints.model_card"
     ),
     "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments audio.voice_files",
+    "ftfy": "diffusion.description",
     "soxr": "audio.waveform",
     "av": "audio.av_program audio.tempo books.m4b server.formats",
     "pydantic": "server.bodies server.errors server.openapi server.schema",

@@ -23,6 +23,7 @@ from support.nano_golden import (
     check_nano_sampling,
     check_published_nano,
 )
+from support.sound_golden import SOUND_CHECKS
 
 ROOT = Path(os.environ.get("MOSS_TTS_GOLDEN") or Path(__file__).parent / "golden")
 FOLDERS = sorted(path for path in ROOT.glob("*") if path.is_dir())
@@ -39,12 +40,15 @@ CHECKS: dict[str, list[Callable[[Path], None]]] = {
         check_published_nano,
     ],
     "moss-audio-tokenizer": [check_codec_golden, check_published_codec],
+    "MossSoundEffectPipeline": SOUND_CHECKS,
 }
 
 
 def kind(folder: Path) -> str:
-    """model_type of the folder's config.json, or a word for its absence."""
-    config = folder / "config.json"
+    """model_type of the folder's config.json, _class_name of its model_index.json, or words for their absence."""
+    config, index = folder / "config.json", folder / "model_index.json"
+    if index.exists() and not config.exists():
+        return str(json.loads(index.read_text())["_class_name"])
     return str(json.loads(config.read_text())["model_type"]) if config.exists() else "none: there is no config.json"
 
 

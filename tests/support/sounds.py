@@ -1,0 +1,44 @@
+"""Tiny sound models, and the published one's sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from mlx.utils import tree_map
+
+from moss_tts.diffusion.config import AutoencoderConfig, TransformerConfig
+from moss_tts.diffusion.decoder import SoundDecoder
+from moss_tts.diffusion.transformer import DiffusionTransformer
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "sfx2"
+TINY = TransformerConfig(channels=6, text_width=10, time_width=8, width=24, hidden=40, heads=2, layers=2, eps=1e-6)
+TINY_DECODER = AutoencoderConfig(channels=6, width=16, strides=(3, 2), sample_rate=60)
+PUBLISHED = TransformerConfig(
+    channels=128, text_width=2048, time_width=256, width=1536, hidden=8960, heads=12, layers=30, eps=1e-6
+)
+PUBLISHED_DECODER = AutoencoderConfig(channels=128, width=2048, strides=(8, 5, 4, 3, 2), sample_rate=48000)
+
+
+def with_random_weights(network, seed: int = 0, size: float = 0.2):
+    """The network with other weights, biases and modulations than zeros and ones."""
+    random = np.random.default_rng(seed)
+
+    def draw(value: mx.array) -> mx.array:
+        return mx.array(random.normal(0, size, value.shape).astype(np.float32)).astype(value.dtype)
+
+    network.update(tree_map(draw, network.parameters()))
+    return network
+
+
+def tiny_transformer(seed: int = 0) -> DiffusionTransformer:
+    return with_random_weights(DiffusionTransformer(TINY), seed)
+
+
+def tiny_decoder(config: AutoencoderConfig = TINY_DECODER) -> SoundDecoder:
+    return with_random_weights(SoundDecoder(config), 1, 0.2)
+
+
+def random(*shape: int, seed: int = 2) -> mx.array:
+    return mx.array(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
