@@ -245,7 +245,7 @@ def test_nobody_hangs_when_the_device_is_lost(checkpoints, tmp_path, monkeypatch
     with serving(checkpoints["delay"], tmp_path) as running:
         running.device.on_end = lambda: ended.append(running.device.failed)
         monkeypatch.setattr(SpeechEngine, "step", unforeseen)
-        monkeypatch.setattr(running.device, "_new_engine", unforeseen)
+        monkeypatch.setattr(SpeechEngine, "__init__", unforeseen)
         response = running.post(json={"input": "Hello."})
         assert (response.status_code, response.json()["error"]["type"]) == (500, "server_error")
         wait_until(lambda: ended == [True])

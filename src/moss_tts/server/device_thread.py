@@ -19,11 +19,10 @@ from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.device.thread import own_device
 from moss_tts.errors import GenerationError, RequestError
 from moss_tts.model import Model
-from moss_tts.speaking.engine import Run, SpeechChunk, SpeechEngine, SpeechJob, is_last, speak_one
+from moss_tts.speaking.engine import Run, SpeechEngine, SpeechJob, speak_one
+from moss_tts.speaking.listening import ListenedEngine, Listener
 
 T = TypeVar("T")
-Result = SpeechChunk | GenerationError
-Listener = Callable[[Run, Result], None]
 
 WARM_UP_FRAMES = 8
 # Free memory returns to the system after a pause, when clients have their answers, or after this many requests.
@@ -59,7 +58,7 @@ class Device:
         self._load, self._max_batch, self._max_prompt = load, max_batch, max_prompt
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._ready: Future[Model] = Future()
-        self._listeners: dict[Run, Listener] = {}
+        self._engine: ListenedEngine | None = None
         self._stopping = self._ended = False
         self.failed = False
         self.on_end: Callable[[], None] = lambda: None
@@ -87,7 +86,7 @@ class Device:
     @property
     def running(self) -> int:
         """The number of requests that it is speaking or will speak next."""
-        return len(self._listeners)
+        return 0 if self._engine is None else self._engine.running
 
     def call(self, work: Callable[[], T]) -> Future[T]:
         """Call something between two rows; the future gets its result."""
@@ -131,7 +130,8 @@ class Device:
             self.failed, self._stopping = not self._stopping, True
             if not self._ready.done():
                 self._ready.set_exception(DeviceFailure("loading ended without a result"))
-            self._fail_all(DeviceFailure("the server is stopping"))
+            if self._engine is not None:
+                self._engine.fail_all(DeviceFailure("the server is stopping"))
             # Threads that hand in work from here on see it, and refuse the work themselves.
             self._ended = True
             self._refuse_inbox()
@@ -144,17 +144,21 @@ class Device:
 
     def _speak_until_stopped(self, model: Model) -> None:
         self._release_encoder = model.codec.release_encoder
-        self._new_engine = lambda: SpeechEngine(model.architecture, model.codec, self._max_batch)
-        self._engine = self._new_engine()
         self._ready.set_result(model)
         while not self._stopping:
-            self._work()
-            if not self._stopping and not self._engine.idle:
-                self._step()
+            self._engine = ListenedEngine(SpeechEngine(model.architecture, model.codec, self._max_batch))
+            self._speak_with(self._engine)
 
-    def _work(self) -> None:
+    def _speak_with(self, engine: ListenedEngine) -> None:
+        """Speak until told to stop, or until a step has failed: nothing is known of a batch after that."""
+        while not self._stopping:
+            self._work(engine)
+            if not self._stopping and not engine.idle and not self._step(engine):
+                return
+
+    def _work(self, engine: ListenedEngine) -> None:
         """All work that was handed in; waits for some if there is nothing else to do."""
-        if self._engine.idle:
+        if engine.idle:
             self._do(*self._next())
         while not self._stopping and not self._inbox.empty():
             self._do(*self._inbox.get())
@@ -177,24 +181,17 @@ class Device:
         else:
             future.set_result(result)
 
-    def _step(self) -> None:
+    def _step(self, engine: ListenedEngine) -> bool:
+        """Make a row; whether that has succeeded."""
         try:
-            for run, result in self._engine.step():
-                self._deliver(run, result)
+            self._ended_since_release += engine.step()
         except Exception as error:
             log.exception("a step of the batch failed")
-            # Nothing is known of a batch that failed, so all of it ends; the next one starts afresh.
-            self._fail_all(DeviceFailure.of(error))
-            self._engine = self._new_engine()
-
-    def _deliver(self, run: Run, result: Result) -> None:
-        last = is_last(result)
-        listener = self._listeners.pop(run, None) if last else self._listeners.get(run)
-        if listener is not None:
-            listener(run, result)
-        self._ended_since_release += last
+            engine.fail_all(DeviceFailure.of(error))
+            return False
         if self._ended_since_release >= REQUESTS_PER_RELEASE:
             self._release()
+        return True
 
     def _submit(self, job: SpeechJob, listener: Listener) -> Run:
         if len(job.prompt) > self._max_prompt:
@@ -203,13 +200,11 @@ class Device:
                 f"and frames of its recordings. {self._max_prompt} are the most here; send less at a time, and a long "
                 "text with long_form"
             )
-        run = self._engine.submit(job)
-        self._listeners[run] = listener
-        return run
+        assert self._engine is not None
+        return self._engine.submit(job, listener)
 
     def _drop(self, run: Future[Run]) -> None:
-        if run.exception() is None and self._listeners.pop(run.result(), None) is not None:
-            self._engine.drop(run.result())
+        if run.exception() is None and self._engine is not None and self._engine.drop(run.result()):
             self._ended_since_release += 1
 
     def _stop(self) -> None:
@@ -221,11 +216,6 @@ class Device:
             # What is left of connections refers to itself, and to what was sent over them.
             gc.collect()
             release_memory()
-
-    def _fail_all(self, failure: DeviceFailure) -> None:
-        failed, self._listeners = self._listeners, {}
-        for run, listener in failed.items():
-            listener(run, failure)
 
     def _refuse_inbox(self) -> None:
         with suppress(queue.Empty):

@@ -14,8 +14,9 @@ from typing import Any
 
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.server.device_thread import Device, Result
+from moss_tts.server.device_thread import Device
 from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob
+from moss_tts.speaking.listening import Result
 from moss_tts.speaking.narration import Narrator, SpeechBackend
 
 Due = tuple[Run, Result]
