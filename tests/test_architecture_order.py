@@ -29,7 +29,7 @@ ORDER = [
     "backbone",
     "*_model",
     "inference_utils rows frames",
-    "long_form voices result",
+    "long_form voices subtitles result",
     "prompts",
     "architectures",
     "processor request",

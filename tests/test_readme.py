@@ -23,7 +23,7 @@ from support.hub import cache_entry
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 # Whose commands are run here; docs/server.md's and docs/scaling.md's are where servers and processes are started.
-DOCUMENTS = ("README.md", "docs/quantisation.md", "docs/scaling.md", "docs/speed.md")
+DOCUMENTS = ("README.md", "docs/quantisation.md", "docs/scaling.md", "docs/speed.md", "docs/subtitles.md")
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -32,7 +32,7 @@ def blocks(document: str, language: str) -> list[str]:
     return [block for found, block in re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL) if found == language]
 
 
-PYTHON = blocks("README.md", "python")
+PYTHON = [block for document in ("README.md", "docs/subtitles.md") for block in blocks(document, "python")]
 COMMANDS = [
     line
     for document in DOCUMENTS

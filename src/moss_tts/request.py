@@ -71,6 +71,7 @@ class MossNormalizedRequest:
         notes: sentences for people about what is done otherwise than asked.
         n_vq_for_inference: the number of codebooks to generate.
         runaway_guard: whether speech far longer than its text, or long silent, is ended (runaway.py).
+        voice: the name of the registered voice that speaks.
         speed: how many times as fast as the model speaks the audio is played.
         verbose: whether each result is reported on standard error.
         adapters: (name, weight) of each adapter that the caller names.
@@ -101,6 +102,7 @@ class MossNormalizedRequest:
     plan: tuple[TextSegment, ...] = ()
     notes: tuple[str, ...] = ()
     runaway_guard: bool = True
+    voice: str | None = None
     speed: float = 1.0
     verbose: bool = False
     adapters: tuple[tuple[str, float], ...] = ()
@@ -204,6 +206,7 @@ def resolve_generation_request(
         + planned.notes
         + (tags_left_out(planned, variant.clean_up) if cleans_up else ()),
         runaway_guard=given.get("runaway_guard", True),
+        voice=given["voice"].name if "voice" in given else None,
         speed=_speed(given),
         verbose=given.get("verbose", False),
         adapters=_adapters(given),

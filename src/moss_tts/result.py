@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from moss_tts.atomic import expanded
 from moss_tts.audio.files import AudioFormat, encode_audio, write_audio
 from moss_tts.device.memory import size
 from moss_tts.frames import FinishReason
 from moss_tts.long_form import SegmentMetrics
+from moss_tts.subtitles.cues import Cue
+from moss_tts.subtitles.formats import write_subtitles
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class GenerationResult:
         finish_reason: "stop", "length" (a budget), "silence" (the runaway guard) or "cancelled" on the final
             chunk; None before it.
         seed: the seed of the request; the same seed gives the same audio.
+        cues: the segments that are complete with this result, with their times in the whole audio. In a stream, that is
+            known of a segment when the next one begins.
     """
 
     audio: np.ndarray
@@ -55,6 +60,7 @@ class GenerationResult:
     is_final_chunk: bool
     finish_reason: FinishReason | None
     seed: int
+    cues: tuple[Cue, ...] = ()
 
     @classmethod
     def of(
@@ -70,6 +76,7 @@ class GenerationResult:
         finish_reason: FinishReason | None,
         seed: int,
         segment_idx: int = 0,
+        cues: tuple[Cue, ...] = (),
     ) -> GenerationResult:
         """Derive the figures from a chunk (S,) or (S, C), its frames and the seconds it took."""
         samples = len(audio)
@@ -91,6 +98,7 @@ class GenerationResult:
             is_final_chunk=finish_reason is not None,
             finish_reason=finish_reason,
             seed=seed,
+            cues=cues,
         )
 
     @property
@@ -135,6 +143,7 @@ class Speech:
         finish_reason: "stop", or what cut the speech short: "length", "silence" or "cancelled".
         timings: what it took.
         segments: the metrics of a long text, one entry per segment; else empty.
+        cues: each segment with its times, as subtitles need them.
     """
 
     audio: np.ndarray = field(repr=False)
@@ -144,6 +153,7 @@ class Speech:
     finish_reason: FinishReason
     timings: Timings
     segments: tuple[SegmentMetrics, ...] = field(default=(), repr=False)
+    cues: tuple[Cue, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, result: GenerationResult, text: str | None = None, segments: tuple[SegmentMetrics, ...] = ()) -> Speech:
@@ -156,7 +166,8 @@ class Speech:
             int(result.prompt["tokens"]),
             round(1e9 * result.peak_memory_usage),
         )
-        return cls(result.audio, result.sample_rate, text, result.seed, result.finish_reason, timings, segments)
+        told = result.seed, result.finish_reason, timings, segments, result.cues
+        return cls(result.audio, result.sample_rate, text, *told)
 
     @property
     def seconds(self) -> float:
@@ -170,6 +181,16 @@ class Speech:
             AudioError: another suffix, or a place that cannot be written to.
         """
         return write_audio(path, self)
+
+    def write_subtitles(self, path: str | os.PathLike[str]) -> Path:
+        """Write the times of its segments as .srt, .vtt, .lrc or .json: all of the file, or none of it.
+
+        Raises:
+            RequestError: another suffix, or a place that cannot be written to.
+        """
+        file = expanded(path)
+        write_subtitles(file, self.cues)
+        return file
 
     def encode(self, format: AudioFormat = "wav") -> bytes:
         """The content of an audio file, for programs that send it on."""

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from moss_tts.books.ogg import fix_serial
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.errors import AudioError
 from moss_tts.long_form import LongFormOptions, TextSegment
+from moss_tts.subtitles.cues import Cue, CueRules
+from moss_tts.subtitles.formats import SUBTITLES, write_subtitles
 
 MAX_NAME = 60
 
@@ -38,12 +41,16 @@ class SpokenBook:
         plans: the segments of each chapter.
         kept: the finished segments.
         options: how their seams are treated.
+        speed: how many times as fast as the model speaks they are.
+        voice: the name of the registered voice that reads.
     """
 
     book: Book
     plans: Sequence[Sequence[TextSegment]]
     kept: KeptSegments
     options: LongFormOptions
+    speed: float = 1.0
+    voice: str | None = None
 
     def audio(self, chapter: int) -> Iterator[Pcm]:
         """The audio of a finished chapter, one array for each segment, seams treated as asked for."""
@@ -77,6 +84,13 @@ class SpokenBook:
         """Channels of the audio."""
         shape = self.kept.pcm(0, 0).shape
         return 1 if len(shape) == 1 else int(shape[1])
+
+    def cues(self, chapter: int) -> list[Cue]:
+        """The segments of a finished chapter with their times in it."""
+        rules = CueRules(self.sample_rate, self.speed, self.options, self.voice)
+        ends = [0, *accumulate(self.lengths(chapter))]
+        spoken = zip(self.plans[chapter], pairwise(ends), strict=True)
+        return [rules.cue(segment, start, end) for segment, (start, end) in spoken]
 
     def envelope(self) -> Envelope:
         """The outline of the whole book."""
@@ -142,6 +156,28 @@ def write_book(spoken: SpokenBook, path: Path) -> None:
     cover = book.cover if book.cover is not None and is_picture(book.cover) else None
     tags = Tags(book.title, book.author, book.language, cover)
     write_m4b(path, audio, spoken.sample_rate, spoken.channels, marks, tags)
+
+
+def write_cues(spoken: SpokenBook, files: Sequence[Path], path: Path) -> None:
+    """Write subtitles of a finished book.
+
+    Args:
+        spoken: a finished book.
+        files: the file of each chapter; the same one for all in an .m4b.
+        path: the subtitles of an .m4b; only their suffix for files that stand beside those of chapters.
+
+    Raises:
+        RequestError: a place that cannot be written to.
+    """
+    if path.name in SUBTITLES:
+        for number, file in enumerate(files):
+            write_subtitles(file.with_suffix(path.name), spoken.cues(number))
+        return
+    whole, start = list[Cue](), 0
+    for number in range(len(files)):
+        whole += [cue.shifted(start / spoken.sample_rate) for cue in spoken.cues(number)]
+        start += sum(spoken.lengths(number))
+    write_subtitles(path, whole)
 
 
 def write_times(spoken: SpokenBook, files: Sequence[Path], path: Path) -> None:

@@ -13,7 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from moss_tts.books.chapter_files import SpokenBook, chapter_file_name, write_book, write_chapter, write_times
+from moss_tts.books.chapter_files import (
+    SpokenBook,
+    chapter_file_name,
+    write_book,
+    write_chapter,
+    write_cues,
+    write_times,
+)
 from moss_tts.books.chapters import Book
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, option_fingerprints, text_fingerprint
@@ -167,19 +174,23 @@ def chapter_paths(book: Book, output: Path, suffix: str) -> list[Path]:
     return [output / chapter_file_name(number, chapter.title, suffix) for number, chapter in enumerate(book.chapters)]
 
 
-def finish_book(spoken: SpokenBook, paths: list[Path], report: Path | None = None) -> None:
-    """Write the files that need all chapters: the .m4b, the times, the report.
+def finish_book(
+    spoken: SpokenBook, paths: list[Path], report: Path | None = None, subtitles: Path | None = None
+) -> None:
+    """Write the files that need all chapters: the .m4b, subtitles, the times, the report.
 
     Raises:
         AudioError: the .m4b cannot be written.
     """
-    if paths[0].suffix.lower() == ".m4b":
+    is_one_file = paths[0].suffix.lower() == ".m4b"
+    if is_one_file:
         write_book(spoken, paths[0])
-        write_times(spoken, paths, paths[0].with_suffix(".json"))
     else:
         for number, path in enumerate(paths):
             write_chapter(spoken, number, path)
-        write_times(spoken, paths, paths[0].parent / TIMES)
+    if subtitles is not None:
+        write_cues(spoken, paths, subtitles)
+    write_times(spoken, paths, paths[0].with_suffix(".json") if is_one_file else paths[0].parent / TIMES)
     if report is not None:
         write_report(report, spoken.book.title, reported(spoken, paths), spoken.envelope(), spoken.book.warnings)
 

@@ -34,6 +34,7 @@ from moss_tts.cli.options import (
     Revision,
     RunawayGuard,
     Speed,
+    Subtitles,
     TargetChars,
     TiedHeads,
     TrimSilence,
@@ -64,6 +65,7 @@ EXAMPLES = examples(
         'moss-tts generate "And then it rained." --model DIR \\\n'
         '    --mode continuation --ref-audio start.wav --ref-text "What it says."',
     ),
+    ("Write subtitles", "moss-tts generate -f chapter.txt --model DIR --long-form --subtitles .srt"),
     ("Hear a long text while it is spoken", "moss-tts generate -f chapter.txt --model DIR --long-form --play"),
     notes=(
         "Ctrl-C stops and keeps what has been spoken so far; a second one stops at once.",
@@ -222,6 +224,7 @@ def generate(
         ),
     ] = None,
     speed: Speed = None,
+    subtitles: Subtitles = None,
     play: Play = False,
     streaming_interval: Annotated[
         float | None, OUTPUT(metavar="SECONDS", help="Decode this many seconds of audio at a time.")
@@ -262,6 +265,7 @@ def generate(
         model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters
     )
     if is_live(output, stream, play):
-        raise typer.Exit(speak_live(request_options(given), output, play, source, flags, quiet, verbose))
+        raise typer.Exit(speak_live(request_options(given), output, play, source, flags, quiet, verbose, subtitles))
     given["stream"] = stream is not False
-    raise typer.Exit(speak_to_file(request_options(given), output, source, Terminal(quiet, verbose=verbose), flags))
+    terminal = Terminal(quiet, verbose=verbose)
+    raise typer.Exit(speak_to_file(request_options(given), output, source, terminal, flags, subtitles))

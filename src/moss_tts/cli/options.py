@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -88,6 +89,14 @@ RefText = Annotated[str | None, _voice(metavar="TEXT", help="Give the words that
 Instruction = Annotated[str | None, _voice(metavar="TEXT", help="Describe how to speak, or what the voice is like.")]
 
 Play = Annotated[bool, _output("--play", help="Play the audio while it is made, with ffplay, aplay or afplay.")]
+Subtitles = Annotated[
+    Path | None,
+    _output(
+        metavar="FILE",
+        help="Write the time of each segment as .srt, .vtt, .lrc or .json. A suffix alone stands for a file beside the "
+        "audio.",
+    ),
+]
 Speed = Annotated[
     float | None,
     _output(metavar="X", help="Make the audio X times as fast at the same pitch, 0.25 to 4. The default is 1."),

@@ -18,6 +18,7 @@ import numpy as np
 from moss_tts.errors import MossTTSError
 from moss_tts.frames import FinishReason
 from moss_tts.result import GenerationResult
+from moss_tts.subtitles.cues import Cue
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class Recording:
     def audio(self) -> np.ndarray:
         """All samples, (S,) or (S, C); none where nothing was decoded."""
         return np.concatenate([result.audio for result in self.results] or [np.zeros(0, np.float32)])
+
+    @property
+    def cues(self) -> list[Cue]:
+        """Its segments with their times."""
+        return [cue for result in self.results for cue in result.cues]
 
     @property
     def seconds(self) -> float:

@@ -32,6 +32,7 @@ from moss_tts.cli.options import (
     Revision,
     RunawayGuard,
     Speed,
+    Subtitles,
     TargetChars,
     TiedHeads,
     TrimSilence,
@@ -127,6 +128,7 @@ def read(
     force: Annotated[
         bool, OUTPUT("--force", help="Start again, and delete an earlier reading with another text or other options.")
     ] = False,
+    subtitles: Subtitles = None,
     speed: Speed = None,
     quiet: Quiet = False,
     long_form_min_chars: MinChars = None,
@@ -154,7 +156,8 @@ def read(
     model = model or str(packaged_voice())
     adapters, given["adapters"] = read_lora(lora or [])
     terminal, options = Terminal(quiet), request_options(spoken_by(given))
-    to = Destination(output or Path(book.stem), f".{format.lower().removeprefix('.')}", report, force)
+    suffix = f".{format.lower().removeprefix('.')}"
+    to = Destination(output or Path(book.stem), suffix, report, subtitles, force, voice)
     if plan:
         show_plan(read_book(book), options, model, to, terminal)
         return

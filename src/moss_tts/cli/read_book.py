@@ -19,12 +19,14 @@ from moss_tts.books.planning import TIMES, book_cut, estimate, long_form_options
 from moss_tts.books.work_lock import work_lock
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
+from moss_tts.cli.subtitles import subtitle_path
 from moss_tts.cli.terminal import Terminal
 from moss_tts.config import MossConfig, parse_config
 from moss_tts.device.memory import size
 from moss_tts.errors import RequestError
 from moss_tts.long_form import TextSegment
 from moss_tts.prompts.token_budgets import Cut
+from moss_tts.subtitles.formats import SUBTITLES
 from moss_tts.text.preparation import TextPreparation
 from moss_tts.weights.layout import read_json
 
@@ -48,13 +50,17 @@ class Destination:
         output: an .m4b, or a directory for one file per chapter.
         suffix: the suffix of the files in it.
         report: HTML page to write, if any.
+        subtitles: the value of --subtitles.
         force: delete the segments of another reading.
+        voice: the name of the registered voice that reads, for subtitles.
     """
 
     output: Path
     suffix: str = ".mp3"
     report: Path | None = None
+    subtitles: Path | None = None
     force: bool = False
+    voice: str | None = None
 
     @property
     def is_one_file(self) -> bool:
@@ -66,11 +72,33 @@ class Destination:
         """The directory of finished segments."""
         return self.output.with_name(f"{self.output.name}.work")
 
+    def subtitle_file(self) -> Path | None:
+        """The subtitles of the .m4b; for chapters, the suffix of the files beside theirs.
+
+        Raises:
+            RequestError: a file that could not be written.
+        """
+        if self.subtitles is None or self.is_one_file:
+            path = subtitle_path(self.subtitles, self.output)
+            if path is not None and path == self.times:
+                raise RequestError(f"--subtitles {path} would replace the segments of the reading; name another file.")
+            return path
+        if self.subtitles.name not in SUBTITLES:
+            raise RequestError(
+                f"--subtitles {self.subtitles}: the subtitles of chapters stand beside their files, so give only a "
+                f"suffix: {', '.join(SUBTITLES)}."
+            )
+        return Path(self.subtitles.name)
+
+    @property
+    def times(self) -> Path:
+        """The file with the times of segments."""
+        return self.output.with_suffix(".json") if self.is_one_file else self.output / TIMES
+
     @property
     def is_finished(self) -> bool:
         """Whether a reading has ended here: the times of its segments are written last, and nothing is kept of it."""
-        times = self.output.with_suffix(".json") if self.is_one_file else self.output / TIMES
-        return times.is_file() and not self.work.exists()
+        return self.times.is_file() and not self.work.exists()
 
     def check(self) -> None:
         """Refuse files that could not be written, before anything is loaded.
@@ -94,6 +122,7 @@ class Destination:
             raise RequestError(
                 f"{self.output} holds a finished reading. Name another --output, or replace it with --force."
             )
+        self.subtitle_file()
         for path in filter(None, (self.output, self.report)):
             if not path.absolute().parent.is_dir():
                 raise RequestError(f"there is no directory {path.parent} for {path.name}.")
@@ -234,7 +263,7 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
     cut = book_cut(options, model.preset, model.processor.count_tokens)
     plans = plan_book(book, options, preparation, cut)
     show_notes(book, options, preparation, terminal)
-    spoken = SpokenBook(book, plans, kept, ties)
+    spoken = SpokenBook(book, plans, kept, ties, options.get("speed", 1.0), to.voice)
     paths = chapter_paths(book, to.output, to.suffix)
     if not to.is_one_file:
         to.output.mkdir(exist_ok=True)
@@ -257,7 +286,7 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
     if not finished:
         terminal.warn(f"Interrupted. Finished segments are in {to.work}; run the same command again to continue.")
         return INTERRUPTED
-    finish_book(spoken, paths, to.report)
+    finish_book(spoken, paths, to.report, to.subtitle_file())
     seconds = sum(sum(spoken.lengths(number)) for number in range(len(plans))) / spoken.sample_rate
     took = in_words(time.monotonic() - started)
     chapters = "1 chapter" if len(plans) == 1 else f"{len(plans)} chapters"

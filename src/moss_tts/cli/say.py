@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moss_tts.cli.arguments import read_lora, read_text
-from moss_tts.cli.options import EXISTING, Lora, Play, Quiet, Speed, examples, panel
+from moss_tts.cli.options import EXISTING, Lora, Play, Quiet, Speed, Subtitles, examples, panel
 
 SPEAK, OUTPUT = panel("What to speak"), panel("Output")
 # What advice may speak of.
@@ -47,6 +47,7 @@ def say(
         ),
     ] = Path("speech.wav"),
     speed: Speed = None,
+    subtitles: Subtitles = None,
     play: Play = False,
     seed: Annotated[
         int | None,
@@ -73,5 +74,6 @@ def say(
     given = {"text": read_text(text, file, needed=True), "seed": seed, "speed": speed, "adapters": weights}
     options = request_options(given)
     if is_live(output, None, play):
-        raise typer.Exit(speak_live(options, output, play, source, FLAGS, quiet))
-    raise typer.Exit(speak_to_file({**options, "stream": True}, output, source, Terminal(quiet), FLAGS))
+        raise typer.Exit(speak_live(options, output, play, source, FLAGS, quiet, subtitles=subtitles))
+    options |= {"stream": True}
+    raise typer.Exit(speak_to_file(options, output, source, Terminal(quiet), FLAGS, subtitles))

@@ -15,12 +15,14 @@ from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.cli.cut_short import what_was_cut
 from moss_tts.cli.output_files import Recording, interruptible, record
 from moss_tts.cli.shares import share_of
+from moss_tts.cli.subtitles import subtitle_path
 from moss_tts.cli.terminal import Terminal, figures, summary
 from moss_tts.errors import RequestError
 from moss_tts.long_form import SegmentMetrics
 from moss_tts.prompts.options import OPTIONS, check_options
 from moss_tts.result import GenerationResult
 from moss_tts.strict import is_number
+from moss_tts.subtitles.formats import write_subtitles
 
 if TYPE_CHECKING:
     from moss_tts.model import Model
@@ -141,7 +143,12 @@ def speaking(options: Mapping[str, Any], source: Source, terminal: Terminal, fla
 
 
 def speak_to_file(
-    options: Mapping[str, Any], output: Path, source: Source, terminal: Terminal, flags: Iterable[str]
+    options: Mapping[str, Any],
+    output: Path,
+    source: Source,
+    terminal: Terminal,
+    flags: Iterable[str],
+    subtitles: Path | None = None,
 ) -> int:
     """Speak a request into an audio file; audio made before a failure or an interruption is kept.
 
@@ -151,6 +158,7 @@ def speak_to_file(
         source: the source of the model.
         terminal: shows what happens.
         flags: names of the command's options, of which a warning may speak.
+        subtitles: the value of --subtitles.
 
     Returns:
         The exit code.
@@ -159,11 +167,13 @@ def speak_to_file(
         MossTTSError: what went wrong.
     """
     check_output(output)
+    subtitles = subtitle_path(subtitles, output)
     with speaking(options, source, terminal, flags) as speech, terminal.speaking(speech.share) as show:
         recording = record(speech.results, show)
     if recording.seconds or recording.is_complete:
         write_audio(output, recording.audio, recording.results[-1].sample_rate)
         tell(recording, output, terminal, speech)
+        write_cues(recording, subtitles, terminal)
     elif recording.failure is None:
         terminal.warn("no audio was made, so no file was written")
     return exit_code(recording)
@@ -194,6 +204,13 @@ def check_output(path: Path, allowed: Iterable[str] = WRITABLE_FORMATS) -> None:
         raise RequestError(f"--output {path}: there is no directory {path.parent}.")
     if not os.access(path.parent, os.W_OK):
         raise RequestError(f"--output {path}: you may not write into {path.parent}. Name another directory.")
+
+
+def write_cues(recording: Recording, path: Path | None, terminal: Terminal) -> None:
+    """Write when each segment of a recording is heard, if that is wanted."""
+    if path is not None:
+        write_subtitles(path, recording.cues)
+        terminal.say(f"{path}: {len(recording.cues)} subtitles" if len(recording.cues) != 1 else f"{path}: 1 subtitle")
 
 
 def tell(recording: Recording, output: Path, terminal: Terminal, speech: Speech) -> None:

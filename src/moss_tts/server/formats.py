@@ -17,7 +17,13 @@ from moss_tts.audio.pcm import MAX_WAV_BYTES, as_pcm, wav_header
 
 
 class FormatEncoder(Protocol):
-    """Turns chunks into bytes."""
+    """Turns chunks into bytes.
+
+    Attributes:
+        delay: seconds that decoders give before the first sample, because the bytes do not tell them to leave it out.
+    """
+
+    delay: float
 
     def feed(self, audio: np.ndarray) -> bytes:
         """The bytes that a chunk completes."""
@@ -39,6 +45,8 @@ class Format:
         layout_of_samples: the layout that the codec takes: 16-bit or float, interleaved or planar.
         rates: sample rates that it takes, the model's own among them or not; () is any.
         bit_rate: bits per second and channel; 0 is the codec's choice.
+        delay: samples that the codec puts before the first one.
+        tells_delay: whether a file that is kept until its end tells decoders of them.
     """
 
     media_type: str
@@ -47,14 +55,31 @@ class Format:
     layout_of_samples: str = "s16"
     rates: tuple[int, ...] = ()
     bit_rate: int = 0
+    delay: int = 0
+    tells_delay: bool = True
 
 
 FORMATS: Final = {
     "mp3": Format(
-        "audio/mpeg", "mp3", "libmp3lame", "fltp", (44100, 48000, 32000, 24000, 22050, 16000, 12000, 8000), 64_000
+        "audio/mpeg",
+        "mp3",
+        "libmp3lame",
+        "fltp",
+        (44100, 48000, 32000, 24000, 22050, 16000, 12000, 8000),
+        64_000,
+        delay=1105,
     ),
     "opus": Format("audio/ogg", "ogg", "libopus", "flt", (48000, 24000, 16000, 12000, 8000), 48_000),
-    "aac": Format("audio/aac", "adts", "aac", "fltp", (48000, 44100, 32000, 24000, 22050, 16000, 8000), 64_000),
+    "aac": Format(
+        "audio/aac",
+        "adts",
+        "aac",
+        "fltp",
+        (48000, 44100, 32000, 24000, 22050, 16000, 8000),
+        64_000,
+        delay=1024,
+        tells_delay=False,
+    ),
     "flac": Format("audio/flac", "flac", "flac"),
     "wav": Format("audio/wav"),
     "pcm": Format("audio/pcm"),
@@ -82,6 +107,8 @@ def new_encoder(name: str, sample_rate: int, channels: int, whole: bool) -> Form
 class PcmEncoder:
     """16-bit little-endian samples behind a header."""
 
+    delay = 0.0
+
     def __init__(self, header: bytes) -> None:
         self._header = header
 
@@ -97,6 +124,8 @@ class PcmEncoder:
 
 class WholeWav:
     """A WAV that knows its length."""
+
+    delay = 0.0
 
     def __init__(self, sample_rate: int, channels: int) -> None:
         self._format = sample_rate, channels
@@ -164,6 +193,7 @@ class AvEncoder:
         self._frame: Callable[..., Any] = av.AudioFrame.from_ndarray
         self._rate, self._layout = sample_rate, layout
         self._samples = 0
+        self.delay = 0.0 if whole and format_.tells_delay else format_.delay / rate
 
     def feed(self, audio: np.ndarray) -> bytes:
         """Packets that a chunk completes."""

@@ -14,6 +14,11 @@ from moss_tts.speaking.runaway import usual_seconds
 MOST_OF_A_SEGMENT: Final = 0.99
 
 
+def segment_of(chunk: SpeechChunk) -> int:
+    """The segment of a long text that a chunk belongs to; 0 for other texts."""
+    return chunk.segment if isinstance(chunk, SegmentChunk) else 0
+
+
 class Progress:
     """The progress of one request.
 
@@ -34,7 +39,7 @@ class Progress:
 
     def after(self, chunk: SpeechChunk) -> float | None:
         """The share of the text that is spoken after a chunk, 0 to 1; None if the whole length is unknown."""
-        segment = chunk.segment if isinstance(chunk, SegmentChunk) else 0
+        segment = segment_of(chunk)
         if segment > self._segment:
             self._segment, self._seconds = segment, 0.0
         self._seconds += len(chunk.audio) / self._sample_rate

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import secrets
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
@@ -14,10 +15,12 @@ from starlette.responses import Response
 
 from moss_tts.server.errors import ApiError
 from moss_tts.server.formats import FORMATS, FormatEncoder, new_encoder
+from moss_tts.server.progress import segment_of
 from moss_tts.server.schema import SpeechBody
 from moss_tts.server.sending import Sent, disconnected, one_by_one
 from moss_tts.server.service import ClientGone, Utterance, outcome_of
 from moss_tts.speaking.engine import SpeechChunk
+from moss_tts.subtitles.cues import Cue
 
 T = TypeVar("T")
 EXPOSED_HEADERS = (
@@ -44,17 +47,55 @@ async def answer(request: Request, utterance: Utterance, body: SpeechBody) -> Re
     """
     whole = body.stream is False and body.stream_format == "audio"
     audio = EncodedAudio(utterance, body.response_format, whole)
+    envelope = Envelope(FORMATS[body.response_format].media_type) if in_parts(body) else None
     try:
         if whole:
             all_ = await unless_gone(request, audio.all())
+            all_ = all_ if envelope is None else [envelope.head, *all_, envelope.end(audio)]
             length = {"Content-Length": str(sum(map(len, all_))), "X-Finish-Reason": str(audio.finish_reason)}
-            return sent(utterance, one_by_one(all_), headers(utterance, body) | length)
+            return sent(utterance, one_by_one(all_), headers(utterance, body, envelope) | length)
         first = await unless_gone(request, audio.start())
     except BaseException as error:
         utterance.close(outcome_of(error))
         raise
-    parts = events(audio, first, body.verbose is True) if body.stream_format == "sse" else audio.rest(first)
-    return sent(utterance, parts, headers(utterance, body))
+    if body.stream_format == "sse":
+        parts = events(audio, first, body.verbose is True, body.timestamps is not None)
+    else:
+        parts = audio.rest(first) if envelope is None else envelope.around(audio, first)
+    return sent(utterance, parts, headers(utterance, body, envelope))
+
+
+def in_parts(body: SpeechBody) -> bool:
+    """Whether an answer has a JSON part behind the audio."""
+    return body.timestamps is not None and body.stream_format == "audio"
+
+
+class Envelope:
+    """An answer of two parts (multipart/mixed): the audio, then the times of its segments as JSON.
+
+    Args:
+        media_type: the media type of the audio.
+    """
+
+    def __init__(self, media_type: str) -> None:
+        self._boundary = secrets.token_hex(16)
+        self.media_type = f"multipart/mixed; boundary={self._boundary}"
+        self.head = f"--{self._boundary}\r\nContent-Type: {media_type}\r\n\r\n".encode()
+
+    def end(self, audio: EncodedAudio) -> bytes:
+        """What follows the audio."""
+        segments = [{"id": number, **cue.as_json()} for number, cue in enumerate(audio.cues)]
+        content = json.dumps({"segments": segments, **audio.figures()})
+        return (
+            f"\r\n--{self._boundary}\r\nContent-Type: application/json\r\n\r\n{content}\r\n--{self._boundary}--\r\n"
+        ).encode()
+
+    async def around(self, audio: EncodedAudio, first: bytes) -> AsyncIterator[bytes]:
+        """The whole answer while the audio is made."""
+        yield self.head
+        async for part in audio.rest(first):
+            yield part
+        yield self.end(audio)
 
 
 def sent(utterance: Utterance, parts: AsyncIterator[bytes], headers: dict[str, str]) -> Sent:
@@ -69,9 +110,10 @@ def sent(utterance: Utterance, parts: AsyncIterator[bytes], headers: dict[str, s
     )
 
 
-def headers(utterance: Utterance, body: SpeechBody) -> dict[str, str]:
+def headers(utterance: Utterance, body: SpeechBody, envelope: Envelope | None) -> dict[str, str]:
     """Headers with facts about the audio."""
     media_type = "text/event-stream" if body.stream_format == "sse" else FORMATS[body.response_format].media_type
+    media_type = media_type if envelope is None else envelope.media_type
     common = {
         "Content-Type": media_type,
         "X-Sample-Rate": str(utterance.sample_rate),
@@ -97,6 +139,7 @@ class EncodedAudio:
         self.finish_reason: str | None = None
         self.frames = self.prompt_rows = self.samples = 0
         self.progress: float | None = None
+        self.cues: list[Cue] = []
 
     async def start(self) -> bytes:
         """The first bytes; the model may need a while."""
@@ -119,26 +162,36 @@ class EncodedAudio:
         self.samples += len(chunk.audio)
         self.prompt_rows = self.prompt_rows or chunk.prompt_rows
         self.progress = self.utterance.progress.after(chunk)
+        ended = self.utterance.cues.after(segment_of(chunk), len(chunk.audio), chunk.finish_reason)
+        self.cues += [cue.shifted(self._encoder.delay) for cue in ended]
         # Encoding takes milliseconds, which other requests should not wait for.
         return await anyio.to_thread.run_sync(self._encode, chunk, limiter=self.utterance.encoders)
+
+    def figures(self) -> dict[str, Any]:
+        """How it ended, and the seed that makes it again."""
+        return {"finish_reason": self.finish_reason, "seed": self.utterance.seed}
 
     def _encode(self, chunk: SpeechChunk) -> bytes:
         encoded = self._encoder.feed(chunk.audio)
         return encoded if chunk.finish_reason is None else encoded + self._encoder.close()
 
 
-async def events(audio: EncodedAudio, first: bytes, verbose: bool) -> AsyncIterator[bytes]:
-    """OpenAI's events, an error among them if there is one."""
+async def events(audio: EncodedAudio, first: bytes, verbose: bool, timed: bool) -> AsyncIterator[bytes]:
+    """OpenAI's events, an error among them if there is one; if it is timed, one for each segment behind its audio."""
+    told = 0
     try:
         async for part in audio.rest(first):
             if part:
                 far = {"progress": round(audio.progress, 3)} if verbose and audio.progress is not None else {}
                 yield event({"type": "speech.audio.delta", "audio": base64.b64encode(part).decode(), **far})
+            for cue in audio.cues[told:] if timed else ():
+                yield event({"type": "speech.segment", "id": told, **cue.as_json()})
+                told += 1
     except ApiError as error:
         yield event({"type": "error", **error.body})
         raise
     tokens = {"input_tokens": audio.prompt_rows, "output_tokens": audio.frames}
-    figures: dict[str, Any] = {"finish_reason": audio.finish_reason, "seed": audio.utterance.seed}
+    figures = audio.figures()
     if verbose:
         figures |= {"samples": audio.samples, "sample_rate": audio.utterance.sample_rate}
     usage = {**tokens, "total_tokens": sum(tokens.values())}

@@ -53,7 +53,8 @@ def _add_speech(router: APIRouter, service: Service) -> None:
         responses={
             200: {
                 "description": "The audio in response_format, or events that carry it.",
-                "content": {known.media_type: {} for known in FORMATS.values()} | {"text/event-stream": {}},
+                "content": {known.media_type: {} for known in FORMATS.values()}
+                | {"text/event-stream": {}, "multipart/mixed": {}},
             },
             **errors(400, 403, 404, 408, 413, 415, 422, 500, 503, 504),
         },

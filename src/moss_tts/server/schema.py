@@ -173,6 +173,11 @@ class SpeechBody(BaseModel):
     streaming_interval: Annotated[float, Field(gt=0, le=60)] | None = Field(
         None, description="How many seconds of audio a chunk has."
     )
+    timestamps: Literal["segment"] | None = Field(
+        None,
+        description="If this is segment, the times of the segments come too: as events, or as a JSON part behind the "
+        "audio in a multipart/mixed answer.",
+    )
     verbose: bool | None = Field(
         None,
         description="Whether events also say progress (the share of the text that is spoken), samples and sample_rate.",
@@ -240,7 +245,7 @@ class SpeechBody(BaseModel):
 # Fields of the body that are no options of generate by that name.
 OPENAI_FIELDS = frozenset(
     "model input voice instructions response_format stream_format user safety_identifier prompt_cache_key "
-    "metadata service_tier store stream verbose".split()
+    "metadata service_tier store stream verbose timestamps".split()
 )
 
 

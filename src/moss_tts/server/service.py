@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -27,6 +28,7 @@ from moss_tts.server.schema import RECORDINGS, SpeechBody, as_options, text_size
 from moss_tts.server.settings import Settings
 from moss_tts.server.uploads import Recordings, voices_named
 from moss_tts.speaking.engine import SpeechChunk
+from moss_tts.speaking.results import cue_clock
 from moss_tts.voices import Voice
 
 T = TypeVar("T")
@@ -49,6 +51,7 @@ class Utterance:
         sample_rate: the sample rate of its audio.
         channels: the channels of its audio.
         progress: how much of its text is spoken.
+        cues: when its segments are heard.
     """
 
     def __init__(self, service: Service, stream: ChunkStream, request: MossNormalizedRequest, started: float) -> None:
@@ -60,6 +63,7 @@ class Utterance:
         self.seed, self.notes = request.seed, request.notes
         self.sample_rate, self.channels = service.model.sample_rate, service.channels
         self.progress = Progress(request, self.sample_rate)
+        self.cues = cue_clock(request, self.sample_rate)
         service.spoken.add(self)
 
     async def next(self) -> SpeechChunk:
@@ -253,7 +257,8 @@ class Service:
             recordings = Recordings(received.files, known, self.settings.max_reference_s)
             resolve = partial(recordings.resolve, options)
             options = await anyio.to_thread.run_sync(resolve, limiter=self._decoders)
-            return await anyio.to_thread.run_sync(partial(self.model.request, options))
+            settled = await anyio.to_thread.run_sync(partial(self.model.request, options))
+            return replace(settled, voice=None if spoken_by is None else spoken_by.name)
         except MossTTSError as error:
             raise _renamed(refused(error, _fields(body))) from error
 

@@ -13,11 +13,14 @@ import mlx.core as mx
 
 from moss_tts.device.memory import cache_limit
 from moss_tts.errors import GenerationError
-from moss_tts.long_form import SegmentMetrics
+from moss_tts.long_form import SegmentMetrics, TextSegment
+from moss_tts.prompts.messages import UserMessage
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.result import GenerationResult
 from moss_tts.speaking.engine import Engine, SpeechChunk, SpeechJob, merged, speak_all
 from moss_tts.speaking.narration import OnSegment
+from moss_tts.subtitles.cues import Cue, CueClock, CueRules
+from moss_tts.text.boundaries import BoundaryKind
 
 # (index of the request, result or failure)
 BatchResults: TypeAlias = Iterator[tuple[int, GenerationResult | GenerationError]]
@@ -67,6 +70,14 @@ def _called_in(loop: AbstractEventLoop, callback: Callable[[Any], None] | None) 
     return call
 
 
+def cue_clock(request: MossNormalizedRequest, sample_rate: int) -> CueClock:
+    """The cues of a request while it is spoken; a sound that has no text is named by its description."""
+    texts = [*(message.text for message in request.conversation if isinstance(message, UserMessage)), request.text]
+    whole = next((text for text in (*reversed(texts), request.ambient_sound) if text is not None), "")
+    rules = CueRules(sample_rate, request.speed, request.long_form, request.voice)
+    return CueClock(rules, request.plan or [TextSegment(whole, 0, len(whole), None, BoundaryKind.END)])
+
+
 def results_of(
     chunks: Iterator[tuple[int, SpeechChunk]], request: MossNormalizedRequest, sample_rate: int
 ) -> Generator[GenerationResult | None, None, None]:
@@ -82,17 +93,21 @@ def results_of(
     mx.reset_peak_memory()
     started = time.perf_counter()
     kept: list[SpeechChunk] = []
+    clock, all_cues = cue_clock(request, sample_rate), list[Cue]()
     with cache_limit():
         for segment, chunk in chunks:
+            cues = clock.after(segment, len(chunk.audio), chunk.finish_reason)
             if request.stream:
                 now = time.perf_counter()
-                yield _result(request, chunk, now - started, sample_rate, segment)
+                yield _result(request, chunk, now - started, sample_rate, segment, cues)
                 started = now
             else:
                 kept.append(chunk)
+                all_cues += cues
                 yield None
         if kept:
-            yield _result(request, merged(kept), time.perf_counter() - started, sample_rate)
+            seconds = time.perf_counter() - started
+            yield _result(request, merged(kept), seconds, sample_rate, cues=tuple(all_cues))
 
 
 def results_side_by_side(
@@ -101,14 +116,17 @@ def results_side_by_side(
     """(place of the request, result or failure) of requests that are spoken together, as results become due."""
     started = [time.perf_counter()] * len(jobs)
     parts: list[list[SpeechChunk]] = [[] for _ in jobs]
+    clocks = [cue_clock(request, sample_rate) for request in requests]
     for place, chunk in speak_all(engine, jobs):
         if isinstance(chunk, GenerationError):
             yield place, chunk
             continue
         parts[place].append(chunk)
+        cues = clocks[place].after(0, len(chunk.audio), chunk.finish_reason)
         if requests[place].stream or chunk.finish_reason is not None:
             now = time.perf_counter()
-            yield place, _result(requests[place], merged(parts[place]), now - started[place], sample_rate)
+            seconds = now - started[place]
+            yield place, _result(requests[place], merged(parts[place]), seconds, sample_rate, cues=cues)
             started[place], parts[place] = now, []
 
 
@@ -128,7 +146,12 @@ def results_one_by_one(
 
 
 def _result(
-    request: MossNormalizedRequest, chunk: SpeechChunk, seconds: float, sample_rate: int, segment: int = 0
+    request: MossNormalizedRequest,
+    chunk: SpeechChunk,
+    seconds: float,
+    sample_rate: int,
+    segment: int = 0,
+    cues: tuple[Cue, ...] = (),
 ) -> GenerationResult:
     result = GenerationResult.of(
         chunk.audio,
@@ -141,6 +164,7 @@ def _result(
         finish_reason=chunk.finish_reason,
         seed=request.seed,
         segment_idx=segment,
+        cues=cues,
     )
     if request.verbose:
         sys.stderr.write(f"{result.figures}\n")

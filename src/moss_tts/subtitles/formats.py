@@ -1,0 +1,127 @@
+"""Cues as files: SubRip (.srt), WebVTT (.vtt), lyrics (.lrc) and JSON."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from moss_tts.atomic import atomic_file
+from moss_tts.errors import RequestError
+from moss_tts.subtitles.cues import Cue, Word
+
+# Characters that a subtitle shows at a time: two lines of 42, as broadcasters have them.
+MOST_SHOWN: Final = 84
+_STOPS: Final = tuple(".!?;:,…。！？；：，、")
+# Lyrics show a time to 10 ms; a gap that is shorter is none.
+_LEAST_GAP: Final = 0.01
+
+
+def write_subtitles(path: Path, cues: Sequence[Cue]) -> None:
+    """Write cues as .srt, .vtt, .lrc or .json, by the suffix: all of the file, or none of it.
+
+    Raises:
+        RequestError: another suffix, or a place that cannot be written to.
+    """
+    if path.suffix.lower() not in SUBTITLES:
+        raise RequestError(f"subtitles {path} must end in {', '.join(SUBTITLES)}.")
+    try:
+        with atomic_file(path) as part:
+            part.write_text(SUBTITLES[path.suffix.lower()](cues), "utf-8", "surrogateescape", newline="\n")
+    except OSError as error:
+        raise RequestError(f"subtitles {path} cannot be written: {error.strerror or error}.") from error
+
+
+def srt(cues: Sequence[Cue]) -> str:
+    """SubRip: numbered cues with times to 1 ms."""
+    shown = [part for cue in cues for part in in_parts(cue)]
+    return "\n".join(
+        f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n{_no_arrow(cue.text)}\n"
+        for number, cue in enumerate(shown, start=1)
+    )
+
+
+def vtt(cues: Sequence[Cue]) -> str:
+    """WebVTT: the same with voices. Times inside a line, of its words, would make some readers stumble."""
+    return "\n".join(["WEBVTT\n", *(_vtt_cue(part) for cue in cues for part in in_parts(cue))])
+
+
+def _vtt_cue(cue: Cue) -> str:
+    voice = "" if cue.voice is None else f"<v {_escaped(cue.voice)}>"
+    return f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{voice}{_escaped(cue.text)}\n"
+
+
+def lrc(cues: Sequence[Cue]) -> str:
+    """Lyrics: a line for each cue with its start to 10 ms, words with theirs, and an empty line before a gap."""
+    lines = []
+    shown = [part for cue in cues for part in in_parts(cue)]
+    for cue, following in zip(shown, [*shown[1:], None], strict=True):
+        words = [f"<{_lyrics_time(word.start)}>{word.text}" for word in cue.words]
+        lines.append(f"[{_lyrics_time(cue.start)}]{' '.join(words or cue.text.split())}")
+        if following is None or following.start - cue.end >= _LEAST_GAP:
+            lines.append(f"[{_lyrics_time(cue.end)}]")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def as_json(cues: Sequence[Cue]) -> str:
+    """JSON with the names that OpenAI's transcriptions have."""
+    segments = [{"id": number, **cue.as_json()} for number, cue in enumerate(cues)]
+    return json.dumps({"segments": segments}, indent=1, ensure_ascii=False) + "\n"
+
+
+SUBTITLES: Final[Mapping[str, Callable[[Sequence[Cue]], str]]] = {
+    ".srt": srt,
+    ".vtt": vtt,
+    ".lrc": lrc,
+    ".json": as_json,
+}
+
+
+def in_parts(cue: Cue) -> Iterator[Cue]:
+    """A cue in parts that are read at a glance, if the times of its words are known; they end at marks if they can."""
+    words = list(cue.words)
+    while words:
+        count = _count_shown(words)
+        part, words = words[:count], words[count:]
+        text = " ".join(word.text for word in part)
+        yield replace(cue, start=part[0].start, end=part[-1].end, text=text, words=tuple(part))
+    if not cue.words:
+        yield cue
+
+
+def _count_shown(words: Sequence[Word]) -> int:
+    """How many of the first words are shown together."""
+    length, fitting = -1, 0
+    for word in words:
+        length += 1 + len(word.text)
+        if length > MOST_SHOWN:
+            break
+        fitting += 1
+    if fitting == len(words):
+        return fitting
+    ends = [count for count in range(1, fitting + 1) if words[count - 1].text.endswith(_STOPS)]
+    long_enough = [count for count in ends if 2 * len(" ".join(word.text for word in words[:count])) >= MOST_SHOWN]
+    return long_enough[-1] if long_enough else max(1, fitting)
+
+
+def _time(seconds: float, point: str) -> str:
+    milliseconds = round(1000 * seconds)
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"
+
+
+def _lyrics_time(seconds: float) -> str:
+    minutes, rest = divmod(round(100 * seconds), 6000)
+    return f"{minutes:02d}:{rest // 100:02d}.{rest % 100:02d}"
+
+
+def _no_arrow(text: str) -> str:
+    """A text without the arrow that stands between two times."""
+    return text.replace("-->", "→")
+
+
+def _escaped(text: str) -> str:
+    return html.escape(_no_arrow(text), quote=False)
