@@ -108,6 +108,28 @@ def test_commands_run(command, capsys):
     assert run(command) == 0, capsys.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("line", re.findall(r"^ollama .*", README, flags=re.MULTILINE))
+def test_pipes_from_a_language_model_run(line, checkpoints, tmp_path):
+    """In a shell, with a stand-in for the language model and for the player."""
+    ours = f'exec {sys.executable} -m moss_tts "$@"'
+    for name, program in (("ollama", "printf 'Well, it begins, '; sleep 0.1; echo 'and ends.'"), ("moss-tts", ours)):
+        write_program(tmp_path / name, program)
+    write_program(tmp_path / "ffplay", f"exec cat > {tmp_path / 'played.wav'}")
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
+    command = line.replace("DIR", str(checkpoints["delay"]))
+    ended = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(rb"\d+ ms to first text, \d+ ms to first sound, \d+ ms starved\n\Z", ended.stderr)
+    [audio] = tmp_path.glob("*.wav")
+    assert audio.stat().st_size > 10_000
+
+
+def write_program(path: Path, program: str) -> None:
+    path.write_text(f"#!/bin/sh\n{program}\n")
+    path.chmod(0o755)
+
+
 def test_the_documents_use_the_copies_that_they_make():
     made = set(re.findall(r"--mlx-path (\S+)", " ".join(CONVERSIONS)))
     used = set(re.findall(r"--model (\S+)", " ".join(COMMANDS))) - HUB_IDS

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from moss_tts._version import __version__
-from moss_tts.cli import bench, checkpoints, convert, generate, models, read, say, serve, voices
+from moss_tts.cli import bench, checkpoints, convert, follow, generate, models, read, say, serve, voices
 from moss_tts.cli.messages import messages_shown
 from moss_tts.cli.options import HELP
 from moss_tts.cli.shell import TextCommand, UsageError, lose_only_letters, text_advice
@@ -95,6 +95,7 @@ def _register(command: Callable[..., None], examples: str, panel: str, kind: typ
 
 SPEAKING, CHECKPOINTS = "To speak", "Checkpoints"
 _register(say.say, say.EXAMPLES, SPEAKING, TextCommand)
+_register(follow.follow, follow.EXAMPLES, SPEAKING)
 _register(read.read, read.EXAMPLES, SPEAKING)
 _register(serve.serve, serve.EXAMPLES, SPEAKING)
 _register(generate.generate, generate.EXAMPLES, SPEAKING, TextCommand)

@@ -48,7 +48,7 @@ def open_sinks(output: Path, play: bool, terminal: Terminal) -> list[Sink]:
         check_output(output)
         if output.suffix.lower() != ".wav":
             raise RequestError(
-                f"--output {output} must end in .wav, because with --play the file is written while it is played."
+                f"--output {output} must end in .wav, because the file is written while its audio is made."
             )
         sinks.append(GrowingWav(output))
     return [*sinks, find_player()] if play else sinks

@@ -1,0 +1,140 @@
+"""The command `moss-tts follow`. What is slow to import waits inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from moss_tts.cli.arguments import read_lora, read_speakers
+from moss_tts.cli.options import (
+    EXISTING,
+    Checkpoint,
+    Codec,
+    CodecDtype,
+    Continuity,
+    Dtype,
+    Instruction,
+    KvBits,
+    Lora,
+    MaxMemory,
+    Quiet,
+    RefText,
+    RegisteredVoice,
+    Revision,
+    RunawayGuard,
+    Speed,
+    TiedHeads,
+    examples,
+    panel,
+)
+
+TEXT, VOICE, SAMPLING, OUTPUT = panel("Text"), panel("Voice"), panel("Sampling"), panel("Output")
+EXAMPLES = examples(
+    ("Hear a language model while it writes", 'ollama run llama3.2 "Tell me a story." | moss-tts follow'),
+    ("Speak in another voice", "PROGRAM | moss-tts follow --model DIR --ref-audio alice.wav"),
+    ("Write a file that grows", "PROGRAM | moss-tts follow --output speech.wav"),
+    ("Send the sound into a program", "PROGRAM | moss-tts follow --output - | PLAYER"),
+    ("Speak line after line, with a blank line after each turn", "PROGRAM | moss-tts follow --turns"),
+    notes=("Ctrl-C stops the turn; with --turns, a second one before the next turn leaves.",),
+)
+
+
+def follow(
+    model: Checkpoint = None,
+    codec: Codec = None,
+    dtype: Dtype = None,
+    revision: Revision = None,
+    codec_dtype: CodecDtype = None,
+    kv_bits: KvBits = None,
+    tied_heads: TiedHeads = None,
+    lora: Lora = None,
+    max_memory: MaxMemory = None,
+    turns: Annotated[
+        bool, TEXT("--turns", help="End a turn at each blank line; its sound is heard before the next turn begins.")
+    ] = False,
+    language: Annotated[
+        str | None, TEXT(metavar="NAME", help='Name the language in English, such as "French".')
+    ] = None,
+    normalize_text: Annotated[
+        bool | None,
+        TEXT(help="Remove Markdown, repeated spaces and the like from the text. Each variant has its own default."),
+    ] = None,
+    long_form_continuity: Continuity = None,
+    runaway_guard: RunawayGuard = None,
+    voice: RegisteredVoice = None,
+    ref_audio: Annotated[
+        Path | None, VOICE(metavar="FILE", help="Speak in the voice of this recording.", **EXISTING)
+    ] = None,
+    ref_text: RefText = None,
+    instruction: Instruction = None,
+    speaker: Annotated[
+        list[str] | None,
+        VOICE(
+            metavar="S1=FILE",
+            help="Give a speaker of a dialogue the voice of this recording. Repeat the option for each speaker.",
+        ),
+    ] = None,
+    speaker_text: Annotated[
+        list[str] | None,
+        VOICE(
+            metavar="S1=TEXT",
+            help="Give the words that the speaker's recording says. Repeat the option for each speaker.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        VOICE(metavar="NAME", help="Choose the variant, as in moss-tts generate. By default the name decides."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        SAMPLING(metavar="N", help="Repeat a run: the same text and seed give the same audio. The default is random."),
+    ] = None,
+    temperature: Annotated[
+        float | None, SAMPLING(metavar="X", help="Set how much the audio varies; 0 always takes the likeliest code.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        SAMPLING(metavar="X", help="Choose among the likeliest audio codes, which together have this probability."),
+    ] = None,
+    top_k: Annotated[
+        int | None, SAMPLING(metavar="N", help="Choose among the N likeliest audio codes; 0 sets no limit.")
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None,
+        SAMPLING(metavar="X", help="Make audio codes less likely that were used before; 1 changes nothing."),
+    ] = None,
+    max_tokens: Annotated[
+        int | None, SAMPLING(metavar="FRAMES", help="Stop a segment after this many frames of 80 ms.")
+    ] = None,
+    speed: Speed = None,
+    output: Annotated[
+        Path | None,
+        OUTPUT(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write this .wav file while the sound is made. With -, write raw PCM into a pipe. Without it, the "
+            "sound is played.",
+        ),
+    ] = None,
+    play: Annotated[bool, OUTPUT("--play", help="Play the sound as well if it is written.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Speak a text on standard input while it is still being written, for instance by a language model.
+
+    The sound begins with the first clause. The last line says how long it took to the first text and to the first
+    sound, and for how long a listener would have heard a gap.
+    """
+    given = dict(locals())
+    from moss_tts.checkpoints.packaged import packaged_voice
+    from moss_tts.cli.follow_text import follow_text
+    from moss_tts.cli.speak_text import Source, request_options
+
+    given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
+    adapters, given["adapters"] = read_lora(lora or [])
+    source = Source(
+        model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters
+    )
+    raise typer.Exit(follow_text(request_options(given), output, play, turns, source, quiet))
