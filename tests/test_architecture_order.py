@@ -55,6 +55,7 @@ EDGES = {
     ),
     "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments audio.voice_files",
     "ftfy": "diffusion.description",
+    "faster_whisper": "subtitles.recogniser",
     "soxr": "audio.waveform",
     "av": "audio.av_program audio.tempo books.m4b server.formats",
     "pydantic": "server.bodies server.errors server.openapi server.schema",

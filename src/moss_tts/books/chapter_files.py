@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from moss_tts.books.ogg import fix_serial
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.errors import AudioError
 from moss_tts.long_form import LongFormOptions, TextSegment
+from moss_tts.subtitles.alignment import Find, with_words
 from moss_tts.subtitles.cues import Cue, CueRules
 from moss_tts.subtitles.formats import SUBTITLES, write_subtitles
 
@@ -85,12 +85,16 @@ class SpokenBook:
         shape = self.kept.pcm(0, 0).shape
         return 1 if len(shape) == 1 else int(shape[1])
 
-    def cues(self, chapter: int) -> list[Cue]:
-        """The segments of a finished chapter with their times in it."""
+    def cues(self, chapter: int, find: Find | None = None) -> list[Cue]:
+        """The segments of a finished chapter with their times in it, and with their words if these can be found."""
         rules = CueRules(self.sample_rate, self.speed, self.options, self.voice)
-        ends = [0, *accumulate(self.lengths(chapter))]
-        spoken = zip(self.plans[chapter], pairwise(ends), strict=True)
-        return [rules.cue(segment, start, end) for segment, (start, end) in spoken]
+        cues, start = list[Cue](), 0
+        for segment, pcm in zip(self.plans[chapter], self.audio(chapter), strict=True):
+            cue = rules.cue(segment, 0, len(pcm))
+            cue = cue if find is None else with_words(cue, as_float(pcm), self.sample_rate, find)
+            cues.append(cue.shifted(start / self.sample_rate))
+            start += len(pcm)
+        return cues
 
     def envelope(self) -> Envelope:
         """The outline of the whole book."""
@@ -158,24 +162,25 @@ def write_book(spoken: SpokenBook, path: Path) -> None:
     write_m4b(path, audio, spoken.sample_rate, spoken.channels, marks, tags)
 
 
-def write_cues(spoken: SpokenBook, files: Sequence[Path], path: Path) -> None:
+def write_cues(spoken: SpokenBook, files: Sequence[Path], path: Path, find: Find | None = None) -> None:
     """Write subtitles of a finished book.
 
     Args:
         spoken: a finished book.
         files: the file of each chapter; the same one for all in an .m4b.
         path: the subtitles of an .m4b; only their suffix for files that stand beside those of chapters.
+        find: finds words; None leaves them out.
 
     Raises:
         RequestError: a place that cannot be written to.
     """
     if path.name in SUBTITLES:
         for number, file in enumerate(files):
-            write_subtitles(file.with_suffix(path.name), spoken.cues(number))
+            write_subtitles(file.with_suffix(path.name), spoken.cues(number, find))
         return
     whole, start = list[Cue](), 0
     for number in range(len(files)):
-        whole += [cue.shifted(start / spoken.sample_rate) for cue in spoken.cues(number)]
+        whole += [cue.shifted(start / spoken.sample_rate) for cue in spoken.cues(number, find)]
         start += sum(spoken.lengths(number))
     write_subtitles(path, whole)
 

@@ -32,6 +32,7 @@ from moss_tts.result import shortened
 from moss_tts.sampling import MAX_SEED, draw_seed
 from moss_tts.speaking.attempts import CUT_SHORT
 from moss_tts.speaking.narration import SpokenSegment
+from moss_tts.subtitles.alignment import Find
 from moss_tts.text.tags import SPEAKER_TAG
 
 # Options that choose the voice; without any, the first segment of the book sets it.
@@ -175,7 +176,11 @@ def chapter_paths(book: Book, output: Path, suffix: str) -> list[Path]:
 
 
 def finish_book(
-    spoken: SpokenBook, paths: list[Path], report: Path | None = None, subtitles: Path | None = None
+    spoken: SpokenBook,
+    paths: list[Path],
+    report: Path | None = None,
+    subtitles: Path | None = None,
+    find: Find | None = None,
 ) -> None:
     """Write the files that need all chapters: the .m4b, subtitles, the times, the report.
 
@@ -189,7 +194,7 @@ def finish_book(
         for number, path in enumerate(paths):
             write_chapter(spoken, number, path)
     if subtitles is not None:
-        write_cues(spoken, paths, subtitles)
+        write_cues(spoken, paths, subtitles, find)
     write_times(spoken, paths, paths[0].with_suffix(".json") if is_one_file else paths[0].parent / TIMES)
     if report is not None:
         write_report(report, spoken.book.title, reported(spoken, paths), spoken.envelope(), spoken.book.warnings)

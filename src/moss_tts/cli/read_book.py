@@ -19,7 +19,7 @@ from moss_tts.books.planning import TIMES, book_cut, estimate, long_form_options
 from moss_tts.books.work_lock import work_lock
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
-from moss_tts.cli.subtitles import subtitle_path
+from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path
 from moss_tts.cli.terminal import Terminal
 from moss_tts.config import MossConfig, parse_config
 from moss_tts.device.memory import size
@@ -50,7 +50,7 @@ class Destination:
         output: an .m4b, or a directory for one file per chapter.
         suffix: the suffix of the files in it.
         report: HTML page to write, if any.
-        subtitles: the value of --subtitles.
+        subtitles: the subtitles that are wanted.
         force: delete the segments of another reading.
         voice: the name of the registered voice that reads, for subtitles.
     """
@@ -58,7 +58,7 @@ class Destination:
     output: Path
     suffix: str = ".mp3"
     report: Path | None = None
-    subtitles: Path | None = None
+    subtitles: WantedSubtitles = NO_SUBTITLES
     force: bool = False
     voice: str | None = None
 
@@ -78,17 +78,19 @@ class Destination:
         Raises:
             RequestError: a file that could not be written.
         """
-        if self.subtitles is None or self.is_one_file:
-            path = subtitle_path(self.subtitles, self.output)
+        self.subtitles.check()
+        file = self.subtitles.file
+        if file is None or self.is_one_file:
+            path = subtitle_path(file, self.output)
             if path is not None and path == self.times:
                 raise RequestError(f"--subtitles {path} would replace the segments of the reading; name another file.")
             return path
-        if self.subtitles.name not in SUBTITLES:
+        if file.name not in SUBTITLES:
             raise RequestError(
-                f"--subtitles {self.subtitles}: the subtitles of chapters stand beside their files, so give only a "
+                f"--subtitles {file}: the subtitles of chapters stand beside their files, so give only a "
                 f"suffix: {', '.join(SUBTITLES)}."
             )
-        return Path(self.subtitles.name)
+        return Path(file.name)
 
     @property
     def times(self) -> Path:
@@ -286,7 +288,7 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
     if not finished:
         terminal.warn(f"Interrupted. Finished segments are in {to.work}; run the same command again to continue.")
         return INTERRUPTED
-    finish_book(spoken, paths, to.report, to.subtitle_file())
+    finish_book(spoken, paths, to.report, to.subtitle_file(), to.subtitles.finder(terminal))
     seconds = sum(sum(spoken.lengths(number)) for number in range(len(plans))) / spoken.sample_rate
     took = in_words(time.monotonic() - started)
     chapters = "1 chapter" if len(plans) == 1 else f"{len(plans)} chapters"

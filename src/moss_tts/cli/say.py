@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moss_tts.cli.arguments import read_lora, read_text
-from moss_tts.cli.options import EXISTING, Lora, Play, Quiet, Speed, Subtitles, examples, panel
+from moss_tts.cli.options import EXISTING, Lora, Play, Quiet, RecogniserModel, Speed, Subtitles, Words, examples, panel
 
 SPEAK, OUTPUT = panel("What to speak"), panel("Output")
 # What advice may speak of.
@@ -48,6 +48,8 @@ def say(
     ] = Path("speech.wav"),
     speed: Speed = None,
     subtitles: Subtitles = None,
+    words: Words = False,
+    recogniser: RecogniserModel = None,
     play: Play = False,
     seed: Annotated[
         int | None,
@@ -67,13 +69,15 @@ def say(
     from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.speak_live import is_live, speak_live
     from moss_tts.cli.speak_text import Source, request_options, speak_to_file
+    from moss_tts.cli.subtitles import WantedSubtitles
     from moss_tts.cli.terminal import Terminal
 
     adapters, weights = read_lora(lora or [])
     source = Source(str(packaged_voice()), adapters=adapters)
     given = {"text": read_text(text, file, needed=True), "seed": seed, "speed": speed, "adapters": weights}
     options = request_options(given)
+    wanted = WantedSubtitles(subtitles, words, recogniser)
     if is_live(output, None, play):
-        raise typer.Exit(speak_live(options, output, play, source, FLAGS, quiet, subtitles=subtitles))
+        raise typer.Exit(speak_live(options, output, play, source, FLAGS, quiet, subtitles=wanted))
     options |= {"stream": True}
-    raise typer.Exit(speak_to_file(options, output, source, Terminal(quiet), FLAGS, subtitles))
+    raise typer.Exit(speak_to_file(options, output, source, Terminal(quiet), FLAGS, wanted))

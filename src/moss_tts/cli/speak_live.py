@@ -16,7 +16,7 @@ from moss_tts.audio.live_output import GrowingWav, PcmPipe, Sink, SinkFailedErro
 from moss_tts.audio.players import find_player
 from moss_tts.cli.output_files import record
 from moss_tts.cli.speak_text import Source, check_output, exit_code, speaking, tell, write_cues
-from moss_tts.cli.subtitles import subtitle_path
+from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import RequestError
 from moss_tts.result import GenerationResult
@@ -62,7 +62,7 @@ def speak_live(
     flags: Iterable[str],
     quiet: bool = False,
     verbose: bool = False,
-    subtitles: Path | None = None,
+    subtitles: WantedSubtitles = NO_SUBTITLES,
 ) -> int:
     """Speak a request into a growing .wav, a pipe or a player.
 
@@ -74,7 +74,7 @@ def speak_live(
         flags: names of the command's options, of which a warning may speak.
         quiet: show nothing but warnings and errors.
         verbose: show sizes and speeds as well.
-        subtitles: the value of --subtitles.
+        subtitles: the subtitles that are wanted, without words: no audio is kept to find them in.
 
     Returns:
         The exit code; it is 0 as well if the listener has gone.
@@ -85,7 +85,10 @@ def speak_live(
     # Standard output carries audio and nothing else.
     stdout = Console(stderr=True, highlight=False, soft_wrap=True) if output == STDOUT else None
     terminal = Terminal(quiet, stdout, verbose=verbose)
-    subtitles = subtitle_path(subtitles, output)
+    if subtitles.words:
+        raise RequestError("--words needs the whole audio, which --play, --stream and --output - do not keep.")
+    subtitles.check()
+    path = subtitle_path(subtitles.file, output)
     sinks, failed = open_sinks(output, play, terminal), []
     with speaking({**options, "stream": True}, source, terminal, flags) as speech:
 
@@ -106,7 +109,8 @@ def speak_live(
         recording = replace(recording, finish_reason="cancelled")
     if (recording.seconds or recording.is_complete) and not (listener_has_gone and output == STDOUT):
         tell(recording, output, terminal, speech)
-        write_cues(recording, subtitles, terminal)
+        if path is not None:
+            write_cues(recording.cues, path, terminal)
     elif listener_has_gone and output != STDOUT:
         terminal.warn("generation ended early, before there was any audio")
     return 0 if listener_has_gone else exit_code(recording) or (1 if failed else 0)

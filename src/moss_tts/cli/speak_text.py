@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +15,15 @@ from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.cli.cut_short import what_was_cut
 from moss_tts.cli.output_files import Recording, interruptible, record
 from moss_tts.cli.shares import share_of
-from moss_tts.cli.subtitles import subtitle_path
+from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path
 from moss_tts.cli.terminal import Terminal, figures, summary
 from moss_tts.errors import RequestError
 from moss_tts.long_form import SegmentMetrics
 from moss_tts.prompts.options import OPTIONS, check_options
 from moss_tts.result import GenerationResult
 from moss_tts.strict import is_number
+from moss_tts.subtitles.alignment import with_words
+from moss_tts.subtitles.cues import Cue
 from moss_tts.subtitles.formats import write_subtitles
 
 if TYPE_CHECKING:
@@ -148,7 +150,7 @@ def speak_to_file(
     source: Source,
     terminal: Terminal,
     flags: Iterable[str],
-    subtitles: Path | None = None,
+    subtitles: WantedSubtitles = NO_SUBTITLES,
 ) -> int:
     """Speak a request into an audio file; audio made before a failure or an interruption is kept.
 
@@ -158,7 +160,7 @@ def speak_to_file(
         source: the source of the model.
         terminal: shows what happens.
         flags: names of the command's options, of which a warning may speak.
-        subtitles: the value of --subtitles.
+        subtitles: the subtitles that are wanted.
 
     Returns:
         The exit code.
@@ -167,13 +169,15 @@ def speak_to_file(
         MossTTSError: what went wrong.
     """
     check_output(output)
-    subtitles = subtitle_path(subtitles, output)
+    subtitles.check()
+    path = subtitle_path(subtitles.file, output)
     with speaking(options, source, terminal, flags) as speech, terminal.speaking(speech.share) as show:
         recording = record(speech.results, show)
     if recording.seconds or recording.is_complete:
         write_audio(output, recording.audio, recording.results[-1].sample_rate)
         tell(recording, output, terminal, speech)
-        write_cues(recording, subtitles, terminal)
+        if path is not None:
+            write_cues(with_times_of_words(recording, subtitles, terminal), path, terminal)
     elif recording.failure is None:
         terminal.warn("no audio was made, so no file was written")
     return exit_code(recording)
@@ -206,11 +210,24 @@ def check_output(path: Path, allowed: Iterable[str] = WRITABLE_FORMATS) -> None:
         raise RequestError(f"--output {path}: you may not write into {path.parent}. Name another directory.")
 
 
-def write_cues(recording: Recording, path: Path | None, terminal: Terminal) -> None:
-    """Write when each segment of a recording is heard, if that is wanted."""
-    if path is not None:
-        write_subtitles(path, recording.cues)
-        terminal.say(f"{path}: {len(recording.cues)} subtitles" if len(recording.cues) != 1 else f"{path}: 1 subtitle")
+def with_times_of_words(recording: Recording, wanted: WantedSubtitles, terminal: Terminal) -> Sequence[Cue]:
+    """The segments of a recording, with the times of their words if these are wanted."""
+    find = wanted.finder(terminal)
+    if find is None:
+        return recording.cues
+    audio, rate = recording.audio, recording.results[-1].sample_rate
+    with terminal.working("finding words") as show:
+        cues = []
+        for cue in recording.cues:
+            cues.append(with_words(cue, audio, rate, find))
+            show(len(cues) / len(recording.cues), "")
+        return cues
+
+
+def write_cues(cues: Sequence[Cue], path: Path, terminal: Terminal) -> None:
+    """Write when each segment is heard."""
+    write_subtitles(path, cues)
+    terminal.say(f"{path}: {len(cues)} segments" if len(cues) != 1 else f"{path}: 1 segment")
 
 
 def tell(recording: Recording, output: Path, terminal: Terminal, speech: Speech) -> None:

@@ -59,11 +59,19 @@ def lrc(cues: Sequence[Cue]) -> str:
     lines = []
     shown = [part for cue in cues for part in in_parts(cue)]
     for cue, following in zip(shown, [*shown[1:], None], strict=True):
-        words = [f"<{_lyrics_time(word.start)}>{word.text}" for word in cue.words]
-        lines.append(f"[{_lyrics_time(cue.start)}]{' '.join(words or cue.text.split())}")
+        lines.append(f"[{_lyrics_time(cue.start)}]{_with_lyrics_times(cue)}")
         if following is None or following.start - cue.end >= _LEAST_GAP:
             lines.append(f"[{_lyrics_time(cue.end)}]")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _with_lyrics_times(cue: Cue) -> str:
+    """The text of a cue on one line, with the time of each word before it."""
+    line, done = "", 0
+    for start, word in zip(_places(cue.text, cue.words), cue.words, strict=True):
+        line += f"{cue.text[done:start]}<{_lyrics_time(word.start)}>"
+        done = start
+    return " ".join((line + cue.text[done:]).split())
 
 
 def as_json(cues: Sequence[Cue]) -> str:
@@ -82,29 +90,40 @@ SUBTITLES: Final[Mapping[str, Callable[[Sequence[Cue]], str]]] = {
 
 def in_parts(cue: Cue) -> Iterator[Cue]:
     """A cue in parts that are read at a glance, if the times of its words are known; they end at marks if they can."""
-    words = list(cue.words)
-    while words:
-        count = _count_shown(words)
-        part, words = words[:count], words[count:]
-        text = " ".join(word.text for word in part)
-        yield replace(cue, start=part[0].start, end=part[-1].end, text=text, words=tuple(part))
-    if not cue.words:
+    if len(cue.text) <= MOST_SHOWN or not cue.words:
         yield cue
+        return
+    ends = [*_places(cue.text, cue.words)[1:], len(cue.text)]
+    first, start = 0, 0
+    while first < len(cue.words):
+        count = _count_shown(cue.text, start, ends[first:])
+        part = cue.words[first : first + count]
+        first += count
+        text, start = cue.text[start : ends[first - 1]].strip(), ends[first - 1]
+        yield replace(cue, start=part[0].start, end=part[-1].end, text=text, words=part)
 
 
-def _count_shown(words: Sequence[Word]) -> int:
-    """How many of the first words are shown together."""
-    length, fitting = -1, 0
+def _places(text: str, words: Sequence[Word]) -> list[int]:
+    """Where each word begins in the text that they are words of."""
+    places, end = list[int](), 0
     for word in words:
-        length += 1 + len(word.text)
-        if length > MOST_SHOWN:
-            break
-        fitting += 1
-    if fitting == len(words):
+        places.append(text.index(word.text, end))
+        end = places[-1] + len(word.text)
+    return places
+
+
+def _count_shown(text: str, start: int, ends: Sequence[int]) -> int:
+    """How many words are shown together, of those that begin at `start` and end at `ends`."""
+    lengths = [len(text[start:end].strip()) for end in ends]
+    fitting = max(1, sum(length <= MOST_SHOWN for length in lengths))
+    if fitting == len(ends):
         return fitting
-    ends = [count for count in range(1, fitting + 1) if words[count - 1].text.endswith(_STOPS)]
-    long_enough = [count for count in ends if 2 * len(" ".join(word.text for word in words[:count])) >= MOST_SHOWN]
-    return long_enough[-1] if long_enough else max(1, fitting)
+    at_marks = [
+        count
+        for count in range(1, fitting + 1)
+        if text[start : ends[count - 1]].rstrip().endswith(_STOPS) and 2 * lengths[count - 1] >= MOST_SHOWN
+    ]
+    return at_marks[-1] if at_marks else fitting
 
 
 def _time(seconds: float, point: str) -> str:
