@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import common
 import convert as convert_benchmark
 import decode
+import session as session_benchmark
 import synthetic
 
 import codec as codec_benchmark
@@ -74,6 +75,15 @@ def test_decode_ends_with_its_line(capsys) -> None:
         assert last[case]["syncs_per_frame"] <= 1
         assert last[case]["floor_fraction"] > 0
         assert last[case]["primitives_per_frame"] > 0
+
+
+def test_session_ends_with_its_line(capsys, checkpoints) -> None:
+    asked = "--sessions 2 --tokens-per-second 200 --characters 120 --max-tokens 4".split()
+    session_benchmark.main(["--checkpoint", str(checkpoints["delay"]), *asked])
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert set(last) == {"first_sound_ms", "underruns", "starved_ms", "sessions"}
+    assert [run["sessions"] for run in last["sessions"]] == [1, 2]
+    assert all(run["first_sound_ms"] > 0 and run["seconds_of_audio"] > 0 for run in last["sessions"])
 
 
 def test_codec_ends_with_its_line(capsys, monkeypatch) -> None:

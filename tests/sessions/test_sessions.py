@@ -156,17 +156,22 @@ def test_a_cancelled_turn_leaves_no_trace(model, chunks):
         equal(sound(session.speak([TEXT])), wanted[1])
 
 
-def test_a_turn_that_ended_while_it_was_cancelled_leaves_no_trace(delay_model):
-    """All of it is made, but nothing was taken: it counts as cancelled only if it was not over."""
+def test_a_turn_can_be_cancelled_until_its_last_chunk_is_taken(delay_model):
+    """How fast it was made must not matter."""
     wanted = whole(delay_model, "The first of them.", "The second one.")
     with open_session(delay_model) as session:
         turn = session.turn()
-        turn.push("The first of them.")
+        turn.push("Something else.")
         turn.end()
         while not turn.is_over:
             time.sleep(0.005)
         turn.cancel()
+        assert [chunk.finish_reason for chunk in turn] == ["cancelled"]
+        turn = session.turn()
+        turn.push("The first of them.")
+        turn.end()
         equal(sound(turn), wanted[0])
+        turn.cancel()
         equal(sound(session.speak(["The second one."])), wanted[1])
 
 

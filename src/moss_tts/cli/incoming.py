@@ -24,7 +24,6 @@ _BLOCK = 2**12
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n\s*")
 # White space that may become a blank line; what stands before it goes on its way.
 _OPEN_END = re.compile(r"\n\s*\Z")
-SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def reader_of_stdin() -> Callable[[], bytes]:
@@ -137,8 +136,7 @@ class IncomingTurns:
             return
         self.first_text = self.first_text or time.perf_counter()
         turn = self._turn or self._begun()
-        while not turn.wait_for_room(SECONDS_BETWEEN_LOOKS):
-            pass
+        turn.wait_for_room()
         try:
             turn.push(text)
         except TurnOverError:

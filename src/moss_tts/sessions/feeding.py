@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import AsyncIterable, Iterable, Iterator
 
 from moss_tts.errors import TurnOverError
-from moss_tts.sessions.turn import MOST_PENDING, Turn
+from moss_tts.sessions.turn import MOST_PENDING, SECONDS_BETWEEN_LOOKS, Turn
 from moss_tts.text.cleanup import check_text
 
 # A long piece goes in by parts, so that there is room for each.
 _PART = MOST_PENDING // 4
-SECONDS_BETWEEN_LOOKS = 0.05
 
 
 def feed(turn: Turn, deltas: Iterable[str]) -> None:
@@ -19,8 +18,7 @@ def feed(turn: Turn, deltas: Iterable[str]) -> None:
     try:
         for delta in deltas:
             for part in _parts(delta):
-                while not turn.wait_for_room(SECONDS_BETWEEN_LOOKS):
-                    pass
+                turn.wait_for_room()
                 turn.push(part)
             if turn.is_over:
                 return

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -28,6 +30,8 @@ MOST_PENDING = 16_384
 CHARACTERS_PER_ID = 4
 # Bytes of sound that may wait for the listener; further frames wait as codes.
 MOST_AHEAD = 2**20
+# Text is taken without a word to those that wait for room.
+SECONDS_BETWEEN_LOOKS = 0.05
 
 Outcome: TypeAlias = Literal["ended", "stopped", "failed"]
 
@@ -65,7 +69,7 @@ class TurnSetting:
 class Turn:
     """Iterate over it, in a thread or a coroutine, for its sound; exactly one chunk is final.
 
-    After `with`, a turn that is not over is cancelled.
+    After `with`, a turn is cancelled unless its last chunk was taken.
 
     Args:
         setting: what it has of its session.
@@ -138,9 +142,15 @@ class Turn:
         return self._on_way + (self._spoken.pending if self._spoken is not None else 0)
 
     def wait_for_room(self, seconds: float | None = None) -> bool:
-        """Wait until half of the pending text is spoken, or the turn is over; False if it takes longer."""
+        """Wait until at most half as much text waits as may, or the turn is over; False if it takes longer."""
+        until = math.inf if seconds is None else time.monotonic() + seconds
         with self._changed:
-            return self._changed.wait_for(lambda: self.is_over or 2 * self.pending <= MOST_PENDING, seconds)
+            while not (has_room := self.is_over or 2 * self.pending <= MOST_PENDING):
+                left = until - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(min(left, SECONDS_BETWEEN_LOOKS))
+        return has_room
 
     # ------------------------------------------------------------------------------------------- its end
 
@@ -152,10 +162,10 @@ class Turn:
     def cancel(self) -> None:
         """Stop at once. The context is as if the turn had never been; sound that was not taken yet is dropped.
 
-        It has no effect on a turn that is over.
+        It has no effect once the last chunk was taken, the turn has failed, or another turn has begun.
         """
         with self._changed:
-            if not self.is_over:
+            if self._outcome is None or (self._outcome == "ended" and not (self._is_exhausted or self._is_past)):
                 self._stop()
                 self._later(lambda spoken: spoken.cancel())
 
