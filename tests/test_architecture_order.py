@@ -36,7 +36,7 @@ ORDER = [
     "speaking",
     "checkpoints sessions",
     "diffusion model",
-    "books server bench tensor_parallel",
+    "kinds books server bench tensor_parallel",
     "cli __main__",
 ]
 MOST_ENTRIES = 15

@@ -20,6 +20,7 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 if TYPE_CHECKING:
     from moss_tts.audio.files import read_audio, write_audio
+    from moss_tts.diffusion.model import SoundModel
     from moss_tts.errors import (
         AudioError,
         BackendNotFoundError,
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
         UnknownOptionError,
         UnknownVoiceError,
     )
-    from moss_tts.model import Model, load
+    from moss_tts.kinds import load
+    from moss_tts.model import Model
     from moss_tts.result import GenerationResult, Speech
     from moss_tts.sessions.session import Session
     from moss_tts.sessions.turn import Turn
@@ -59,6 +61,7 @@ __all__ = [
     "PendingTextError",
     "RequestError",
     "Session",
+    "SoundModel",
     "Speech",
     "Turn",
     "TurnOverError",
@@ -76,11 +79,12 @@ _HOMES = {
     "GenerationResult": "result",
     "Model": "model",
     "Session": "sessions.session",
+    "SoundModel": "diffusion.model",
     "Speech": "result",
     "Turn": "sessions.turn",
     "Voice": "voices",
     "Voices": "voices",
-    "load": "model",
+    "load": "kinds",
     "read_audio": "audio.files",
     "write_audio": "audio.files",
 }

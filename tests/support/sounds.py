@@ -8,7 +8,8 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_map
 
-from moss_tts.diffusion.config import AutoencoderConfig, TransformerConfig
+from moss_tts.config.qwen3 import BackboneConfig
+from moss_tts.diffusion.config import AutoencoderConfig, PipelineConfig, SoundConfig, TransformerConfig
 from moss_tts.diffusion.decoder import SoundDecoder
 from moss_tts.diffusion.transformer import DiffusionTransformer
 
@@ -19,6 +20,13 @@ PUBLISHED = TransformerConfig(
     channels=128, text_width=2048, time_width=256, width=1536, hidden=8960, heads=12, layers=30, eps=1e-6
 )
 PUBLISHED_DECODER = AutoencoderConfig(channels=128, width=2048, strides=(8, 5, 4, 3, 2), sample_rate=48000)
+
+PUBLISHED_SOUND = SoundConfig(
+    PipelineConfig(sample_rate=48000, max_seconds=30, quantization=None),
+    PUBLISHED,
+    BackboneConfig(2048, 28, 6144, 16, 8, 128, 151936),
+    PUBLISHED_DECODER,
+)
 
 
 def with_random_weights(network, seed: int = 0, size: float = 0.2):

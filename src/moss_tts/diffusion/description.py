@@ -12,7 +12,7 @@ _SPACE = re.compile(r"\s+")
 
 def described(prompt: str, seconds: float | None) -> str:
     """The description as it is sent: with the duration at its end, unless that is None."""
-    return prompt if seconds is None else f"{prompt.strip()}{duration_suffix(seconds)}"
+    return prompt.strip() + ("" if seconds is None else duration_suffix(seconds))
 
 
 def duration_suffix(seconds: float) -> str:

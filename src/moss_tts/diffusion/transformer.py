@@ -173,6 +173,11 @@ class DiffusionTransformer(nn.Module):
         self.blocks = [Block(config) for _ in range(config.layers)]
         self.head = Head(config)
 
+    @property
+    def computes_in(self) -> mx.Dtype:
+        """The type that the linear layers of the blocks compute in."""
+        return cast(mx.Dtype, self.blocks[0].self_attn.o.bias.dtype)
+
     def text(self, hidden: list[mx.array]) -> Text:
         """The descriptions of sounds, from the hidden states of their tokens.
 
@@ -186,7 +191,7 @@ class DiffusionTransformer(nn.Module):
         longest = min(max(tokens, default=0) + 1, TEXT_ROWS)
         rows = [mx.concatenate([self._embedded(one), blank])[:longest] for one in hidden[: len(tokens)]]
         rows = [mx.concatenate([one, mx.repeat(blank, longest - len(one), axis=0)]) for one in rows]
-        kind = self.blocks[0].cross_attn.o.bias.dtype
+        kind = self.computes_in
         pairs = [block.cross_attn.keys_and_values(mx.stack(rows).astype(kind)) for block in self.blocks] if rows else []
         empty = len(tokens) < len(hidden)
         constants = [block.cross_attn.constant(blank[0].astype(kind)) for block in self.blocks] if empty else None

@@ -92,16 +92,27 @@ class GenerateOptions(TypedDict, total=False):
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def spells_out_options(function: F) -> F:
-    """Show each option in the signature of a function with `**options`: notebooks complete names from it."""
-    signature = inspect.signature(function)
-    named = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+def spells_out(kinds: Mapping[str, Any]) -> Callable[[F], F]:
+    """Show each option in the signature of a function with `**options`: notebooks complete names from it.
+
+    Args:
+        kinds: the options, with the type of each.
+    """
     options = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
-        for name, kind in GenerateOptions.__annotations__.items()
+        for name, kind in kinds.items()
     ]
-    function.__signature__ = signature.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
-    return function
+
+    def show(function: F) -> F:
+        signature = inspect.signature(function)
+        named = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        function.__signature__ = signature.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+        return function
+
+    return show
+
+
+spells_out_options = spells_out(GenerateOptions.__annotations__)
 
 
 Check = Callable[[str, Any], Any]
