@@ -74,6 +74,30 @@ def test_the_pace_does_not_matter(delay_model):
         equal(sound(session.speak(slowly())), whole(delay_model, TEXT)[0])
 
 
+def test_the_packaged_voice_reads_numbers_whole():
+    """Its texts are written out in words before they are cut, and so they are in whatever pieces they come."""
+    text = "On May 5, 2020, Dr. Smith paid $1,234.50, i.e. too much. It was 5:30 p.m. in St. Louis, at 20 °C."
+    with moss_tts.load() as packaged:
+        [wanted] = whole(packaged, text)
+        for seed in range(2):
+            with open_session(packaged) as session:
+                equal(sound(session.speak(in_pieces(text, seed))), wanted)
+
+
+def test_flush_belongs_to_its_place_in_the_text(delay_model):
+    made = []
+    for seed in range(2):
+        with open_session(delay_model) as session, session.turn() as turn:
+            for part in ("Well, this is the first clau", "se, and that is more. It was"):
+                for piece in in_pieces(part, seed):
+                    turn.push(piece)
+                turn.flush()
+            turn.push(" late.")
+            turn.end()
+            made.append(sound(turn))
+    equal(*made)
+
+
 def test_sessions_side_by_side_sound_as_alone(model):
     texts = [TEXT, "Another text, by somebody else. It ends soon.", "Hi!"]
     alone = [whole(model, text)[0] for text in texts]
@@ -224,6 +248,46 @@ def test_interrupt_is_refused_where_it_cannot_be(delay_model):
         turn.cancel()
         with pytest.raises(TurnOverError, match="cannot be interrupted"):
             turn.interrupt(1)
+
+
+def test_an_iterator_that_leaves_the_thread_fails_the_turn(delay_model):
+    """Without a word from it, its listener would wait for ever."""
+
+    def leaving():
+        yield "Hello, "
+        raise SystemExit
+
+    async def cancelled():
+        yield "Hello, "
+        raise asyncio.CancelledError
+
+    async def speak() -> None:
+        with open_session(delay_model) as session:
+            async for _ in session.speak_async(cancelled()):
+                pass
+
+    with open_session(delay_model) as session, pytest.raises(GenerationError, match="ended with SystemExit"):
+        list(session.speak(leaving()))
+    with pytest.raises(GenerationError, match="ended with CancelledError"):
+        asyncio.run(speak())
+
+
+def test_a_generator_is_closed_once_nobody_listens(delay_model):
+    closed = threading.Event()
+
+    def writing():
+        try:
+            while True:
+                time.sleep(0.002)
+                yield "More and more. "
+        finally:
+            closed.set()
+
+    with open_session(delay_model) as session:
+        speaking = session.speak(writing())
+        next(speaking)
+        speaking.close()
+        assert closed.wait(10)
 
 
 def test_a_listener_who_leaves_cancels_the_turn(delay_model):

@@ -19,6 +19,7 @@ from moss_tts.cli.speak_live import STDOUT, open_sinks
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import RequestError
+from moss_tts.presets import resolve_preset
 
 if TYPE_CHECKING:
     from moss_tts.sessions.session import Session
@@ -139,7 +140,8 @@ def _loaded(source: Source, options: Mapping[str, Any], terminal: Terminal) -> I
     with model, model.session(**options) as session:
         with terminal.loading("codec"):
             model.codec()
-        source.tell_variant(terminal, model, model.preset)
+        named = options.get("preset")
+        source.tell_variant(terminal, model, model.preset if named is None else resolve_preset(named))
         yield session
 
 

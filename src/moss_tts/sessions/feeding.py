@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
 
-from moss_tts.errors import TurnOverError
+from moss_tts.errors import GenerationError, TurnOverError
 from moss_tts.sessions.turn import MOST_PENDING, SECONDS_BETWEEN_LOOKS, Turn
 from moss_tts.text.cleanup import check_text
 
@@ -14,7 +14,10 @@ _PART = MOST_PENDING // 4
 
 
 def feed(turn: Turn, deltas: Iterable[str]) -> None:
-    """Push what an iterator yields, and end the turn's text; an error of the iterator is the turn's."""
+    """Push what an iterator yields, and end the turn's text; an error of the iterator is the turn's.
+
+    A generator is closed once the turn is over, so that nobody writes for no one.
+    """
     try:
         for delta in deltas:
             for part in _parts(delta):
@@ -25,8 +28,11 @@ def feed(turn: Turn, deltas: Iterable[str]) -> None:
         turn.end()
     except TurnOverError:
         return
-    except Exception as error:  # noqa: BLE001 - it is raised where the turn's sound is asked for
-        turn.tell(error)
+    except BaseException as error:  # noqa: BLE001 - it is raised where the turn's sound is asked for
+        turn.tell(_as_failure(error))
+    finally:
+        if isinstance(deltas, Generator):
+            deltas.close()
 
 
 async def feed_async(turn: Turn, deltas: AsyncIterable[str]) -> None:
@@ -37,11 +43,23 @@ async def feed_async(turn: Turn, deltas: AsyncIterable[str]) -> None:
                 while not turn.wait_for_room(0):
                     await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
                 turn.push(part)
+            if turn.is_over:
+                return
         turn.end()
     except TurnOverError:
         return
-    except Exception as error:  # noqa: BLE001 - it is raised where the turn's sound is asked for
-        turn.tell(error)
+    except BaseException as error:
+        turn.tell(_as_failure(error))
+        if not isinstance(error, Exception):
+            raise
+    finally:
+        if isinstance(deltas, AsyncGenerator):
+            await deltas.aclose()
+
+
+def _as_failure(error: BaseException) -> Exception:
+    """The error that a turn fails with: one that would end a thread or a task must not end the listener's."""
+    return error if isinstance(error, Exception) else GenerationError(f"the iterator of the text ended with {error!r}")
 
 
 def _parts(delta: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from moss_tts.errors import GenerationError, RequestError
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.options import GenerateOptions, spells_out_options
 from moss_tts.request import MossNormalizedRequest
+from moss_tts.sessions.protocol import Conversation
 from moss_tts.sessions.segmented import SegmentedConversation
 from moss_tts.sessions.session import Session
 from moss_tts.speaking.engine import SpeechEngine
@@ -89,10 +90,14 @@ class SessionMaker(JobMaker):
             raise RequestError(f"preset {preset.name} makes sounds and speaks no text, so it has no sessions.")
         request = self._noted_request(session_options(options))
         chosen = host or self._own_host()
-        session = Session(chosen, SegmentedConversation(chosen, self, request), self.sample_rate, request.seed)
+        session = Session(chosen, self._conversation(chosen, request), self.sample_rate, request.seed)
         self._sessions = self._sessions or WeakSet()
         self._sessions.add(session)
         return session
+
+    def _conversation(self, host: Host, request: MossNormalizedRequest) -> Conversation:
+        """The context of a session, of the kind that the model needs."""
+        return SegmentedConversation(host, self, request)
 
     def _own_host(self) -> HostOnDevice:
         if self._host is None:
