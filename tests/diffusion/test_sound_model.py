@@ -258,6 +258,11 @@ def test_there_is_no_codec(model):
         model.codec()
 
 
+def test_there_are_no_sessions(model):
+    with pytest.raises(MossTTSError, match="no sessions"):
+        model.session(seed=1)
+
+
 def test_speech_is_loaded_as_before():
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -16,6 +16,7 @@ from moss_tts.errors import GenerationError, MossTTSWarning, PendingTextError, R
 from moss_tts.sessions import turn as turns
 from moss_tts.sessions.turn import MOST_PENDING
 from moss_tts.speaking.engine import SpeechEngine
+from moss_tts.speaking.listening import HostOnDevice
 
 TEXT = "Well, this is the first clause, and that is more. It was May 5, 2020!\n[pause 0.1s]\nThen all went home again."
 OPTIONS: dict[str, Any] = {"seed": 5, "max_tokens": 6, "long_form_retry_attempts": 9}
@@ -161,6 +162,19 @@ def test_flush_speaks_what_is_there(delay_model):
         sound(turn)
 
 
+def test_the_end_may_come_late(model):
+    """The last chunk is then an empty one."""
+    with open_session(model) as session, session.turn() as turn:
+        turn.push("Well, this is early.")
+        turn.flush()
+        chunks = [next(turn)]
+        while turn.text_left or turn.pending:
+            time.sleep(0.002)
+        time.sleep(0.02)
+        turn.end()
+        equal(sound([*chunks, *turn]), whole(model, "Well, this is early.")[0])
+
+
 # ------------------------------------------------------------------------------------- cancel and interrupt
 
 
@@ -196,6 +210,20 @@ def test_a_turn_can_be_cancelled_until_its_last_chunk_is_taken(delay_model):
         turn.end()
         equal(sound(turn), wanted[0])
         turn.cancel()
+        equal(sound(session.speak(["The second one."])), wanted[1])
+
+
+def test_a_host_that_is_late_to_drop_a_segment_changes_no_context(delay_model, monkeypatch):
+    wanted = whole(delay_model, "The first of them.", "The second one.")
+    with open_session(delay_model) as session:
+        equal(sound(session.speak(["The first of them."])), wanted[0])
+        monkeypatch.setattr(HostOnDevice, "drop", lambda *_: None)
+        turn = session.turn()
+        turn.push("Something else.")
+        turn.end()
+        next(turn)
+        turn.cancel()
+        time.sleep(0.1)
         equal(sound(session.speak(["The second one."])), wanted[1])
 
 

@@ -22,7 +22,7 @@ from moss_tts.diffusion.engine import SoundChunk, SoundEngine, SoundJob, SoundPa
 from moss_tts.diffusion.loading import EncoderOnDemand, SoundFiles, transformer_dtype
 from moss_tts.diffusion.request import SoundOptions, SoundRequest, resolve_sound_request
 from moss_tts.errors import GenerationError, MossTTSWarning, RequestError
-from moss_tts.prompts.options import spells_out
+from moss_tts.prompts.options import GenerateOptions, spells_out
 from moss_tts.result import GenerationResult, Speech
 from moss_tts.speaking.jobs import AnyOf, Cancel
 
@@ -259,6 +259,14 @@ class SoundModel:
             RequestError: always.
         """
         raise RequestError("this model makes sounds by diffusion: it has no codec, and takes no recordings or voices.")
+
+    def session(self, **_: Unpack[GenerateOptions]) -> NoReturn:
+        """Refuse: a session speaks text.
+
+        Raises:
+            RequestError: always.
+        """
+        raise RequestError("this model makes sounds by diffusion and speaks no text, so it has no sessions.")
 
     def _noted_request(self, options: Mapping[str, Any]) -> SoundRequest:
         """The request of some options. Its notes become warnings at the place that called the public method."""

@@ -178,6 +178,8 @@ class SegmentedTurn:
         self._last: TextSegment | None = None
         self._run: Future[Run] | None = None
         self._codes: list[np.ndarray] = []
+        # A chunk without sound, in the shape of the others.
+        self._nothing = SpeechChunk(np.zeros(0, np.float32), np.zeros((0, 0), np.int32))
         self._is_over = False
         self._cut_short: FinishReason | None = None
         # Samples of the turn's sound, and with each finished segment: how many there were, and the context after it.
@@ -218,7 +220,7 @@ class SegmentedTurn:
         self._text.end()
         self._go_on()
         if self._job is None and not self._is_over:
-            self._end(SpeechChunk(np.zeros(0, np.float32), np.zeros((0, 0), np.int32), "stop"))
+            self._end(replace(self._nothing, finish_reason="stop"))
 
     def cancel(self) -> None:
         """Stop, and restore the context."""
@@ -266,7 +268,9 @@ class SegmentedTurn:
 
     def hear(self, result: Result) -> None:
         """Take a chunk of the segment that is being spoken, or its failure."""
-        assert self._job is not None
+        # The host may be late to drop a segment.
+        if self._job is None or self._is_over:
+            return
         if isinstance(result, GenerationError):
             if self._codes or self._job.attempt >= self._conversation.most_retries:
                 self._fail(result)
@@ -275,6 +279,7 @@ class SegmentedTurn:
             return
         chunk = self._with_silence(result, self._job.segment)
         self._codes.append(result.frames)
+        self._nothing = replace(result, audio=result.audio[:0], frames=result.frames[:0])
         self._samples += len(chunk.audio)
         if chunk.finish_reason is None:
             self._listener.tell(chunk, self._job.index)
