@@ -240,7 +240,7 @@ def tables() -> dict[Path, list[str]]:
 
 
 def test_the_overview_names_every_file_once():
-    sources = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".c")]
+    sources = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".c", ".h")]
     wanted = sorted(path for path in sources if path.name != "__init__.py" or path.parent == PACKAGE)
     named = [folder / name for folder, names in tables().items() for name in names if not name.endswith("/")]
     assert sorted(named) == wanted

@@ -17,6 +17,7 @@ from moss_tts.adapters.low_rank import Adapted
 from moss_tts.config import BackboneConfig, GPT2Config
 from moss_tts.context.batch_cache import BatchCache, Cache
 from moss_tts.context.quantised_cache import QuantisedCache, check_kv_bits, group_size_for
+from moss_tts.device.compiled_decoder import CompiledDecoder, compiled_decoder
 from moss_tts.device.kernels import (
     LayerNorm,
     Linear,
@@ -287,15 +288,24 @@ class GPT2Decoder(Decoder):
         layers = [GPT2Block(config) for _ in range(config.num_hidden_layers)]
         norm = LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         rope = Rotary(config.head_dim, config.rope_base, traditional=True, positions=config.positions)
+        self._config = config
+        self._compiled: CompiledDecoder | None = None
         super().__init__(layers, norm, rope if config.rotary else None, config.head_dim)
         if not config.rotary:
             self.wpe = nn.Embedding(config.positions, config.hidden_size)
 
     def __call__(self, x: mx.array, cache: Sequence[Cache], last_only: bool = False) -> mx.array:
         """See Decoder; learned positions are those of requests without padding."""
+        if self._compiled is not None and x.shape[1] == 1 and isinstance(cache[0], BatchCache):
+            return self._compiled.step(x, cache)
         if "wpe" in self:
             x = x + self.wpe(mx.arange(cache[0].offset, cache[0].offset + x.shape[1]))
         return super().__call__(x, cache, last_only)
+
+    def settle(self, in_c: bool) -> CompiledDecoder | None:
+        """Compute single rows in C where it serves; it keeps the weights that there are now."""
+        self._compiled = compiled_decoder(self._config, self) if in_c else None
+        return self._compiled
 
 
 def batched(caches: Sequence[Cache]) -> list[Cache]:

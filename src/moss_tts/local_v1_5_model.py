@@ -14,9 +14,10 @@ import mlx.nn as nn
 import numpy as np
 
 from moss_tts.adapters.low_rank import Adaptable
-from moss_tts.backbone import Decoder, GPT2Decoder, Qwen3Backbone, head_product
+from moss_tts.backbone import Decoder, GPT2Decoder, Qwen3Backbone, head_product, head_rows
 from moss_tts.config import LocalV15Config, TiedHeadsConfig
 from moss_tts.context.batch_cache import Cache
+from moss_tts.device.compiled_decoder import CompiledDepth
 from moss_tts.device.kernels import issue
 from moss_tts.device.mlx_lm import ConcatenateKVCache
 from moss_tts.sampling import RowSampling, sample
@@ -50,16 +51,35 @@ class TiedHeadsModel(Adaptable):
         self._n_vq = config.n_vq
         self._codebook = config.audio_vocab_size
         self._offsets = mx.array(np.arange(config.n_vq, dtype=np.int32) * self._codebook)
-        width = config.hidden_size
+        self._width = width = config.hidden_size
         self.text_embedding = nn.Embedding(config.vocab_size, width)
         self.audio_embedding = nn.Embedding(config.n_vq * self._codebook, width)
         self.backbone = backbone
         self.local_transformer = GPT2Decoder(config.depth)
+        self._depth_in_c: CompiledDepth | None = None
 
     def __call__(self, rows: mx.array, cache: Sequence[Cache], n_vq: int, last_only: bool = False) -> mx.array:
         """Hidden states (B, T or 1, D) of T further rows (B, T, 1 + Q), of which n_vq codebooks are read."""
         audio = self._embedded(rows[..., 1 : 1 + n_vq]).sum(axis=-2)
         return self.backbone(self.text_embedding(rows[..., 0]) + audio, cache, last_only)
+
+    def settle(self, text_choices: mx.array) -> bool:
+        """Let C compute what it can of rows, with the weights that there are now.
+
+        Args:
+            text_choices: see `sample_next_channels`.
+
+        Returns:
+            Whether single rows of the backbone are computed in C, which needs a BatchCache.
+        """
+        plain = not self.adapters.names
+        depth = self.local_transformer.settle(plain)
+        opening = self._opening(mx.zeros((1, self._width)), text_choices[:1])[0, 1:]
+        tables = self.audio_embedding.weight, self._choices_head(text_choices), opening
+        self._depth_in_c = None
+        if depth is not None and all(table.dtype == mx.float32 for table in tables):
+            self._depth_in_c = CompiledDepth(depth, *tables, codebooks=self._n_vq, keeps_ties=self.keeps_ties)
+        return isinstance(self.backbone, GPT2Decoder) and self.backbone.settle(plain) is not None
 
     def seen_in_prompt(self, rows: mx.array) -> mx.array:
         """The penalty looks at generated frames only: nothing of the prompt rows (B, T, 1 + Q) is seen."""
@@ -88,6 +108,9 @@ class TiedHeadsModel(Adaptable):
             seen: (B, Q, audio_vocab) bool, codes that the penalty weakens.
         """
         assert text_choices is not None
+        if self._depth_in_c is not None:
+            drawn = self._depth_in_c.draw(hidden, uniforms, text, audio, n_vq, seen)
+            return self._padded(mx.concatenate([text_choices[mx.array(drawn[:, :1])], mx.array(drawn[:, 1:])], axis=1))
         cache = self._depth_cache()
         # This is computed as if speech went on; rows that end now ignore it.
         slots = mx.broadcast_to(text_choices[:1], hidden.shape[:1])
@@ -102,8 +125,12 @@ class TiedHeadsModel(Adaptable):
             if q + 1 < n_vq:
                 embedded = self.audio_embedding(code + q * self._codebook)
                 state = self.local_transformer(embedded[:, None], cache)[:, 0]
-        row += [mx.full(hidden.shape[:1], self._codebook, dtype=mx.int32)] * (self._n_vq - n_vq)
-        return mx.stack(row, axis=-1)
+        return self._padded(mx.stack(row, axis=-1))
+
+    def _padded(self, row: mx.array) -> mx.array:
+        """Rows (B, 1 + n_vq) -> (B, 1 + Q), with the pad code for codebooks that were not sampled."""
+        missing = 1 + self._n_vq - row.shape[1]
+        return mx.pad(row, [(0, 0), (0, missing)], constant_values=self._codebook) if missing else row
 
     def depth_logits(self, hidden: mx.array, tokens: mx.array) -> tuple[mx.array, mx.array]:
         """Teacher-forced logits of all channels, nothing barred.
@@ -133,6 +160,10 @@ class TiedHeadsModel(Adaptable):
 
     def _depth_cache(self) -> list[Cache]:
         return [ConcatenateKVCache() for _ in self.local_transformer.layers]
+
+    def _choices_head(self, choices: mx.array) -> mx.array:
+        """The rows (2, D) of the head that chooses between these text ids."""
+        return head_rows(self.text_embedding, choices)
 
     def _text_logits(self, state: mx.array, choices: mx.array | slice) -> mx.array:
         logits = head_product(self.text_embedding, state, choices)
@@ -164,6 +195,11 @@ class MossTTSLocalV15Model(TiedHeadsModel):
 
     def _opening(self, hidden: mx.array, text: mx.array) -> mx.array:  # noqa: ARG002
         return hidden[:, None]
+
+    def _choices_head(self, choices: mx.array) -> mx.array:
+        if "local_text_lm_head" in self:
+            return head_rows(self.local_text_lm_head, slice(None))
+        return super()._choices_head(choices)
 
     def _text_logits(self, state: mx.array, choices: mx.array | slice) -> mx.array:
         if "local_text_lm_head" in self:

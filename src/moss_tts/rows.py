@@ -319,6 +319,8 @@ class LocalBatch(RowBatch):
         requests = [_as_penalised(request, model) for request in requests]
         penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
         seen = model.seen_in_prompt(mx.array(prompts.input_ids)) if penalised else None
+        if isinstance(model, TiedHeadsModel) and model.settle(slots):
+            cache = batched(cache)
         super().__init__(requests, cache, hidden, seen)
 
     @classmethod

@@ -54,6 +54,7 @@ class RowSampling:
     """One kind of channel for all rows of a batch: arrays (B, 1, 1), and steps that no row needs.
 
     Attributes:
+        rows: the settings of each row.
         sampled: bool, False where the row is greedy.
         negative_temperature: the negative temperature; -1 if the row is greedy.
         top_p: infinite if it is off, because a long sum can round to more than 1.
@@ -66,6 +67,7 @@ class RowSampling:
         keeps_ties: whether candidates as good as the last of top_k stay beside it.
     """
 
+    rows: tuple[ChannelSampling, ...]
     sampled: mx.array
     negative_temperature: mx.array
     top_p: mx.array
@@ -86,6 +88,7 @@ class RowSampling:
 
         unlimited = any(row.top_k == 0 for row in rows)
         return cls(
+            rows=tuple(rows),
             sampled=column([row.temperature > 0 for row in rows], mx.bool_),
             negative_temperature=column([-row.temperature or -1.0 for row in rows], mx.float32),
             top_p=column([row.top_p if row.top_p < 1 else inf for row in rows], mx.float32),

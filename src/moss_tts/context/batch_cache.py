@@ -68,6 +68,17 @@ class BatchCache:
         held_keys, held_values = (buffer[:requests, :, self._first : end] for buffer in self._buffers)
         return held_keys, held_values
 
+    def open_row(self) -> tuple[mx.array, mx.array, Sequence[int], int]:
+        """Add a row of each request, which the caller writes where it lies: no other array holds these slots.
+
+        Returns:
+            Keys and values (places, G, slots, d), the first slot of each request, and the slot of the row.
+        """
+        self._make_room(len(self._starts), 0, 1)
+        self._end += 1
+        keys, values = self._buffers
+        return keys, values, self._starts, self._end - 1
+
     def moving(self, rows: Sequence[int]) -> list[Context]:
         """Copies of the requests that change their place when `rows` are kept.
 

@@ -4,10 +4,11 @@
  * The N steps of all streams lie one after the other; D is the width of the stage. All arrays are float32, with
  * contiguous rows. Products call cblas_sgemm, which thin_products.c replaces. */
 
-#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "arithmetic.h"
 
 enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112 };
 /* Queries that look at the same steps: few, so that little of what is computed is masked, and as many as products of
@@ -43,18 +44,8 @@ typedef struct {
 static void normalise(long rows, int width, const float *x, const float *weight, const float *bias, float *y,
                       int cores) {
 #pragma omp parallel for num_threads(cores) if (cores > 1 && rows * width >= SHARED_FROM)
-    for (long row = 0; row < rows; row++) {
-        const float *from = x + row * width;
-        float *to = y + row * width, sum = 0, squares = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int i = 0; i < width; i++) sum += from[i];
-        float mean = sum / width;
-#pragma omp simd reduction(+ : squares)
-        for (int i = 0; i < width; i++) squares += (from[i] - mean) * (from[i] - mean);
-        float scale = 1 / sqrtf(squares / width + 1e-5f);
-#pragma omp simd
-        for (int i = 0; i < width; i++) to[i] = (from[i] - mean) * scale * weight[i] + bias[i];
-    }
+    for (long row = 0; row < rows; row++)
+        normalise_row(width, 1e-5f, x + row * width, weight, bias, y + row * width);
 }
 
 /* x times the normal distribution function, by the ratio of polynomials of transformer.py (gelu_by_ratio). */
@@ -77,43 +68,12 @@ static void gelu(long rows, int width, float *x, int cores) {
 
 /* ------------------------------------------------------------------------------------------------- attention */
 
-/* Turn pairs of neighbours of all heads. */
-static void turn(int heads, int half, const float *cosines, const float *sines, float *x) {
-    for (int head = 0; head < heads; head++, x += 2 * half)
-#pragma omp simd
-        for (int i = 0; i < half; i++) {
-            float even = x[2 * i], odd = x[2 * i + 1];
-            x[2 * i] = even * cosines[i] - odd * sines[i];
-            x[2 * i + 1] = odd * cosines[i] + even * sines[i];
-        }
-}
-
-/* 2 to the power of x[i] - largest, in place; their sum. Exact to 2e-7, as kernels.py (_weigh_by_octaves) has it. */
-static float powers(long size, float *x, float largest) {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (long i = 0; i < size; i++) {
-        float octaves = x[i] - largest < -63.0f ? -63.0f : x[i] - largest;
-        float whole = (octaves + 12582912.0f) - 12582912.0f, rest = octaves - whole;
-        float power = 1.52527338e-05f * rest + 0.000154035304f;
-        power = ((power * rest + 0.00133335581f) * rest + 0.00961812911f) * rest + 0.0555041087f;
-        power = ((power * rest + 0.240226507f) * rest + 0.693147181f) * rest + 1;
-        union {
-            int bits;
-            float value;
-        } scale = {((int)whole + 127) << 23};
-        x[i] = power * scale.value;
-        sum += x[i];
-    }
-    return sum;
-}
-
 /* Rotate a stream's queries and keys, which lie with its values in `mixed` (N, 3, D); keys and values join its past. */
 static void append(const stage *s, const stream *at, int index, const float *cosines, const float *sines,
                    float *mixed) {
     int width = s->width, half = width / s->heads / 2;
     float *keys = at->past + (2L * index * at->slots + at->used) * width, *values = keys + at->slots * width;
-    float scale = 1.44269504f / sqrtf(2 * half); /* scores are powers of two */
+    float scale = OCTAVES / sqrtf(2 * half); /* scores are powers of two */
     for (long step = 0; step < at->steps; step++) {
         long row = at->first + step;
         float *from = mixed + row * 3 * width;

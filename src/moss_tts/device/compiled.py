@@ -25,6 +25,7 @@ from moss_tts.atomic import atomic_file
 
 SWITCH = "MOSS_TTS_C"
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
+HEADERS = sorted(Path(__file__).parent.glob("*.h"))
 # Nothing looks at errno or floating-point traps, which would keep loops with conditions from becoming vectors.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 COMPILING = "moss_tts compiles its C for this processor. This takes some seconds, and happens once."
@@ -93,7 +94,7 @@ def _compiled() -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise FileNotFoundError("there is no C compiler")
-    sources = b"".join(source.read_bytes() for source in SOURCES)
+    sources = b"".join(source.read_bytes() for source in (*SOURCES, *HEADERS))
     key = hashlib.sha256(sources + _processor().encode() + " ".join(FLAGS).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moss_tts"
     library = cache / f"compiled-{key}.so"

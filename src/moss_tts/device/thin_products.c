@@ -189,6 +189,12 @@ static void by_sums(const product *p, long first, long last) {
 
 /* --------------------------------------------------------------------------------------------------------------- */
 
+/* Columns from..to of y (M, N) += x (M, K) @ w (N, K)^T, by the calling thread. */
+void moss_tts_columns(int rows, int columns, int width, const float *x, const float *w, float *y, long from, long to) {
+    product whole = {rows, width, x, w, width, width, y, columns};
+    by_dots(&whole, from, to);
+}
+
 void cblas_sgemm(int order, int turn_a, int turn_b, int M, int N, int K, float alpha, const float *a, int lda,
                  const float *b, int ldb, float beta, float *c, int ldc) {
     int large = (long)N * K >= SHARED_FROM;
