@@ -2,7 +2,8 @@
 
 thin_products.c: products of a few rows with a matrix, instead of a BLAS's cblas_sgemm. One frame of a few
 requests consists of such products, and a BLAS packs the matrix first, which takes two to four times as long as
-reading it once. codec_stage.c: the codec's transformer stages, without MLX's primitives.
+reading it once. packed_products.c: the same for quantised and bfloat16 weights. codec_stage.c: the codec's
+transformer stages, without MLX's primitives.
 
 It is compiled for this processor when it is first needed, with the compiler that mlx itself calls for compiled
 functions on CPUs, and kept in the user's cache directory. `library` gives the library if it is in use, `state` says
