@@ -21,7 +21,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from moss_tts.device import compiled
+from moss_tts.device import compiled, packed
 from moss_tts.device.compiled import CStatus
 
 SWITCH = "MOSS_TTS_OPENBLAS"
@@ -105,6 +105,7 @@ def _load(library: Path) -> BlasState:
         if find_spec("torch") is not None:
             return BlasState(BlasStatus.WOULD_BREAK_PYTORCH)
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+    packed.open_door()
     _loaded.append((blas, blas.openblas_get_num_threads()))
     return BlasState(BlasStatus.IN_USE, str(library))
 

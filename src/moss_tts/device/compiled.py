@@ -18,8 +18,10 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 
 from moss_tts.atomic import atomic_file
@@ -92,25 +94,41 @@ def stand_before(blas: ctypes.CDLL) -> CState:
 
 def _compiled() -> Path:
     """The library for these sources and this processor, from the cache or the compiler."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
+    command = ("gcc" if shutil.which("gcc") else "cc", *FLAGS, *map(str, SOURCES), "-lm")
+    return built("compiled", command, [*SOURCES, *HEADERS], _processor())
+
+
+def built(name: str, command: Sequence[str], sources: Sequence[Path], made_for: str) -> Path:
+    """The library that a compiler makes of sources, from the cache or the compiler.
+
+    Args:
+        name: the beginning of the name of its file.
+        command: the compiler and its arguments, but for the output.
+        sources: all files that the compiler reads, but for those of the system.
+        made_for: what the library depends on besides.
+
+    Raises:
+        OSError: there is no such compiler.
+        subprocess.SubprocessError: it failed.
+    """
+    compiler = shutil.which(command[0])
     if compiler is None:
-        raise FileNotFoundError("there is no C compiler")
-    sources = b"".join(source.read_bytes() for source in (*SOURCES, *HEADERS))
-    key = hashlib.sha256(sources + _processor().encode() + " ".join(FLAGS).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moss_tts"
-    library = cache / f"compiled-{key}.so"
+        raise FileNotFoundError(f"there is no {'C++' if command[0] == 'g++' else 'C'} compiler")
+    told = b"".join(source.read_bytes() for source in sources) + made_for.encode() + " ".join(command).encode()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moss_tts"
+    library = folder / f"{name}-{hashlib.sha256(told).hexdigest()[:16]}.so"
     if not library.exists():
-        cache.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         _tell_of_compiling()
         # Another process may be doing the same.
         with atomic_file(library) as part:
-            command = [compiler, *FLAGS, "-o", str(part), *map(str, SOURCES), "-lm"]
-            subprocess.run(command, check=True, capture_output=True, timeout=60)
+            subprocess.run([compiler, *command[1:], "-o", str(part)], check=True, capture_output=True, timeout=60)
     return library
 
 
+@cache
 def _tell_of_compiling() -> None:
-    """Say why the program waits. It is a warning, because Python shows nothing less if no log was set up."""
+    """Say once why the program waits. It is a warning, because Python shows nothing less if no log was set up."""
     import logging  # imported here, because it takes time at every start
 
     logging.getLogger(__name__).warning(COMPILING)

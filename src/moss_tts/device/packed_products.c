@@ -7,8 +7,9 @@
  * A row's result does not depend, to the last bit, on how many others there are (up to MOST_ROWS).
  * With more rows, tiles of W are unpacked and go to the BLAS. */
 
+#include "packed_products.h"
+
 #include <omp.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,18 +33,6 @@ typedef uint32_t loose_words __attribute__((vector_size(4 * LANES), aligned(1), 
 typedef int32_t order __attribute__((vector_size(4 * LANES)));
 
 void cblas_sgemm(int, int, int, int, int, int, float, const float *, int, const float *, int, float, float *, int);
-
-typedef enum { FLOAT32, BFLOAT16, FLOAT16 } number;
-
-typedef struct {
-    long rows, width, columns;
-    int bits, group;   /* of 16 bits: W is bfloat16, without scales and biases */
-    number scale_type; /* of scales and biases */
-    const float *x;
-    const uint8_t *w;
-    const void *scales, *biases; /* (N, K / group) */
-    float *y;
-} packed_product;
 
 /* What all columns share: the rows of x by blocks and by lanes, and the sums of their groups. */
 typedef struct {
@@ -324,7 +313,6 @@ static void by_tiles(const task *t, int cores, float *room, long room_size, floa
     }
 }
 
-/* Compute y. Returns 0 if there is no memory or no such width; then nothing was done. */
 int moss_tts_packed_product(const packed_product *p) {
     if (p->bits < 2 || p->bits > BFLOAT16_BITS || of_bits[p->bits].few_rows == NULL) return 0;
     const long n = values(p->bits), block_values = LANES * n;
