@@ -49,6 +49,7 @@ TEXTS = [
     "# A heading\n\nA paragraph of text that goes on, and on.\n\n- an item\n- another item\n\n***\n\nThe end of it",
     "a" * 700 + " " + "b, " * 200 + "1,000,000 " * 60,
     "wordless: ... --- ***   \n\n \n ?!?! ((( [ [[ {{ [S [pause 1s] end",
+    "# A list\n1. One of them, for sure\n2. Two\n\n  10) Ten\n- 3\n- 4\n12 monkeys\n3.5\n2.\n",
     "See https://example.org/a.b?c=d.e, or www.example.org. Then write to me@example.org! Version 3.14.15 is out.",
 ]
 
@@ -61,7 +62,7 @@ def test_pieces_do_not_matter(text):
         assert stretches(in_pieces(text, seed)) == whole
 
 
-@given(st.text(st.sampled_from("ab1 .,!?:;-—[]{}S\n\"'”。，…\u0301"), max_size=600), st.integers(0, 99))
+@given(st.text(st.sampled_from("ab1 .,!?:;-—[]{}S#\n\"'”。，…\u0301"), max_size=600), st.integers(0, 99))
 def test_pieces_of_any_text_do_not_matter(text, seed):
     assert stretches(in_pieces(text, seed)) == stretches([text])
 
@@ -101,6 +102,13 @@ def test_the_first_clause_is_early_and_later_ones_are_sentences():
 )
 def test_numbers_names_and_tags_stay_whole(text, whole):
     assert stretches(list(text))[0] == whole
+
+
+def test_items_of_a_list_and_headings_are_stretches():
+    text = "# Shopping\n1. Milk from the shop at the corner\n2. Bread and a lot of butter\n- Salt\n"
+    milk, bread = "1. Milk from the shop at the corner", "2. Bread and a lot of butter"
+    assert stretches(list(text)) == ["# Shopping", milk, bread, "- Salt"]
+    assert stretches(["He was born in\n1984 in a small town, and lived."])[0] == "He was born in\n1984 in a small town,"
 
 
 def test_a_cut_needs_only_the_next_word():

@@ -18,8 +18,11 @@ from moss_tts.text.tags import has_words
 LOOK_AHEAD = 64
 _TAG = re.compile(r"[\[{][^\[\]{}\n]{1,48}[\]}]")
 _LONGEST_TAG = 50
-# Words may end a stretch only before these.
-_PARAGRAPH_OR_TURN = re.compile(r"\s*(?:\n\s*\n|\[S\d)")
+# Words may end a stretch only before these: a paragraph, a turn, an item of a list or a heading.
+_BREAK = re.compile(r"\s*(?:\n\s*\n|\[S\d)")
+_ITEM = re.compile(r"\s*\n[^\S\n]*(?:[-*+•>#]|\d{1,3}[.)]\s)")
+# Characters of a number that may be an item's.
+_ITEM_NUMBER = 5
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ class GrowingText:
 def look_ahead(text: str, offset: int) -> int | None:
     """Where the look-ahead behind an offset ends; None if more of the text has to be seen to know.
 
-    It ends after the first letter or digit outside tags, at the latest after LOOK_AHEAD characters.
+    It ends after the first letter or digit outside tags, or after the number of an item; at the latest after LOOK_AHEAD
+    characters.
     """
     at, most = offset, offset + LOOK_AHEAD
     while at < min(most, len(text)):
@@ -139,7 +143,8 @@ def look_ahead(text: str, offset: int) -> int | None:
         if tag is None and text[at] in "[{" and len(text) < at + _LONGEST_TAG:
             return None
         if text[at].isalnum():
-            return at + 1
+            ahead = at + (_ITEM_NUMBER if text[at].isdigit() and "\n" in text[offset:at] else 1)
+            return ahead if ahead <= len(text) else None
         at = tag.end() if tag else at + 1
     return at if at >= most else None
 
@@ -152,11 +157,15 @@ def _may_end(text: str, offset: int) -> bool:
 
 def _ends(text: str, offset: int, lengths: Lengths) -> bool:
     """Whether a stretch ends at an offset of a text that ends with the look-ahead."""
-    if text[offset - 1].isalnum() and not _PARAGRAPH_OR_TURN.match(text, offset):
+    begins_item = _ITEM.match(text, offset) is not None
+    if text[offset - 1].isalnum() and not begins_item and not _BREAK.match(text, offset):
         return False
     if not has_words(text[:offset]):
         return False
-    offsets = find_boundaries(text).offsets
+    boundaries = find_boundaries(text)
+    if begins_item and not boundaries.solid[offset]:
+        return True
+    offsets = boundaries.offsets
     kinds = [BoundaryKind.TURN, BoundaryKind.PARAGRAPH, BoundaryKind.SENTENCE]
     if any(offset in offsets[kind] for kind in kinds):
         return True
