@@ -4,6 +4,8 @@
 
 Weights are random, by seed. The floor is the time that reading a frame's weights once takes at the bandwidth that
 the machine shows in the same run; "floor" is the floor over the time measured, 1 at best.
+
+--bits 8 4 adds copies in 8 and in 4 bit, as `convert -q` makes them of bfloat16 weights, beside float32.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from moss_tts.codec import MossAudioTokenizer
 from moss_tts.rows import RowRequest
 from moss_tts.sampling import Sampling
 from moss_tts.speaking.engine import ChunkSizes, SpeechEngine, SpeechJob
+from moss_tts.weights.quantisation import AFFINE_BITS
 
 COLUMNS = ("case", "prefill ms", "ms/frame", "frames/s", "first audio ms", "primitives", "syncs", "GB/frame", "floor")
 
@@ -39,9 +42,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             raw = synthetic.raw_config(name, synthetic.SIZES[size])
             architecture = synthetic.architecture_of(raw, synthetic.speech_weights(raw, options.seed))
             first = first_audio(architecture, synthetic.prompt_rows(architecture.config, seed=options.seed))
-            for count in options.batch:
-                case = measured(architecture, count, options, max(bandwidth.values()))
-                results[f"{size}/{name}/{count}"] = case | {"first_audio_ms": first}
+            cases = {
+                f"{size}/{name}/{count}": measured(architecture, count, options, max(bandwidth.values()))
+                | {"first_audio_ms": first, "bits": {}}
+                for count in options.batch
+            }
+            del architecture
+            for bits in options.bits:
+                add_bits(cases, bits, raw, options, max(bandwidth.values()))
+            results |= cases
     report(results, bandwidth)
     return results
 
@@ -54,6 +63,7 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 4, 8, 16])
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bits", nargs="+", type=int, default=[], choices=AFFINE_BITS, help="quantised copies as well")
     parser.add_argument("--sampled", action="store_true", help="sample the codes instead of taking the best")
     parser.add_argument("--probe-megabytes", type=int, default=512, help="size of the bandwidth probe")
     return parser.parse_args(arguments)
@@ -79,6 +89,26 @@ def measured(
         "gigabytes_per_frame": weights / 1e9,
         "floor_fraction": weights / bandwidth / run.median,
     }
+
+
+def add_bits(
+    cases: dict[str, Any], bits: int, raw: synthetic.Raw, options: argparse.Namespace, bandwidth: float
+) -> None:
+    """Measure a quantised copy in each case, and compare it with the case itself."""
+    copy = synthetic.quantised(raw, synthetic.speech_weights(raw, options.seed), bits)
+    architecture = synthetic.architecture_of(*copy)
+    del copy
+    for (name, case), count in zip(cases.items(), options.batch, strict=True):
+        made = measured(architecture, count, options, bandwidth)
+        case["bits"][str(bits)] = {
+            "ms": made["ms_per_frame"],
+            "floor_fraction": made["floor_fraction"],
+            "vs_float32": made["ms_per_frame"] / case["ms_per_frame"],
+            "gigabytes_per_frame": made["gigabytes_per_frame"],
+            "prefill_ms": made["prefill_ms"],
+            "prefill_vs_float32": made["prefill_ms"] / case["prefill_ms"],
+        }
+        print(name, bits, {key: round(value, 3) for key, value in case["bits"][str(bits)].items()}, flush=True)
 
 
 def first_audio(architecture: Architecture[Any, Any], prompt: np.ndarray) -> float:

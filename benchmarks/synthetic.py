@@ -18,11 +18,12 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.architectures import ARCHITECTURES, Architecture
-from moss_tts.checkpoints.loading import load_architecture
+from moss_tts.checkpoints.loading import load_architecture, quantizable_modules
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec import upstream_shapes as codec_shapes
 from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig, parse_config
-from moss_tts.weights.layout import Shapes
+from moss_tts.weights.layout import SUFFIXES, Shapes
+from moss_tts.weights.quantisation import Precision
 
 Raw = dict[str, Any]
 Weights = dict[str, mx.array]
@@ -259,6 +260,23 @@ def _prefer_slot_of_tied_heads(weights: Weights, config: MossConfig) -> None:
 def architecture_of(raw: Raw, weights: Weights) -> Architecture[Any, Any]:
     """The network in memory, as loading makes it."""
     return load_architecture(Path("synthetic"), parse_config(raw), weights, "float32")
+
+
+def quantised(raw: Raw, weights: Weights, bits: int) -> tuple[Raw, Weights]:
+    """The same checkpoint in bfloat16, as released, and what `convert -q` quantises in groups of 64."""
+    config = parse_config(raw)
+    architecture = ARCHITECTURES[type(config)]
+    may = quantizable_modules(architecture.network_class(config), architecture.protected)
+    precision, made = Precision.of(bits, 64), {}
+    for name, weight in weights.items():
+        path, half = name.removesuffix(".weight"), weight.astype(mx.bfloat16)
+        if architecture.layout.our_path(path) in may and precision.fits(weight.shape):
+            parts = precision.quantize(half)
+            made |= {f"{path}.{key}": part for key, part in zip(SUFFIXES, parts, strict=True)}
+        else:
+            made[name] = half
+        mx.eval(made)
+    return raw | {"quantization": precision.block}, made
 
 
 def prompt_rows(config: MossConfig, text_rows: int = 64, frames: int = 40, seed: int = 0) -> np.ndarray:

@@ -319,20 +319,27 @@ def _batched(cache: Cache) -> Cache:
     return BatchCache.of(cache) if isinstance(cache, KVCache) else cache
 
 
-def head_rows(head: nn.Module, ids: mx.array | slice) -> mx.array:
-    """Rows (K, D) of a head, for the K ids that can be chosen: the rest of a text head need not be read."""
-    if isinstance(head, nn.QuantizedLinear | nn.QuantizedEmbedding):
-        biases = None if head.biases is None else head.biases[ids]
-        packed, scales = head.weight[ids], head.scales[ids]
-        return mx.dequantize(packed, scales, biases, group_size=head.group_size, bits=head.bits, mode=head.mode)
-    return cast(mx.array, head.weight[ids])
+def head_rows(head: nn.Module, ids: mx.array | slice, dtype: mx.Dtype) -> mx.array:
+    """Rows (K, D) of a head, for the K ids that can be chosen: the rest of a text head need not be read.
+
+    Args:
+        head: a linear layer or a table.
+        ids: which rows.
+        dtype: their type, whatever weights or scales are kept in.
+    """
+    if not isinstance(head, nn.QuantizedLinear | nn.QuantizedEmbedding):
+        return cast(mx.array, head.weight[ids]).astype(dtype)
+    packed, scales, biases = head.weight[ids], head.scales[ids], None
+    if head.biases is not None:
+        scales, biases = scales.astype(dtype), head.biases[ids].astype(dtype)
+    return mx.dequantize(packed, scales, biases, group_size=head.group_size, bits=head.bits, mode=head.mode)
 
 
 def head_product(head: nn.Module, x: mx.array, ids: mx.array | slice) -> mx.array:
     """The outputs (..., K) of a head for the K ids that can be chosen, of x (..., D)."""
     if isinstance(head, Adapted):
         return head.low_rank(x, head_product(head.base, x, ids), ids)
-    return x @ head_rows(head, ids).T
+    return x @ head_rows(head, ids, x.dtype).T
 
 
 # --------------------------------------------------------------------------- layers that share their input

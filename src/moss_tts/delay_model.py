@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import ClassVar, cast
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 from moss_tts.adapters.low_rank import Adaptable
 from moss_tts.backbone import Qwen3Backbone, head_product
 from moss_tts.config import DelayConfig
 from moss_tts.context.batch_cache import Cache
-from moss_tts.device.kernels import Linear
+from moss_tts.device.kernels import Embedding, Linear
 from moss_tts.weights.layout import Layout, Stack
 
 
@@ -52,8 +51,8 @@ class MossTTSDelayModel(Adaptable):
         self._codebook = config.audio_vocab_size + 1
         self._offsets = mx.array(np.arange(config.n_vq, dtype=np.int32) * self._codebook)
         width = config.hidden_size
-        self.text_embedding = nn.Embedding(config.vocab_size, width)
-        self.audio_embedding = nn.Embedding(config.n_vq * self._codebook, width)
+        self.text_embedding = Embedding(config.vocab_size, width)
+        self.audio_embedding = Embedding(config.n_vq * self._codebook, width)
         self.backbone = Qwen3Backbone(config.backbone)
         self.text_head = Linear(width, config.vocab_size, bias=False)
         self.audio_head = Linear(width, config.n_vq * self._codebook, bias=False)

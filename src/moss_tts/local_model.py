@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from typing import ClassVar, cast
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 from moss_tts.adapters.low_rank import Adaptable
 from moss_tts.backbone import Qwen3Backbone, SwiGLU, head_product
 from moss_tts.config import LocalConfig
 from moss_tts.context.batch_cache import Cache
-from moss_tts.device.kernels import Linear, RMSNorm, issue
+from moss_tts.device.kernels import Embedding, Linear, RMSNorm, issue
 from moss_tts.device.mlx_lm import ConcatenateKVCache
 from moss_tts.sampling import RowSampling, sample, seen_in
 from moss_tts.weights.layout import Layout, Stack
@@ -41,8 +40,8 @@ class MossTTSLocalModel(Adaptable):
         self._offsets = mx.array(np.arange(config.n_vq, dtype=np.int32) * self._codebook)
         width, depth, adapter = config.hidden_size, config.depth, config.additional_mlp_ffn_hidden_size
         channels = 1 + config.n_vq
-        self.text_embedding = nn.Embedding(config.vocab_size, width)
-        self.audio_embedding = nn.Embedding(config.n_vq * self._codebook, width)
+        self.text_embedding = Embedding(config.vocab_size, width)
+        self.audio_embedding = Embedding(config.n_vq * self._codebook, width)
         self.backbone = Qwen3Backbone(config.backbone)
         self.local_transformer = Qwen3Backbone(depth, rotary=False)
         self.speech_embedding_to_local_mlp = SwiGLU(width, adapter, depth.hidden_size)

@@ -163,7 +163,7 @@ class TiedHeadsModel(Adaptable):
 
     def _choices_head(self, choices: mx.array) -> mx.array:
         """The rows (2, D) of the head that chooses between these text ids."""
-        return head_rows(self.text_embedding, choices)
+        return head_rows(self.text_embedding, choices, self.audio_embedding.weight.dtype)
 
     def _text_logits(self, state: mx.array, choices: mx.array | slice) -> mx.array:
         logits = head_product(self.text_embedding, state, choices)
@@ -198,7 +198,7 @@ class MossTTSLocalV15Model(TiedHeadsModel):
 
     def _choices_head(self, choices: mx.array) -> mx.array:
         if "local_text_lm_head" in self:
-            return head_rows(self.local_text_lm_head, slice(None))
+            return head_rows(self.local_text_lm_head, slice(None), self.audio_embedding.weight.dtype)
         return super()._choices_head(choices)
 
     def _text_logits(self, state: mx.array, choices: mx.array | slice) -> mx.array:

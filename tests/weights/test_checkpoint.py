@@ -14,14 +14,8 @@ import pytest
 from mlx.utils import tree_flatten
 
 from moss_tts.architectures import ARCHITECTURES
-from moss_tts.checkpoints.loading import (
-    compute_dtype,
-    load_architecture,
-    load_config,
-    quantizable,
-    quantize,
-    stored_dtype,
-)
+from moss_tts.checkpoints.loading import load_architecture, load_config, quantizable, quantize
+from moss_tts.checkpoints.number_types import compute_dtype, stored_dtype
 from moss_tts.config import parse_config
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.weights.headers import read_header

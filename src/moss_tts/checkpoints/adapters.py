@@ -10,15 +10,15 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 
 from moss_tts.adapters.low_rank import Adaptable, Adapted, Adapters, Factors, LowRank
 from moss_tts.adapters.peft import CONFIG, WEIGHTS, Pair, StoredAdapter, read_adapter
 from moss_tts.architectures import Architecture
 from moss_tts.atomic import expanded
 from moss_tts.checkpoints import hub
-from moss_tts.checkpoints.loading import JOINED, stored_dtype
+from moss_tts.checkpoints.loading import JOINED
 from moss_tts.checkpoints.names import HUB_ID
+from moss_tts.checkpoints.number_types import computed_dtype
 from moss_tts.errors import CheckpointError, RequestError, shown
 from moss_tts.weights.layout import listing
 
@@ -99,7 +99,7 @@ def put_adapters(architecture: Architecture[Any, Any], stored: Sequence[StoredAd
     if not stored:
         return
     places = dict(places_of(architecture))
-    dtype = stored_dtype(dict(tree_flatten(architecture.network.parameters())))
+    dtype = computed_dtype(architecture.network)
     factors: dict[str, list[Factors]] = {}
     for owner, adapter in enumerate(stored):
         for pair, place in placed(architecture, adapter, places):

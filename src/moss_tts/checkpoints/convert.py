@@ -16,9 +16,10 @@ from pathlib import Path
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.atomic import atomic_directory
 from moss_tts.checkpoints.hub import CHECKPOINT_FILES
-from moss_tts.checkpoints.loading import DTYPES, CheckpointSource, LazyCodec, check_codec_fits, load_config
+from moss_tts.checkpoints.loading import CheckpointSource, LazyCodec, check_codec_fits, load_config
 from moss_tts.checkpoints.model_card import model_card
 from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES
+from moss_tts.checkpoints.number_types import DTYPES
 from moss_tts.checkpoints.plan import Plan
 from moss_tts.codec import CodecConfig
 from moss_tts.config import MossConfig

@@ -1,6 +1,6 @@
 """Loading: a directory or a hub id becomes a network in memory.
 
-Finding files, choosing the compute type, applying quantisation. Nothing is fetched unless the caller named a
+Finding files, applying quantisation, laying weights out. Nothing is fetched unless the caller named a
 hub id (hub.py).
 """
 
@@ -19,10 +19,11 @@ from moss_tts.atomic import expanded
 from moss_tts.checkpoints import hub
 from moss_tts.checkpoints.downloads import runnable
 from moss_tts.checkpoints.names import CODEC_DIRECTORIES, HUB_ID, no_checkpoint
+from moss_tts.checkpoints.number_types import cast_weights, compute_dtype, stored_dtype
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.config import MossConfig, parse_config
-from moss_tts.device.kernels import Linear
+from moss_tts.device.kernels import Embedding, Linear
 from moss_tts.device.memory import cache_limit
 from moss_tts.device.thread import on_device
 from moss_tts.errors import CheckpointError, CodecNotFoundError, NotHereError, RequestError
@@ -35,7 +36,6 @@ CODEC_PREFIX = "codec_model."
 JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 # Keys of the `quantization` block, with mlx-lm's defaults; all other keys name layers.
 SETTINGS: Mapping[str, Any] = {"group_size": 64, "bits": 4, "mode": "affine"}
-DTYPES = {"float32": mx.float32, "bfloat16": mx.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -90,25 +90,6 @@ def bring(name: str | Path, *, revision: str | None = None, codec: str | Path | 
     LazyCodec(source, load_config(source.directory), codec).bring()
 
 
-def compute_dtype(asked: str | None, stored: mx.Dtype) -> mx.Dtype:
-    """The type to compute in.
-
-    As asked; else float32 on a CPU, where half precision has no fast path; else as stored, but never float16,
-    which overflows in the backbone.
-
-    Raises:
-        RequestError: asked for a type that cannot be computed in.
-    """
-    if asked is not None:
-        if asked not in DTYPES:
-            why = " (it overflows in the backbone)" if asked == "float16" else ""
-            raise RequestError(f"dtype must be one of {', '.join(DTYPES)}, got {asked!r}{why}.")
-        return DTYPES[asked]
-    if mx.default_device() == mx.cpu:
-        return mx.float32
-    return mx.bfloat16 if stored == mx.float16 else stored
-
-
 def load_config(directory: Path) -> MossConfig:
     """The parsed config.json of a checkpoint directory."""
     return parse_config(read_json(directory / "config.json"))
@@ -136,7 +117,7 @@ def load_architecture(
         CheckpointError: weights that do not fit the config, or heads that differ from their embeddings.
     """
     try:
-        network, _ = unread_network(config, weights, dtype)
+        network, chosen = unread_network(config, weights, dtype)
         if tied_heads is None:
             check_copies(weights, network.layout.copies)
     except CheckpointError as error:
@@ -145,7 +126,7 @@ def load_architecture(
     del weights
     with cache_limit(0):
         divide(network)
-        _settle_layers(network)
+        _settle_layers(network, chosen)
         for module in leaves(network):
             mx.eval(module.parameters())
     network.eval()
@@ -162,19 +143,19 @@ def unread_network(
     """
     kind = ARCHITECTURES[type(config)]
     chosen = compute_dtype(dtype, stored_dtype(kind.layout.sanitize(weights, config.n_vq)))
-    # Tables are cast before they are stacked, so that no stack is in memory in two types.
-    named = kind.layout.sanitize({name: _cast(weight, chosen) for name, weight in weights.items()}, config.n_vq)
     try:
         network = kind.network_class(config)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise CheckpointError("config.json describes a network with sizes that no array can have.") from error
+    named = kind.layout.sanitize(weights, config.n_vq)
     if config.quantization is not None:
         _quantize_as_stored(network, config.quantization, kind.layout, named)
     load_strict(network, named, kind.layout)
+    cast_weights(network, chosen)
     return network, chosen
 
 
-def _settle_layers(network: nn.Module) -> None:
+def _settle_layers(network: nn.Module, dtype: mx.Dtype) -> None:
     """Make a loaded network ready to run.
 
     Layers that share their input become one product, unless they are quantised differently; weights are laid out
@@ -190,7 +171,9 @@ def _settle_layers(network: nn.Module) -> None:
         _join(parent, names)
     for _, module in network.named_modules():
         if isinstance(module, Linear):
-            module.turn()
+            module.turn(dtype)
+        elif isinstance(module, Embedding):
+            module.compute_in(dtype)
 
 
 def _join(module: nn.Module, names: tuple[str, ...]) -> None:
@@ -208,19 +191,6 @@ def _join(module: nn.Module, names: tuple[str, ...]) -> None:
     del layers
     # Evaluated at once, so that at most one layer's weights are in memory twice.
     mx.eval(first.parameters())
-
-
-def stored_dtype(weights: Mapping[str, mx.array]) -> mx.Dtype:
-    """The type of most floating-point values."""
-    sizes: dict[mx.Dtype, int] = {}
-    for weight in weights.values():
-        if mx.issubdtype(weight.dtype, mx.floating):
-            sizes[weight.dtype] = sizes.get(weight.dtype, 0) + weight.size
-    return max(sizes, key=lambda dtype: sizes[dtype], default=mx.float32)
-
-
-def _cast(weight: mx.array, dtype: mx.Dtype) -> mx.array:
-    return weight.astype(dtype) if mx.issubdtype(weight.dtype, mx.floating) else weight
 
 
 # ------------------------------------------------------------------------------------------------ quantising

@@ -120,7 +120,8 @@ def convert(
     from moss_tts.checkpoints.calibration import OPTIONS, Calibration, read_requests, spoken
     from moss_tts.checkpoints.convert import check_room, codec_to_include, shares_weights, weights_nbytes
     from moss_tts.checkpoints.convert import convert as write
-    from moss_tts.checkpoints.loading import DTYPES, compute_dtype, find_checkpoint, load_config
+    from moss_tts.checkpoints.loading import find_checkpoint, load_config
+    from moss_tts.checkpoints.number_types import DTYPES, compute_dtype
     from moss_tts.checkpoints.plan import plan
     from moss_tts.checkpoints.upload import check_repo
     from moss_tts.cli.terminal import Terminal

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from moss_tts.device import compiled
+from moss_tts.device import compiled, packed
 from moss_tts.device.mlx_lm import scaled_dot_product_attention
 
 # Bits of a float32 below its exponent; adding ROUNDING leaves a whole number in the last of them. Powers of two below
@@ -64,16 +64,51 @@ class Linear(nn.Linear):
 
     weight: mx.array
 
-    def turn(self) -> None:
-        """Store the weight for a CPU; `weight` becomes a view of it."""
-        if on_cpu() and (self.weight.nbytes < LARGEST_TURNED or compiled.library() is None):
-            self._turned = mx.contiguous(self.weight.T)
+    def turn(self, dtype: mx.Dtype) -> None:
+        """Store the weight for a CPU; `weight` becomes a view of it.
+
+        Args:
+            dtype: the type to compute in.
+        """
+        if on_cpu() and (self.weight.size * dtype.size < LARGEST_TURNED or compiled.library() is None):
+            self._turned = mx.contiguous(self.weight.astype(dtype).T)
             self.weight = self._turned.T
             mx.eval(self._turned, self.weight)
 
     def __call__(self, x: mx.array) -> mx.array:
         """(..., in) -> (..., out)."""
         return x @ self._turned if "_turned" in self else super().__call__(x)
+
+
+class Embedding(nn.Embedding):
+    """A table that can be kept in another type than what is computed in."""
+
+    _dtype: mx.Dtype | None = None
+
+    def compute_in(self, dtype: mx.Dtype) -> None:
+        """Give rows in this type, whatever the table is kept in."""
+        self._dtype = dtype
+
+    def __call__(self, ids: mx.array) -> mx.array:
+        """(...) -> (..., D)."""
+        rows = super().__call__(ids)
+        return rows if self._dtype is None else rows.astype(self._dtype)
+
+
+def keeps_stored_type(module: nn.Module, name: str, array: mx.array, dtype: mx.Dtype) -> bool:
+    """Whether a weight stays as it is stored, since the C for packed weights multiplies it without casting it.
+
+    Args:
+        module: the layer.
+        name: the name of its weight.
+        array: the weight.
+        dtype: the type to compute in.
+    """
+    if not (on_cpu() and packed.state().in_use and dtype == mx.float32):
+        return False
+    if isinstance(module, nn.QuantizedLinear):
+        return name in ("scales", "biases")
+    return isinstance(module, Linear | Embedding) and array.dtype == mx.bfloat16
 
 
 class RMSNorm(nn.RMSNorm):

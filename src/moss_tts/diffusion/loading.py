@@ -13,7 +13,8 @@ from typing import TypeVar
 import mlx.core as mx
 import mlx.nn as nn
 
-from moss_tts.checkpoints.loading import compute_dtype, quantize, stored_dtype
+from moss_tts.checkpoints.loading import quantize
+from moss_tts.checkpoints.number_types import compute_dtype, stored_dtype
 from moss_tts.checkpoints.tokenizer import load_tokenizer
 from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.diffusion.config import (
