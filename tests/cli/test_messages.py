@@ -126,7 +126,7 @@ def test_no_player_is_told_before_anything_is_loaded(run, monkeypatch):
 def test_what_cannot_grow_cannot_be_played_meanwhile(run):
     ended = run("say", "Hello.", "--play", "-o", "a.mp3")
     assert ended.code == 2
-    assert "a.mp3 must end in .wav, because with --play" in ended.err
+    assert "a.mp3 must end in .wav, because the file is written while its audio is made" in ended.err
 
 
 def test_a_listener_who_leaves_keeps_what_was_written(run, checkpoints, tmp_path, monkeypatch):
