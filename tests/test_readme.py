@@ -23,7 +23,14 @@ from support.hub import cache_entry
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 # Whose commands are run here; docs/server.md's and docs/scaling.md's are where servers and processes are started.
-DOCUMENTS = ("README.md", "docs/quantisation.md", "docs/scaling.md", "docs/speed.md", "docs/subtitles.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/quantisation.md",
+    "docs/scaling.md",
+    "docs/speed.md",
+    "docs/subtitles.md",
+    "docs/lexicon.md",
+)
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -73,6 +80,7 @@ def home(hub_cache, tmp_path, monkeypatch) -> Path:
         soundfile.write(tmp_path / name, noise, 24000)
     for name in ("chapter.txt", "letter.txt", "texts.txt"):
         (tmp_path / name).write_text("A short chapter.")
+    (tmp_path / "names.txt").write_text("Ada Lovelace = Ayda Luvlace\nGIF = jiff\n")
     written(tmp_path, "book.epub", archive(epub_of({"a.xhtml": "<h1>One</h1><p>A short chapter.</p>"})))
     return tmp_path
 

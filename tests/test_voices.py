@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moss_tts import cli
+from moss_tts.cli.arguments import spoken_by
 from moss_tts.errors import AudioError, CheckpointError, RequestError, UnknownVoiceError
-from moss_tts.voices import Voices, check_name, default_directory, spoken_by
+from moss_tts.voices import Voices, check_name, default_directory
 
 
 @pytest.fixture

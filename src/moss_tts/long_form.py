@@ -150,6 +150,7 @@ class TextSegment:
         boundary: what ended it.
         silence_before: seconds of silence before its audio.
         silence_after: seconds of silence after its audio.
+        written: its text as the caller wrote it, if a lexicon has changed it.
     """
 
     text: str
@@ -159,6 +160,7 @@ class TextSegment:
     boundary: BoundaryKind
     silence_before: float = 0.0
     silence_after: float = 0.0
+    written: str | None = None
 
     @property
     def spoken_text(self) -> str:

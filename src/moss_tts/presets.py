@@ -77,6 +77,7 @@ class Preset:
         max_tokens: frames after which speech, or a segment of it, ends if the caller names no limit.
         pieces: how long texts are cut; None: by characters, and linked as the long_form options say.
         template: the shape of the user message.
+        reads_ipa: whether it reads words that are written by their sounds, /IPA/.
         follows: what it was trained to follow beside prompt_field; anything else may be asked for, to little effect.
     """
 
@@ -89,6 +90,7 @@ class Preset:
     max_tokens: int = 4096
     pieces: Pieces | None = None
     template: PromptTemplate = PLAIN_TEMPLATE
+    reads_ipa: bool = False
     follows: frozenset[str] = SPEECH
 
     @property
@@ -105,15 +107,16 @@ PresetName: TypeAlias = Literal[
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("moss_tts", ChannelSampling(1.7, 0.8, 25, 1.0)),
+        Preset("moss_tts", ChannelSampling(1.7, 0.8, 25, 1.0), reads_ipa=True),
         # Upstream cleans text up in Delay's processors only.
-        Preset("moss_tts_local", ChannelSampling(1.0, 0.95, 50, 1.1), normalizes_text=False),
+        Preset("moss_tts_local", ChannelSampling(1.0, 0.95, 50, 1.1), normalizes_text=False, reads_ipa=True),
         # Upstream's defaults for Local v1.5; its text channel chooses between going on and ending.
         Preset(
             "moss_tts_local_v1_5",
             ChannelSampling(1.7, 0.8, 25, 1.0),
             text=ChannelSampling(temperature=1.0, top_p=1.0, top_k=50, repetition_penalty=1.0),
             normalizes_text=False,
+            reads_ipa=True,
         ),
         # What upstream's apps, its ONNX runtime and other ports use; the model's own defaults are wilder.
         Preset(

@@ -12,16 +12,26 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from moss_tts.audio.references import Reference
-from moss_tts.audio.tempo import require_tempo
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.dialogue import cloned_voices
 from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, UserMessage
 from moss_tts.prompts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
-from moss_tts.prompts.planning import BUDGETS, check_words, followed, plan_text, tags_left_out, usual_ties
+from moss_tts.prompts.planning import (
+    BUDGETS,
+    check_words,
+    followed,
+    plan_text,
+    respeller_of,
+    respelt_messages,
+    tags_left_out,
+    unread_in,
+    usual_ties,
+)
 from moss_tts.prompts.token_budgets import Count, cut_of
 from moss_tts.sampling import Sampling, draw_seed
+from moss_tts.text.lexicon import Respeller
 from moss_tts.text.preparation import TextPreparation
 from moss_tts.text.prepared import prepare
 from moss_tts.text.tags import SPEAKER_TAG, join_transcript
@@ -71,6 +81,8 @@ class MossNormalizedRequest:
         notes: sentences for people about what is done otherwise than asked.
         n_vq_for_inference: the number of codebooks to generate.
         runaway_guard: whether speech far longer than its text, or long silent, is ended (runaway.py).
+        written: the text as the caller wrote it, if a lexicon has changed it.
+        respell: replaces the words of a lexicon, in texts that come later.
         voice: the name of the registered voice that speaks.
         speed: how many times as fast as the model speaks the audio is played.
         verbose: whether each result is reported on standard error.
@@ -102,6 +114,8 @@ class MossNormalizedRequest:
     plan: tuple[TextSegment, ...] = ()
     notes: tuple[str, ...] = ()
     runaway_guard: bool = True
+    written: str | None = None
+    respell: Respeller | None = field(default=None, repr=False, compare=False)
     voice: str | None = None
     speed: float = 1.0
     verbose: bool = False
@@ -181,11 +195,12 @@ def resolve_generation_request(
     chosen = given.get("preset", preset)
     variant = chosen if isinstance(chosen, Preset) else resolve_preset(chosen)
     check_conflicts(given, variant)
+    respell = respeller_of(given, variant, preparation)
     given, left_out = followed(given, preparation)
-    prompt = _prompt(given, variant)
+    prompt = _prompt(given, variant, respell)
     ties = _long_form(given, usual_ties(variant, preparation))
     cut = None if ties is None else cut_of(ties, not given.keys().isdisjoint(BUDGETS), variant.pieces, count_tokens)
-    planned = plan_text(prompt.get("text"), ties, preparation, cut)
+    planned = plan_text(prompt.get("text"), ties, preparation, cut, respell)
     if preparation is not None and prompt.get("prompt_transcript") is not None:
         prompt["prompt_transcript"] = prepare(prompt["prompt_transcript"], preparation).text
     cleans_up = given.get("normalize_text", variant.normalizes_text)
@@ -204,21 +219,16 @@ def resolve_generation_request(
         notes=left_out
         + _unread_transcript(given, variant)
         + planned.notes
+        + unread_in(prompt.get("conversation", ()), respell)
         + (tags_left_out(planned, variant.clean_up) if cleans_up else ()),
         runaway_guard=given.get("runaway_guard", True),
+        written=planned.written,
+        respell=respell,
         voice=given["voice"].name if "voice" in given else None,
-        speed=_speed(given),
+        speed=given.get("speed", 1.0),
         verbose=given.get("verbose", False),
         adapters=_adapters(given),
     )
-
-
-def _speed(given: Options) -> float:
-    """The speed, if it is 1 or can be changed here."""
-    speed: float = given.get("speed", 1.0)
-    if speed != 1:
-        require_tempo()
-    return speed
 
 
 def _adapters(given: Options) -> tuple[tuple[str, float], ...]:
@@ -302,10 +312,10 @@ def _checked_config(values: Mapping[str, object]) -> Options:
         raise ConfigError(f"generation_config.json: {error}") from error
 
 
-def _prompt(given: Options, preset: Preset) -> Options:
+def _prompt(given: Options, preset: Preset, respell: Respeller | None) -> Options:
     """The prompt fields of a request, from whichever way the caller gave them."""
     if "conversation" in given:
-        return _conversation_prompt(given)
+        return _conversation_prompt(given, respell)
     fields = {name: given.get(name) for name in ("language", "quality", "sound_event", "ambient_sound", "scene")}
     if preset.prompt_field not in given:
         raise RequestError(EMPTY_PROMPT[preset.prompt_field])
@@ -363,8 +373,8 @@ def _dialogue_voice(given: Options) -> Options:
     return {"reference": references, "prompt_audio": audio, "prompt_transcript": transcript}
 
 
-def _conversation_prompt(given: Options) -> Options:
-    messages = given["conversation"]
+def _conversation_prompt(given: Options, respell: Respeller | None) -> Options:
+    messages = respelt_messages(given["conversation"], respell)
     role = FINAL_ROLE[given["mode"]] if "mode" in given else messages[-1].role
     if messages[-1].role != role:
         raise RequestError(

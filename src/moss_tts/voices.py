@@ -4,6 +4,7 @@ A voice is a directory `<name>/` with
 
     voice.json                         what it is: transcript, description, where the recording came from
     sample.wav                         the recording, 16-bit
+    lexicon.txt                        how it speaks some words, if it was given a lexicon
     codes-<codec>-<Q>.safetensors      the recording as codes, for each codec and depth it was used with
 
 It appears and disappears whole (atomic.py), and stands for itself: one that is broken is listed as such. Where nothing
@@ -30,6 +31,7 @@ from moss_tts.audio.files import read_audio
 from moss_tts.audio.references import RegisteredVoice
 from moss_tts.audio.voice_files import (
     DESCRIPTION,
+    LEXICON,
     SAMPLE,
     VoiceRecord,
     read_codes,
@@ -41,6 +43,7 @@ from moss_tts.audio.waveform import HasAudio, Waveform, as_waveform, audible_cha
 from moss_tts.errors import CheckpointError, MossTTSError, RequestError, UnknownVoiceError, shown
 from moss_tts.strict import is_number
 from moss_tts.text.cleanup import check_text
+from moss_tts.text.lexicon import Lexicon
 
 # Lower case only: some file systems do not tell cases apart. No dots, so no name leads out of the directory.
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
@@ -89,6 +92,16 @@ class Voice(RegisteredVoice):
     def sample(self) -> Path:
         """The recording."""
         return self.directory / SAMPLE
+
+    @property
+    def lexicon(self) -> Lexicon | None:
+        """How it speaks some words; None if it has no lexicon.
+
+        Raises:
+            RequestError: its lexicon is broken.
+        """
+        file = self.directory / LEXICON
+        return Lexicon.read(file) if file.is_file() else None
 
     def codes(self, model: Model) -> CodeMatrix:
         """The recording as codes (F, Q) of a model.
@@ -238,6 +251,7 @@ class Voices:
         transcript: str | None = None,
         description: str | None = None,
         adapters: Mapping[str, float] | None = None,
+        lexicon: str | os.PathLike[str] | None = None,
         model: Model | None = None,
         replace: bool = False,
     ) -> Voice:
@@ -249,11 +263,12 @@ class Voices:
             transcript: what it says.
             description: words for people.
             adapters: weights of adapters by the names they are loaded with; requests that name the voice use them.
+            lexicon: a lexicon for texts in this voice.
             model: codes are made for it now; otherwise, and for other models, when they are first needed.
             replace: whether an existing voice of that name is replaced.
 
         Raises:
-            RequestError: not a name, or it is taken; or nothing may be written here.
+            RequestError: not a name, or it is taken; a lexicon that is none; or nothing may be written here.
             AudioError: a recording that cannot serve.
             CheckpointError: it cannot be written, for want of room, say.
         """
@@ -262,6 +277,7 @@ class Voices:
             raise RequestError(f"there is a voice {name!r} already; remove it first, or replace it")
         transcript, description = _text("transcript", transcript), _text("description", description)
         waveform, digest = _load(recording)
+        words = None if lexicon is None else _checked(lexicon)
         channels, n_samples = waveform.samples.shape
         created = datetime.now(UTC).isoformat(timespec="seconds")
         seconds = n_samples / waveform.sample_rate
@@ -271,6 +287,8 @@ class Voices:
         try:
             with atomic_directory(self.directory / name, replace=replace and name in self) as part:
                 write_voice(part, record, waveform)
+                if words is not None:
+                    (part / LEXICON).write_bytes(words)
                 if model is not None:
                     Voice(record, part).codes(model)
         except PlaceTakenError as error:
@@ -296,26 +314,6 @@ class Voices:
             raise _unwritable(f"voice {name!r} cannot be removed", error) from error
 
 
-def spoken_by(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a command, its `voice` replaced by the recording.
-
-    Raises:
-        RequestError: no such voice, or other recordings beside it.
-    """
-    options = dict(given)
-    name = options.pop("voice", None)
-    if name is None:
-        return options
-    others = [other for other in ("ref_audio", "reference", "ref_text", "speaker", "conversation") if given.get(other)]
-    if others:
-        raise RequestError(f"A registered voice has its own recording. Give voice or {', '.join(others)}, not both.")
-    voice = Voices()[name]
-    spoken = voice.options(mode=options.get("mode")) | {"ref_audio": [voice.sample]}
-    if adapters := voice.adapters_with(options.get("adapters") or {}):
-        spoken["adapters"] = adapters
-    return options | spoken
-
-
 def check_name(name: object) -> None:
     """Refuse what is no name of a voice.
 
@@ -327,6 +325,12 @@ def check_name(name: object) -> None:
             f"the name of a voice must be 1 to 64 of a-z, 0-9, - and _, beginning with a letter or digit, and not "
             f"'default'; got {str(name)[:100]!r}"
         )
+
+
+def _checked(lexicon: str | os.PathLike[str]) -> bytes:
+    """The bytes of a lexicon that can be read."""
+    Lexicon.read(lexicon)
+    return expanded(lexicon).read_bytes()
 
 
 def _weights(adapters: Mapping[str, float] | None) -> dict[str, float] | None:

@@ -4,11 +4,10 @@ import pytest
 import soundfile
 
 import moss_tts
-from moss_tts.cli.arguments import read_lora
+from moss_tts.cli.arguments import read_lora, spoken_by
 from moss_tts.cli.read_book import fingerprint_of
 from moss_tts.cli.speak_text import Source
 from moss_tts.errors import RequestError
-from moss_tts.voices import spoken_by
 from moss_tts.weights.layout import read_weights
 from support.adapters import linears_of, write_adapter
 from support.command_line import runner

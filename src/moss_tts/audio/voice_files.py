@@ -23,7 +23,7 @@ from moss_tts.audio.waveform import Waveform
 from moss_tts.strict import is_number
 from moss_tts.text.cleanup import check_text
 
-DESCRIPTION, SAMPLE = "voice.json", "sample.wav"
+DESCRIPTION, SAMPLE, LEXICON = "voice.json", "sample.wav", "lexicon.txt"
 # Of a voice.json, far beyond what its two texts take.
 MAX_BYTES: Final = 2**20
 

@@ -12,9 +12,10 @@ from moss_tts.errors import RequestError
 from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.options import LONG_FORM, check_options
-from moss_tts.prompts.planning import BUDGETS, followed, plan_text
+from moss_tts.prompts.planning import BUDGETS, followed, plan_text, respeller_of
 from moss_tts.prompts.token_budgets import Count, Cut, cut_of
 from moss_tts.speaking.runaway import usual_seconds
+from moss_tts.text.lexicon import Respeller
 from moss_tts.text.preparation import TextPreparation
 
 Options = Mapping[str, Any]
@@ -47,7 +48,11 @@ def book_cut(options: Options, preset: Preset, count: Count | None) -> Cut:
 
 
 def plan_book(
-    book: Book, options: Options, preparation: TextPreparation | None = None, cut: Cut | None = None
+    book: Book,
+    options: Options,
+    preparation: TextPreparation | None = None,
+    cut: Cut | None = None,
+    preset: Preset | None = None,
 ) -> list[list[TextSegment]]:
     """The segments of each chapter; needs no model.
 
@@ -56,25 +61,36 @@ def plan_book(
         options: the options of generate.
         preparation: how the checkpoint that reads wants its texts.
         cut: cuts chapters, by `book_cut`; None: by characters, as options say.
+        preset: the variant of the checkpoint, if it is known.
 
     Raises:
         RequestError: a bad option, or a chapter without a letter or digit.
     """
-    chosen = long_form_options(options)
+    chosen, respell = long_form_options(options), _respell(options, preset, preparation)
     plans = []
     for number, chapter in enumerate(book.chapters):
         try:
-            plans.append(list(plan_text(chapter.text, chosen, preparation, cut).segments))
+            plans.append(list(plan_text(chapter.text, chosen, preparation, cut, respell).segments))
         except RequestError as error:
             raise RequestError(f"{name_of_chapter(book, number)}: {error}") from error
     return plans
 
 
-def reading_notes(book: Book, options: Options, preparation: TextPreparation | None) -> list[str]:
+def _respell(options: Options, preset: Preset | None, preparation: TextPreparation | None) -> Respeller | None:
+    """What replaces the words of the options' lexicons; a variant that is not known is taken to read IPA."""
+    checked = check_options(options)
+    chosen = resolve_preset(checked.get("preset", "moss_tts")) if preset is None or "preset" in checked else preset
+    return respeller_of(checked, chosen, preparation)
+
+
+def reading_notes(
+    book: Book, options: Options, preparation: TextPreparation | None, preset: Preset | None = None
+) -> list[str]:
     """Sentences for people about options and parts of the text that the checkpoint cannot follow."""
     _, notes = followed(check_options(options), preparation)
+    respell = _respell(options, preset, preparation)
     text = "\n\n".join(chapter.text for chapter in book.chapters)
-    return [*notes, *plan_text(text, long_form_options(options), preparation).notes]
+    return [*notes, *plan_text(text, long_form_options(options), preparation, None, respell).notes]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 
 from moss_tts._version import __version__
-from moss_tts.cli import bench, checkpoints, convert, follow, generate, models, read, say, serve, voices
+from moss_tts.cli import bench, checkpoints, convert, follow, generate, lexicon, models, read, say, serve, voices
 from moss_tts.cli.messages import messages_shown
 from moss_tts.cli.options import HELP
 from moss_tts.cli.shell import TextCommand, UsageError, lose_only_letters, text_advice
@@ -100,6 +100,7 @@ _register(read.read, read.EXAMPLES, SPEAKING)
 _register(serve.serve, serve.EXAMPLES, SPEAKING)
 _register(generate.generate, generate.EXAMPLES, SPEAKING, TextCommand)
 app.add_typer(voices.app, name="voices", rich_help_panel=SPEAKING)
+app.add_typer(lexicon.app, name="lexicon", rich_help_panel=SPEAKING)
 _register(models.download, models.EXAMPLES, CHECKPOINTS)
 app.add_typer(models.app, name="models", rich_help_panel=CHECKPOINTS)
 _register(checkpoints.inspect, checkpoints.INSPECT_EXAMPLES, CHECKPOINTS)

@@ -9,12 +9,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from moss_tts.errors import RequestError
 from moss_tts.strict import is_number
+from moss_tts.text.lexicon import Lexicon
 
 SPEAKER = re.compile(r"(S[1-9]\d?)=(.*)", re.DOTALL)
 
@@ -185,3 +186,45 @@ def _by_speaker(flag: str, values: Sequence[str]) -> dict[str, str]:
             raise RequestError(f"{flag} names {match[1]} twice.")
         found[match[1]] = match[2]
     return found
+
+
+def spoken_by(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a command, its `voice` replaced by the recording.
+
+    Raises:
+        RequestError: no such voice, or other recordings beside it.
+    """
+    from moss_tts.audio.voice_files import LEXICON  # what reads recordings is slow to import
+    from moss_tts.voices import Voices
+
+    options = dict(given)
+    name = options.pop("voice", None)
+    if name is None:
+        return options
+    others = [other for other in ("ref_audio", "reference", "ref_text", "speaker", "conversation") if given.get(other)]
+    if others:
+        raise RequestError(f"A registered voice has its own recording. Give voice or {', '.join(others)}, not both.")
+    voice = Voices()[name]
+    spoken = voice.options(mode=options.get("mode")) | {"ref_audio": [voice.sample]}
+    if adapters := voice.adapters_with(options.get("adapters") or {}):
+        spoken["adapters"] = adapters
+    if voice.lexicon is not None:
+        spoken["lexicon"] = [voice.directory / LEXICON, *(options.get("lexicon") or [])]
+    return options | spoken
+
+
+def read_lexicons(given: Sequence[str]) -> dict[str, Lexicon]:
+    """The lexicons, by name, of --lexicon NAME=FILE.
+
+    Raises:
+        RequestError: not of that form, a name twice, or a file that is no lexicon.
+    """
+    lexicons: dict[str, Lexicon] = {}
+    for value in given:
+        name, _, file = value.partition("=")
+        if not name.strip() or not file:
+            raise RequestError(f"--lexicon must be NAME=FILE, such as names=names.txt, got {value!r}.")
+        if name in lexicons:
+            raise RequestError(f"--lexicon names {name!r} twice.")
+        lexicons[name] = Lexicon.read(file)
+    return lexicons

@@ -18,6 +18,7 @@ from moss_tts.cli.options import (
     Dtype,
     Instruction,
     KvBits,
+    LexiconFiles,
     Lora,
     MaxChars,
     MaxMemory,
@@ -109,6 +110,7 @@ def generate(
     ] = None,
     ambient_sound: Annotated[str | None, SPEAK(metavar="TEXT", help="Make this sound (SoundEffect).")] = None,
     sound_event: Annotated[str | None, SPEAK(metavar="TEXT", help="Write this sound event into the prompt.")] = None,
+    lexicon: LexiconFiles = None,
     quality: Annotated[str | None, SPEAK(metavar="TEXT", help="Write this quality into the prompt.")] = None,
     scene: Annotated[str | None, SPEAK(metavar="TEXT", help="Describe where a dialogue takes place (TTSD).")] = None,
     conversation: Annotated[

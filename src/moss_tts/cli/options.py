@@ -33,6 +33,16 @@ VOICES = {
     "user.",
 }
 
+LexiconFiles = Annotated[
+    list[Path] | None,
+    panel("What to speak")(
+        "--lexicon",
+        metavar="FILE",
+        help="Speak words as this file says, in lines such as 'GIF = jiff'. Repeat the option for more files.",
+        **EXISTING,
+    ),
+]
+
 _model, _voice, _output, _long = panel("Model"), panel("Voice"), panel("Output"), panel("Long texts, in segments")
 
 Checkpoint = Annotated[

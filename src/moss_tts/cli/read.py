@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_lora
+from moss_tts.cli.arguments import read_lora, spoken_by
 from moss_tts.cli.options import (
     EXISTING,
     Codec,
@@ -17,6 +17,7 @@ from moss_tts.cli.options import (
     Dtype,
     Instruction,
     KvBits,
+    LexiconFiles,
     Lora,
     MaxChars,
     MaxMemory,
@@ -88,6 +89,7 @@ def read(
     language: Annotated[
         str | None, VOICE(metavar="NAME", help='Name the language in English, such as "French".')
     ] = None,
+    lexicon: LexiconFiles = None,
     preset: Annotated[
         str | None, VOICE(metavar="NAME", help="Choose the variant. By default the checkpoint's name decides.")
     ] = None,
@@ -156,7 +158,6 @@ def read(
     from moss_tts.cli.speak_text import Source, request_options
     from moss_tts.cli.subtitles import WantedSubtitles
     from moss_tts.cli.terminal import Terminal
-    from moss_tts.voices import spoken_by
 
     model = model or str(packaged_voice())
     adapters, given["adapters"] = read_lora(lora or [])

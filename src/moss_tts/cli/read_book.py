@@ -25,6 +25,7 @@ from moss_tts.config import MossConfig, parse_config
 from moss_tts.device.memory import size
 from moss_tts.errors import RequestError
 from moss_tts.long_form import TextSegment
+from moss_tts.presets import Preset
 from moss_tts.prompts.token_budgets import Cut
 from moss_tts.subtitles.formats import SUBTITLES
 from moss_tts.text.preparation import TextPreparation
@@ -201,9 +202,15 @@ def in_words(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def show_notes(book: Book, options: Mapping[str, Any], preparation: TextPreparation | None, terminal: Terminal) -> None:
+def show_notes(
+    book: Book,
+    options: Mapping[str, Any],
+    preparation: TextPreparation | None,
+    terminal: Terminal,
+    preset: Preset | None = None,
+) -> None:
     """Warn about options and text that the checkpoint cannot follow."""
-    for note in reading_notes(book, options, preparation):
+    for note in reading_notes(book, options, preparation, preset):
         terminal.warn(note)
 
 
@@ -263,8 +270,8 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
         model = source.load()
     preparation = model.config.text_preparation
     cut = book_cut(options, model.preset, model.processor.count_tokens)
-    plans = plan_book(book, options, preparation, cut)
-    show_notes(book, options, preparation, terminal)
+    plans = plan_book(book, options, preparation, cut, model.preset)
+    show_notes(book, options, preparation, terminal, model.preset)
     spoken = SpokenBook(book, plans, kept, ties, options.get("speed", 1.0), to.voice)
     paths = chapter_paths(book, to.output, to.suffix)
     if not to.is_one_file:

@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from moss_tts.cli.arguments import read_lora, read_text
-from moss_tts.cli.options import EXISTING, Lora, Play, Quiet, RecogniserModel, Speed, Subtitles, Words, examples, panel
+from moss_tts.cli.options import (
+    EXISTING,
+    LexiconFiles,
+    Lora,
+    Play,
+    Quiet,
+    RecogniserModel,
+    Speed,
+    Subtitles,
+    Words,
+    examples,
+    panel,
+)
 
 SPEAK, OUTPUT = panel("What to speak"), panel("Output")
 # What advice may speak of.
@@ -59,6 +71,7 @@ def say(
             show_default=False,
         ),
     ] = None,
+    lexicon: LexiconFiles = None,
     lora: Lora = None,
     quiet: Quiet = False,
 ) -> None:
@@ -74,7 +87,13 @@ def say(
 
     adapters, weights = read_lora(lora or [])
     source = Source(str(packaged_voice()), adapters=adapters)
-    given = {"text": read_text(text, file, needed=True), "seed": seed, "speed": speed, "adapters": weights}
+    given = {
+        "text": read_text(text, file, needed=True),
+        "seed": seed,
+        "speed": speed,
+        "lexicon": lexicon,
+        "adapters": weights,
+    }
     options = request_options(given)
     wanted = WantedSubtitles(subtitles, words, recogniser)
     if is_live(output, None, play):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from moss_tts.cli.arguments import read_lora
+from moss_tts.cli.arguments import read_lexicons, read_lora
 from moss_tts.cli.options import (
     VOICES,
     Checkpoint,
@@ -63,6 +63,13 @@ def serve(
             metavar="NAME=DIR[:WEIGHT]",
             help="Load this LoRA adapter. Requests that name no adapters use it with this weight; without a weight, "
             "it is off for them. Repeat the option for more.",
+        ),
+    ] = None,
+    lexicon: Annotated[
+        list[str] | None,
+        MODEL(
+            metavar="NAME=FILE",
+            help="Let requests name this lexicon, which says how words are spoken. Repeat the option for more.",
         ),
     ] = None,
     name: Annotated[
@@ -171,6 +178,7 @@ def serve(
         cors_origins=tuple(cors_origin or ()),
         voice=voice,
         adapters=weights,
+        lexicons=read_lexicons(lexicon or []),
         voices=directory,
     )
     terminal = Terminal()

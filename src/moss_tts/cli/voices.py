@@ -46,6 +46,10 @@ def add(
             help="Let the voice bring this LoRA adapter, which --lora NAME=DIR loads. Repeat the option for more.",
         ),
     ] = None,
+    lexicon: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", **EXISTING, help="Let the voice speak words as this lexicon says."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -70,7 +74,14 @@ def add(
 
         loaded = load(model)
     added = Voices(voices).add(
-        name, recording, transcript=text, description=description, adapters=weights, model=loaded, replace=replace
+        name,
+        recording,
+        transcript=text,
+        description=description,
+        adapters=weights,
+        lexicon=lexicon,
+        model=loaded,
+        replace=replace,
     )
     Terminal().say(f"{added.name}: {added.record.seconds:.1f} s, {added.directory}")
 

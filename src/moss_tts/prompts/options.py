@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
 from moss_tts.audio.references import Reference, as_references, is_list
-from moss_tts.audio.tempo import FASTEST, SLOWEST
+from moss_tts.audio.tempo import FASTEST, SLOWEST, require_tempo
 from moss_tts.errors import RequestError, UnknownOptionError, shown
 from moss_tts.long_form import CONTINUITIES, Continuity
 from moss_tts.presets import PresetName
@@ -21,18 +22,20 @@ from moss_tts.prompts.messages import FINAL_ROLE, Message, Mode, as_message
 from moss_tts.sampling import MAX_SEED
 from moss_tts.strict import LEAST_NUMBER, MOST_INTEGER, MOST_NUMBER, is_integer, is_number
 from moss_tts.text.cleanup import check_text
+from moss_tts.text.lexicon import Lexicon
 from moss_tts.voices import Voice, Voices
 
 
 class GenerateOptions(TypedDict, total=False):
     """The named options of `Model.generate`; None is the same as not given.
 
-    What to speak: text, language, tokens | duration_s | seconds (length), quality, sound_event, ambient_sound,
-    scene, conversation, normalize_text. Voice: voice (a registered one) | ref_audio | reference, ref_text,
-    instruct | instruction, dialogue_speakers, mode ("generation" | "continuation"), preset. Sampling: temperature,
-    top_p, top_k and repetition_penalty (audio channels; also as audio_*), text_* for the text channel, seed,
-    n_vq_for_inference, max_tokens (frames of 80 ms), runaway_guard. Output: speed, stream, streaming_interval
-    (seconds), verbose. Long texts: long_form and its long_form_* options. Adapters: adapters, weights by their names.
+    What to speak: text, language, lexicon (a file, a mapping, a Lexicon, or a list of these), tokens | duration_s |
+    seconds (length), quality, sound_event, ambient_sound, scene, conversation, normalize_text. Voice: voice (a
+    registered one) | ref_audio | reference, ref_text, instruct | instruction, dialogue_speakers, mode ("generation" |
+    "continuation"), preset. Sampling: temperature, top_p, top_k and repetition_penalty (audio channels; also as
+    audio_*), text_* for the text channel, seed, n_vq_for_inference, max_tokens (frames of 80 ms), runaway_guard.
+    Output: speed, stream, streaming_interval (seconds), verbose. Long texts: long_form and its long_form_* options.
+    Adapters: adapters, weights by their names.
     """
 
     voice: Any
@@ -42,6 +45,7 @@ class GenerateOptions(TypedDict, total=False):
     instruct: str | None
     instruction: str | None
     language: str | None
+    lexicon: Any
     tokens: int | None
     duration_s: float | None
     seconds: float | None
@@ -185,6 +189,14 @@ def references(name: str, value: object) -> tuple[Reference | None, ...] | None:
     return present if any(entry is not None for entry in present) else None
 
 
+def speed(name: str, value: Any) -> float:
+    """A speed; other ones than 1 need PyAV."""
+    checked: float = number(f"a number in {SLOWEST:g}..{FASTEST:g}", lambda x: SLOWEST <= x <= FASTEST)(name, value)
+    if checked != 1:
+        require_tempo()
+    return checked
+
+
 def voice(name: str, value: object) -> Voice:
     """A registered voice, or the name of one."""
     if not isinstance(value, str | Voice):
@@ -200,6 +212,21 @@ def adapters(name: str, value: object) -> tuple[tuple[str, float], ...]:
         if not is_number(weight):
             raise RequestError(f"{name}: the weight of {shown(adapter)} must be a finite number, got {shown(weight)}")
     return tuple(sorted((adapter, float(weight)) for adapter, weight in value.items()))
+
+
+def lexicon(name: str, value: Any) -> Lexicon:
+    """A lexicon from a file, a mapping of words to spoken forms, or a list of them; of these, later ones hold first."""
+    if isinstance(value, Lexicon):
+        return value
+    if isinstance(value, str | os.PathLike):
+        return Lexicon.read(value)
+    if isinstance(value, Mapping):
+        return Lexicon.of(value)
+    if not isinstance(value, list | tuple):
+        raise RequestError(
+            f"{name} must be a file, a mapping of words to spoken forms, or a list of them, got {shown(value)}"
+        )
+    return Lexicon.joined(lexicon(name, part) for part in value)
 
 
 def conversation(name: str, value: Any) -> tuple[Message, ...]:
@@ -243,6 +270,7 @@ OPTIONS: Mapping[str, Check] = {
     "instruct": text,
     "instruction": text,
     "language": text,
+    "lexicon": lexicon,
     "tokens": integer(1),
     "duration_s": POSITIVE,
     "seconds": POSITIVE,
@@ -266,7 +294,7 @@ OPTIONS: Mapping[str, Check] = {
     "long_form": flag,
     **LONG_FORM,
     "runaway_guard": flag,
-    "speed": number(f"a number in {SLOWEST:g}..{FASTEST:g}", lambda value: SLOWEST <= value <= FASTEST),
+    "speed": speed,
     "verbose": flag,
 }
 

@@ -10,8 +10,10 @@ from typing import Any
 from moss_tts.errors import RequestError
 from moss_tts.long_form import Continuity, LongFormOptions, TextSegment, normalize_line_ends
 from moss_tts.presets import Preset
+from moss_tts.prompts.messages import Message, UserMessage
 from moss_tts.prompts.token_budgets import Cut, cut_of
 from moss_tts.text.boundaries import BoundaryKind
+from moss_tts.text.lexicon import Lexicon, Respeller, Respelt
 from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES, TextPreparation
 from moss_tts.text.prepared import Pause, PreparedText, prepare
 from moss_tts.text.tags import PAUSE, has_words, tags_of
@@ -32,16 +34,22 @@ class PlannedText:
         long_form: how its segments are tied; None for a text that is spoken in one piece.
         segments: the segments of a long text; none if it is spoken in one piece.
         notes: sentences for people about what is left out or spelt otherwise.
+        written: the text as the caller wrote it, if a lexicon has changed it.
     """
 
     text: str | None
     long_form: LongFormOptions | None = None
     segments: tuple[TextSegment, ...] = ()
     notes: tuple[str, ...] = ()
+    written: str | None = None
 
 
 def plan_text(
-    text: str | None, options: LongFormOptions | None, preparation: TextPreparation | None, cut: Cut | None = None
+    text: str | None,
+    options: LongFormOptions | None,
+    preparation: TextPreparation | None,
+    cut: Cut | None = None,
+    respell: Respeller | None = None,
 ) -> PlannedText:
     """Settle how a text is spoken.
 
@@ -50,6 +58,7 @@ def plan_text(
         options: the options of a long text; None asks for one piece.
         preparation: how the checkpoint wants its texts; its segments replace those of the options.
         cut: cuts a long text; None: by characters, as options say.
+        respell: replaces words of the text before it is cut.
 
     Raises:
         RequestError: there is nothing to speak.
@@ -57,6 +66,10 @@ def plan_text(
     if text is None:
         return PlannedText(None)
     check_words("text", text)
+    if respell is not None:
+        respelt = respell(normalize_line_ends(text))
+        planned = plan_text(respelt.text if respelt.changes else text, options, preparation, cut)
+        return _as_written(planned, respelt, preparation is None)
     if preparation is None:
         segments, notes = _bounded(() if options is None else plan_with_pauses(text, options, cut))
         return PlannedText(text, options, segments, notes)
@@ -68,6 +81,48 @@ def plan_text(
         return PlannedText(prepared.text, notes=notes)
     ties = options or LongFormOptions(continuity=usual_continuity(preparation))
     return PlannedText(prepared.text, ties, segments, notes)
+
+
+def _as_written(planned: PlannedText, respelt: Respelt, knows_places: bool) -> PlannedText:
+    """A planned text that remembers what the caller wrote, where that is known of its segments."""
+    if not respelt.changes:
+        return replace(planned, notes=planned.notes + respelt.notes)
+    segments = planned.segments
+    if knows_places:
+        segments = tuple(
+            replace(part, written=respelt.written(part.start_offset, part.end_offset)) for part in segments
+        )
+    whole = respelt.written(0, len(respelt.text))
+    return replace(planned, segments=segments, notes=planned.notes + respelt.notes, written=whole)
+
+
+def respeller_of(given: Mapping[str, Any], preset: Preset, preparation: TextPreparation | None) -> Respeller | None:
+    """What replaces the words of the lexicons among checked options: the voice's, then the caller's."""
+    lexicons = [given["voice"].lexicon] if "voice" in given else []
+    lexicons += [given["lexicon"]] if "lexicon" in given else []
+    joined = Lexicon.joined(filter(None, lexicons))
+    if not joined.entries:
+        return None
+    usual = None if preparation is None else LANGUAGE_NAMES[preparation.language][-1]
+    return joined.respeller(given.get("language", usual), preset.reads_ipa and preparation is None)
+
+
+def respelt_messages(messages: tuple[Message, ...], respell: Respeller | None) -> tuple[Message, ...]:
+    """Messages with the words of a lexicon replaced in the texts that are to be spoken."""
+    if respell is None:
+        return messages
+    return tuple(
+        replace(message, text=respell(message.text).text)
+        if isinstance(message, UserMessage) and message.text is not None
+        else message
+        for message in messages
+    )
+
+
+def unread_in(messages: tuple[Message, ...], respell: Respeller | None) -> tuple[str, ...]:
+    """A sentence on words of a lexicon that messages have, and that are spoken as they are written."""
+    texts = [message.text for message in messages if isinstance(message, UserMessage) and message.text is not None]
+    return () if respell is None else respell("\n".join(texts)).notes
 
 
 def tags_left_out(planned: PlannedText, clean_up: Callable[[str], str]) -> tuple[str, ...]:

@@ -105,6 +105,7 @@ class Abilities:
             "language": self.language,
             "voice": self._settings.voice,
             "adapters": list(self._model.architecture.network.adapters.names),
+            "lexicons": list(self._settings.lexicons),
             "frame_rate": self._model.codec().config.frame_rate,
             "defaults": self.defaults,
             "limits": self.limits,

@@ -97,6 +97,9 @@ class SpeechBody(BaseModel):
 
     # ---- what to speak
     language: str | None = Field(None, description='The English name of the language, such as "French".')
+    lexicon: Annotated[str, Field(max_length=200)] | Annotated[list[str], Field(max_length=16)] | None = Field(
+        None, description="The lexicon of the server, or several of them, that say how words of the text are spoken."
+    )
     tokens: Count | None = Field(None, description="The length to aim at, in frames of 80 ms.")
     duration_s: Seconds | None = Field(None, description="The length to aim at, in seconds.")
     seconds: Seconds | None = Field(None, description="This is another name of duration_s.")

@@ -29,6 +29,7 @@ from moss_tts.server.settings import Settings
 from moss_tts.server.uploads import Recordings, voices_named
 from moss_tts.speaking.engine import SpeechChunk
 from moss_tts.speaking.results import cue_clock
+from moss_tts.text.lexicon import Lexicon
 from moss_tts.voices import Voice
 
 T = TypeVar("T")
@@ -246,7 +247,10 @@ class Service:
         spoken_by = self._spoken_by(body)
         options |= {"reference": f"voice:{spoken_by.name}"} if spoken_by else {}
         options["adapters"] = self._adapters(body, spoken_by)
+        options["lexicon"] = self._lexicons(body)
         try:
+            if spoken_by is not None and spoken_by.lexicon is not None:
+                options["lexicon"].insert(0, spoken_by.lexicon)
             voice = spoken_by and spoken_by.name
             known = {
                 name: await self.registry.known("voice" if name == voice else field, name)
@@ -266,6 +270,15 @@ class Service:
         """The weights of adapters: the voice's and the request's; the server's as well if the request names none."""
         usual, named = self.settings.adapters if body.adapters is None else {}, body.adapters or {}
         return {**usual, **(named if voice is None else voice.adapters_with(named))}
+
+    def _lexicons(self, body: SpeechBody) -> list[Lexicon]:
+        """The lexicons that a body names."""
+        known, named = self.settings.lexicons, [body.lexicon] if isinstance(body.lexicon, str) else body.lexicon or []
+        for name in named:
+            if name not in known:
+                has = f"this server has {', '.join(known)}" if known else "this server has none"
+                raise ApiError(400, f"there is no lexicon {name[:100]!r}; {has}", "lexicon", "lexicon_not_found")
+        return [known[name] for name in named]
 
     def _spoken_by(self, body: SpeechBody) -> Voice | None:
         """The voice that a body names, or the server's own; None where it needs none."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from moss_tts.errors import RequestError, shown
 from moss_tts.strict import is_integer, is_number
+from moss_tts.text.lexicon import Lexicon
 
 MiB = 2**20
 
@@ -37,6 +38,7 @@ class Settings:
         cors_origins: other sites; their pages may call this server.
         voice: spoken with where a request names none of its own; None is the model's choice.
         adapters: weights, by name, of the adapters for requests that name none.
+        lexicons: the lexicons that requests may name.
         voices: directory of the registered voices.
     """
 
@@ -59,6 +61,7 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     voice: str | None = None
     adapters: Mapping[str, float] = field(default_factory=dict)
+    lexicons: Mapping[str, Lexicon] = field(default_factory=dict)
     voices: Path = Path("voices")
 
     def __post_init__(self) -> None:

@@ -89,7 +89,7 @@ class SegmentedConversation:
         request, maker = self._request, self._maker
         cut = cut_of(self._ties, False, request.preset.pieces, maker.processor.count_tokens)
         try:
-            plan = plan_text(stretch, self._ties, maker.config.text_preparation, cut)
+            plan = plan_text(stretch, self._ties, maker.config.text_preparation, cut, request.respell)
         except RequestError:
             listener.note(f"A part of the text has no word that can be spoken, so it was left out: {shown(stretch)}.")
             return ()

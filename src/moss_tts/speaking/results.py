@@ -75,7 +75,8 @@ def cue_clock(request: MossNormalizedRequest, sample_rate: int) -> CueClock:
     texts = [*(message.text for message in request.conversation if isinstance(message, UserMessage)), request.text]
     whole = next((text for text in (*reversed(texts), request.ambient_sound) if text is not None), "")
     rules = CueRules(sample_rate, request.speed, request.long_form, request.voice)
-    return CueClock(rules, request.plan or [TextSegment(whole, 0, len(whole), None, BoundaryKind.END)])
+    segment = TextSegment(whole, 0, len(whole), None, BoundaryKind.END, written=request.written)
+    return CueClock(rules, request.plan or [segment])
 
 
 def results_of(

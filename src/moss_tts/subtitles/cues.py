@@ -85,7 +85,7 @@ class CueRules:
             before = after = 0
         first, last = start + before, end - (after if is_whole else 0)
         times = first / self.sample_rate, last / self.sample_rate
-        return Cue(*times, caption(segment.text), self._voice_of(segment))
+        return Cue(*times, caption(segment.written or segment.text), self._voice_of(segment))
 
     def _silence(self, seconds: float) -> int:
         return round(seconds * self.sample_rate / self.speed)

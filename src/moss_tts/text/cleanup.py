@@ -42,8 +42,10 @@ _ARROW = r"<[-=]++>?+|(?<![-=])[-=]++>|[→←↔⇒⇐⇔⟶⟵⟷⟹⟸⟺↦�
 # Any character that can begin a token of its own, letters, digits and spaces aside.
 _SIGNIFICANT = r"\[{/@#.,，<=\-—–―→←↔⇒⇐⇔⟶⟵⟷⟹⟸⟺↦↤↪↩。．…!?！？；：、;（【〖「『《“‘）】〗」』》”"
 
+# Kept to the letter: tags of all kinds, and sounds in IPA.
+TAG = re.compile(rf"\[[^\[\]]*+\]|\{{[^{{}}]*+\}}|{_IPA}")
 _TOKEN = re.compile(
-    rf"""(?P<tag>\[[^\[\]]*+\]|\{{[^{{}}]*+\}}|{_IPA})
+    rf"""(?P<tag>{TAG.pattern})
     |(?P<word>{_URL}|@[A-Za-z0-9_]++|(?<![A-Za-z0-9_])\#\w++(?:\[\w++\])?|{_LEADING_DOT}{_RUN}
         |{_WORDS})
     |(?P<comma>[，,]++|{_ARROW})
