@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -27,6 +28,7 @@ DOCUMENTS = (
     "README.md",
     "docs/quantisation.md",
     "docs/scaling.md",
+    "docs/sound-effects.md",
     "docs/speed.md",
     "docs/subtitles.md",
     "docs/lexicon.md",
@@ -39,7 +41,11 @@ def blocks(document: str, language: str) -> list[str]:
     return [block for found, block in re.findall(r"```(\w+)\n(.*?)```", text, flags=re.DOTALL) if found == language]
 
 
-PYTHON = [block for document in ("README.md", "docs/subtitles.md") for block in blocks(document, "python")]
+PYTHON = [
+    block
+    for document in ("README.md", "docs/sound-effects.md", "docs/subtitles.md")
+    for block in blocks(document, "python")
+]
 COMMANDS = [
     line
     for document in DOCUMENTS
@@ -59,14 +65,23 @@ def run(command: str) -> int:
     return int(exit_.value.code or 0)
 
 
+def long_sounds(directory: Path) -> Path:
+    """A tiny sound model that makes sounds as long as the documents ask for."""
+    shutil.copytree(ROOT / "tests" / "golden" / "sfx2", directory)
+    index = directory / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"max_inference_seconds": 10}))
+    return directory
+
+
 @pytest.fixture(scope="module")
 def hub_cache(checkpoints, tmp_path_factory) -> Path:
     """The hub's cache, as if all that the documents name had been fetched: the codec apart from its models."""
     cache, published = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("published")
     model = shutil.copytree(checkpoints["delay"], published / "model")
     codec = (model / "audio_tokenizer").rename(published / "codec")
+    kinds = {"Tokenizer": codec, "SoundEffect-v2": long_sounds(published / "sounds")}
     for name in HUB_IDS | {"OpenMOSS-Team/MOSS-Audio-Tokenizer"}:
-        cache_entry(cache, name, codec if "Tokenizer" in name else model)
+        cache_entry(cache, name, next((kinds[word] for word in kinds if word in name), model))
     return cache
 
 
@@ -248,7 +263,7 @@ def tables() -> dict[Path, list[str]]:
 
 
 def test_the_overview_names_every_file_once():
-    sources = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".c", ".h")]
+    sources = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".c", ".cpp", ".h")]
     wanted = sorted(path for path in sources if path.name != "__init__.py" or path.parent == PACKAGE)
     named = [folder / name for folder, names in tables().items() for name in names if not name.endswith("/")]
     assert sorted(named) == wanted

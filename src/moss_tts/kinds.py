@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from moss_tts import model as speech
 from moss_tts.checkpoints.loading import CheckpointSource, find_checkpoint
-from moss_tts.diffusion.loading import is_sound_model
+from moss_tts.checkpoints.names import is_pipeline
 from moss_tts.diffusion.model import load_sound_model
 from moss_tts.errors import RequestError
 from moss_tts.model import Model
@@ -93,4 +93,4 @@ def sound_source(
         CheckpointError, ConfigError: see `find_checkpoint`.
     """
     source = find_checkpoint(name, revision=revision, token=token, cached_only=cached_only)
-    return source if is_sound_model(source.directory) else None
+    return source if is_pipeline(source.directory) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moss_tts.checkpoints.hub import Listing, listing
-from moss_tts.checkpoints.names import CODEC_DIRECTORIES, HUB_ID
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES, HUB_ID, PIPELINE_INDEX, check_pipeline
 from moss_tts.checkpoints.outline import read_config
 from moss_tts.codec.config import MODEL_TYPES, CodecConfig
 from moss_tts.config import MossConfig, parse_config
@@ -12,7 +12,7 @@ from moss_tts.strict import Raw
 
 
 def runnable(name: str, revision: str | None = None, token: str | None = None) -> tuple[Listing, MossConfig | None]:
-    """What the hub has of a checkpoint that this package runs, and its config; None for a codec's.
+    """What the hub has of a checkpoint that this package runs, and its config; None if it is no speech model's.
 
     Raises:
         ConfigError: it is something else.
@@ -21,6 +21,9 @@ def runnable(name: str, revision: str | None = None, token: str | None = None) -
     listed = listing(name, revision, token)
     raw = read_config(listed, token)
     try:
+        if listed.description == PIPELINE_INDEX:
+            check_pipeline(raw)
+            return listed, None
         return listed, None if is_codec(raw) else parse_config(raw)
     except ConfigError as error:
         raise ConfigError(f"{name} does not run here: {error}") from error

@@ -26,13 +26,14 @@ from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundEr
 from huggingface_hub.utils import filter_repo_objects, tqdm
 
 from moss_tts.checkpoints.hub_failures import hub_door
+from moss_tts.checkpoints.names import PIPELINE_INDEX, is_pipeline
 from moss_tts.device.memory import size
 from moss_tts.device.thread import closing
 from moss_tts.errors import CheckpointError, HubError, NotHereError
 from moss_tts.weights.layout import weight_files
 
 # Files that are needed to run; other files are fetched for other programs and for people.
-NEEDED = ("*.json", "*.jinja", "*.safetensors")
+NEEDED = ("*.json", "*.jinja", "*.safetensors", "vae/*.pth")
 CHECKPOINT_FILES = (*NEEDED, "*.txt", "*.model", "LICENSE*", "README.md")
 # Weights of torch.save, which are used if there are no others.
 PICKLED = "pytorch_model*.bin"
@@ -69,6 +70,12 @@ class Listing:
     files: tuple[HubFile, ...]
 
     @property
+    def description(self) -> str:
+        """The file that says what it is."""
+        paths = [file.path for file in self.files]
+        return PIPELINE_INDEX if PIPELINE_INDEX in paths and CONFIG not in paths else CONFIG
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all files."""
         return sum(file.nbytes for file in self.files)
@@ -94,7 +101,8 @@ def kept(name: str, revision: str | None = None) -> Path:
     with hub_door(name, "could not be looked for", revision):
         try:
             directory = snapshot_download(name, revision=revision, allow_patterns=list(NEEDED), local_files_only=True)
-            weight_files(Path(directory))
+            if not is_pipeline(Path(directory)):
+                weight_files(Path(directory))
         except (IncompleteSnapshotError, CheckpointError) as error:
             raise NotHereError(
                 f"{name} is incomplete, because its download was interrupted; `moss-tts download {name}` completes it."
@@ -129,7 +137,7 @@ def listing(name: str, revision: str | None = None, token: str | None = None) ->
         info = HfApi(token=token).model_info(name, revision=revision, files_metadata=True, timeout=timeout)
         files = [HubFile(entry.rfilename, entry.size or 0) for entry in info.siblings or []]
         listed = Listing(name, revision, str(info.sha), tuple(_of_checkpoint(files)))
-    if CONFIG not in [file.path for file in listed.files]:
+    if listed.description not in [file.path for file in listed.files]:
         raise HubError(f"{name} is on the hub, but is not a checkpoint: it has no {CONFIG}.")
     return listed
 
@@ -141,7 +149,7 @@ def _of_checkpoint(files: list[HubFile]) -> Iterator[HubFile]:
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts:
             raise HubError(f"the hub names a file that would lie elsewhere: {file.path!r}.")
-        if path.suffix != ".bin" or path.parent not in has_safetensors:
+        if path.suffix not in (".bin", ".pth") or path.parent not in has_safetensors:
             yield file
 
 
@@ -185,7 +193,7 @@ def fetch(listed: Listing, token: str | None = None) -> Path:
     check_room(listed)
     with hub_door(name, "could not be fetched from the hub", revision):
         # This fetches the list of all files as well, which shows later whether a download was interrupted.
-        only, quiet = [CONFIG], counter(lambda _: None)
+        only, quiet = [CONFIG, PIPELINE_INDEX], counter(lambda _: None)
         directory = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=only, tqdm_class=quiet))
         _drop_leftovers(directory)
         missing = listed.missing()

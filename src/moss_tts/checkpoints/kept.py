@@ -13,7 +13,7 @@ from huggingface_hub.utils import CachedRepoInfo
 from moss_tts.checkpoints.downloads import is_codec
 from moss_tts.checkpoints.hub import is_kept
 from moss_tts.checkpoints.hub_failures import hub_door
-from moss_tts.checkpoints.names import PUBLISHED, suggestion
+from moss_tts.checkpoints.names import PIPELINE_INDEX, PUBLISHED, check_pipeline, is_pipeline, suggestion
 from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.errors import CheckpointError, ConfigError, RequestError
 from moss_tts.weights.layout import read_json
@@ -25,7 +25,7 @@ class Kept:
 
     Attributes:
         name: the value for --model; None for the packaged voice, which needs no --model.
-        kind: "speech model" or "codec".
+        kind: "speech model", "sound model" or "codec".
         nbytes: the bytes that it takes on the disk.
         directory: its directory.
         complete: whether all of it is here.
@@ -85,8 +85,11 @@ def _newest(repository: CachedRepoInfo) -> Path:
 
 
 def kind_of(directory: Path) -> str | None:
-    """The kind of the checkpoint in a directory: "speech model", "codec" or None."""
+    """The kind of the checkpoint in a directory: "speech model", "sound model", "codec" or None."""
     try:
+        if is_pipeline(directory):
+            check_pipeline(read_json(directory / PIPELINE_INDEX))
+            return "sound model"
         return "codec" if is_codec(read_json(directory / "config.json")) else "speech model"
     except (CheckpointError, ConfigError):
         return None
@@ -94,8 +97,7 @@ def kind_of(directory: Path) -> str | None:
 
 def _published_kind(name: str) -> str | None:
     """The kind of a published repository, before its config.json is fetched."""
-    codecs = {published.id: published.is_codec for published in PUBLISHED if published.runs}
-    return None if name not in codecs else "codec" if codecs[name] else "speech model"
+    return next((published.kind for published in PUBLISHED if published.runs and published.id == name), None)
 
 
 def bytes_of(directory: Path) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+
+from moss_tts.errors import ConfigError, shown
 
 # The form of hub ids: anything else is a path, and the hub is not asked for it.
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*(?<![.-])/\w[\w.-]*(?<![.-])", re.ASCII)
@@ -16,6 +19,9 @@ HUB_ADDRESS = re.compile(
 PUBLISHER = "OpenMOSS-Team"
 # Where a codec may lie beside the weights of its model.
 CODEC_DIRECTORIES = ("audio_tokenizer", "moss_audio_tokenizer", "codec")
+# The file that describes a model of several parts, each in a folder of its own, and the kinds that run here.
+PIPELINE_INDEX = "model_index.json"
+PIPELINES = ("MossSoundEffectPipeline",)
 # Files that hold a model's vocabulary; the first that exists is used.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
@@ -26,13 +32,18 @@ class Published:
 
     Attributes:
         name: its name there, after "OpenMOSS-Team/".
-        is_codec: whether it is a codec and not a speech model.
+        kind: "speech model", "sound model" or "codec".
         runs: whether this package runs it.
     """
 
     name: str
-    is_codec: bool = False
+    kind: str = "speech model"
     runs: bool = True
+
+    @property
+    def is_codec(self) -> bool:
+        """Whether it is a codec and not a model."""
+        return self.kind == "codec"
 
     @property
     def id(self) -> str:
@@ -49,12 +60,27 @@ PUBLISHED = (
     Published("MOSS-TTS-Local-Transformer"),
     Published("MOSS-TTS-Local-Transformer-v1.5"),
     Published("MOSS-TTS-Nano-100M"),
-    Published("MOSS-Audio-Tokenizer", is_codec=True),
-    Published("MOSS-Audio-Tokenizer-v2", is_codec=True),
-    Published("MOSS-Audio-Tokenizer-Nano", is_codec=True),
+    Published("MOSS-Audio-Tokenizer", kind="codec"),
+    Published("MOSS-Audio-Tokenizer-v2", kind="codec"),
+    Published("MOSS-Audio-Tokenizer-Nano", kind="codec"),
     Published("MOSS-TTS-Realtime", runs=False),
-    Published("MOSS-SoundEffect-v2.0", runs=False),
+    Published("MOSS-SoundEffect-v2.0", kind="sound model"),
 )
+
+
+def is_pipeline(directory: Path) -> bool:
+    """Whether a directory holds a model of several parts, and not one with a config.json of its own."""
+    return (directory / PIPELINE_INDEX).is_file() and not (directory / "config.json").is_file()
+
+
+def check_pipeline(raw: Mapping[str, object]) -> None:
+    """Refuse a model_index.json of another kind of model.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if (kind := raw.get("_class_name")) not in PIPELINES:
+        raise ConfigError(f"{PIPELINE_INDEX} describes {shown(kind)}; supported: {', '.join(map(repr, PIPELINES))}.")
 
 
 def suggestion(name: str) -> Published | None:

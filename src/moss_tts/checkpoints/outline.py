@@ -24,16 +24,16 @@ DESCRIPTIONS = (CONFIG, "generation_config.json", "tokenizer_config.json", "chat
 
 
 def read_config(listed: Listing, token: str | None = None) -> dict[str, Any]:
-    """config.json of a checkpoint on the hub.
+    """config.json of a checkpoint on the hub, or model_index.json of a model of several parts.
 
     Raises:
         HubError: the hub does not give it.
         CheckpointError: it is no JSON object.
     """
     with TemporaryDirectory(prefix="moss-tts-") as place:
-        _description(listed, HubFile(CONFIG, 0), Path(place), token)
+        _description(listed, HubFile(listed.description, 0), Path(place), token)
         try:
-            return read_json(Path(place) / CONFIG)
+            return read_json(Path(place) / listed.description)
         except CheckpointError as error:
             raise CheckpointError(str(error).replace(place, listed.name)) from error
 

@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperCommand
 
 from moss_tts._version import __version__
-from moss_tts.cli import bench, checkpoints, convert, follow, generate, lexicon, models, read, say, serve, voices
+from moss_tts.cli import (
+    bench,
+    checkpoints,
+    convert,
+    follow,
+    generate,
+    lexicon,
+    models,
+    read,
+    say,
+    serve,
+    sound,
+    voices,
+)
 from moss_tts.cli.messages import messages_shown
 from moss_tts.cli.options import HELP
 from moss_tts.cli.shell import TextCommand, UsageError, lose_only_letters, text_advice
@@ -99,6 +112,7 @@ _register(follow.follow, follow.EXAMPLES, SPEAKING)
 _register(read.read, read.EXAMPLES, SPEAKING)
 _register(serve.serve, serve.EXAMPLES, SPEAKING)
 _register(generate.generate, generate.EXAMPLES, SPEAKING, TextCommand)
+_register(sound.sound, sound.EXAMPLES, SPEAKING, TextCommand)
 app.add_typer(voices.app, name="voices", rich_help_panel=SPEAKING)
 app.add_typer(lexicon.app, name="lexicon", rich_help_panel=SPEAKING)
 _register(models.download, models.EXAMPLES, CHECKPOINTS)

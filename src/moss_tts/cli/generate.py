@@ -258,7 +258,7 @@ def generate(
     flags = tuple(given)
     from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.speak_live import is_live, speak_live
-    from moss_tts.cli.speak_text import Source, request_options, speak_to_file
+    from moss_tts.cli.speak_text import Source, check_output, request_options, speak_to_file
     from moss_tts.cli.subtitles import WantedSubtitles
     from moss_tts.cli.terminal import Terminal
 
@@ -271,9 +271,16 @@ def generate(
     source = Source(
         model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters
     )
-    wanted = WantedSubtitles(subtitles, words, recogniser)
-    if is_live(output, stream, play):
-        raise typer.Exit(speak_live(request_options(given), output, play, source, flags, quiet, verbose, wanted))
-    given["stream"] = stream is not False
+    wanted, options = WantedSubtitles(subtitles, words, recogniser), request_options(given)
+    live = is_live(output, stream, play)
+    if not live:
+        check_output(output)
+    if source.makes_sounds:
+        from moss_tts.cli.make_sound import make_sound
+
+        raise typer.Exit(make_sound(options, output, source, Terminal(quiet, verbose=verbose), play))
+    if live:
+        raise typer.Exit(speak_live(options, output, play, source, flags, quiet, verbose, wanted))
+    options["stream"] = stream is not False
     terminal = Terminal(quiet, verbose=verbose)
-    raise typer.Exit(speak_to_file(request_options(given), output, source, terminal, flags, wanted))
+    raise typer.Exit(speak_to_file(options, output, source, terminal, flags, wanted))

@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 from moss_tts.audio.files import WRITABLE_FORMATS, write_audio
+from moss_tts.checkpoints.names import is_pipeline
 from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.cli.cut_short import what_was_cut
 from moss_tts.cli.output_files import Recording, interruptible, record
@@ -52,15 +53,25 @@ class Source:
         """The checkpoint, for people: the last part of its directory, or its hub id."""
         return Path(self.model).name if Path(self.model).is_dir() else self.model
 
+    @property
+    def makes_sounds(self) -> bool:
+        """Whether it is a sound model, which is fetched if need be."""
+        if Path(self.model).is_dir():
+            return is_pipeline(Path(self.model))
+        from moss_tts.kinds import sound_source  # it takes seconds to import
+
+        return sound_source(self.model, self.revision) is not None
+
     def load(self) -> Model:
         """The model in memory. Missing files are fetched first, in this thread, which Ctrl-C reaches."""
         # Imported here, because it takes seconds: wrong usage and plans should not wait for it.
         from moss_tts.checkpoints.loading import bring
-        from moss_tts.model import load
+        from moss_tts.kinds import load
 
         if self.max_memory is not None and not is_number(self.max_memory):
             raise RequestError(f"--max-memory must be a number of GB, got {self.max_memory}")
-        bring(self.model, revision=self.revision, codec=self.codec)
+        if not self.makes_sounds:
+            bring(self.model, revision=self.revision, codec=self.codec)
         most = None if self.max_memory is None else round(self.max_memory * 1e9)
         return load(
             self.model,

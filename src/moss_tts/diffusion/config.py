@@ -8,12 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from moss_tts.checkpoints.names import PIPELINE_INDEX, check_pipeline
 from moss_tts.config.qwen3 import BackboneConfig
 from moss_tts.errors import ConfigError, shown
 from moss_tts.strict import Raw, count, demand, integer, number, optional, reject_unknown
 
-PIPELINE = "MossSoundEffectPipeline"
-INDEX_FILE = "model_index.json"
 # Rows of text that the transformer attends to: tokens, then padding.
 TEXT_ROWS = 512
 # What upstream writes and does not read, and what its older releases read.
@@ -45,16 +44,15 @@ class PipelineConfig:
         Raises:
             ConfigError: another pipeline, unknown keys, or values out of range.
         """
-        if raw.get("_class_name") != PIPELINE:
-            raise ConfigError(f"{INDEX_FILE} describes {shown(raw.get('_class_name'))}; supported: {PIPELINE!r}.")
+        check_pipeline(raw)
         known = "_class_name sample_rate max_inference_seconds vae_type quantization mlx_quantization"
-        reject_unknown(raw, frozenset(f"{known} {_UNREAD_INDEX}".split()), INDEX_FILE)
-        demand(raw, "vae_type", ("dac",), INDEX_FILE)
+        reject_unknown(raw, frozenset(f"{known} {_UNREAD_INDEX}".split()), PIPELINE_INDEX)
+        demand(raw, "vae_type", ("dac",), PIPELINE_INDEX)
         block = raw.get("quantization") or raw.get("mlx_quantization")
         return cls(
-            integer(raw, "sample_rate", INDEX_FILE, default=48000, least=1, most=_MOST_RATE),
-            integer(raw, "max_inference_seconds", INDEX_FILE, default=30, least=1, most=_MOST_SECONDS),
-            optional({"quantization": block}, "quantization", dict, "an object", INDEX_FILE),
+            integer(raw, "sample_rate", PIPELINE_INDEX, default=48000, least=1, most=_MOST_RATE),
+            integer(raw, "max_inference_seconds", PIPELINE_INDEX, default=30, least=1, most=_MOST_SECONDS),
+            optional({"quantization": block}, "quantization", dict, "an object", PIPELINE_INDEX),
         )
 
 
@@ -194,14 +192,14 @@ class SoundConfig:
         for what, value, other, wanted in (
             ("text_dim of transformer/config.json", self.transformer.text_width, "hidden_size", self._text_width),
             ("in_dim of transformer/config.json", self.transformer.channels, "latent_dim", self.autoencoder.channels),
-            (f"sample_rate of {INDEX_FILE}", self.sample_rate, "sample_rate", self.autoencoder.sample_rate),
+            (f"sample_rate of {PIPELINE_INDEX}", self.sample_rate, "sample_rate", self.autoencoder.sample_rate),
         ):
             if value != wanted:
                 part = "text encoder" if other == "hidden_size" else "autoencoder"
                 raise ConfigError(f"{what} is {value}, but {other} of the {part} is {wanted}; they must be equal.")
         if not LEAST_LATENTS <= self.latent_frames <= MOST_LATENTS:
             raise ConfigError(
-                f"{INDEX_FILE}: a sound would have {self.latent_frames} latents of {self.autoencoder.hop} samples; "
+                f"{PIPELINE_INDEX}: a sound would have {self.latent_frames} latents of {self.autoencoder.hop} samples; "
                 f"{LEAST_LATENTS}..{MOST_LATENTS} are possible."
             )
 

@@ -14,11 +14,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from moss_tts.checkpoints.loading import quantize
+from moss_tts.checkpoints.names import PIPELINE_INDEX
 from moss_tts.checkpoints.number_types import compute_dtype, stored_dtype
 from moss_tts.checkpoints.tokenizer import load_tokenizer
 from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.diffusion.config import (
-    INDEX_FILE,
     AutoencoderConfig,
     PipelineConfig,
     SoundConfig,
@@ -49,11 +49,6 @@ PARTS = {"transformer": "transformer", "text_encoder": "text encoder", "tokenize
 CONVERTED_TRANSFORMER, CONVERTED_AUTOENCODER = "mlx/dit*.safetensors", "mlx/vae.safetensors"
 
 
-def is_sound_model(directory: Path) -> bool:
-    """Whether a directory holds a pipeline of parts, and not a speech model."""
-    return (directory / INDEX_FILE).is_file() and not (directory / "config.json").is_file()
-
-
 @dataclass(frozen=True)
 class SoundFiles:
     """The files of a sound model, and its config.
@@ -78,7 +73,7 @@ class SoundFiles:
             CheckpointError: a part is missing or broken.
             ConfigError: it is another pipeline, or its parts do not fit each other.
         """
-        pipeline = PipelineConfig.from_dict(read_json(directory / INDEX_FILE))
+        pipeline = PipelineConfig.from_dict(read_json(directory / PIPELINE_INDEX))
         if missing := [f"{name}/ ({what})" for name, what in PARTS.items() if not (directory / name).is_dir()]:
             raise CheckpointError(f"{directory} lacks {listing(missing)}; copy the whole model there.")
         converted = sorted(directory.glob(CONVERTED_TRANSFORMER))

@@ -1,0 +1,104 @@
+"""moss-tts with a sound model: the command sound, generate, and a model that is fetched from the hub."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import moss_tts
+from moss_tts.checkpoints import hub as fetching
+from moss_tts.checkpoints.hub import HubFile, Listing
+from moss_tts.checkpoints.kept import kind_of
+from moss_tts.checkpoints.names import PIPELINE_INDEX
+from support.sounds import GOLDEN
+
+SHORT = ("--seconds", 0.5, "--steps", 2)
+
+
+def test_a_sound_is_written_and_its_seed_is_told(run, tmp_path):
+    ended = run("sound", "Rain on tin", "--model", GOLDEN, *SHORT, "--seed", 3, "-o", "rain.wav", "-v")
+    assert ended.code == 0, ended.err
+    assert re.match(r"rain.wav: 0.50 s of audio in .* finish reason: stop, seed 3\n", ended.out)
+    made = moss_tts.read_audio(tmp_path / "rain.wav")
+    assert (made.samples.shape, made.sample_rate) == ((1, 600), 1200)
+    run("sound", "Rain on tin", "--model", GOLDEN, *SHORT, "--seed", 3, "-o", "again.wav", "--guidance", 4, "-q")
+    assert (tmp_path / "again.wav").read_bytes() == (tmp_path / "rain.wav").read_bytes()
+
+
+def test_generate_makes_sounds_too_and_says_what_it_left_out(run, tmp_path):
+    ended = run("generate", "--ambient-sound", "Rain", "--model", GOLDEN, "--seconds", 0.1, "--top-k", 3)
+    assert ended.code == 0, ended.err
+    assert "top_k has no meaning, so it was left out" in ended.err
+    assert (tmp_path / "speech.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("sound", "Rain", "--model", GOLDEN, "--steps", 0), "steps must be an integer in 1..1000, got 0"),
+        (("sound", "Rain", "--model", GOLDEN, "--seconds", 31), "seconds must be in 0.1..3"),
+        (("sound", " ", "--model", GOLDEN), "There is no text"),
+        (("sound", "Rain", "--model", GOLDEN, "-o", "-"), "Name a file for this sound"),
+        (("sound", "Rain", "--model", GOLDEN, "-o", "rain.xyz"), "must end in"),
+        (("generate", "Rain", "--model", GOLDEN, "--stream"), "cannot be streamed"),
+        (("generate", "Rain", "--model", GOLDEN, "--kv-bits", 8), "has no kv_bits; leave it out"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(run, arguments, message):
+    ended = run(*arguments)
+    assert ended.code == 2
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_a_speech_model_is_no_sound_model(run, checkpoints):
+    ended = run("sound", "Rain", "--model", checkpoints["delay"])
+    assert (ended.code, "is no sound model" in ended.err) == (2, True)
+
+
+def test_models_shows_it(run, tmp_path):
+    shutil.copytree(GOLDEN, tmp_path / "MOSS-SoundEffect-v2.0")
+    assert re.search(r"MOSS-SoundEffect-v2.0 +sound model", run("models").out)
+    (tmp_path / "MOSS-SoundEffect-v2.0" / PIPELINE_INDEX).write_text('{"_class_name": "FluxPipeline"}')
+    assert kind_of(tmp_path / "MOSS-SoundEffect-v2.0") is None
+
+
+def listed(paths: list[str]) -> Listing:
+    return Listing("a/b", None, "0", tuple(fetching._of_checkpoint([HubFile(path, 1) for path in paths])))
+
+
+def test_of_a_repository_the_parts_are_fetched():
+    paths = [path.relative_to(GOLDEN).as_posix() for path in GOLDEN.rglob("*") if path.is_file()]
+    found = listed([*paths, "README.md", "demo.mp4", "vae/vae_128d_48k.pt", "x.pth"])
+    assert {file.path for file in found.files} == {*paths, "README.md"}
+    assert found.description == PIPELINE_INDEX
+    both = listed([*paths, "vae/diffusion_pytorch_model.safetensors"])
+    assert "vae/vae_128d_48k.pth" not in {file.path for file in both.files}
+    assert listed(["config.json", PIPELINE_INDEX]).description == "config.json"
+
+
+@pytest.mark.slow
+def test_it_is_fetched_once_and_then_makes_sounds_offline(tmp_path):
+    import subprocess
+    import sys
+
+    from support.hub import Repository, hub_of
+
+    name = "OpenMOSS-Team/MOSS-SoundEffect-v2.0"
+    source = str(Path(moss_tts.__file__).parents[1])
+
+    with hub_of({name: Repository.of(GOLDEN)}) as hub:
+
+        def moss_tts_(*arguments: object, **environment: str) -> str:
+            settings = hub.environment(tmp_path / "home", **{"PYTHONPATH": source, **environment})
+            command = [sys.executable, "-m", "moss_tts", *map(str, arguments)]
+            ended = subprocess.run(command, env=settings, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+            assert ended.returncode == 0, ended.stderr
+            return ended.stdout
+
+        assert f"{name} is complete" in moss_tts_("download", name)
+        made = moss_tts_("sound", "Rain", "--model", name, *SHORT, HF_HUB_OFFLINE="1")
+    assert made.startswith("sound.wav: 0.50 s of audio")
