@@ -45,6 +45,15 @@ def test_the_file_holds_what_a_session_speaks(run, checkpoints, delay_model, mon
     assert ended.out == ""
 
 
+def test_a_lexicon_changes_what_is_spoken(run, checkpoints, delay_model, monkeypatch):
+    Path("words.txt").write_text("first = second")
+    pipe(monkeypatch, TEXT)
+    ended = run("follow", "-m", checkpoints["delay"], *OPTIONS, "-o", "a.wav", "--lexicon", "words.txt")
+    assert ended.code == 0, ended.err
+    wanted = heard(delay_model, TEXT.replace("first", "second"))
+    np.testing.assert_allclose(spoken("a.wav") / 32768, wanted, atol=2e-4)
+
+
 def test_a_blank_line_ends_a_turn(run, checkpoints, delay_model, monkeypatch):
     pipe(monkeypatch, "\n\nThe first of them.\n \n\n...\n\nThe second\none.\n\n")
     ended = run("follow", "-m", checkpoints["delay"], *OPTIONS, "-o", "a.wav", "--turns")

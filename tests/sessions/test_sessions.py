@@ -14,6 +14,7 @@ import pytest
 import moss_tts
 from moss_tts.errors import GenerationError, MossTTSWarning, PendingTextError, RequestError, TurnOverError
 from moss_tts.sessions import turn as turns
+from moss_tts.sessions.outbox import Outbox
 from moss_tts.sessions.turn import MOST_PENDING
 from moss_tts.speaking.engine import SpeechEngine
 from moss_tts.speaking.listening import HostOnDevice
@@ -501,3 +502,17 @@ def test_an_engine_that_fails_fails_the_turn_and_the_next_one_works(delay_model,
             with pytest.raises(GenerationError, match="out of memory"):
                 list(session.speak([TEXT]))
         equal(sound(session.speak([TEXT])), whole(delay_model, TEXT)[0])
+
+
+def test_nobody_waits_for_a_part_that_does_not_come():
+    outbox: Outbox[int] = Outbox()
+    waiting = outbox.ready()
+    assert not waiting.done()
+    outbox.put(1)
+    assert waiting.done()
+    assert (outbox.take(), outbox.take()) == (1, None)
+    waiting, given_up = outbox.ready(), outbox.ready()
+    assert given_up.cancel()
+    outbox.close()
+    assert waiting.done()
+    assert outbox.ready().done()

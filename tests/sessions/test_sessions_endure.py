@@ -110,6 +110,7 @@ def test_threads_may_push_at_once(delay_model):
             reader.start()
         for reader in readers:
             reader.join(30)
+            assert not reader.is_alive()
     assert sum(chunk.is_final_chunk for chunk in taken) == 1
     assert turn.is_over
 

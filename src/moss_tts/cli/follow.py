@@ -17,6 +17,7 @@ from moss_tts.cli.options import (
     Dtype,
     Instruction,
     KvBits,
+    LexiconFiles,
     Lora,
     MaxMemory,
     Quiet,
@@ -30,7 +31,7 @@ from moss_tts.cli.options import (
     panel,
 )
 
-TEXT, VOICE, SAMPLING, OUTPUT = panel("Text"), panel("Voice"), panel("Sampling"), panel("Output")
+TEXT, VOICE, SAMPLING, OUTPUT = panel("What to speak"), panel("Voice"), panel("Sampling"), panel("Output")
 EXAMPLES = examples(
     ("Hear a language model while it writes", 'ollama run llama3.2 "Tell me a story." | moss-tts follow'),
     ("Speak in another voice", "PROGRAM | moss-tts follow --model DIR --ref-audio alice.wav"),
@@ -61,6 +62,7 @@ def follow(
         bool | None,
         TEXT(help="Remove Markdown, repeated spaces and the like from the text. Each variant has its own default."),
     ] = None,
+    lexicon: LexiconFiles = None,
     long_form_continuity: Continuity = None,
     runaway_guard: RunawayGuard = None,
     voice: RegisteredVoice = None,

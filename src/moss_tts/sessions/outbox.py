@@ -17,11 +17,22 @@ class Outbox(Generic[T]):
         self._lock = threading.Lock()
         self._parts: deque[T] = deque()
         self._waiting: list[Future[None]] = []
+        self._closed = False
 
     def put(self, part: T) -> None:
         """Add a part."""
         with self._lock:
             self._parts.append(part)
+        self._wake()
+
+    def close(self) -> None:
+        """Say that no part follows: nobody waits any more."""
+        with self._lock:
+            self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
             waiting, self._waiting = self._waiting, []
         for future in waiting:
             if future.set_running_or_notify_cancel():
@@ -38,10 +49,10 @@ class Outbox(Generic[T]):
             return self._parts.popleft() if self._parts else None
 
     def ready(self) -> Future[None]:
-        """Done as soon as there is a part."""
+        """Done as soon as there is a part, or none follows."""
         future: Future[None] = Future()
         with self._lock:
-            if not self._parts:
+            if not self._parts and not self._closed:
                 self._waiting = [one for one in self._waiting if not one.done()]
                 self._waiting.append(future)
                 return future

@@ -58,7 +58,7 @@ class SpokenTurn(Protocol):
 
     @property
     def text_left(self) -> str:
-        """The text that was not spoken, once the turn has ended."""
+        """The text that is not spoken to its end."""
         ...
 
     def push(self, text: str) -> None:

@@ -101,7 +101,7 @@ class Turn:
             TurnOverError: the turn was ended, or is over.
         """
         if check_text("text", text):
-            self._push(lambda spoken: spoken.push(text), len(text), "characters")
+            self._push(lambda spoken: spoken.push(text), len(text))
 
     def push_tokens(self, ids: Sequence[int]) -> None:
         """Add ids of the model's own tokenizer, for models that take them; a turn takes text or ids, not both.
@@ -117,7 +117,7 @@ class Turn:
         if not all(is_integer(one, 0) for one in known):
             raise RequestError(f"ids must be a sequence of integers that are not negative, got {shown(known)}")
         if known:
-            self._push(lambda spoken: spoken.push_tokens(known), CHARACTERS_PER_ID * len(known), "characters")
+            self._push(lambda spoken: spoken.push_tokens(known), CHARACTERS_PER_ID * len(known))
 
     def flush(self) -> None:
         """Speak what was pushed without waiting for more: the segment ends here. A word that is cut here stays cut.
@@ -197,8 +197,12 @@ class Turn:
 
     @property
     def text_left(self) -> str:
-        """The text that was not spoken, once the turn is over."""
-        return self._spoken.text_left if self._spoken is not None else ""
+        """The text that is not spoken to its end; it is asked for between two rows of the host.
+
+        Raises:
+            GenerationError: the host has stopped.
+        """
+        return self._setting.host.call(lambda: self._spoken.text_left if self._spoken is not None else "").result()
 
     @property
     def timings(self) -> TurnTimings:
@@ -255,6 +259,8 @@ class Turn:
             self._ahead -= part.size
             self._is_exhausted = isinstance(content, Exception) or content.finish_reason is not None
             unwarned, self._unwarned = self._unwarned, []
+        if self._is_exhausted:
+            self._outbox.close()
         if not had_room and self.has_room():
             self._setting.host.wake()
         for note in unwarned:
@@ -304,12 +310,12 @@ class Turn:
 
     # ------------------------------------------------------------------------------------------- the rest
 
-    def _push(self, work: Callable[[SpokenTurn], None], size: int, unit: str) -> None:
+    def _push(self, work: Callable[[SpokenTurn], None], size: int) -> None:
         with self._changed:
             self._check_takes_text()
             if self.pending + size > MOST_PENDING:
                 raise PendingTextError(
-                    f"{self.pending} {unit} wait to be spoken, and {size} more would be too many: at most "
+                    f"{self.pending} characters wait to be spoken, and {size} more would be too many: at most "
                     f"{MOST_PENDING} may wait. Wait for room, or push smaller pieces."
                 )
             self._clock.text()
