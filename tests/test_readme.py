@@ -32,6 +32,7 @@ DOCUMENTS = (
     "docs/speed.md",
     "docs/subtitles.md",
     "docs/lexicon.md",
+    "docs/marking.md",
 )
 
 

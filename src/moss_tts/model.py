@@ -184,7 +184,7 @@ class Model(SessionMaker):
                 on_segment(segment)
 
         [result] = self._results(request, cancel, Callbacks(None, keep, on_progress))
-        return Speech.of(result, text, tuple(segments))
+        return Speech.of(result, text, tuple(segments), self.name)
 
     @spells_out_options
     def generate_async(

@@ -13,6 +13,7 @@ import numpy as np
 
 from moss_tts.atomic import expanded
 from moss_tts.audio.files import AudioFormat, encode_audio, write_audio
+from moss_tts.audio.marking import mark_of
 from moss_tts.device.memory import size
 from moss_tts.frames import FinishReason
 from moss_tts.long_form import SegmentMetrics
@@ -144,6 +145,7 @@ class Speech:
         timings: what it took.
         segments: the metrics of a long text, one entry per segment; else empty.
         cues: each segment with its times, as subtitles need them.
+        model: the name of the model that spoke; files say it.
     """
 
     audio: np.ndarray = field(repr=False)
@@ -154,9 +156,16 @@ class Speech:
     timings: Timings
     segments: tuple[SegmentMetrics, ...] = field(default=(), repr=False)
     cues: tuple[Cue, ...] = field(default=(), repr=False)
+    model: str = field(default="", repr=False)
 
     @classmethod
-    def of(cls, result: GenerationResult, text: str | None = None, segments: tuple[SegmentMetrics, ...] = ()) -> Speech:
+    def of(
+        cls,
+        result: GenerationResult,
+        text: str | None = None,
+        segments: tuple[SegmentMetrics, ...] = (),
+        model: str = "",
+    ) -> Speech:
         """A speech from the one result of a request without `stream`."""
         assert result.finish_reason is not None
         timings = Timings(
@@ -167,20 +176,24 @@ class Speech:
             round(1e9 * result.peak_memory_usage),
         )
         told = result.seed, result.finish_reason, timings, segments, result.cues
-        return cls(result.audio, result.sample_rate, text, *told)
+        return cls(result.audio, result.sample_rate, text, *told, model)
 
     @property
     def seconds(self) -> float:
         """Length of the audio."""
         return len(self.audio) / self.sample_rate
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: str | os.PathLike[str], *, mark: bool = True) -> Path:
         """Write the audio as .wav, .flac, .mp3 or .ogg: all of the file, or none of it.
+
+        Args:
+            path: the file.
+            mark: whether the file says that it is synthetic, and what made it.
 
         Raises:
             AudioError: another suffix, or a place that cannot be written to.
         """
-        return write_audio(path, self)
+        return write_audio(path, self, mark=mark and mark_of(self.model))
 
     def write_subtitles(self, path: str | os.PathLike[str]) -> Path:
         """Write the times of its segments as .srt, .vtt, .lrc or .json: all of the file, or none of it.
@@ -192,9 +205,9 @@ class Speech:
         write_subtitles(file, self.cues)
         return file
 
-    def encode(self, format: AudioFormat = "wav") -> bytes:
-        """The content of an audio file, for programs that send it on."""
-        return encode_audio(self.audio, self.sample_rate, f".{format}")
+    def encode(self, format: AudioFormat = "wav", *, mark: bool = True) -> bytes:
+        """The content of an audio file, for programs that send it on; `mark` as in `save`."""
+        return encode_audio(self.audio, self.sample_rate, f".{format}", mark_of(self.model) if mark else None)
 
     def play(self) -> None:
         """Play the audio with a player of this machine, to its end.

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from moss_tts.audio.ogg import fix_serial
 from moss_tts.audio.pcm import as_float, as_pcm
 from moss_tts.books.book import read_book
 from moss_tts.books.chapter_files import SpokenBook, chapter_file_name
 from moss_tts.books.chapters import Book, Chapter
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, checkpoint_fingerprint, option_fingerprints, text_fingerprint
-from moss_tts.books.ogg import fix_serial
 from moss_tts.books.planning import long_form_options, plan_book
 from moss_tts.books.reading import begin_reading, chapter_paths, chapter_seed, finish_book, speak_book
 from moss_tts.cli import main
@@ -388,7 +388,8 @@ def test_ogg_pages_are_valid_after_their_serial_is_fixed(tmp_path):
     rng = np.random.default_rng(0)
     soundfile.write(tmp_path / "a.ogg", rng.standard_normal(50_000) * 0.1, 24000, format="OGG", subtype="VORBIS")
     before = soundfile.read(tmp_path / "a.ogg")[0]
-    fix_serial(tmp_path / "a.ogg")
+    with (tmp_path / "a.ogg").open("r+b") as file:
+        fix_serial(file)
     assert np.array_equal(soundfile.read(tmp_path / "a.ogg")[0], before)
 
 

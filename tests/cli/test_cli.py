@@ -51,7 +51,7 @@ def spoken(path: Path) -> np.ndarray:
 
 def test_every_option_of_generate_has_its_flag():
     own = {"model", "codec", "dtype", "revision", "file", "output", "play", "quiet", "speaker", "speaker_text", "help"}
-    own |= {"max_memory", "codec_dtype", "kv_bits", "tied_heads", "lora", "subtitles", "words", "recogniser"}
+    own |= {"max_memory", "codec_dtype", "kv_bits", "tied_heads", "lora", "subtitles", "words", "recogniser", "mark"}
     flags = {parameter.name for parameter in commands()["generate"].params}
     assert (flags - own) | {"dialogue_speakers", "adapters"} == set(OPTIONS)
     assert own - {"help"} <= flags

@@ -19,6 +19,8 @@ import soundfile
 
 from moss_tts.atomic import atomic_file, expanded, open_regular
 from moss_tts.audio.decoders import decode
+from moss_tts.audio.marking import mark_of
+from moss_tts.audio.ogg import fix_serial
 from moss_tts.audio.waveform import (
     MAX_CHANNELS,
     MAX_SECONDS,
@@ -101,7 +103,9 @@ def _read_stream(stream: FileIO, name: str, max_seconds: float) -> Waveform:
 # --------------------------------------------------------------------------------------------------- writing
 
 
-def write_audio(path: str | os.PathLike[str], audio: object, sample_rate: int | None = None) -> Path:
+def write_audio(
+    path: str | os.PathLike[str], audio: object, sample_rate: int | None = None, *, mark: str | bool | None = None
+) -> Path:
     """Write a file as wav, flac, mp3 or ogg, by the suffix: all of the file, or none of it.
 
     Args:
@@ -109,6 +113,8 @@ def write_audio(path: str | os.PathLike[str], audio: object, sample_rate: int | 
         audio: a Speech, a GenerationResult, several results in order (the iterator that generate returns too), or
             samples (S,), (C, S) or (S, C).
         sample_rate: the rate of samples, in Hz; results have their own.
+        mark: the comment in the file, or whether it says that the audio is synthetic. By default that is said of
+            results, and not of bare samples, which can be anybody's.
 
     Returns:
         The file's path.
@@ -119,7 +125,9 @@ def write_audio(path: str | os.PathLike[str], audio: object, sample_rate: int | 
     """
     with errors_name(os.fspath(path)):
         check_writable(Path(path).suffix)
-        content = encode_audio(*_rated_samples(audio, sample_rate), Path(path).suffix)
+        results, samples, rate = _rated_samples(audio, sample_rate)
+        usual = mark_of() if (results if mark is None else mark) else None
+        content = encode_audio(samples, rate, Path(path).suffix, mark if isinstance(mark, str) else usual)
         file = expanded(path)
         try:
             with atomic_file(file) as part:
@@ -129,8 +137,8 @@ def write_audio(path: str | os.PathLike[str], audio: object, sample_rate: int | 
         return file
 
 
-def _rated_samples(audio: object, sample_rate: int | None) -> tuple[object, int]:
-    """The samples of results or of a bare waveform, and their rate."""
+def _rated_samples(audio: object, sample_rate: int | None) -> tuple[bool, object, int]:
+    """Whether they are of results or a bare waveform; the samples, and their rate."""
     results = [audio] if isinstance(audio, HasAudio) else _results(audio)
     if results:
         rates = {result.sample_rate for result in results} | ({sample_rate} if sample_rate is not None else set())
@@ -138,10 +146,10 @@ def _rated_samples(audio: object, sample_rate: int | None) -> tuple[object, int]
             raise AudioError(
                 f"a file has one sample rate, but the results have {' and '.join(map(str, sorted(rates)))} Hz"
             )
-        return np.concatenate([result.audio for result in results]), results[0].sample_rate
+        return True, np.concatenate([result.audio for result in results]), results[0].sample_rate
     if sample_rate is None:
         raise AudioError("samples need their sample_rate, such as write_audio(path, samples, 24000)")
-    return audio, sample_rate
+    return False, audio, sample_rate
 
 
 def _results(audio: object) -> list[HasAudio]:
@@ -164,8 +172,8 @@ def check_writable(suffix: str) -> None:
         raise AudioError(f"audio is written as {', '.join(WRITABLE_FORMATS)}; got {suffix or 'no suffix'}")
 
 
-def encode_audio(samples: object, sample_rate: int, suffix: str) -> bytes:
-    """The content of an audio file of (S,), (C, S) or (S, C) samples.
+def encode_audio(samples: object, sample_rate: int, suffix: str, mark: str | None = None) -> bytes:
+    """The content of an audio file of (S,), (C, S) or (S, C) samples, with a comment if there is one.
 
     Raises:
         AudioError: see write_audio.
@@ -176,6 +184,8 @@ def encode_audio(samples: object, sample_rate: int, suffix: str) -> bytes:
     file = io.BytesIO()
     try:
         with soundfile.SoundFile(file, "w", sample_rate, frames.shape[1], encoding, format=container) as sound:
+            if mark is not None:
+                sound.comment = mark
             # Older versions of libsndfile crash on long writes of Vorbis.
             for start in range(0, len(frames), _WRITE_BLOCK):
                 sound.write(frames[start : start + _WRITE_BLOCK])
@@ -183,6 +193,8 @@ def encode_audio(samples: object, sample_rate: int, suffix: str) -> bytes:
         raise AudioError(
             f"{container} cannot hold {frames.shape[1]} channels at {sample_rate} Hz: {error.error_string}"
         ) from error
+    if container == "OGG":
+        fix_serial(file)
     return file.getvalue()
 
 

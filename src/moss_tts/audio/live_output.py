@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 import numpy as np
 
-from moss_tts.audio.pcm import MAX_WAV_BYTES, WAV_HEADER, as_pcm, wav_header
+from moss_tts.audio.pcm import MAX_WAV_BYTES, as_pcm, wav_header
 from moss_tts.audio.waveform import HasAudio
 from moss_tts.errors import AudioError
 
@@ -61,31 +61,35 @@ class GrowingWav:
 
     Samples are appended first; then the header, which tells how many there are, is written over in one call.
     So a reader, or a crash, finds at worst samples that the header does not count yet.
+
+    Args:
+        path: the path of the file.
+        mark: its mark; None for none.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, mark: str | None = None) -> None:
+        self._path, self._mark = path, mark
         self._file: BinaryIO | None = None
         self._format = (0, 0)
-        self._data_bytes = 0
+        self._header_bytes = self._data_bytes = 0
 
     def open(self, sample_rate: int, channels: int) -> None:
         """Create the file, or empty it."""
         self._format = sample_rate, channels
         # Unbuffered: what was written is there for everybody.
         self._file = self._path.open("wb", buffering=0)
-        self._file.write(wav_header(sample_rate, channels, 0))
+        self._header_bytes = self._file.write(wav_header(sample_rate, channels, 0, self._mark))
 
     def write(self, pcm: bytes) -> None:
         """Append, then count."""
         assert self._file is not None
-        if self._data_bytes + len(pcm) + WAV_HEADER.size > MAX_WAV_BYTES:
+        if self._data_bytes + len(pcm) + self._header_bytes > MAX_WAV_BYTES:
             raise AudioError(f"{self._path} is full: a WAV holds 4 GiB. Write a longer reading as .flac or .m4b.")
-        self._file.seek(WAV_HEADER.size + self._data_bytes)
+        self._file.seek(self._header_bytes + self._data_bytes)
         self._file.write(pcm)
         self._data_bytes += len(pcm)
         self._file.seek(0)
-        self._file.write(wav_header(*self._format, self._data_bytes))
+        self._file.write(wav_header(*self._format, self._data_bytes, self._mark))
 
     def close(self, complete: bool) -> None:  # noqa: ARG002 - what is there is valid in either case
         """Close the file."""

@@ -16,12 +16,12 @@ import soundfile
 
 from moss_tts.atomic import atomic_file
 from moss_tts.audio.files import WRITABLE_FORMATS
+from moss_tts.audio.ogg import fix_serial
 from moss_tts.audio.pcm import Pcm, as_float, as_pcm
 from moss_tts.audio.seams import SegmentAudio, join_segments
 from moss_tts.books.chapters import Book
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.m4b import ChapterMark, Tags, is_picture, write_m4b
-from moss_tts.books.ogg import fix_serial
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.errors import AudioError
 from moss_tts.long_form import LongFormOptions, TextSegment
@@ -43,6 +43,7 @@ class SpokenBook:
         options: how their seams are treated.
         speed: how many times as fast as the model speaks they are.
         voice: the name of the registered voice that reads.
+        mark: what its files say of how they were made.
     """
 
     book: Book
@@ -51,6 +52,7 @@ class SpokenBook:
     options: LongFormOptions
     speed: float = 1.0
     voice: str | None = None
+    mark: str | None = None
 
     def audio(self, chapter: int) -> Iterator[Pcm]:
         """The audio of a finished chapter, one array for each segment, seams treated as asked for."""
@@ -128,20 +130,24 @@ def write_chapter(spoken: SpokenBook, chapter: int, path: Path) -> None:
             with soundfile.SoundFile(
                 part, "w", spoken.sample_rate, spoken.channels, format=container, subtype=encoding
             ) as file:
-                _tag(file, spoken.book, chapter)
+                _tag(file, spoken, chapter)
                 for pcm in spoken.audio(chapter):
                     file.write(pcm)
             if container == "OGG":
-                fix_serial(part)
+                with part.open("r+b") as written:
+                    fix_serial(written)
     except (OSError, soundfile.LibsndfileError) as error:
         raise AudioError(f"{path} cannot be written: {error}.") from error
 
 
-def _tag(file: soundfile.SoundFile, book: Book, chapter: int) -> None:
-    """Write the tags that players show: the chapter, its number, the book and its author."""
+def _tag(file: soundfile.SoundFile, spoken: SpokenBook, chapter: int) -> None:
+    """Write the tags that players show: the chapter, its number, the book, its author and the mark."""
+    book = spoken.book
     file.title, file.album, file.tracknumber = book.chapters[chapter].title, book.title, str(chapter + 1)
     if book.author is not None:
         file.artist = book.author
+    if spoken.mark is not None:
+        file.comment = spoken.mark
 
 
 def write_book(spoken: SpokenBook, path: Path) -> None:
@@ -158,7 +164,7 @@ def write_book(spoken: SpokenBook, path: Path) -> None:
     audio = (pcm for number in range(len(spoken.plans)) for pcm in spoken.audio(number))
     book = spoken.book
     cover = book.cover if book.cover is not None and is_picture(book.cover) else None
-    tags = Tags(book.title, book.author, book.language, cover)
+    tags = Tags(book.title, book.author, book.language, cover, spoken.mark)
     write_m4b(path, audio, spoken.sample_rate, spoken.channels, marks, tags)
 
 

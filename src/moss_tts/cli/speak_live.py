@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from moss_tts.audio.live_output import GrowingWav, PcmPipe, Sink, SinkFailedError, send_on
+from moss_tts.audio.marking import mark_of
 from moss_tts.audio.players import find_player
 from moss_tts.cli.output_files import record
 from moss_tts.cli.speak_text import Source, check_output, exit_code, speaking, tell, write_cues
@@ -29,8 +30,8 @@ def is_live(output: Path, stream: bool | None, play: bool) -> bool:
     return play or output == STDOUT or (stream is True and output.suffix.lower() == ".wav")
 
 
-def open_sinks(output: Path, play: bool, terminal: Terminal) -> list[Sink]:
-    """The sinks that audio is written to.
+def open_sinks(output: Path, play: bool, terminal: Terminal, mark: str | None = None) -> list[Sink]:
+    """The sinks that audio is written to, files with a mark if there is one.
 
     Raises:
         RequestError: a terminal, a file that could not be written, or one that cannot grow.
@@ -50,7 +51,7 @@ def open_sinks(output: Path, play: bool, terminal: Terminal) -> list[Sink]:
             raise RequestError(
                 f"--output {output} must end in .wav, because the file is written while its audio is made."
             )
-        sinks.append(GrowingWav(output))
+        sinks.append(GrowingWav(output, mark))
     return [*sinks, find_player()] if play else sinks
 
 
@@ -63,6 +64,7 @@ def speak_live(
     quiet: bool = False,
     verbose: bool = False,
     subtitles: WantedSubtitles = NO_SUBTITLES,
+    mark: bool = True,
 ) -> int:
     """Speak a request into a growing .wav, a pipe or a player.
 
@@ -75,6 +77,7 @@ def speak_live(
         quiet: show nothing but warnings and errors.
         verbose: show sizes and speeds as well.
         subtitles: the subtitles that are wanted, without words: no audio is kept to find them in.
+        mark: whether the file says what made it.
 
     Returns:
         The exit code; it is 0 as well if the listener has gone.
@@ -89,7 +92,7 @@ def speak_live(
         raise RequestError("--words needs the whole audio, which --play, --stream and --output - do not keep.")
     subtitles.check()
     path = subtitle_path(subtitles.file, output)
-    sinks, failed = open_sinks(output, play, terminal), []
+    sinks, failed = open_sinks(output, play, terminal, mark_of(source.name) if mark else None), []
     with speaking({**options, "stream": True}, source, terminal, flags) as speech:
 
         def player_failed(error: SinkFailedError) -> None:

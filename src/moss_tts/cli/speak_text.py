@@ -11,6 +11,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 from moss_tts.audio.files import WRITABLE_FORMATS, write_audio
+from moss_tts.audio.marking import mark_of
 from moss_tts.checkpoints.names import is_pipeline
 from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.cli.cut_short import what_was_cut
@@ -162,6 +163,7 @@ def speak_to_file(
     terminal: Terminal,
     flags: Iterable[str],
     subtitles: WantedSubtitles = NO_SUBTITLES,
+    mark: bool = True,
 ) -> int:
     """Speak a request into an audio file; audio made before a failure or an interruption is kept.
 
@@ -172,6 +174,7 @@ def speak_to_file(
         terminal: shows what happens.
         flags: names of the command's options, of which a warning may speak.
         subtitles: the subtitles that are wanted.
+        mark: whether the file says what made it.
 
     Returns:
         The exit code.
@@ -185,7 +188,8 @@ def speak_to_file(
     with speaking(options, source, terminal, flags) as speech, terminal.speaking(speech.share) as show:
         recording = record(speech.results, show)
     if recording.seconds or recording.is_complete:
-        write_audio(output, recording.audio, recording.results[-1].sample_rate)
+        sample_rate = recording.results[-1].sample_rate
+        write_audio(output, recording.audio, sample_rate, mark=mark and mark_of(source.name))
         tell(recording, output, terminal, speech)
         if path is not None:
             write_cues(with_times_of_words(recording, subtitles, terminal), path, terminal)

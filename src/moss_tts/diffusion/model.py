@@ -145,7 +145,7 @@ class SoundModel:
         """
         request = self._noted_request({"text": text, **options})
         [result] = self._results(request, cancel, None, on_progress, on_step)
-        return Speech.of(result, request.sent)
+        return Speech.of(result, request.sent, model=self.name)
 
     @spells_out(SoundOptions.__annotations__)
     def generate_async(

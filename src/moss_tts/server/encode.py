@@ -67,7 +67,9 @@ def add_encode(router: APIRouter, service: Service) -> None:
                 busy = f"{MOST_AT_ONCE} files are being made, which is the limit; try again in 1 s"
                 raise ApiError(503, busy, code="overloaded", headers={"Retry-After": "1"}) from error
             try:
-                content = await anyio.to_thread.run_sync(encoded, pcm, sample_rate, channels, response_format)
+                content = await anyio.to_thread.run_sync(
+                    encoded, pcm, sample_rate, channels, response_format, service.settings.mark
+                )
             finally:
                 places.release()
         return Sent(
@@ -92,9 +94,9 @@ def samples(body: bytes, channels: int) -> np.ndarray:
     return pcm if channels == 1 else pcm.reshape(-1, channels)
 
 
-def encoded(pcm: np.ndarray, sample_rate: int, channels: int, format_: str) -> bytes:
+def encoded(pcm: np.ndarray, sample_rate: int, channels: int, format_: str, mark: str | None = None) -> bytes:
     """A whole file of int16 samples (S,) or (S, C)."""
-    encoder = new_encoder(format_, sample_rate, channels, whole=True)
+    encoder = new_encoder(format_, sample_rate, channels, whole=True, mark=mark)
     parts = [
         encoder.feed(as_float(pcm[start : start + SAMPLES_AT_ONCE])) for start in range(0, len(pcm), SAMPLES_AT_ONCE)
     ]

@@ -86,7 +86,7 @@ FORMATS: Final = {
 }
 
 
-def new_encoder(name: str, sample_rate: int, channels: int, whole: bool) -> FormatEncoder:
+def new_encoder(name: str, sample_rate: int, channels: int, whole: bool, mark: str | None = None) -> FormatEncoder:
     """An encoder of a format in FORMATS.
 
     Args:
@@ -94,14 +94,15 @@ def new_encoder(name: str, sample_rate: int, channels: int, whole: bool) -> Form
         sample_rate: the sample rate of the chunks.
         channels: the channels of the chunks.
         whole: the bytes are kept until the end, so that headers can tell the length; otherwise they leave at once.
+        mark: the mark of the file; raw samples have no place for it.
     """
     if name == "pcm":
         return PcmEncoder(b"")
     if name == "wav":
-        return (
-            WholeWav(sample_rate, channels) if whole else PcmEncoder(wav_header(sample_rate, channels, MAX_WAV_BYTES))
-        )
-    return AvEncoder(FORMATS[name], sample_rate, channels, whole)
+        if whole:
+            return WholeWav(sample_rate, channels, mark)
+        return PcmEncoder(wav_header(sample_rate, channels, MAX_WAV_BYTES, mark))
+    return AvEncoder(FORMATS[name], sample_rate, channels, whole, mark)
 
 
 class PcmEncoder:
@@ -127,8 +128,8 @@ class WholeWav:
 
     delay = 0.0
 
-    def __init__(self, sample_rate: int, channels: int) -> None:
-        self._format = sample_rate, channels
+    def __init__(self, sample_rate: int, channels: int, mark: str | None) -> None:
+        self._format, self._mark = (sample_rate, channels), mark
         self._pcm = bytearray()
 
     def feed(self, audio: np.ndarray) -> bytes:
@@ -138,7 +139,7 @@ class WholeWav:
 
     def close(self) -> bytes:
         """The whole file."""
-        return wav_header(*self._format, len(self._pcm)) + bytes(self._pcm)
+        return wav_header(*self._format, len(self._pcm), self._mark) + bytes(self._pcm)
 
 
 class Outlet(io.RawIOBase):
@@ -173,7 +174,7 @@ class KeptFile(io.BytesIO):
 class AvEncoder:
     """One of FFmpeg's encoders and muxers."""
 
-    def __init__(self, format_: Format, sample_rate: int, channels: int, whole: bool) -> None:
+    def __init__(self, format_: Format, sample_rate: int, channels: int, whole: bool, mark: str | None) -> None:
         import av
 
         layout = {1: "mono", 2: "stereo"}[channels]
@@ -184,7 +185,11 @@ class AvEncoder:
         options = {"fflags": "+bitexact", "flush_packets": "1"}
         if format_.container == "ogg":
             options["page_duration"] = "100000"
+        if format_.container == "adts" and mark is not None:
+            options["write_id3v2"] = "1"
         self._container: Any = av.open(self._file, "w", format=format_.container, options=options)
+        if mark is not None:
+            self._container.metadata["comment"] = mark
         self._stream = self._container.add_stream(format_.codec, rate=rate, options={"flags": "+bitexact"})
         self._stream.layout = layout
         if format_.bit_rate:

@@ -135,7 +135,8 @@ class EncodedAudio:
 
     def __init__(self, utterance: Utterance, format_: str, whole: bool) -> None:
         self.utterance = utterance
-        self._encoder: FormatEncoder = new_encoder(format_, utterance.sample_rate, utterance.channels, whole)
+        sound = utterance.sample_rate, utterance.channels
+        self._encoder: FormatEncoder = new_encoder(format_, *sound, whole, utterance.mark)
         self.finish_reason: str | None = None
         self.frames = self.prompt_rows = self.samples = 0
         self.progress: float | None = None

@@ -51,6 +51,7 @@ class Utterance:
         notes: sentences for people about what is done otherwise than asked.
         sample_rate: the sample rate of its audio.
         channels: the channels of its audio.
+        mark: what its file says of how it was made.
         progress: how much of its text is spoken.
         cues: when its segments are heard.
     """
@@ -63,6 +64,7 @@ class Utterance:
         self._closed = False
         self.seed, self.notes = request.seed, request.notes
         self.sample_rate, self.channels = service.model.sample_rate, service.channels
+        self.mark = service.settings.mark
         self.progress = Progress(request, self.sample_rate)
         self.cues = cue_clock(request, self.sample_rate)
         service.spoken.add(self)

@@ -40,6 +40,7 @@ class Settings:
         adapters: weights, by name, of the adapters for requests that name none.
         lexicons: the lexicons that requests may name.
         voices: directory of the registered voices.
+        mark: what files say of how they were made; None for nothing.
     """
 
     model_id: str
@@ -63,6 +64,7 @@ class Settings:
     adapters: Mapping[str, float] = field(default_factory=dict)
     lexicons: Mapping[str, Lexicon] = field(default_factory=dict)
     voices: Path = Path("voices")
+    mark: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that are none, and a key that nobody chose.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from pathlib import Path
+from typing import BinaryIO
 
 # Capture pattern, version, flags, granule position, serial, page number, checksum, segment count.
 PAGE = struct.Struct("<4sBBqIIIB")
@@ -14,18 +14,18 @@ SERIAL = 1
 REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def fix_serial(path: Path) -> None:
+def fix_serial(file: BinaryIO) -> None:
     """Give every page of a file with one stream the serial number 1, in place."""
-    with path.open("r+b") as file:
-        while header := file.read(PAGE.size):
-            at = file.tell() - PAGE.size
-            sizes = file.read(header[-1])
-            page = bytearray(header + sizes + file.read(sum(sizes)))
-            struct.pack_into("<I", page, SERIAL_AT, SERIAL)
-            struct.pack_into("<I", page, CHECKSUM_AT, 0)
-            struct.pack_into("<I", page, CHECKSUM_AT, _checksum(page))
-            file.seek(at)
-            file.write(page)
+    file.seek(0)
+    while header := file.read(PAGE.size):
+        at = file.tell() - PAGE.size
+        sizes = file.read(header[-1])
+        page = bytearray(header + sizes + file.read(sum(sizes)))
+        struct.pack_into("<I", page, SERIAL_AT, SERIAL)
+        struct.pack_into("<I", page, CHECKSUM_AT, 0)
+        struct.pack_into("<I", page, CHECKSUM_AT, _checksum(page))
+        file.seek(at)
+        file.write(page)
 
 
 def _checksum(page: bytes | bytearray) -> int:
