@@ -8,6 +8,7 @@
  * With more rows, tiles of W are unpacked and go to the BLAS. */
 
 #include "packed_products.h"
+#include "vectors.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -20,14 +21,12 @@ enum { TALL = 4, BATCH = 8 };
 /* Unpacked at once for the BLAS: some 4 MB. */
 enum { TILE = 1 << 20 };
 /* Packed weights from this many bytes on are shared by all cores. */
-static const long SHARED_FROM = 1L << 18;
+static const long SHARED_FROM = 1L << 20;
+/* For each core, so that none waits for another one that begins late. */
+enum { PIECES = 8 };
+/* Bytes that are fetched before they are needed. */
+enum { AHEAD = 512 };
 
-#ifdef __AVX512F__
-enum { LANES = 16 };
-#else
-enum { LANES = 8 };
-#endif
-typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 typedef uint32_t loose_words __attribute__((vector_size(4 * LANES), aligned(1), may_alias));
 typedef int32_t order __attribute__((vector_size(4 * LANES)));
@@ -137,96 +136,88 @@ INLINE void copy_rest(const int bits, const task *t, const uint8_t *row, long wh
 }
 
 INLINE lanes spread(const task *t, const float *of_groups, const int block_values, long block) {
-    return __builtin_shuffle(*(const lanes *)(of_groups + (block * block_values >> t->shift)), t->spread);
+    return __builtin_shuffle(load(of_groups + (block * block_values >> t->shift)), t->spread);
 }
 
 /* ------------------------------------------------------------------------------------------------ few rows */
 
-INLINE float total(lanes x) {
-    float sums[LANES];
-    memcpy(sums, &x, sizeof sums);
-#pragma GCC unroll 4
-    for (int half = LANES / 2; half > 0; half /= 2)
-#pragma GCC unroll 8
-        for (int i = 0; i < half; i++) sums[i] += sums[i + half];
-    return sums[0];
-}
-
 /* Products of `rows` rows with `columns` columns of y; `bits`, `rows` and `columns` are constants. `room` holds the
  * scales and the biases of a column. */
 INLINE void tile(const int bits, const int rows, const int columns, const task *t, long row, long column,
-                 float *room) {
+                 long gap, float *room) {
     enum { MOST = 8 };
     const int n = values(bits), block_values = LANES * n, block_bytes = LANES * pack_bytes(bits);
-    const uint8_t *w[4];
-    uint8_t rest[4][8 * LANES];
+    const uint8_t *w[MOST];
+    uint8_t rest[MOST][8 * LANES];
     long whole = whole_blocks(bits, t);
     for (int c = 0; c < columns; c++) {
-        w[c] = t->p->w + (column + c) * t->row_bytes;
+        w[c] = t->p->w + (column + c * gap) * t->row_bytes;
         if (whole < t->blocks) copy_rest(bits, t, w[c], whole, rest[c]);
     }
     const float *x = t->x + row * t->x_stride;
     lanes sums[MOST] = {0};
     for (long block = 0; block < t->blocks; block++) {
-        packs from[4];
-#pragma GCC unroll 4
+        packs from[MOST];
+#pragma GCC unroll 8
         for (int c = 0; c < columns; c++) {
             const uint8_t *at = block < whole ? w[c] + block * block_bytes : rest[c];
-            __builtin_prefetch(at + columns * t->row_bytes);
+            __builtin_prefetch(at + AHEAD);
             from[c] = load_packs(bits, at);
         }
         lanes parts[MOST] = {0};
 #pragma GCC unroll 16
         for (int i = 0; i < n; i++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int c = 0; c < columns; c++) {
                 lanes weights = value(bits, i, from[c]);
 #pragma GCC unroll 8
                 for (int r = 0; r < rows; r++) {
-                    lanes more = weights * *(const lanes *)(x + r * t->x_stride + block * block_values + i * LANES);
+                    lanes more = weights * load(x + r * t->x_stride + block * block_values + i * LANES);
                     if (bits == BFLOAT16_BITS) sums[r * columns + c] += more;
                     else parts[r * columns + c] += more;
                 }
                 if (bits != BFLOAT16_BITS) IN_ORDER(from[c].low, parts[(rows - 1) * columns + c]);
             }
         if (bits != BFLOAT16_BITS)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int c = 0; c < columns; c++) {
                 lanes scale = spread(t, room + 2 * c * t->group_stride, block_values, block);
 #pragma GCC unroll 8
                 for (int r = 0; r < rows; r++) sums[r * columns + c] += parts[r * columns + c] * scale;
             }
     }
-    for (int r = 0; r < rows && row + r < t->p->rows; r++)
-        for (int c = 0; c < columns; c++) {
-            if (bits != BFLOAT16_BITS) {
+    if (bits != BFLOAT16_BITS)
+        for (int r = 0; r < rows; r++)
+            for (int c = 0; c < columns; c++) {
                 const float *of_groups = t->sums + (row + r) * t->group_stride;
                 const float *biases = room + (2 * c + 1) * t->group_stride;
                 for (long g = 0; g < t->groups; g += LANES)
-                    sums[r * columns + c] += *(const lanes *)(biases + g) * *(const lanes *)(of_groups + g);
+                    sums[r * columns + c] += load(biases + g) * load(of_groups + g);
             }
-            t->p->y[(row + r) * t->p->columns + column + c] = total(sums[r * columns + c]);
-        }
+    eight made = totals(sums);
+    for (int r = 0; r < rows && row + r < t->p->rows; r++)
+        for (int c = 0; c < columns; c++)
+            t->p->y[(row + r) * t->p->columns + column + c * gap] = made[r * columns + c];
 }
 
-/* All rows of `columns` columns, `tall` rows and `wide` columns at a time; the columns stay in the innermost cache. */
-INLINE void all_rows(const int bits, const int tall, const int wide, int columns, const task *t, long column,
+/* All rows of `columns` columns so far apart, `tall` rows and `wide` columns at a time. */
+INLINE void all_rows(const int bits, const int tall, const int wide, int columns, const task *t, long column, long gap,
                      float *room) {
     if (bits != BFLOAT16_BITS)
         for (int c = 0; c < columns; c++)
-            restated(t, column + c, room + 2 * c * t->group_stride, room + (2 * c + 1) * t->group_stride);
+            restated(t, column + c * gap, room + 2 * c * t->group_stride, room + (2 * c + 1) * t->group_stride);
     for (long row = 0; row < t->p->rows; row += tall)
         for (int c = 0; c < columns; c += wide)
-            tile(bits, tall, wide, t, row, column + c, room + 2 * c * t->group_stride);
+            tile(bits, tall, wide, t, row, column + c * gap, gap, room + 2 * c * t->group_stride);
 }
 
-/* Columns from..to of y. */
+/* Columns from..to of y. Those of a batch are far apart: so each of them is a stream, which a processor reads ahead. */
 INLINE void few_rows(const int bits, const task *t, long from, long to, float *room) {
-    long rest = to - (to - from) % BATCH;
-    if (t->p->rows == 1)
-        for (; from < rest; from += BATCH) all_rows(bits, 1, 4, BATCH, t, from, room);
-    for (; from < rest; from += BATCH) all_rows(bits, TALL, 2, BATCH, t, from, room);
-    for (; from < to; from++) all_rows(bits, 1, 1, 1, t, from, room);
+    long gap = (to - from) / BATCH;
+    for (long i = 0; i < gap; i++)
+        if (t->p->rows == 1) all_rows(bits, 1, BATCH, BATCH, t, from + i, gap, room);
+        else all_rows(bits, TALL, 2, BATCH, t, from + i, gap, room);
+    for (from += gap * BATCH; from < to; from++) all_rows(bits, 1, 1, 1, t, from, 0, room);
 }
 
 /* ------------------------------------------------------------------------------------------------ many rows */
@@ -336,11 +327,11 @@ int moss_tts_packed_product(const packed_product *p) {
     if (many) by_tiles(&t, cores, room, room_size, unpacked);
     else if (cores == 1) of_bits[p->bits].few_rows(&t, 0, p->columns, room);
     else {
-        long share = (p->columns + BATCH * cores - 1) / (BATCH * cores) * BATCH;
-#pragma omp parallel for schedule(static, 1) num_threads(cores)
-        for (int core = 0; core < cores; core++) {
-            long from = core * share, to = from + share < p->columns ? from + share : p->columns;
-            of_bits[p->bits].few_rows(&t, from, to, room + core * room_size);
+        long pieces = PIECES * cores, share = (p->columns + BATCH * pieces - 1) / (BATCH * pieces) * BATCH;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(cores)
+        for (long piece = 0; piece < pieces; piece++) {
+            long from = piece * share, to = from + share < p->columns ? from + share : p->columns;
+            of_bits[p->bits].few_rows(&t, from, to, room + omp_get_thread_num() * room_size);
         }
     }
     free(memory);
