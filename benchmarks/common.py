@@ -24,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from moss_tts.adapters.low_rank import Wanted
 from moss_tts.architectures import Architecture
 from moss_tts.rows import Prompts, RowBatch, RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
@@ -33,10 +34,15 @@ SAMPLED = ChannelSampling(1.7, 0.8, 25)
 
 
 def new_batch(
-    architecture: Architecture[Any, Any], prompt: np.ndarray, count: int, audio: ChannelSampling = GREEDY
+    architecture: Architecture[Any, Any],
+    prompt: np.ndarray,
+    count: int,
+    audio: ChannelSampling = GREEDY,
+    adapters: Wanted = (),
 ) -> RowBatch:
     """A batch of `count` requests that never end, its prompt read."""
-    requests = [RowRequest(Sampling(GREEDY, audio), seed, max_frames=10**6) for seed in range(count)]
+    sampling = Sampling(GREEDY, audio)
+    requests = [RowRequest(sampling, seed, max_frames=10**6, adapters=adapters) for seed in range(count)]
     return architecture.batch(Prompts.of(prompt, count), requests, architecture.config.n_vq)
 
 

@@ -6,11 +6,15 @@ Weights are random, by seed. The floor is the time that reading a frame's weight
 the machine shows in the same run; "floor" is the floor over the time measured, 1 at best.
 
 --bits 8 4 adds copies in 8 and in 4 bit, as `convert -q` makes them of bfloat16 weights, beside float32.
+
+With --adapters 64,16,16 each case is also measured with adapters of these ranks beside every linear layer and head,
+in turns with the same requests without; "adapted" is the time per frame over that without.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import time
 from typing import Any
 
@@ -21,6 +25,7 @@ import common
 # isort: on
 import numpy as np
 
+from moss_tts.adapters.low_rank import Wanted
 from moss_tts.architectures import Architecture
 from moss_tts.bench import read_bandwidth
 from moss_tts.codec import MossAudioTokenizer
@@ -29,7 +34,19 @@ from moss_tts.sampling import Sampling
 from moss_tts.speaking.engine import ChunkSizes, SpeechEngine, SpeechJob
 from moss_tts.weights.quantisation import AFFINE_BITS
 
-COLUMNS = ("case", "prefill ms", "ms/frame", "frames/s", "first audio ms", "primitives", "syncs", "GB/frame", "floor")
+TURNS = 5
+COLUMNS = (
+    "case",
+    "prefill ms",
+    "ms/frame",
+    "frames/s",
+    "first audio ms",
+    "primitives",
+    "syncs",
+    "GB/frame",
+    "floor",
+    "adapted",
+)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -47,6 +64,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 | {"first_audio_ms": first, "bits": {}}
                 for count in options.batch
             }
+            if options.adapters:
+                wanted = synthetic.add_adapters(architecture, options.adapters)
+                for count in options.batch:
+                    cases[f"{size}/{name}/{count}"] |= with_adapters(architecture, wanted, count, options)
             del architecture
             for bits in options.bits:
                 add_bits(cases, bits, raw, options, max(bandwidth.values()))
@@ -62,11 +83,37 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--architecture", nargs="+", default=["delay", "local"], choices=synthetic.ARCHITECTURE_NAMES)
     parser.add_argument("--batch", nargs="+", type=int, default=[1, 4, 8, 16])
     parser.add_argument("--frames", type=int, default=30)
+    parser.add_argument("--adapters", type=ranks, default=[], help="ranks of adapters, such as 64,16,16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bits", nargs="+", type=int, default=[], choices=AFFINE_BITS, help="quantised copies as well")
     parser.add_argument("--sampled", action="store_true", help="sample the codes instead of taking the best")
     parser.add_argument("--probe-megabytes", type=int, default=512, help="size of the bandwidth probe")
     return parser.parse_args(arguments)
+
+
+def ranks(given: str) -> list[int]:
+    """The ranks of an option."""
+    return [int(rank) for rank in given.split(",")]
+
+
+def with_adapters(
+    architecture: Architecture[Any, Any], wanted: Wanted, count: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """One case without adapters and with them, in turns; medians of the turns, but for the first."""
+    audio = common.SAMPLED if options.sampled else common.GREEDY
+    prompt = synthetic.prompt_rows(architecture.config, seed=options.seed)
+
+    def seconds(adapters: Wanted) -> float:
+        steps = 1 + options.frames
+        return common.timed_run(architecture, prompt, count, steps, audio=audio, adapters=adapters).median
+
+    turns = [(seconds(()), seconds(wanted)) for _ in range(1 + TURNS)][1:]
+    return {
+        "adapters": options.adapters,
+        "ms_per_frame_without": 1e3 * statistics.median(without for without, _ in turns),
+        "ms_per_frame_adapted": 1e3 * statistics.median(adapted for _, adapted in turns),
+        "adapted": statistics.median(adapted / without for without, adapted in turns),
+    }
 
 
 def measured(
@@ -139,7 +186,7 @@ def report(results: dict[str, Any], bandwidth: dict[str, float]) -> None:
     keys = ("prefill_ms", "ms_per_frame", "frames_per_second", "first_audio_ms", "primitives_per_frame")
     keys += ("syncs_per_frame", "gigabytes_per_frame", "floor_fraction")
     reads = ", ".join(f"{name} {value / 1e9:.1f} GB/s" for name, value in bandwidth.items())
-    rows = [[name, *[case[key] for key in keys]] for name, case in results.items()]
+    rows = [[name, *[case[key] for key in keys], case.get("adapted", "")] for name, case in results.items()]
     common.print_table(f"Decode; memory reads: {reads}", COLUMNS, rows)
     common.print_last_line(results | {"bandwidth_gb_s": {name: value / 1e9 for name, value in bandwidth.items()}})
 

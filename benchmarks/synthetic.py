@@ -6,6 +6,7 @@ as the benchmark wants. Codes are random but depend on the weights, so two runti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ import moss_tts  # noqa: F401 - before mlx: it brings the fast BLAS
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.adapters.low_rank import Wanted
+from moss_tts.adapters.peft import Pair, StoredAdapter
 from moss_tts.architectures import ARCHITECTURES, Architecture
+from moss_tts.checkpoints.adapters import places_of, put_adapters
 from moss_tts.checkpoints.loading import load_architecture, quantizable_modules
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec import upstream_shapes as codec_shapes
@@ -277,6 +281,20 @@ def quantised(raw: Raw, weights: Weights, bits: int) -> tuple[Raw, Weights]:
             made[name] = half
         mx.eval(made)
     return raw | {"quantization": precision.block}, made
+
+
+def add_adapters(architecture: Architecture[Any, Any], ranks: Sequence[int]) -> Wanted:
+    """Put adapters of such ranks beside every linear layer and head; what a request of all of them asks for.
+
+    B is zero, as in training's first step, so that the speech stays the same and never stops.
+    """
+    stored, places = [], dict(places_of(architecture))
+    for number, rank in enumerate(ranks):
+        downs = _random({name: (rank, place.inputs) for name, place in places.items()}, number)
+        pairs = {name: Pair(downs[name], mx.zeros((place.outputs, rank)), 1.0) for name, place in places.items()}
+        stored.append(StoredAdapter(str(number), Path("synthetic"), None, pairs))
+    put_adapters(architecture, stored)
+    return tuple((adapter.name, 1.0) for adapter in stored)
 
 
 def prompt_rows(config: MossConfig, text_rows: int = 64, frames: int = 40, seed: int = 0) -> np.ndarray:

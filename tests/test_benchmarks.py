@@ -86,6 +86,24 @@ def test_session_ends_with_its_line(capsys, checkpoints) -> None:
     assert all(run["first_sound_ms"] > 0 and run["seconds_of_audio"] > 0 for run in last["sessions"])
 
 
+def test_decode_measures_adapters_in_turns(capsys) -> None:
+    decode.main("--size tiny --architecture local --batch 2 --frames 3 --probe-megabytes 1 --adapters 4,2".split())
+    case = json.loads(capsys.readouterr().out.strip().splitlines()[-1])["tiny/local/2"]
+    assert case["adapters"] == [4, 2]
+    assert case["adapted"] > 0
+    assert case["ms_per_frame_adapted"] > 0 < case["ms_per_frame_without"]
+
+
+def test_adapters_of_a_benchmark_are_beside_all_layers(architecture) -> None:
+    prompt = synthetic.prompt_rows(architecture.config)
+    before = common.timed_run(architecture, prompt, 1, 3).rows
+    wanted = synthetic.add_adapters(architecture, [4, 2])
+    batch = common.new_batch(architecture, prompt, 1, adapters=wanted)
+    plain = common.new_batch(architecture, prompt, 1)
+    assert common.primitives_of_step(batch) > common.primitives_of_step(plain)
+    np.testing.assert_array_equal(common.timed_run(architecture, prompt, 1, 3, adapters=wanted).rows, before)
+
+
 def test_codec_ends_with_its_line(capsys, monkeypatch) -> None:
     monkeypatch.delenv("MOSS_TTS_PEER_PYTHON", raising=False)
     codec_benchmark.main("--scale 32 --minutes 1 --live-chunks 4".split())

@@ -1,7 +1,7 @@
 """Low-rank products beside linear layers: y = W x + the sum over adapters of weight * scale * B (A x).
 
-Nothing is merged. All adapters of a layer are one stacked pair of thin products, with a factor per request and rank
-between the two, so that requests with different adapters share a batch.
+Nothing is merged. The adapters of a layer that some request of a batch wants are one stacked pair of thin products,
+with a factor per request and rank between the two, so that requests with different adapters share a batch.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import mlx.core as mx
 import mlx.nn as nn
 
+from moss_tts.device.kernels import turned
 from moss_tts.errors import RequestError, shown
 
 T = TypeVar("T")
+# Choices among the adapters of a model that are kept ready, besides that of all: those of the rows, of the prompts that
+# are read beside them, and of those before.
+MOST_STACKS = 3
 # (name, weight) of the adapters that a request wants.
 Wanted: TypeAlias = tuple[tuple[str, float], ...]
 
@@ -31,13 +36,17 @@ class Asking(Protocol):
 
 
 class Weights:
-    """The weights of all adapters for the requests of a batch.
+    """The weights of adapters for the requests of a batch.
 
     Args:
         rows: one list per request, with one weight per adapter.
+
+    Attributes:
+        active: the numbers of the adapters that some request wants; the others are not computed.
     """
 
     def __init__(self, rows: Sequence[Sequence[float]]) -> None:
+        self.active = tuple(number for number, column in enumerate(zip(*rows, strict=True)) if any(column))
         self._rows = mx.array([list(row) for row in rows], dtype=mx.float32)
         self._spread: dict[tuple[tuple[int, ...], mx.Dtype], mx.array] = {}
 
@@ -134,49 +143,60 @@ class Factors:
     up: mx.array
 
 
-class LowRank(nn.Module):
-    """All adapters of one product as a stacked pair of thin products.
+class Stack(nn.Module):
+    """Some adapters of a product as one pair of thin products.
 
     Args:
-        adapters: the network's adapters, which know the weights at the moment of a call.
-        factors: the pairs, of one input width.
+        factors: their pairs, of one input width.
         outputs: the number of outputs of the product.
     """
 
-    def __init__(self, adapters: Adapters, factors: Sequence[Factors], outputs: int) -> None:
+    def __init__(self, factors: Sequence[Factors], outputs: int) -> None:
         super().__init__()
-        self._adapters = adapters
-        by_start: dict[int, list[Factors]] = {}
-        for one in sorted(factors, key=lambda one: one.start):
-            by_start.setdefault(one.start, []).append(one)
-        in_order = [one for group in by_start.values() for one in group]
-        self._owners = tuple(one.owner for one in in_order for _ in range(len(one.down)))
-        self.down = mx.contiguous(mx.concatenate([one.down for one in in_order]).T)
-        self.ups = [mx.contiguous(mx.concatenate([one.up for one in group], axis=1).T) for group in by_start.values()]
+        in_order = sorted(factors, key=lambda one: one.start)
+        by_start = {start: list(group) for start, group in groupby(in_order, key=lambda one: one.start)}
+        self.owners = tuple(one.owner for one in in_order for _ in range(len(one.down)))
+        self.down = turned(mx.concatenate([one.down for one in in_order]))
+        ups = [mx.concatenate([one.up for one in group], axis=1).T for group in by_start.values()]
+        # Parts of one size side by side, such as the heads of all codebooks, are one product.
+        same = len(ups) > 1 and len({up.shape for up in ups}) == 1
+        self._even = same and list(by_start) == list(range(0, outputs, ups[0].shape[1]))
+        self.ups: Any = mx.stack(ups) if self._even else [mx.contiguous(up) for up in ups]
         self._starts = tuple(by_start)
         self._outputs = outputs
 
-    def __call__(self, x: mx.array, y: mx.array, ids: mx.array | slice | None = None) -> mx.array:
-        """What the layer makes of x (..., in), y (..., out), with the adapters added.
-
-        Args:
-            x: rows of the requests, those of one request side by side.
-            y: the product without adapters; it is returned as it is while no request wants an adapter.
-            ids: the outputs that y has; None are all.
-        """
-        weights = self._adapters.current
-        if weights is None:
-            return y
+    def __call__(self, x: mx.array, y: mx.array, weights: Weights, ids: mx.array | slice | None) -> mx.array:
+        """See LowRank; the adapters of the stack with such weights."""
         hidden = x @ self.down
-        factors = weights.by_rank(self._owners, hidden.dtype)
-        by_request = (len(factors), -1, hidden.shape[-1])
-        scaled = (hidden.reshape(by_request) * factors[:, None]).reshape(hidden.shape)
-        if ids is not None:
-            [up] = self.ups  # only heads are asked for some outputs, and each head is one part
-            return y + scaled @ up[:, ids]
-        return y + self._expanded(scaled)
+        factors = weights.by_rank(self.owners, hidden.dtype)
+        if len(factors) > 1 and hidden.shape != factors.shape:
+            by_request = hidden.reshape(len(factors), -1, hidden.shape[-1])
+            scaled = (by_request * factors[:, None]).reshape(hidden.shape)
+        else:
+            scaled = hidden * factors
+        if ids is not None:  # only heads are asked for some outputs, and each head is one part
+            return y + scaled @ self.ups[0][:, ids]
+        if len(self.ups) == 1 and self.ups[0].shape[1] == self._outputs:
+            return mx.addmm(y, scaled, self.ups[0])
+        return y + (self._even_parts(scaled) if self._even else self._parts(scaled))
 
-    def _expanded(self, hidden: mx.array) -> mx.array:
+    def parts(self) -> Iterator[Factors]:
+        """The pairs of matrices again, as views."""
+        at = 0
+        for start, up in zip(self._starts, self.ups, strict=True):
+            owners = self.owners[at : at + len(up)]
+            for owner in dict.fromkeys(owners):
+                first, rank = owners.index(owner), owners.count(owner)
+                down = self.down.T[at + first : at + first + rank]
+                yield Factors(owner, start, down, up[first : first + rank].T)
+            at += len(up)
+
+    def _even_parts(self, hidden: mx.array) -> mx.array:
+        """(..., R) -> (..., out) of parts of one size."""
+        by_part = hidden.reshape(-1, *self.ups.shape[:2]).transpose(1, 0, 2) @ self.ups
+        return by_part.transpose(1, 0, 2).reshape(*hidden.shape[:-1], self._outputs)
+
+    def _parts(self, hidden: mx.array) -> mx.array:
         """(..., R) -> (..., out), zero where no adapter changes an output."""
         pieces, rank, end = [], 0, 0
         for start, up in zip(self._starts, self.ups, strict=True):
@@ -187,6 +207,48 @@ class LowRank(nn.Module):
         if end < self._outputs:
             pieces.append(mx.zeros((*hidden.shape[:-1], self._outputs - end), hidden.dtype))
         return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=-1)
+
+
+class LowRank(nn.Module):
+    """All adapters of one product; those that the requests of the moment want are computed as one stack.
+
+    Args:
+        adapters: the network's adapters, which know the weights at the moment of a call.
+        factors: the pairs, of one input width.
+        outputs: the number of outputs of the product.
+    """
+
+    def __init__(self, adapters: Adapters, factors: Sequence[Factors], outputs: int) -> None:
+        super().__init__()
+        self._adapters = adapters
+        self._outputs = outputs
+        self._owners = tuple(sorted({one.owner for one in factors}))
+        self._recent: dict[tuple[int, ...], Stack] = {}
+        self.all = Stack(factors, outputs)
+
+    def __call__(self, x: mx.array, y: mx.array, ids: mx.array | slice | None = None) -> mx.array:
+        """What the layer makes of x (..., in), y (..., out), with the adapters added.
+
+        Args:
+            x: rows of the requests, those of one request side by side.
+            y: the product without adapters; it is returned as it is while no request wants an adapter of this layer.
+            ids: the outputs that y has; None are all.
+        """
+        weights = self._adapters.current
+        if weights is None:
+            return y
+        owners = tuple(number for number in self._owners if number in weights.active)
+        return self._stack(owners)(x, y, weights, ids) if owners else y
+
+    def _stack(self, owners: tuple[int, ...]) -> Stack:
+        """The stack of some adapters; those of the last few choices are kept."""
+        if owners == self._owners:
+            return self.all
+        if owners not in self._recent:
+            if len(self._recent) == MOST_STACKS:
+                self._recent.pop(next(iter(self._recent)))
+            self._recent[owners] = Stack([one for one in self.all.parts() if one.owner in owners], self._outputs)
+        return self._recent[owners]
 
 
 class Adapted(nn.Module):

@@ -70,7 +70,7 @@ class Linear(nn.Linear):
         Args:
             dtype: the type to compute in.
         """
-        if on_cpu() and (self.weight.size * dtype.size < LARGEST_TURNED or compiled.library() is None):
+        if _reads_turned(self.weight.size * dtype.size):
             self._turned = mx.contiguous(self.weight.astype(dtype).T)
             self.weight = self._turned.T
             mx.eval(self._turned, self.weight)
@@ -109,6 +109,15 @@ def keeps_stored_type(module: nn.Module, name: str, array: mx.array, dtype: mx.D
     if isinstance(module, nn.QuantizedLinear):
         return name in ("scales", "biases")
     return isinstance(module, Linear | Embedding) and array.dtype == mx.bfloat16
+
+
+def turned(weight: mx.array) -> mx.array:
+    """A weight (out, in) as (in, out), stored as the device reads it fastest; see Linear."""
+    return mx.contiguous(weight.T) if _reads_turned(weight.nbytes) else mx.contiguous(weight).T
+
+
+def _reads_turned(nbytes: int) -> bool:
+    return on_cpu() and (nbytes < LARGEST_TURNED or compiled.library() is None)
 
 
 class RMSNorm(nn.RMSNorm):

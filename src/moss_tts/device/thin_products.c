@@ -14,8 +14,8 @@ enum { ROW_MAJOR = 101, NO_TRANSPOSE = 111, TRANSPOSE = 112 };
 /* A BLAS is faster with more rows; sooner with a transpose that stays in the cache. */
 enum { MOST_ROWS = 32, MOST_ROWS_TURNED = 16 };
 
-/* With more weights than this (4 MB), another thread helps. */
-static const long SHARED_FROM = 1L << 20;
+/* With more weights than this (2 MB), another thread helps. */
+static const long SHARED_FROM = 1L << 19;
 
 /* As many sums at a time as hide the latency of a multiply-add and find room. */
 enum { SUMS = LANES };
