@@ -13,7 +13,7 @@ from typing import cast
 import mlx.core as mx
 import mlx.nn as nn
 
-from moss_tts.adapters.low_rank import Adapted
+from moss_tts.adapters.low_rank import Adapted, Adapters, base_weights
 from moss_tts.config import BackboneConfig, GPT2Config
 from moss_tts.context.batch_cache import BatchCache, Cache
 from moss_tts.context.quantised_cache import QuantisedCache, check_kv_bits, group_size_for
@@ -290,21 +290,29 @@ class GPT2Decoder(Decoder):
         rope = Rotary(config.head_dim, config.rope_base, traditional=True, positions=config.positions)
         self._config = config
         self._compiled: CompiledDecoder | None = None
+        self._adapters = Adapters()
         super().__init__(layers, norm, rope if config.rotary else None, config.head_dim)
         if not config.rotary:
             self.wpe = nn.Embedding(config.positions, config.hidden_size)
 
     def __call__(self, x: mx.array, cache: Sequence[Cache], last_only: bool = False) -> mx.array:
         """See Decoder; learned positions are those of requests without padding."""
-        if self._compiled is not None and x.shape[1] == 1 and isinstance(cache[0], BatchCache):
-            return self._compiled.step(x, cache)
+        in_c = self._compiled if self._adapters.current is None else None
+        if in_c is not None and x.shape[1] == 1 and isinstance(cache[0], BatchCache):
+            return in_c.step(x, cache)
         if "wpe" in self:
             x = x + self.wpe(mx.arange(cache[0].offset, cache[0].offset + x.shape[1]))
         return super().__call__(x, cache, last_only)
 
-    def settle(self, in_c: bool) -> CompiledDecoder | None:
-        """Compute single rows in C where it serves; it keeps the weights that there are now."""
-        self._compiled = compiled_decoder(self._config, self) if in_c else None
+    def settle(self, in_c: bool = True, adapters: Adapters | None = None) -> CompiledDecoder | None:
+        """Compute single rows in C where it serves; it keeps the weights that there are now.
+
+        Args:
+            in_c: whether it may serve.
+            adapters: those of the network; rows that want some are not computed in C.
+        """
+        self._adapters = adapters or Adapters()
+        self._compiled = compiled_decoder(self._config, base_weights(self)) if in_c else None
         return self._compiled
 
 
@@ -320,13 +328,15 @@ def _batched(cache: Cache) -> Cache:
 
 
 def head_rows(head: nn.Module, ids: mx.array | slice, dtype: mx.Dtype) -> mx.array:
-    """Rows (K, D) of a head, for the K ids that can be chosen: the rest of a text head need not be read.
+    """Rows (K, D) of a head, without its adapters, for the K ids that can be chosen; the others need not be read.
 
     Args:
         head: a linear layer or a table.
         ids: which rows.
         dtype: their type, whatever weights or scales are kept in.
     """
+    if isinstance(head, Adapted):
+        return head_rows(head.base, ids, dtype)
     if not isinstance(head, nn.QuantizedLinear | nn.QuantizedEmbedding):
         return cast(mx.array, head.weight[ids]).astype(dtype)
     packed, scales, biases = head.weight[ids], head.scales[ids], None

@@ -72,14 +72,13 @@ class TiedHeadsModel(Adaptable):
         Returns:
             Whether single rows of the backbone are computed in C, which needs a BatchCache.
         """
-        plain = not self.adapters.names
-        depth = self.local_transformer.settle(plain)
+        depth = self.local_transformer.settle(adapters=self.adapters)
         opening = self._opening(mx.zeros((1, self._width)), text_choices[:1])[0, 1:]
         tables = self.audio_embedding.weight, self._choices_head(text_choices), opening
         self._depth_in_c = None
         if depth is not None and all(table.dtype == mx.float32 for table in tables):
             self._depth_in_c = CompiledDepth(depth, *tables, codebooks=self._n_vq, keeps_ties=self.keeps_ties)
-        return isinstance(self.backbone, GPT2Decoder) and self.backbone.settle(plain) is not None
+        return isinstance(self.backbone, GPT2Decoder) and self.backbone.settle(adapters=self.adapters) is not None
 
     def seen_in_prompt(self, rows: mx.array) -> mx.array:
         """The penalty looks at generated frames only: nothing of the prompt rows (B, T, 1 + Q) is seen."""
@@ -108,7 +107,7 @@ class TiedHeadsModel(Adaptable):
             seen: (B, Q, audio_vocab) bool, codes that the penalty weakens.
         """
         assert text_choices is not None
-        if self._depth_in_c is not None:
+        if self._depth_in_c is not None and self.adapters.current is None:
             drawn = self._depth_in_c.draw(hidden, uniforms, text, audio, n_vq, seen)
             return self._padded(mx.concatenate([text_choices[mx.array(drawn[:, :1])], mx.array(drawn[:, 1:])], axis=1))
         cache = self._depth_cache()

@@ -15,6 +15,9 @@ import moss_tts
 from moss_tts.adapters.peft import read_adapter
 from moss_tts.checkpoints.adapters import find_adapters, put_adapters
 from moss_tts.checkpoints.loading import load_architecture, load_config
+from moss_tts.device import compiled
+from moss_tts.device.compiled_decoder import CompiledDepth
+from moss_tts.device.kernels import on_cpu
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.weights.layout import read_weights
 from support.adapters import linears_of, write_adapter
@@ -66,6 +69,18 @@ def test_without_weights_it_is_the_base(models, adapted, name):
     base = codes(models[name])
     for none in ({}, {"ada": 0.0}, {"ada": 0.0, "mood": 0}, None):
         np.testing.assert_array_equal(codes(adapted[name], adapters=none), base)
+
+
+@pytest.mark.parametrize("name", ["local_v1_5", "nano"])
+def test_frames_without_adapters_are_computed_in_c_as_before(adapted, monkeypatch, name):
+    if compiled.library() is None or not on_cpu():
+        pytest.skip("C is for Linux CPUs")
+    drawn, draw = [], CompiledDepth.draw
+    monkeypatch.setattr(CompiledDepth, "draw", lambda self, *given: drawn.append(1) or draw(self, *given))
+    codes(adapted[name], adapters={"ada": 1.0})
+    assert not drawn
+    codes(adapted[name])
+    assert drawn
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -10,7 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 
-LINEARS = re.compile(r"(?!.*norm).*(_proj|c_attn|fc_in|fc_out|lm_heads\.\d+|text_head)")
+LINEARS = re.compile(r"(?!.*norm).*(_proj|c_attn|fc_in|fc_out|lm_heads\.\d+|text_head|text_lm_head)")
 
 
 def linears_of(weights: Mapping[str, mx.array]) -> dict[str, tuple[int, int]]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_flatten
 
 from moss_tts.device.kernels import turned
 from moss_tts.errors import RequestError, shown
@@ -267,6 +268,12 @@ class Adapted(nn.Module):
     def __call__(self, x: mx.array) -> mx.array:
         """(..., in) -> (..., out)."""
         return self.low_rank(x, cast(mx.array, self.base(x)))
+
+
+def base_weights(network: nn.Module) -> dict[str, mx.array]:
+    """The weights of a network by the names that they have without adapters."""
+    flat: list[tuple[str, mx.array]] = tree_flatten(network.parameters())  # type: ignore[assignment]
+    return {name.replace(".base.", "."): weight for name, weight in flat if ".low_rank." not in name}
 
 
 class Adaptable(nn.Module):

@@ -13,9 +13,7 @@ from math import inf
 from typing import Any, Protocol
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten
 
 from moss_tts.config import GPT2Config
 from moss_tts.device import compiled
@@ -196,13 +194,17 @@ def settings(rows: RowSampling) -> np.ndarray:
     return np.array(list(given), _SETTING)
 
 
-def compiled_decoder(config: GPT2Config, decoder: nn.Module) -> CompiledDecoder | None:
-    """A decoder in C; None where there is no library, or MLX computes on a GPU or in other types."""
+def compiled_decoder(config: GPT2Config, weights: Mapping[str, mx.array]) -> CompiledDecoder | None:
+    """A decoder in C; None where there is no library, or MLX computes on a GPU or in other types.
+
+    Args:
+        config: sizes.
+        weights: the weights of the decoder by name.
+    """
     library = compiled.library()
-    flat: list[tuple[str, mx.array]] = tree_flatten(decoder.parameters())  # type: ignore[assignment]
     expected = {f"layers.{index}.{name}" for index in range(config.num_hidden_layers) for name in _BLOCK_WEIGHTS}
-    plain = all(weight.dtype == mx.float32 for _, weight in flat) and {name for name, _ in flat} == expected | {*_NORM}
-    return CompiledDecoder(config, dict(flat), library) if library and on_cpu() and plain else None
+    plain = all(weight.dtype == mx.float32 for weight in weights.values()) and weights.keys() == expected | {*_NORM}
+    return CompiledDecoder(config, weights, library) if library and on_cpu() and plain else None
 
 
 def in_memory(array: mx.array) -> np.ndarray:
