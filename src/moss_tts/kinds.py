@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from moss_tts import model as speech
 from moss_tts.checkpoints.loading import CheckpointSource, find_checkpoint
@@ -51,31 +51,20 @@ def load(
         RequestError: kv_bits that this model's heads do not divide into; an option with a value that it cannot have,
             or that a sound model does not have.
     """
+    options: dict[str, Any] = {
+        "codec": codec,
+        "codec_dtype": codec_dtype,
+        "kv_bits": kv_bits,
+        "max_memory": max_memory,
+        "tied_heads": tied_heads,
+        "adapters": adapters or None,
+    }
     if name is not None and (source := sound_source(name, revision, token)) is not None:
-        for_speech = {
-            "codec": codec,
-            "codec_dtype": None if codec_dtype == "float32" else codec_dtype,
-            "kv_bits": kv_bits,
-            "max_memory": max_memory,
-            "tied_heads": tied_heads,
-            "adapters": adapters or None,
-        }
-        if given := [option for option, value in for_speech.items() if value is not None]:
+        if given := [option for option, value in options.items() if value not in (None, "float32")]:
             raise RequestError(f"{name} makes sounds by diffusion, and has no {given[0]}; leave it out.")
         # As a union, each program that loads a speech model would have to tell its type checker which of the two it is.
         return cast(Model, load_sound_model(source, dtype))
-    return speech.load(
-        name,
-        dtype=dtype,
-        codec=codec,
-        revision=revision,
-        token=token,
-        codec_dtype=codec_dtype,
-        kv_bits=kv_bits,
-        max_memory=max_memory,
-        tied_heads=tied_heads,
-        adapters=adapters,
-    )
+    return speech.load(name, dtype=dtype, revision=revision, token=token, **options)
 
 
 def sound_source(

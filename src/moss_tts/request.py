@@ -197,12 +197,10 @@ def resolve_generation_request(
     check_conflicts(given, variant)
     respell = respeller_of(given, variant, preparation)
     given, left_out = followed(given, preparation)
-    prompt = _prompt(given, variant, respell)
+    prompt = _prompt(given, variant, respell, preparation)
     ties = _long_form(given, usual_ties(variant, preparation))
     cut = None if ties is None else cut_of(ties, not given.keys().isdisjoint(BUDGETS), variant.pieces, count_tokens)
     planned = plan_text(prompt.get("text"), ties, preparation, cut, respell)
-    if preparation is not None and prompt.get("prompt_transcript") is not None:
-        prompt["prompt_transcript"] = prepare(prompt["prompt_transcript"], preparation).text
     cleans_up = given.get("normalize_text", variant.normalizes_text)
     return MossNormalizedRequest(
         preset=variant,
@@ -312,7 +310,7 @@ def _checked_config(values: Mapping[str, object]) -> Options:
         raise ConfigError(f"generation_config.json: {error}") from error
 
 
-def _prompt(given: Options, preset: Preset, respell: Respeller | None) -> Options:
+def _prompt(given: Options, preset: Preset, respell: Respeller | None, preparation: TextPreparation | None) -> Options:
     """The prompt fields of a request, from whichever way the caller gave them."""
     if "conversation" in given:
         return _conversation_prompt(given, respell)
@@ -320,7 +318,10 @@ def _prompt(given: Options, preset: Preset, respell: Respeller | None) -> Option
     if preset.prompt_field not in given:
         raise RequestError(EMPTY_PROMPT[preset.prompt_field])
     check_words(preset.prompt_field, given[preset.prompt_field])
-    return {**fields, "text": given.get("text"), "tokens": _tokens(given), **_voice(given, preset)}
+    voice = _voice(given, preset)
+    if preparation is not None and voice.get("prompt_transcript") is not None:
+        voice["prompt_transcript"] = prepare(voice["prompt_transcript"], preparation).text
+    return {**fields, "text": given.get("text"), "tokens": _tokens(given), **voice}
 
 
 def _tokens(given: Options) -> int | None:

@@ -96,8 +96,7 @@ def speak_live(
     with speaking({**options, "stream": True}, source, terminal, flags) as speech:
 
         def player_failed(error: SinkFailedError) -> None:
-            # Ctrl-C ends a player as well; that is not a failure.
-            if not speech.cancelled.is_set():
+            if not speech.cancelled.is_set():  # Ctrl-C ends a player as well; that is not a failure
                 failed.append(error)
                 terminal.warn(f"{error} The audio file is written nevertheless.")
 
@@ -107,8 +106,7 @@ def speak_live(
             terminal.speaking(speech.share) as show,
         ):
             recording = record((_without_audio(result) for result in sent), show)
-    listener_has_gone = recording.finish_reason is None and recording.failure is None
-    if listener_has_gone:
+    if listener_has_gone := recording.finish_reason is None and recording.failure is None:
         recording = replace(recording, finish_reason="cancelled")
     if (recording.seconds or recording.is_complete) and not (listener_has_gone and output == STDOUT):
         tell(recording, output, terminal, speech)
