@@ -144,7 +144,7 @@ class SoundRun:
     """A sound while an engine makes it."""
 
     def __init__(self, parts: SoundParts, job: SoundJob) -> None:
-        self.job, self.owner = job, None
+        self.job, self.owner, self.waits = job, None, False
         self.chunks = make_sound(parts, job)
 
 
@@ -161,8 +161,8 @@ class SoundEngine:
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do."""
-        return not self._runs
+        """Whether there is nothing to do until a job is submitted, or is heard again."""
+        return all(run.waits and not run.job.is_heard() for run in self._runs)
 
     def submit(self, job: SoundJob) -> SoundRun:
         """Queue a job."""
@@ -179,7 +179,9 @@ class SoundEngine:
     def step(self) -> list[tuple[SoundRun, SoundChunk]]:
         """Do one step of the first sound that does not wait for its listener; gives its chunk."""
         for run in list(self._runs):
-            if (chunk := next(run.chunks)) is not None:
+            chunk = next(run.chunks)
+            run.waits = chunk is None
+            if chunk is not None:
                 if chunk.finish_reason is not None:
                     self.drop(run)
                 return [(run, chunk)]

@@ -248,9 +248,18 @@ class SoundModel:
         negative = self.parts.ids(request.negative, "negative_prompt")
         return SoundJob(request, prompt, negative, (lambda: False) if cancel is None else cancel.is_set)
 
-    def new_engine(self) -> SoundEngine:
+    def new_engine(self, max_batch: int = 1) -> SoundEngine:  # noqa: ARG002 - sounds are made one after the other
         """An engine, for a thread that computes itself."""
         return SoundEngine(self.parts)
+
+    def release_encoder(self) -> None:
+        """Free the memory that only encoding of texts needs."""
+        self.parts.encode.release()
+
+    @property
+    def channels(self) -> int:
+        """Channels of the audio."""
+        return 1
 
     def codec(self) -> NoReturn:
         """Refuse: codes are for speech.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 
@@ -98,6 +98,7 @@ class SoundRequest:
         noise: float32 (C, T) to begin from; None is the noise of the seed.
         verbose: whether the result is reported on standard error.
         notes: sentences for people about what is done otherwise than asked.
+        voice: always None; sounds have no voice.
     """
 
     sent: str
@@ -111,6 +112,21 @@ class SoundRequest:
     noise: np.ndarray | None
     verbose: bool
     notes: tuple[str, ...]
+    voice: str | None = None
+
+    # What those that serve requests of speech ask of each: a sound has no text, no parts and no speed.
+    text: ClassVar[None] = None
+    tokens: ClassVar[None] = None
+    long_form: ClassVar[None] = None
+    written: ClassVar[None] = None
+    conversation: ClassVar[tuple[()]] = ()
+    plan: ClassVar[tuple[()]] = ()
+    speed: ClassVar[float] = 1.0
+
+    @property
+    def ambient_sound(self) -> str:
+        """The description as it is sent."""
+        return self.sent
 
     @property
     def way(self) -> tuple[object, ...]:

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any, Final
 
+from moss_tts.diffusion.model import SoundModel
+from moss_tts.diffusion.request import LEAST_SECONDS
 from moss_tts.long_form import LongFormOptions
 from moss_tts.model import Model
 from moss_tts.prompts.planning import BUDGETS, usual_ties
@@ -26,6 +28,10 @@ FIELDS: Final = {
     "segments": "long_form",
 }
 
+WARM_UP_FRAMES: Final = 8
+# Fields that only sound models follow.
+SOUND_FIELDS: Final = ("negative_prompt", "steps", "guidance", "shift", "duration_suffix")
+
 
 class Abilities:
     """The abilities of a model on a server."""
@@ -33,6 +39,14 @@ class Abilities:
     def __init__(self, model: Model, settings: Settings) -> None:
         self._model, self._settings = model, settings
         self._preparation = model.config.text_preparation
+
+    # Whether audio is sent while it is made only if a client asks for that.
+    sends_at_once = False
+
+    @property
+    def preset(self) -> str:
+        """The variant of the model."""
+        return self._model.preset.name
 
     @property
     def fields(self) -> list[str]:
@@ -110,3 +124,59 @@ class Abilities:
             "defaults": self.defaults,
             "limits": self.limits,
         }
+
+
+class SoundAbilities(Abilities):
+    """The abilities of a sound model on a server."""
+
+    sends_at_once = True
+    preset = "soundeffect_v2"
+    prompt_field = "ambient_sound"
+    language = None
+
+    def __init__(self, model: SoundModel, settings: Settings) -> None:
+        self._sounds, self._settings = model, settings
+
+    @property
+    def fields(self) -> list[str]:
+        """Fields of a request that this model follows, besides its prompt."""
+        return ["duration_s", *SOUND_FIELDS]
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Default values of the fields of a request."""
+        request = self._sounds.request({"ambient_sound": "Rain."})
+        return {
+            "duration_s": request.seconds,
+            **{name: getattr(request, name) for name in ("steps", "guidance", "shift")},
+            "duration_suffix": True,
+            "stream": False,
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it."""
+        config = self._sounds.config
+        limits = self.limits | {"seconds": config.pipeline.max_seconds}
+        return {
+            "fields": self.fields,
+            "language": None,
+            "voice": None,
+            "adapters": [],
+            "frame_rate": config.sample_rate / config.autoencoder.hop,
+            "defaults": self.defaults,
+            "limits": limits,
+        }
+
+
+def warm_up_options(model: Model) -> dict[str, Any]:
+    """Options of a short request, after which nothing has to be made once."""
+    loaded: object = model
+    if isinstance(loaded, SoundModel):
+        return {"ambient_sound": "Rain.", "seconds": LEAST_SECONDS, "steps": 1, "seed": 0}
+    return {model.preset.prompt_field: "Hello.", "max_tokens": WARM_UP_FRAMES, "stream": True, "seed": 0}
+
+
+def abilities_of(model: Model, settings: Settings) -> Abilities:
+    """The abilities of a model of whichever kind."""
+    loaded: object = model
+    return SoundAbilities(loaded, settings) if isinstance(loaded, SoundModel) else Abilities(model, settings)

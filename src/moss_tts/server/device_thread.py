@@ -19,12 +19,12 @@ from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.device.thread import own_device
 from moss_tts.errors import GenerationError, RequestError
 from moss_tts.model import Model
-from moss_tts.speaking.engine import Run, SpeechEngine, SpeechJob, speak_one
+from moss_tts.server.abilities import warm_up_options
+from moss_tts.speaking.engine import Run, SpeechJob, speak_one
 from moss_tts.speaking.listening import ListenedEngine, Listener
 
 T = TypeVar("T")
 
-WARM_UP_FRAMES = 8
 # Free memory returns to the system after a pause, when clients have their answers, or after this many requests.
 PAUSE_SECONDS = 0.5
 REQUESTS_PER_RELEASE = 64
@@ -143,10 +143,10 @@ class Device:
         return model
 
     def _speak_until_stopped(self, model: Model) -> None:
-        self._release_encoder = model.codec.release_encoder
+        self._release_encoder = model.release_encoder
         self._ready.set_result(model)
         while not self._stopping:
-            self._engine = ListenedEngine(SpeechEngine(model.architecture, model.codec, self._max_batch))
+            self._engine = ListenedEngine(model.new_engine(self._max_batch))
             self._speak_with(self._engine)
 
     def _speak_with(self, engine: ListenedEngine) -> None:
@@ -227,10 +227,8 @@ class Device:
 
 def warm_up(model: Model) -> None:
     """Load the codec and make what is made once; the encoder waits for the first reference."""
-    options = {model.preset.prompt_field: "Hello.", "max_tokens": WARM_UP_FRAMES, "stream": True, "seed": 0}
-    engine = SpeechEngine(model.architecture, model.codec)
     try:
-        for _ in speak_one(engine, model.job(model.request(options))):
+        for _ in speak_one(model.new_engine(1), model.job(model.request(warm_up_options(model)))):
             pass
     except GenerationError as error:
         log.warning("nothing was heard of the warm-up: %s", error)

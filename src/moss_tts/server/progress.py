@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Final
 
+from moss_tts.diffusion.engine import SoundChunk
 from moss_tts.request import FRAME_RATE, MossNormalizedRequest
 from moss_tts.server.long_texts import SegmentChunk
 from moss_tts.speaking.engine import SpeechChunk
@@ -38,7 +39,9 @@ class Progress:
         self._segment, self._seconds = 0, 0.0
 
     def after(self, chunk: SpeechChunk) -> float | None:
-        """The share of the text that is spoken after a chunk, 0 to 1; None if the whole length is unknown."""
+        """The share of the work that is done after a chunk, 0 to 1; None if the whole length is unknown."""
+        if isinstance(chunk, SoundChunk):
+            return chunk.share
         segment = segment_of(chunk)
         if segment > self._segment:
             self._segment, self._seconds = segment, 0.0

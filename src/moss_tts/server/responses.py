@@ -182,6 +182,9 @@ async def events(audio: EncodedAudio, first: bytes, verbose: bool, timed: bool) 
     told = 0
     try:
         async for part in audio.rest(first):
+            # A sound has steps before it has audio.
+            if not part and verbose and audio.progress is not None and not audio.samples:
+                yield event({"type": "speech.audio.progress", "progress": round(audio.progress, 3)})
             if part:
                 far = {"progress": round(audio.progress, 3)} if verbose and audio.progress is not None else {}
                 yield event({"type": "speech.audio.delta", "audio": base64.b64encode(part).decode(), **far})

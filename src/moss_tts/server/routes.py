@@ -21,13 +21,12 @@ from moss_tts.server.service import Service
 
 def model_json(service: Service) -> dict[str, Any]:
     """The loaded model, and what its variant wants."""
-    preset = service.model.preset
     return {
         "id": service.settings.model_id,
         "object": "model",
         "created": 0,
         "owned_by": "local",
-        "preset": preset.name,
+        "preset": service.abilities.preset,
         "prompt_field": service.abilities.prompt_field,
         "sample_rate": service.model.sample_rate,
         "channels": service.channels,

@@ -116,6 +116,21 @@ class SpeechBody(BaseModel):
         None, description="Whether Markdown, repeated spaces and the like are removed from the text."
     )
 
+    # ---- sounds by diffusion
+    negative_prompt: str | None = Field(None, description="What a sound is to keep away from (SoundEffect v2).")
+    steps: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="How many steps lead from noise to the sound (SoundEffect v2)."
+    )
+    guidance: Annotated[float, Field(ge=-100, le=100)] | None = Field(
+        None, description="How closely the description is followed (SoundEffect v2); 1 takes half the time."
+    )
+    shift: Annotated[float, Field(ge=0.01, le=10_000)] | None = Field(
+        None, description="How many of the steps are spent on the beginning (SoundEffect v2)."
+    )
+    duration_suffix: bool | None = Field(
+        None, description="Whether the description tells the model the length (SoundEffect v2)."
+    )
+
     # ---- voice
     ref_audio: Recording | Recordings | None = Field(None, description="This is another name of reference.")
     reference: Recording | Recordings | None = Field(

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.server.abilities import Abilities
+from moss_tts.server.abilities import abilities_of
 from moss_tts.server.admission import Admission
 from moss_tts.server.bodies import Received, receive
 from moss_tts.server.chunk_stream import ChunkStream, stream_job, stream_long_text
@@ -156,8 +156,8 @@ class Service:
 
     def __init__(self, settings: Settings, device: Device, model: Model) -> None:
         self.settings, self.device, self.model = settings, device, model
-        self.channels = int(model.codec().config.channels)
-        self.abilities = Abilities(model, settings)
+        self.channels = model.channels
+        self.abilities = abilities_of(model, settings)
         self.metrics = Metrics()
         self.admission = Admission(settings.max_batch, settings.max_waiting)
         # Threads that wait for long texts; they compute nothing. Some wait for clients that do not read, so that there
@@ -245,7 +245,7 @@ class Service:
                     "instructions",
                 )
             options["instruction"] = instructions
-        options["stream"] = body.stream is not False
+        options["stream"] = body.stream if self.abilities.sends_at_once else body.stream is not False
         spoken_by = self._spoken_by(body)
         options |= {"reference": f"voice:{spoken_by.name}"} if spoken_by else {}
         options["adapters"] = self._adapters(body, spoken_by)

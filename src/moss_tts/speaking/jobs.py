@@ -151,6 +151,19 @@ class JobMaker:
         *references, prompt = [None if reference is None else CodeArray(next(encoded)) for reference in given]
         return replace(request, reference=tuple(references), prompt_audio=prompt)
 
+    def new_engine(self, max_batch: int) -> SpeechEngine:
+        """An engine for up to `max_batch` jobs at a time, for a thread that computes itself."""
+        return SpeechEngine(self.architecture, self.codec, max_batch)
+
     def engine(self, max_batch: int) -> EngineOnDevice:
         """An engine for up to `max_batch` jobs at a time, for callers in any thread."""
-        return EngineOnDevice(lambda: SpeechEngine(self.architecture, self.codec, max_batch))
+        return EngineOnDevice(lambda: self.new_engine(max_batch))
+
+    def release_encoder(self) -> None:
+        """Free the memory that only encoding of recordings needs."""
+        self.codec.release_encoder()
+
+    @property
+    def channels(self) -> int:
+        """Channels of the audio."""
+        return self.codec().config.channels

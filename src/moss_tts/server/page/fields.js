@@ -20,8 +20,13 @@ export function suit(loaded) {
     part.hidden = !part.dataset.needs.split(" ").some((field) => fields.includes(field));
   }
   for (const field of fieldsOf("[data-number]")) if (field.name in defaults) field.placeholder = defaults[field.name];
+  // Settings that a kind of model does not have.
+  for (const field of fieldsOf("[data-number]")) {
+    if (!field.closest("[data-needs]")) field.parentElement.hidden = field.name !== "seed" && !(field.name in defaults);
+  }
+  $("duration_s").max = limits.seconds ?? 3600;
   $("max_tokens").max = limits.frames / frameRate;
-  $("max_tokens").placeholder = Math.min(defaults.max_tokens, limits.frames) / frameRate;
+  if ("max_tokens" in defaults) $("max_tokens").placeholder = Math.min(defaults.max_tokens, limits.frames) / frameRate;
   const isDialogue = fields.includes("dialogue_speakers");
   $("tags").hidden = !isDialogue;
   // A voice is one speaker's, and of no use where no model follows one.
@@ -53,7 +58,8 @@ export function countCharacters() {
 /** The request, as fetch takes it. */
 export function body() {
   check();
-  const fields = { response_format: "pcm", stream_format: "sse", verbose: true, streaming_interval: 0.24 };
+  const fields = { response_format: "pcm", stream_format: "sse", verbose: true };
+  if ("streaming_interval" in model.defaults) fields.streaming_interval = 0.24;
   fields[model.prompt_field] = $("input").value;
   for (const field of fieldsOf("[data-text]")) {
     if (field !== $("input") && isShown(field) && field.value.trim()) fields[field.name] = field.value;

@@ -55,6 +55,11 @@ async function receive(speech, response, started) {
       speech.reason = event.finish_reason;
       return;
     }
+    if (event.type === "speech.audio.progress") {
+      say("Making the sound.");
+      showProgress(event.progress);
+      continue;
+    }
     if (!speech.player) {
       speech.player = transport.putOn(Number(header("X-Sample-Rate")), Number(header("X-Channels")));
       speech.first = (performance.now() - started) / 1000;
