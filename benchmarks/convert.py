@@ -35,6 +35,7 @@ from moss_tts.checkpoints.footprint import WAYS, model_footprint, smaller
 from moss_tts.checkpoints.loading import CheckpointSource, load_architecture, load_config
 from moss_tts.checkpoints.plan import plan
 from moss_tts.config import LocalConfig, parse_config
+from moss_tts.request import FRAME_RATE
 from moss_tts.rows import run
 from moss_tts.weights.layout import Shapes, read_weights
 from moss_tts.weights.quantisation import recipe_of
@@ -181,10 +182,12 @@ def speak(given: argparse.Namespace) -> dict[str, float]:
         return loading
     prompt = synthetic.prompt_rows(config, text_rows=8, frames=4)
     rows = np.stack(list(islice(run(common.new_batch(architecture, prompt, 1)), given.frames)))
+    spoken = time.perf_counter() - loaded
     return loading | {
         "frames": len(rows),
         "different_frames": len(np.unique(rows[:, 0, 1:], axis=0)),
-        "seconds_of_frames": time.perf_counter() - loaded,
+        "seconds_of_frames": spoken,
+        "times_real_time": len(rows) / FRAME_RATE / spoken,
         "speaking_peak_gb": mx.get_peak_memory() / 1e9,
     }
 

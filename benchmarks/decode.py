@@ -27,8 +27,8 @@ import numpy as np
 
 from moss_tts.adapters.low_rank import Wanted
 from moss_tts.architectures import Architecture
-from moss_tts.bench import read_bandwidth
 from moss_tts.codec import MossAudioTokenizer
+from moss_tts.device.bandwidth import read_bandwidth
 from moss_tts.rows import RowRequest
 from moss_tts.sampling import Sampling
 from moss_tts.speaking.engine import ChunkSizes, SpeechEngine, SpeechJob

@@ -9,8 +9,8 @@ import pytest
 
 from moss_tts import bench as measure
 from moss_tts import cli, load
-from moss_tts.bench import read_bandwidth
 from moss_tts.checkpoints.demo import write_demo_checkpoint
+from moss_tts.device.bandwidth import read_bandwidth
 
 FRAMES = 10
 

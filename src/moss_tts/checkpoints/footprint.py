@@ -27,6 +27,7 @@ from moss_tts.codec.precision import DECODERS
 from moss_tts.codec.weights import canonical_weights
 from moss_tts.config import MossConfig
 from moss_tts.context.quantised_cache import row_bytes
+from moss_tts.device.kernels import multiplies_as_stored
 from moss_tts.device.memory import size
 from moss_tts.errors import CheckpointError, RequestError, shown
 from moss_tts.request import FRAME_RATE
@@ -166,7 +167,7 @@ def memory_facts(
 
 
 def smaller(directory: Path, config: MossConfig, dtype: mx.Dtype) -> dict[str, int]:
-    """Flags of convert -> bytes of the model's weights then, scales and what stays whole in `dtype`."""
+    """Flags of convert -> bytes of the model's weights then."""
     if config.quantization is not None:
         return {}
     # Imported here: planning imports GPTQ, which speaking does not need.
@@ -175,7 +176,7 @@ def smaller(directory: Path, config: MossConfig, dtype: mx.Dtype) -> dict[str, i
     sizes = {}
     for way, recipe in WAYS.items():
         try:
-            outputs = plan(directory, config, recipe, dtype).outputs
+            outputs = plan(directory, config, recipe, None if multiplies_as_stored(dtype) else dtype).outputs
         except RequestError:
             continue  # a network too small for groups of that size
         sizes[way] = sum(output.nbytes for output in outputs if not output.slots[0].name.startswith(CODEC_PREFIX))

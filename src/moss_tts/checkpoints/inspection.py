@@ -7,7 +7,7 @@ the hub can be looked at before it is fetched.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -22,15 +22,17 @@ from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weight
 from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config
 from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES
 from moss_tts.checkpoints.outline import outlines
+from moss_tts.checkpoints.pace import Pace, paces
 from moss_tts.checkpoints.variant import Variant, variant_of
 from moss_tts.codec import CodecConfig
 from moss_tts.codec.config import MODEL_TYPES
 from moss_tts.codec.precision import decoder_precision
 from moss_tts.codec.weights import canonical_weights
 from moss_tts.config import MossConfig
-from moss_tts.device import blas, compiled
+from moss_tts.device import blas, compiled, packed
 from moss_tts.device.blas import BlasState
 from moss_tts.device.compiled import CState
+from moss_tts.device.packed import PackedState
 from moss_tts.errors import MossTTSError, NotHereError, RequestError
 from moss_tts.prompts.packing import ChatPacker
 from moss_tts.request import resolve_sampling
@@ -97,6 +99,7 @@ class MachineFacts:
     mlx: str
     openblas: BlasState
     c: CState
+    packed: PackedState
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Inspection:
     Attributes:
         directory: its directory, or its hub id.
         download_bytes: bytes of it and of its codec that must still be fetched; None if it is on this machine.
+        paces: how fast it and its conversions can speak on this CPU; see `paces`.
         verified: weight files that agree with the sums beside them; None if they were not compared.
         problems: sentences; with any of them the checkpoint does not run.
     """
@@ -126,6 +130,7 @@ class Inspection:
     codec: CodecFacts | None = None
     tokenizer: TokenizerFacts | None = None
     memory: MemoryFacts | None = None
+    paces: Mapping[str, Pace] = field(default_factory=dict)
     download_bytes: int | None = None
     verified: list[str] | None = None
     problems: list[str] = field(default_factory=list)
@@ -215,7 +220,7 @@ def machine() -> MachineFacts:
     """The device mlx uses by default."""
     name = mx.device_info().get("device_name", "unknown")
     device = f"{mx.default_device().type.name} ({name})"
-    return MachineFacts(device, version("mlx"), blas.state(), compiled.state())
+    return MachineFacts(device, version("mlx"), blas.state(), compiled.state(), packed.state())
 
 
 def weight_facts(directory: Path) -> WeightFacts:
@@ -248,6 +253,8 @@ def _inspect_model(
     needs_template = issubclass(ARCHITECTURES[type(config)].packer, ChatPacker)
     inspection.tokenizer = _tokenizer_facts(inspection, source.directory, needs_template)
     loaded = inspection.attempt(lambda: model_footprint(source.directory, config))
+    if loaded is not None:
+        inspection.paces = paces(source.directory, config)
     codec_sizes = inspection.attempt(lambda: _codec_of(inspection, source, config, codec))
     if loaded is None or codec_sizes is None:
         return

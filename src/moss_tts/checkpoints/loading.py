@@ -23,6 +23,7 @@ from moss_tts.checkpoints.number_types import cast_weights, compute_dtype, store
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec.precision import DecoderPrecision
 from moss_tts.config import MossConfig, parse_config
+from moss_tts.device import packed
 from moss_tts.device.kernels import Embedding, Linear
 from moss_tts.device.memory import cache_limit
 from moss_tts.device.thread import on_device
@@ -130,6 +131,8 @@ def load_architecture(
         for module in leaves(network):
             mx.eval(module.parameters())
     network.eval()
+    if config.quantization is not None:
+        packed.advise()
     return ARCHITECTURES[type(config)](config, network)
 
 

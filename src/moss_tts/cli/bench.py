@@ -31,7 +31,10 @@ def bench(
     Close other programs first, because they slow it down.
     """
     from moss_tts import bench as measure
+    from moss_tts.checkpoints.loading import find_checkpoint, load_config
+    from moss_tts.checkpoints.pace import copies_of, paces
     from moss_tts.checkpoints.packaged import packaged_voice
+    from moss_tts.cli.inspection_text import pace_lines
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
 
@@ -48,3 +51,7 @@ def bench(
     with Terminal().loading(f"{source.model} and timing it"):
         measured = measure.bench(source.load, frames, adapters=weights)
     print(measure.as_json(measured) if json else measure.as_text(measured))
+    if not json:
+        directory = find_checkpoint(source.model).directory
+        for _, line in pace_lines(copies_of(paces(directory, load_config(directory)))):
+            print(f"{'copies':<12} {line}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from moss_tts.errors import RequestError
 
 if TYPE_CHECKING:
     from moss_tts.adapters.peft import StoredAdapter
+    from moss_tts.checkpoints.pace import Pace
     from moss_tts.cli.terminal import Terminal
 
 EXAMPLES = examples(
@@ -122,6 +123,7 @@ def convert(
     from moss_tts.checkpoints.convert import convert as write
     from moss_tts.checkpoints.loading import find_checkpoint, load_config
     from moss_tts.checkpoints.number_types import DTYPES, compute_dtype
+    from moss_tts.checkpoints.pace import paces
     from moss_tts.checkpoints.plan import plan
     from moss_tts.checkpoints.upload import check_repo
     from moss_tts.cli.terminal import Terminal
@@ -165,10 +167,19 @@ def convert(
     if inside is not None:
         room = ", which shares the files of the source and takes no space" if shares_weights(inside, mlx_path) else ""
         terminal.say(f"with its codec, {size(beside)}{room}")
+    _name_the_fastest(terminal, paces(source.directory, config))
     for name in absent:
         terminal.say(f"absent: {name}")
     if upload_repo is not None:
         _upload(terminal, mlx_path, upload_repo, size(planned.nbytes + beside))
+
+
+def _name_the_fastest(terminal: Terminal, found: Mapping[str, Pace]) -> None:
+    """Say which conversion is the fastest on this CPU, where its memory decides that."""
+    if found:
+        way, pace = min(found.items(), key=lambda one: one[1].frame_bytes)
+        what = f"with {way}" if way else "as it is"
+        terminal.say(f"fastest on this CPU: the source {what}, about {pace.times_real_time:.1f} x real time")
 
 
 def _to_bake_in(lora: Sequence[str], calibrate: Path | None) -> list[tuple[StoredAdapter, float]]:

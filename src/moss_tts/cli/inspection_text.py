@@ -8,10 +8,12 @@ from dataclasses import asdict
 
 from moss_tts.checkpoints.footprint import MemoryFacts
 from moss_tts.checkpoints.inspection import CodecFacts, Inspection, ModelFacts, TokenizerFacts, WeightFacts
+from moss_tts.checkpoints.pace import Pace
 from moss_tts.device import blas, compiled
 from moss_tts.device.blas import BlasState, BlasStatus
 from moss_tts.device.compiled import CState, CStatus
 from moss_tts.device.memory import size
+from moss_tts.device.packed import PackedState
 
 Lines = Iterator[tuple[str, str]]
 
@@ -49,9 +51,12 @@ def _facts(inspection: Inspection) -> Lines:
         yield "tokenizer", _tokenizer(inspection.tokenizer)
     if inspection.memory is not None:
         yield from _memory(inspection.memory)
+    yield from pace_lines(inspection.paces)
     yield "device", f"{inspection.machine.device}, mlx {inspection.machine.mlx}"
     yield "OpenBLAS", openblas(inspection.machine.openblas)
     yield "C code", c_of_our_own(inspection.machine.c)
+    if inspection.machine.c.status is CStatus.IN_USE:
+        yield "packed weights", packed_weights(inspection.machine.packed)
 
 
 def _verified(files: list[str]) -> str:
@@ -144,3 +149,21 @@ def openblas(state: BlasState) -> str:
 def c_of_our_own(state: CState) -> str:
     """Whether the C is in use, or why not."""
     return _C[state.status].format(error=state.error)
+
+
+def packed_weights(state: PackedState) -> str:
+    """Whether the C multiplies quantised and bfloat16 weights, or why not and what helps."""
+    if state.in_use:
+        return "multiplied by the C code, as they are stored"
+    return (
+        f"multiplied by mlx, ten times as slowly as by the C code, which could not be compiled: {state.error} "
+        "(Debian and Ubuntu: apt install g++)"
+    )
+
+
+def pace_lines(paces: Mapping[str, Pace]) -> Lines:
+    """What a frame reads, and how fast that is here."""
+    for way, pace in paces.items():
+        copy = f" if converted with {way}" if way else ""
+        speed = f"about {pace.times_real_time:.1f} x real time here"
+        yield "" if way else "speed", f"a frame reads {size(pace.frame_bytes)}{copy}: {speed}, without the codec"

@@ -95,6 +95,11 @@ class Embedding(nn.Embedding):
         return rows if self._dtype is None else rows.astype(self._dtype)
 
 
+def multiplies_as_stored(dtype: mx.Dtype) -> bool:
+    """Whether large weights need not be in the type to compute in, since C multiplies them as they are stored."""
+    return on_cpu() and packed.state().in_use and dtype == mx.float32
+
+
 def keeps_stored_type(module: nn.Module, name: str, array: mx.array, dtype: mx.Dtype) -> bool:
     """Whether a weight stays as it is stored, since the C for packed weights multiplies it without casting it.
 
@@ -104,7 +109,7 @@ def keeps_stored_type(module: nn.Module, name: str, array: mx.array, dtype: mx.D
         array: the weight.
         dtype: the type to compute in.
     """
-    if not (on_cpu() and packed.state().in_use and dtype == mx.float32):
+    if not multiplies_as_stored(dtype):
         return False
     if isinstance(module, nn.QuantizedLinear):
         return name in ("scales", "biases")

@@ -14,12 +14,17 @@ from __future__ import annotations
 import ctypes
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from moss_tts.device import compiled
 from moss_tts.device.compiled import CStatus
 
+SLOW = (
+    "mlx multiplies quantised weights here, which takes ten times as long as it does in C. The C could not be "
+    "compiled: {}. It needs g++ (Debian and Ubuntu: apt install g++)."
+)
 FOLDER = Path(__file__).parent
 FLAGS = ("-std=c++20", "-O2", "-shared", "-fPIC", "-fvisibility=hidden")
 
@@ -59,6 +64,15 @@ def open_door() -> None:
         return
     library.moss_tts_open_door(bytes(mlx / "lib" / "libmlx.so"), bytes(operators))
     _state = PackedState(in_use=True)
+
+
+@cache
+def advise() -> None:
+    """Say once what helps if quantised weights are slow here, since the C++ could not be compiled."""
+    import logging  # imported here, because it takes time at every start
+
+    if _state.error is not None:
+        logging.getLogger(__name__).warning(SLOW.format(_state.error))
 
 
 def _folder_of_mlx() -> Path:
