@@ -69,12 +69,13 @@ def test_the_floor_counts_every_weight_that_a_step_reads() -> None:
 
 
 def test_decode_ends_with_its_line(capsys) -> None:
-    decode.main("--size tiny --architecture delay --batch 1 2 --frames 4 --probe-megabytes 1".split())
+    decode.main("--size tiny --architecture delay --batch 1 2 --frames 4 --probe-megabytes 1 --bits 8".split())
     last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     for case in ("tiny/delay/1", "tiny/delay/2"):
         assert last[case]["syncs_per_frame"] <= 1
         assert last[case]["floor_fraction"] > 0
         assert last[case]["primitives_per_frame"] > 0
+        assert {"ms", "floor_fraction", "vs_float32"} <= last[case]["bits"]["8"].keys()
 
 
 def test_session_ends_with_its_line(capsys, checkpoints) -> None:

@@ -20,7 +20,7 @@ enum { MOST_ROWS = 32, BFLOAT16_BITS = 16 };
 enum { TALL = 4, BATCH = 8 };
 /* Unpacked at once for the BLAS: some 4 MB. */
 enum { TILE = 1 << 20 };
-/* Packed weights from this many bytes on are shared by all cores. */
+/* Packed weights from this many bytes on, times half of the rows, are shared by all cores. */
 static const long SHARED_FROM = 1L << 20;
 /* For each core, so that none waits for another one that begins late. */
 enum { PIECES = 8 };
@@ -313,7 +313,8 @@ int moss_tts_packed_product(const packed_product *p) {
     t.group_stride = (t.groups + 2 * LANES) / LANES * LANES;
     t.shift = __builtin_ctz(p->group | 1 << 30);
     for (int lane = 0; lane < LANES; lane++) t.spread[lane] = t.groups ? lane * n / p->group : 0;
-    int cores = t.row_bytes * p->columns >= SHARED_FROM ? omp_get_max_threads() : 1, many = p->rows > MOST_ROWS;
+    int many = p->rows > MOST_ROWS, shared = t.row_bytes * p->columns * (p->rows + 1) / 2 >= SHARED_FROM;
+    int cores = shared ? omp_get_max_threads() : 1;
     long room_size = 2 * BATCH * t.group_stride;
     long rows = p->rows == 1 ? 1 : (p->rows + TALL - 1) / TALL * TALL, x_size = rows * t.x_stride;
     long size = x_size + rows * t.group_stride + cores * room_size + (many ? TILE + t.x_stride : 0);
