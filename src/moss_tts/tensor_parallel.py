@@ -94,7 +94,8 @@ def _keep(layer: nn.Module, axis: int, group: Group) -> None:
             array = layer[key]
             if array.shape[axis] % group.size():
                 raise ConfigError(f"{group.size()} processes cannot share {key} of shape {array.shape} along {axis}")
-            layer[key] = mx.split(array, group.size(), axis=axis)[group.rank()]
+            # Rows of a part lie one after the other, as products read them.
+            layer[key] = mx.contiguous(mx.split(array, group.size(), axis=axis)[group.rank()])
 
 
 class Summed(nn.Module):
