@@ -128,6 +128,7 @@ def test_so_it_does_with_every_architecture(models, book, tmp_path, name):
 
 def test_a_process_that_is_killed_loses_one_segment_at_most(checkpoints, tmp_path):
     (tmp_path / "tales.md").write_text(TEXT)
+    (tmp_path / "names.txt").write_text("April = the fourth month\n")
     whole = tmp_path / "whole.m4b"
     parts = tmp_path / "parts.m4b"
     assert command(tmp_path, checkpoints, whole).wait() == 0
@@ -142,11 +143,15 @@ def test_a_process_that_is_killed_loses_one_segment_at_most(checkpoints, tmp_pat
     assert command(tmp_path, checkpoints, parts).wait() == 0
     assert not work.exists()
     assert parts.read_bytes() == whole.read_bytes()
+    subtitles = [file.with_suffix(".srt").read_text() for file in (parts, whole)]
+    assert subtitles[0] == subtitles[1]
+    assert "in April." in subtitles[0]
 
 
 def command(directory, checkpoints, output):
     budgets = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
-    told = ["read", directory / "tales.md", "-m", checkpoints["delay"], "-o", output, "--quiet", *budgets]
+    more = ["--subtitles", ".srt", "--lexicon", directory / "names.txt", "--speed", "1.25"]
+    told = ["read", directory / "tales.md", "-m", checkpoints["delay"], "-o", output, "--quiet", *budgets, *more]
     return subprocess.Popen([sys.executable, "-m", "moss_tts", *map(str, told)])
 
 

@@ -25,6 +25,7 @@ from moss_tts.books.chapters import Book
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, option_fingerprints, text_fingerprint
 from moss_tts.books.planning import TIMES, name_of_chapter
+from moss_tts.books.read_along import write_read_along
 from moss_tts.books.report.page import Played, ReportedSegment, write_report
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.model import Model
@@ -181,6 +182,7 @@ def finish_book(
     report: Path | None = None,
     subtitles: Path | None = None,
     find: Find | None = None,
+    read_along: Path | None = None,
 ) -> None:
     """Write the files that need all chapters: the .m4b, subtitles, the times, the report.
 
@@ -195,6 +197,8 @@ def finish_book(
             write_chapter(spoken, number, path)
     if subtitles is not None:
         write_cues(spoken, paths, subtitles, find)
+    if read_along is not None:
+        write_read_along(spoken, paths, read_along)
     write_times(spoken, paths, paths[0].with_suffix(".json") if is_one_file else paths[0].parent / TIMES)
     if report is not None:
         write_report(report, spoken.book.title, reported(spoken, paths), spoken.envelope(), spoken.book.warnings)

@@ -43,6 +43,7 @@ from moss_tts.cli.options import (
     examples,
     panel,
 )
+from moss_tts.errors import RequestError
 
 EXAMPLES = examples(
     ("Read in the packaged voice", "moss-tts read book.epub"),
@@ -130,6 +131,13 @@ def read(
         Path | None,
         OUTPUT(metavar="FILE.html", help="Write a page with the waveform, the seams between segments, and the speed."),
     ] = None,
+    read_along: Annotated[
+        Path | None,
+        OUTPUT(
+            metavar="FILE.epub",
+            help="Write an EPUB with the text and the sound, in which programs show the sentence that is heard.",
+        ),
+    ] = None,
     force: Annotated[
         bool, OUTPUT("--force", help="Start again, and delete an earlier reading with another text or other options.")
     ] = False,
@@ -165,9 +173,10 @@ def read(
     adapters, given["adapters"] = read_lora(lora or [])
     terminal, options = Terminal(quiet), request_options(spoken_by(given))
     suffix = f".{format.lower().removeprefix('.')}"
-    to = Destination(
-        output or Path(book.stem), suffix, report, WantedSubtitles(subtitles, words, recogniser), force, voice, mark
-    )
+    if read_along is not None and read_along.resolve() == book.resolve():
+        raise RequestError(f"--read-along {read_along} would replace the book itself; name another file.")
+    wanted = WantedSubtitles(subtitles, words, recogniser)
+    to = Destination(output or Path(book.stem), suffix, report, read_along, wanted, force, voice, mark)
     if plan:
         show_plan(read_book(book), options, model, to, terminal)
         return

@@ -17,6 +17,7 @@ from moss_tts.audio.marking import mark_of
 from moss_tts.books.chapters import Book
 from moss_tts.books.m4b import is_picture, require_av
 from moss_tts.books.planning import TIMES, book_cut, estimate, long_form_options, plan_book, reading_notes
+from moss_tts.books.read_along import AUDIO
 from moss_tts.books.work_lock import work_lock
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
@@ -52,6 +53,7 @@ class Destination:
         output: an .m4b, or a directory for one file per chapter.
         suffix: the suffix of the files in it.
         report: HTML page to write, if any.
+        read_along: EPUB with the sound to write, if any.
         subtitles: the subtitles that are wanted.
         force: delete the segments of another reading.
         voice: the name of the registered voice that reads, for subtitles.
@@ -61,6 +63,7 @@ class Destination:
     output: Path
     suffix: str = ".mp3"
     report: Path | None = None
+    read_along: Path | None = None
     subtitles: WantedSubtitles = NO_SUBTITLES
     force: bool = False
     voice: str | None = None
@@ -129,7 +132,13 @@ class Destination:
                 f"{self.output} holds a finished reading. Name another --output, or replace it with --force."
             )
         self.subtitle_file()
-        for path in filter(None, (self.output, self.report)):
+        if self.read_along is not None and (self.is_one_file or self.suffix != AUDIO):
+            raise RequestError(
+                "--read-along holds the chapters as mp3. Name a directory as --output, and leave --format at mp3."
+            )
+        if self.read_along is not None and self.read_along.suffix.lower() != ".epub":
+            raise RequestError(f"--read-along {self.read_along} must end in .epub.")
+        for path in filter(None, (self.output, self.report, self.read_along)):
             if not path.absolute().parent.is_dir():
                 raise RequestError(f"there is no directory {path.parent} for {path.name}.")
 
@@ -300,7 +309,7 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
     if not finished:
         terminal.warn(f"Interrupted. Finished segments are in {to.work}; run the same command again to continue.")
         return INTERRUPTED
-    finish_book(spoken, paths, to.report, to.subtitle_file(), to.subtitles.finder(terminal))
+    finish_book(spoken, paths, to.report, to.subtitle_file(), to.subtitles.finder(terminal), to.read_along)
     seconds = sum(sum(spoken.lengths(number)) for number in range(len(plans))) / spoken.sample_rate
     took = in_words(time.monotonic() - started)
     chapters = "1 chapter" if len(plans) == 1 else f"{len(plans)} chapters"
