@@ -71,7 +71,7 @@ class Linear(nn.Linear):
             dtype: the type to compute in.
         """
         if _reads_turned(self.weight.size * dtype.size):
-            self._turned = mx.contiguous(self.weight.astype(dtype).T)
+            self._turned = mx.contiguous(self.weight.T)
             self.weight = self._turned.T
             mx.eval(self._turned, self.weight)
 
@@ -113,7 +113,8 @@ def keeps_stored_type(module: nn.Module, name: str, array: mx.array, dtype: mx.D
         return False
     if isinstance(module, nn.QuantizedLinear):
         return name in ("scales", "biases")
-    return isinstance(module, Linear | Embedding) and array.dtype == mx.bfloat16
+    large = isinstance(module, Embedding) or (isinstance(module, Linear) and array.size * dtype.size >= LARGEST_TURNED)
+    return large and array.dtype == mx.bfloat16
 
 
 def turned(weight: mx.array) -> mx.array:
