@@ -43,6 +43,7 @@ def test_generate_makes_sounds_too_and_says_what_it_left_out(run, tmp_path):
         (("sound", " ", "--model", GOLDEN), "There is no text"),
         (("sound", "Rain", "--model", GOLDEN, "-o", "-"), "Name a file for this sound"),
         (("sound", "Rain", "--model", GOLDEN, "-o", "rain.xyz"), "must end in"),
+        (("bench", "--model", GOLDEN), "is a sound model"),
         (("generate", "Rain", "--model", GOLDEN, "--stream"), "cannot be streamed"),
         (("generate", "Rain", "--model", GOLDEN, "--kv-bits", 8), "has no kv_bits; leave it out"),
     ],
@@ -57,6 +58,11 @@ def test_wrong_usage_is_one_sentence(run, arguments, message):
 def test_a_speech_model_is_no_sound_model(run, checkpoints):
     ended = run("sound", "Rain", "--model", checkpoints["delay"])
     assert (ended.code, "is no sound model" in ended.err) == (2, True)
+
+
+def test_convert_takes_speech_models_alone(run):
+    ended = run("convert", "--hf-path", GOLDEN, "--mlx-path", "copy")
+    assert (ended.code, "is a sound model" in ended.err) == (1, True)
 
 
 def test_models_shows_it(run, tmp_path):

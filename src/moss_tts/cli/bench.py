@@ -8,6 +8,7 @@ import typer
 
 from moss_tts.cli.arguments import read_lora
 from moss_tts.cli.options import Checkpoint, Codec, CodecDtype, Dtype, KvBits, Lora, TiedHeads, examples
+from moss_tts.errors import RequestError
 
 EXAMPLES = examples(
     ("Measure the packaged voice", "moss-tts bench"),
@@ -48,6 +49,8 @@ def bench(
         tied_heads=tied_heads,
         adapters=adapters,
     )
+    if source.makes_sounds:
+        raise RequestError(f"{source.name} is a sound model; benchmarks/diffusion.py times those.")
     with Terminal().loading(f"{source.model} and timing it"):
         measured = measure.bench(source.load, frames, adapters=weights)
     print(measure.as_json(measured) if json else measure.as_text(measured))
