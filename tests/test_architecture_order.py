@@ -36,7 +36,7 @@ ORDER = [
     "speaking",
     "checkpoints sessions",
     "diffusion model",
-    "kinds books server bench tensor_parallel",
+    "kinds books server bench tensor_parallel mlx_audio",
     "cli __main__",
 ]
 MOST_ENTRIES = 15
@@ -55,6 +55,7 @@ EDGES = {
     ),
     "safetensors": "prompts.reference_codes checkpoints.demo books.kept_segments audio.voice_files",
     "ftfy": "diffusion.description",
+    "mlx_audio": "mlx_audio",
     "faster_whisper": "subtitles.recogniser",
     "soxr": "audio.waveform",
     "av": "audio.av_program audio.tempo books.m4b server.formats",
