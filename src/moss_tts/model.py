@@ -387,11 +387,11 @@ def load(
     found = find_adapters(adapters or {}, token)
 
     def read() -> Model:
-        config = load_config(source.directory)
-        if max_memory is not None:
-            limit_memory(source, config, max_memory, codec=codec, dtype=dtype, codec_dtype=codec_dtype, kv_bits=kv_bits)
-        stored = read_adapters(found)
+        config, stored = load_config(source.directory), read_adapters(found)
         where = source.directory  # the weights have no name here: it would keep them in memory
+        if max_memory is not None:
+            kept: dict[str, Any] = {"codec_dtype": codec_dtype, "kv_bits": kv_bits, "adapters": stored}
+            limit_memory(source, config, max_memory, codec=codec, dtype=dtype, **kept)
         architecture = load_architecture(where, config, read_weights(where), dtype, tied_heads=tied_heads)
         put_adapters(architecture, stored)
         architecture.network.backbone.keep_context_in(kv_bits)

@@ -22,6 +22,8 @@ def test_the_copy_speaks_with_the_adapters(capsys, checkpoints, tmp_path, name):
     given = ["--lora", f"ada={lora['ada']}:0.5", "--lora", f"mood={lora['mood']}"]
     ended = runner(capsys)("convert", "--hf-path", checkpoints[name], "--mlx-path", tmp_path / "copy", *given)
     assert ended.code == 0, ended.err
+    card = (tmp_path / "copy" / "README.md").read_text()
+    assert "LoRA adapters are baked into the weights: `ada` with weight 0.5, `mood` with weight 1." in card
     beside = speech(checkpoints[name], lora, adapters={"ada": 0.5, "mood": 1.0})
     np.testing.assert_allclose(speech(tmp_path / "copy"), beside, atol=1e-4)
     base = speech(checkpoints[name])

@@ -1,5 +1,7 @@
 """`--lora NAME=DIR[:WEIGHT]`: its forms, and what is spoken with it."""
 
+import json
+
 import pytest
 import soundfile
 
@@ -61,6 +63,35 @@ def test_every_command_that_speaks_has_it(capsys, monkeypatch, tmp_path, command
     assert "adapter 'ada': there is no directory 'missing'" in ended.err
 
 
+def test_an_adapter_is_inspected(capsys, tmp_path):
+    layers = {"model.layers.0.mlp.up_proj": (8, 4), "lm_heads.3": (6, 4)}
+    directory = write_adapter(
+        tmp_path / "ada", layers, rank=3, base_model_name_or_path="ORG/BASE", auto_mapping={"base_model_class": "Moss"}
+    )
+    run = runner(capsys)
+    ended = run("inspect", directory)
+    assert ended.code == 0
+    for said in ("LoRA adapter", "ORG/BASE, a Moss", "2 layers: lm_heads, up_proj", "3; 66 values", "used with --lora"):
+        assert said in ended.out
+    facts = json.loads(run("inspect", directory, "--json").out)["adapter"]
+    assert (facts["base"], facts["ranks"], facts["targets"]) == ("ORG/BASE", [3], ["lm_heads", "up_proj"])
+    (directory / "adapter_model.safetensors").write_bytes(b"short")
+    ended = run("inspect", directory)
+    assert ended.code == 1
+    assert "It does not run here" in ended.out
+
+
+def test_adapters_count_for_the_limit_of_memory(capsys, checkpoints, tmp_path):
+    directory = write_adapter(tmp_path / "ada", linears_of(read_weights(checkpoints["delay"])), rank=64)
+    limit = ["-m", checkpoints["delay"], "-o", tmp_path / "a.wav", "--max-tokens", "2", "--max-memory"]
+    needed = json.loads(runner(capsys)("inspect", checkpoints["delay"], "--json").out)["needed_bytes"]
+    run, most = runner(capsys), needed / 1e9 + 1e-5
+    assert run("generate", "Hello.", *limit, most).code == 0
+    ended = run("generate", "Hello.", *limit, most, "--lora", f"ada={directory}")
+    assert ended.code != 0
+    assert "of memory, but only" in ended.err
+
+
 def test_a_book_is_not_continued_with_another_adapter(checkpoints, tmp_path):
     layers = linears_of(read_weights(checkpoints["delay"]))
     first, other = (str(write_adapter(tmp_path / str(seed), layers, seed=seed)) for seed in (1, 2))
@@ -77,6 +108,7 @@ def test_a_registered_voice_with_an_adapter(capsys, checkpoints, monkeypatch, tm
     soundfile.write(tmp_path / "a.wav", [0.3, -0.3] * 6_000, 24_000)
     run = runner(capsys)
     assert run("voices", "add", "ada", tmp_path / "a.wav", "--adapter", "ada=0.5").code == 0
+    assert run("voices", "list").out.split("  ")[-1] == "[adapters: ada 0.5]\n"
     assert run("voices", "add", "bob", tmp_path / "a.wav", "--adapter", "ada").code != 0
     assert spoken_by({"voice": "ada"})["adapters"] == {"ada": 0.5}
     assert spoken_by({"voice": "ada", "adapters": {"ada": 1.0, "b": 2.0}})["adapters"] == {"ada": 1.0, "b": 2.0}

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 
 import moss_tts
 from moss_tts.errors import RequestError
@@ -58,3 +59,28 @@ def test_a_voice_without_adapters_is_written_as_before(tmp_path):
     assert "adapters" not in json.loads((voice.directory / "voice.json").read_text())
     with pytest.raises(RequestError, match="adapters must be finite numbers by names, got nan for 'ada'"):
         Voices(tmp_path).add("bob", recording, adapters={"ada": float("nan")})
+
+
+def test_a_voice_that_is_registered_over_http_brings_its_adapter(checkpoints, adapter, tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.sin(np.arange(12_000) / 9) / 3, 24_000)
+    form = {"name": "ada", "adapters": json.dumps({"ada": 1.5})}
+    with serving(checkpoints["delay"], tmp_path / "voices", lora={"ada": adapter}) as running:
+
+        def added(**fields):
+            return running.post("/v1/audio/voices", data={**form, **fields}, files={"audio_sample": path.read_bytes()})
+
+        assert added().json()["adapters"] == {"ada": 1.5}
+        assert running.get("/v1/audio/voices/ada").json()["adapters"] == {"ada": 1.5}
+        spoken = {"input": "Hello.", "voice": "ada", **OPTIONS}
+        assert np.array_equal(running.pcm(spoken), running.pcm({**spoken, "adapters": {"ada": 1.5}}))
+        assert not np.array_equal(running.pcm(spoken), running.pcm({**spoken, "adapters": {"ada": 0}}))
+        for wrong, message in (
+            ('{"bob": 1}', "no adapter 'bob'; it has 'ada'"),
+            ('{"ada": 1e300}', "ada"),
+            ("{", "JSON"),
+        ):
+            answer = added(name="bob", adapters=wrong)
+            assert answer.status_code == 400
+            assert message in answer.json()["error"]["message"]
+            assert answer.json()["error"]["param"].startswith("adapters")

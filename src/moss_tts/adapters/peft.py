@@ -75,6 +75,11 @@ class StoredAdapter:
     base: str | None
     pairs: Mapping[str, Pair]
 
+    @property
+    def size(self) -> int:
+        """The number of its values."""
+        return sum(pair.down.size + pair.up.size for pair in self.pairs.values())
+
     def __str__(self) -> str:
         trained_on = "" if self.base is None else f", trained on a {self.base}"
         return f"adapter {shown(self.name)} ({self.directory}{trained_on})"

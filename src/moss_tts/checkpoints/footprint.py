@@ -6,13 +6,14 @@ Weights are counted in the type that they will be computed in; only headers are 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from moss_tts.adapters.peft import StoredAdapter
 from moss_tts.checkpoints.loading import (
     CODEC_PREFIX,
     CheckpointSource,
@@ -52,6 +53,7 @@ class MemoryFacts:
     Attributes:
         smaller: flags of convert -> bytes of the model with them; empty if it is quantised already.
         codec_smaller: other values of --codec-dtype -> bytes of the codec's decoder then.
+        adapter_bytes: bytes of all adapters.
     """
 
     compute_dtype: str
@@ -62,6 +64,7 @@ class MemoryFacts:
     machine_bytes: int
     smaller: Mapping[str, int] = field(default_factory=dict)
     codec_smaller: Mapping[str, int] = field(default_factory=dict)
+    adapter_bytes: int = 0
 
     @property
     def needed(self) -> int:
@@ -72,7 +75,7 @@ class MemoryFacts:
         """The bytes needed if the model is converted with these flags, or with this value of --codec-dtype."""
         model_bytes = self.model_bytes if model is None else self.smaller[model]
         codec_bytes = self.codec_decoder_bytes if codec is None else self.codec_smaller[codec]
-        return model_bytes + codec_bytes + self.cache_bytes_per_minute
+        return model_bytes + codec_bytes + self.adapter_bytes + self.cache_bytes_per_minute
 
     def too_much_for(self, most: int) -> str | None:
         """A sentence, with what would help, if more is needed than `most`."""
@@ -148,6 +151,7 @@ def memory_facts(
     codec: CodecBytes,
     codec_dtype: str = "float32",
     kv_bits: int | None = None,
+    adapters: Sequence[StoredAdapter] = (),
 ) -> MemoryFacts:
     """All facts about memory that are known before loading."""
     decoder = codec.decoders[codec_dtype]
@@ -163,6 +167,7 @@ def memory_facts(
         machine_bytes=machine_memory(),
         smaller=smaller(directory, config, dtype),
         codec_smaller={name: size for name, size in codec.decoders.items() if size < decoder},
+        adapter_bytes=sum(adapter.size for adapter in adapters) * dtype.size,
     )
 
 
@@ -214,6 +219,7 @@ def limit_memory(
     dtype: str | None,
     codec_dtype: str,
     kv_bits: int | None,
+    adapters: Sequence[StoredAdapter] = (),
 ) -> None:
     """Refuse a checkpoint that needs more than `most` bytes, and tell mlx to keep below that.
 
@@ -228,7 +234,7 @@ def limit_memory(
     codec_config, _, weights = codec_weights(source, config, codec)
     check_codec_fits(codec_config, config)
     codec_bytes = CodecBytes.of(codec_config, weights)
-    facts = memory_facts(source.directory, config, *model, codec_bytes, codec_dtype, kv_bits)
+    facts = memory_facts(source.directory, config, *model, codec_bytes, codec_dtype, kv_bits, adapters)
     if problem := facts.too_much_for(most):
         raise CheckpointError(f"{source.directory}: {problem}")
     mx.set_memory_limit(most)

@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 
 import mlx.core as mx
 
+from moss_tts.adapters.peft import CONFIG, WEIGHTS, StoredAdapter, read_adapter
 from moss_tts.architectures import ARCHITECTURES
+from moss_tts.atomic import expanded
 from moss_tts.checkpoints.downloads import needed
 from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
 from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config
@@ -110,6 +112,47 @@ class TokenizerFacts:
     chat_template: bool | None
 
 
+def _kind_of_layer(path: str) -> str:
+    return next((part for part in reversed(path.split(".")) if not part.isdigit()), path)
+
+
+@dataclass(frozen=True)
+class AdapterFacts:
+    """A LoRA adapter, from its files.
+
+    Attributes:
+        base: the checkpoint that its config names, if it names one.
+        base_class: the class of the model that it was trained on, if its config says so.
+        ranks: the ranks of its layers, each once.
+        layers: the number of layers that it changes.
+        targets: the last parts of the names of these layers, each once.
+        parameters: the number of its values.
+        bytes: the bytes of its weight file.
+    """
+
+    base: str | None
+    base_class: str | None
+    ranks: list[int]
+    layers: int
+    targets: list[str]
+    parameters: int
+    bytes: int
+
+    @classmethod
+    def of(cls, adapter: StoredAdapter) -> AdapterFacts:
+        """The facts of an adapter that was read."""
+        base = read_json(adapter.directory / CONFIG).get("base_model_name_or_path")
+        return cls(
+            base=base if isinstance(base, str) and base else None,
+            base_class=adapter.base,
+            ranks=sorted({len(pair.down) for pair in adapter.pairs.values()}),
+            layers=len(adapter.pairs),
+            targets=sorted({_kind_of_layer(path) for path in adapter.pairs}),
+            parameters=adapter.size,
+            bytes=(adapter.directory / WEIGHTS).stat().st_size,
+        )
+
+
 @dataclass
 class Inspection:
     """Everything found; a part is None where it does not apply or could not be read.
@@ -129,6 +172,7 @@ class Inspection:
     weights: WeightFacts | None = None
     codec: CodecFacts | None = None
     tokenizer: TokenizerFacts | None = None
+    adapter: AdapterFacts | None = None
     memory: MemoryFacts | None = None
     paces: Mapping[str, Pace] = field(default_factory=dict)
     download_bytes: int | None = None
@@ -166,6 +210,8 @@ def inspect_checkpoint(
         RequestError: no such codec_dtype; weights that are not here cannot be verified.
     """
     decoder_precision(codec_dtype)
+    if (expanded(name) / CONFIG).is_file():
+        return _inspect_adapter(expanded(name))
     try:
         found = find_checkpoint(name, cached_only=True)
     except NotHereError:
@@ -186,6 +232,12 @@ def _verify(inspection: Inspection) -> None:
     inspection.verified = []
     for directory in map(Path, dict.fromkeys(directories)):
         inspection.verified += inspection.attempt(partial(check_sums, directory)) or []
+
+
+def _inspect_adapter(directory: Path) -> Inspection:
+    inspection = Inspection(str(directory), "LoRA adapter", machine())
+    inspection.adapter = inspection.attempt(lambda: AdapterFacts.of(read_adapter(directory.name, directory)))
+    return inspection
 
 
 def _inspect(source: CheckpointSource, codec: str | Path | None, codec_dtype: str) -> Inspection:

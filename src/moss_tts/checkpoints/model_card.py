@@ -81,6 +81,11 @@ def _words(planned: Plan) -> str:
 
 
 def _details(planned: Plan) -> list[str]:
+    baked = ", ".join(f"`{name}` with weight {weight:g}" for name, weight in planned.adapters)
+    return [*([f"LoRA adapters are baked into the weights: {baked}.", ""] if baked else []), *_precisions(planned)]
+
+
+def _precisions(planned: Plan) -> list[str]:
     if planned.recipe is None:
         return []
     lines = [

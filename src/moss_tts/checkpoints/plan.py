@@ -15,6 +15,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.adapters.low_rank import Wanted
 from moss_tts.adapters.peft import StoredAdapter
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoints import gptq
@@ -38,6 +39,7 @@ class Plan:
         dtype: the type of other weights; None keeps the stored type.
         precisions: the file's name of each quantised module -> its precision.
         calibrated: whether they are rounded by their inputs (GPTQ).
+        adapters: (name, weight) of each adapter that is baked in.
     """
 
     outputs: tuple[Output, ...]
@@ -45,6 +47,7 @@ class Plan:
     dtype: mx.Dtype | None
     precisions: Mapping[str, Precision]
     calibrated: bool = False
+    adapters: Wanted = ()
 
     @property
     def nbytes(self) -> int:
@@ -115,7 +118,8 @@ def plan(
         raise RequestError(
             f"no layer of {directory} has a width that is a multiple of {recipe.low.group_size}; use a smaller group."
         )
-    return Plan(tuple(outputs), recipe, dtype, precisions, factors is not None)
+    baked = tuple((adapter.name, weight) for adapter, weight in adapters)
+    return Plan(tuple(outputs), recipe, dtype, precisions, factors is not None, baked)
 
 
 def _precision(path: str, tensor: StoredTensor, recipe: Recipe | None, config: MossConfig) -> Precision | None:

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from moss_tts.checkpoints.footprint import MemoryFacts
-from moss_tts.checkpoints.inspection import CodecFacts, Inspection, ModelFacts, TokenizerFacts, WeightFacts
+from moss_tts.checkpoints.inspection import (
+    AdapterFacts,
+    CodecFacts,
+    Inspection,
+    ModelFacts,
+    TokenizerFacts,
+    WeightFacts,
+)
 from moss_tts.checkpoints.pace import Pace
 from moss_tts.device import blas, compiled
 from moss_tts.device.blas import BlasState, BlasStatus
@@ -30,7 +37,10 @@ def as_text(inspection: Inspection) -> str:
     lines += [f"  {label:<15} {value}" for label, value in _facts(inspection)]
     here = inspection.download_bytes is None
     if inspection.runs:
-        return "\n".join([*lines, "It runs here." if here else "It would run here."])
+        verdict = (
+            "It can be used with --lora." if inspection.adapter else "It runs here." if here else "It would run here."
+        )
+        return "\n".join([*lines, verdict])
     verdict = "It does not run here:" if here else "It would not run here:"
     return "\n".join([*lines, verdict, *(f"  - {problem}" for problem in inspection.problems)])
 
@@ -49,6 +59,8 @@ def _facts(inspection: Inspection) -> Lines:
         yield "codec", _codec(inspection.codec, inspection.kind == "codec")
     if inspection.tokenizer is not None:
         yield "tokenizer", _tokenizer(inspection.tokenizer)
+    if inspection.adapter is not None:
+        yield from _adapter(inspection.adapter)
     if inspection.memory is not None:
         yield from _memory(inspection.memory)
     yield from pace_lines(inspection.paces)
@@ -97,6 +109,14 @@ def _codec(codec: CodecFacts, alone: bool) -> str:
         f"{where}generation {codec.generation}, {codec.sampling_rate} Hz {channels}, {codec.frame_rate:g} frames per "
         f"second, {codec.codebooks} codebooks of {codec.codebook_size}{'' if alone else f', {size(codec.bytes)}'}"
     )
+
+
+def _adapter(adapter: AdapterFacts) -> Lines:
+    trained_on = [name for name in (adapter.base, adapter.base_class) if name is not None]
+    yield "trained on", ", a ".join(trained_on) or "not said"
+    yield "changes", f"{adapter.layers} layers: {', '.join(adapter.targets)}"
+    ranks = ", ".join(map(str, adapter.ranks))
+    yield "rank", f"{ranks}; {adapter.parameters:,} values, {size(adapter.bytes)}"
 
 
 def _tokenizer(tokenizer: TokenizerFacts) -> str:

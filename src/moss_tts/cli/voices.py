@@ -114,7 +114,9 @@ def list_voices(
         )
     for voice in known:
         about = voice.record.description or voice.record.transcript or ""
-        print(f"{voice.name:<20} {voice.record.seconds:6.1f} s  {about[:70]}".rstrip())
+        adapters = ", ".join(f"{name} {weight:g}" for name, weight in (voice.record.adapters or {}).items())
+        with_adapters = f"[adapters: {adapters}] " if adapters else ""
+        print(f"{voice.name:<20} {voice.record.seconds:6.1f} s  {with_adapters}{about[:70]}".rstrip())
 
 
 @app.command(epilog=REMOVE_EXAMPLES)

@@ -110,7 +110,7 @@ async def _from_form(form: FormData, kind: type[Body], max_chars: int) -> tuple[
 
 def _structured(name: str, value: str, max_chars: int) -> Any:
     """Lists and objects are sent as JSON."""
-    if name not in ("conversation", "dialogue_speakers", "metadata"):
+    if name not in ("adapters", "conversation", "dialogue_speakers", "metadata"):
         return value
     check_size(value.encode(errors="replace"), max_chars)
     try:

@@ -37,13 +37,14 @@ def voice_json(voice: Voice | BrokenVoice) -> dict[str, Any]:
     """A voice in the form that OpenAI's clients read, with further fields."""
     common = {"id": voice.name, "object": "audio.voice", "type": "audio_sample", "name": voice.name}
     if isinstance(voice, BrokenVoice):
-        unknown = dict.fromkeys(("transcript", "description", "seconds", "source_sha256"))
+        unknown = dict.fromkeys(("transcript", "description", "adapters", "seconds", "source_sha256"))
         return common | {"created_at": 0, **unknown, "broken": voice.why}
     record = voice.record
     return common | {
         "created_at": int(datetime.fromisoformat(record.created).timestamp()),
         "transcript": record.transcript,
         "description": record.description,
+        "adapters": record.adapters,
         "seconds": record.seconds,
         "source_sha256": record.source_sha256,
     }
@@ -130,7 +131,7 @@ class Registry:
         recordings = Recordings(received.files, {}, self._settings.max_reference_s)
         load = partial(recordings.load, "audio_sample", body.audio_sample)
         waveform = Waveform(*await anyio.to_thread.run_sync(load, limiter=self._decoders))
-        fields = ("name", "transcript", "description", "audio_sample")
+        fields = ("name", "transcript", "description", "adapters", "audio_sample")
         return voice_json(await self._on_device(partial(self._add, body, waveform), fields))
 
     def _check_room(self, body: VoiceBody) -> None:
@@ -143,11 +144,13 @@ class Registry:
     def _add(self, body: VoiceBody, waveform: Waveform) -> Voice:
         # Others may have been added while this one was on its way.
         self._check_room(body)
+        self._model.architecture.network.adapters.check(tuple((body.adapters or {}).items()))
         return self._voices.add(
             body.name,
             waveform,
             transcript=body.transcript,
             description=body.description,
+            adapters=body.adapters,
             model=self._model,
             replace=body.replace,
         )

@@ -286,6 +286,12 @@ class VoiceBody(BaseModel):
         description="OpenAI's clients send this. The server ignores it: keep the consent yourself.",
     )
     type: Literal["audio_sample"] = Field("audio_sample", description="The only way to make a voice on this server.")
+    adapters: dict[str, float] | None = Field(
+        None,
+        max_length=64,
+        description="The weights of adapters that belong to the voice, by their names; a request that names the voice "
+        "uses them. A form has them as JSON.",
+    )
     replace: bool = Field(False, description="Whether an existing voice of this name is replaced.")
 
 
