@@ -147,8 +147,9 @@ def test_results_are_written_in_each_form(model, speech, tmp_path):
     def written(audio, *rate):
         return moss_tts.write_audio(tmp_path / "speech.wav", audio, *rate).read_bytes()
 
-    whole = written(speech.audio, speech.sample_rate)
-    assert written(speech) == whole
+    whole = written(speech)
+    # An array has no mark of what made it.
+    assert written(speech.audio, speech.sample_rate)[-len(speech.audio) * 2 :] in whole
     assert written(model.generate(TEXT, seed=1)) == whole
     assert written(list(model.generate(TEXT, seed=1))) == whole
     [result] = model.generate(TEXT, seed=1)

@@ -27,7 +27,7 @@ import sys, time
 from moss_tts import cli
 from moss_tts.server.device_thread import Device
 
-Device._step = lambda _: time.sleep(600)
+Device._step = lambda *_: time.sleep(600)
 cli.main(sys.argv[1:])
 """
 # A model that takes its time, and computes meanwhile.

@@ -278,14 +278,16 @@ def generate(
     live = is_live(output, stream, play)
     if not live:
         check_output(output)
-    if source.makes_sounds:
+    terminal = Terminal(quiet, verbose=verbose)
+    with terminal.loading(source.name):  # a checkpoint of the hub is fetched here, and that is shown
+        makes_sounds = source.makes_sounds
+    if makes_sounds:
         from moss_tts.cli.make_sound import make_sound
 
         if subtitles is not None:
             raise RequestError("--subtitles is for speech; a sound has no words.")
-        raise typer.Exit(make_sound(options, output, source, Terminal(quiet, verbose=verbose), play, mark))
+        raise typer.Exit(make_sound(options, output, source, terminal, play, mark))
     if live:
         raise typer.Exit(speak_live(options, output, play, source, flags, quiet, verbose, wanted, mark))
     options["stream"] = stream is not False
-    terminal = Terminal(quiet, verbose=verbose)
     raise typer.Exit(speak_to_file(options, output, source, terminal, flags, wanted, mark))

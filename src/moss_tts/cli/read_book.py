@@ -17,7 +17,6 @@ from moss_tts.audio.marking import mark_of
 from moss_tts.books.chapters import Book
 from moss_tts.books.m4b import is_picture, require_av
 from moss_tts.books.planning import TIMES, book_cut, estimate, long_form_options, plan_book, reading_notes
-from moss_tts.books.read_along import AUDIO
 from moss_tts.books.work_lock import work_lock
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
@@ -132,7 +131,7 @@ class Destination:
                 f"{self.output} holds a finished reading. Name another --output, or replace it with --force."
             )
         self.subtitle_file()
-        if self.read_along is not None and (self.is_one_file or self.suffix != AUDIO):
+        if self.read_along is not None and (self.is_one_file or self.suffix != ".mp3"):
             raise RequestError(
                 "--read-along holds the chapters as mp3. Name a directory as --output, and leave --format at mp3."
             )
