@@ -17,17 +17,25 @@ from moss_tts.cli.options import (
     Dtype,
     Instruction,
     KvBits,
+    Language,
     LexiconFiles,
     Lora,
     Mark,
     MaxMemory,
+    NormalizeText,
     Quiet,
     RefText,
     RegisteredVoice,
+    RepetitionPenalty,
     Revision,
     RunawayGuard,
+    Speakers,
+    SpeakerTexts,
     Speed,
+    Temperature,
     TiedHeads,
+    TopK,
+    TopP,
     examples,
     panel,
 )
@@ -56,13 +64,8 @@ def follow(
     turns: Annotated[
         bool, TEXT("--turns", help="End a turn at each blank line; its sound is heard before the next turn begins.")
     ] = False,
-    language: Annotated[
-        str | None, TEXT(metavar="NAME", help='Name the language in English, such as "French".')
-    ] = None,
-    normalize_text: Annotated[
-        bool | None,
-        TEXT(help="Remove Markdown, repeated spaces and the like from the text. Each variant has its own default."),
-    ] = None,
+    language: Language = None,
+    normalize_text: NormalizeText = None,
     lexicon: LexiconFiles = None,
     long_form_continuity: Continuity = None,
     runaway_guard: RunawayGuard = None,
@@ -72,20 +75,8 @@ def follow(
     ] = None,
     ref_text: RefText = None,
     instruction: Instruction = None,
-    speaker: Annotated[
-        list[str] | None,
-        VOICE(
-            metavar="S1=FILE",
-            help="Give a speaker of a dialogue the voice of this recording. Repeat the option for each speaker.",
-        ),
-    ] = None,
-    speaker_text: Annotated[
-        list[str] | None,
-        VOICE(
-            metavar="S1=TEXT",
-            help="Give the words that the speaker's recording says. Repeat the option for each speaker.",
-        ),
-    ] = None,
+    speaker: Speakers = None,
+    speaker_text: SpeakerTexts = None,
     preset: Annotated[
         str | None,
         VOICE(metavar="NAME", help="Choose the variant, as in moss-tts generate. By default the name decides."),
@@ -94,20 +85,10 @@ def follow(
         int | None,
         SAMPLING(metavar="N", help="Repeat a run: the same text and seed give the same audio. The default is random."),
     ] = None,
-    temperature: Annotated[
-        float | None, SAMPLING(metavar="X", help="Set how much the audio varies; 0 always takes the likeliest code.")
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        SAMPLING(metavar="X", help="Choose among the likeliest audio codes, which together have this probability."),
-    ] = None,
-    top_k: Annotated[
-        int | None, SAMPLING(metavar="N", help="Choose among the N likeliest audio codes; 0 sets no limit.")
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None,
-        SAMPLING(metavar="X", help="Make audio codes less likely that were used before; 1 changes nothing."),
-    ] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repetition_penalty: RepetitionPenalty = None,
     max_tokens: Annotated[
         int | None, SAMPLING(metavar="FRAMES", help="Stop a segment after this many frames of 80 ms.")
     ] = None,

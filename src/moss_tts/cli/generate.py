@@ -18,12 +18,14 @@ from moss_tts.cli.options import (
     Dtype,
     Instruction,
     KvBits,
+    Language,
     LexiconFiles,
     Lora,
     Mark,
     MaxChars,
     MaxMemory,
     MinChars,
+    NormalizeText,
     Parallel,
     Play,
     PrefixAudioMaxTokens,
@@ -33,13 +35,19 @@ from moss_tts.cli.options import (
     RecogniserModel,
     RefText,
     RegisteredVoice,
+    RepetitionPenalty,
     RetryAttempts,
     Revision,
     RunawayGuard,
+    Speakers,
+    SpeakerTexts,
     Speed,
     Subtitles,
     TargetChars,
+    Temperature,
     TiedHeads,
+    TopK,
+    TopP,
     TrimSilence,
     Words,
     examples,
@@ -100,16 +108,11 @@ def generate(
     file: Annotated[
         Path | None, SPEAK("--file", "-f", metavar="FILE", help="Read the text from this file.", **EXISTING)
     ] = None,
-    language: Annotated[
-        str | None, SPEAK(metavar="NAME", help='Name the language in English, such as "French".')
-    ] = None,
+    language: Language = None,
     tokens: Annotated[int | None, SPEAK(metavar="FRAMES", help="Aim at this length, in frames of 80 ms.")] = None,
     duration_s: Annotated[float | None, SPEAK(metavar="SECONDS", help="Aim at this length, in seconds.")] = None,
     seconds: Annotated[float | None, SPEAK(metavar="SECONDS", help="This is another name of --duration-s.")] = None,
-    normalize_text: Annotated[
-        bool | None,
-        SPEAK(help="Remove Markdown, repeated spaces and the like from the text. Each variant has its own default."),
-    ] = None,
+    normalize_text: NormalizeText = None,
     ambient_sound: Annotated[str | None, SPEAK(metavar="TEXT", help="Make this sound (SoundEffect).")] = None,
     sound_event: Annotated[str | None, SPEAK(metavar="TEXT", help="Write this sound event into the prompt.")] = None,
     lexicon: LexiconFiles = None,
@@ -138,20 +141,8 @@ def generate(
     ref_text: RefText = None,
     instruction: Instruction = None,
     instruct: Annotated[str | None, VOICE(metavar="TEXT", help="This is another name of --instruction.")] = None,
-    speaker: Annotated[
-        list[str] | None,
-        VOICE(
-            metavar="S1=FILE",
-            help="Give a speaker of a dialogue the voice of this recording. Repeat the option for each speaker.",
-        ),
-    ] = None,
-    speaker_text: Annotated[
-        list[str] | None,
-        VOICE(
-            metavar="S1=TEXT",
-            help="Give the words that the speaker's recording says. Repeat the option for each speaker.",
-        ),
-    ] = None,
+    speaker: Speakers = None,
+    speaker_text: SpeakerTexts = None,
     mode: Annotated[
         str | None,
         VOICE(
@@ -171,20 +162,10 @@ def generate(
         int | None,
         SAMPLING(metavar="N", help="Repeat a run: the same seed gives the same audio. The default is random."),
     ] = None,
-    temperature: Annotated[
-        float | None, SAMPLING(metavar="X", help="Set how much the audio varies; 0 always takes the likeliest code.")
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        SAMPLING(metavar="X", help="Choose among the likeliest audio codes, which together have this probability."),
-    ] = None,
-    top_k: Annotated[
-        int | None, SAMPLING(metavar="N", help="Choose among the N likeliest audio codes; 0 sets no limit.")
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None,
-        SAMPLING(metavar="X", help="Make audio codes less likely that were used before; 1 changes nothing."),
-    ] = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repetition_penalty: RepetitionPenalty = None,
     audio_temperature: Annotated[
         float | None, SAMPLING(metavar="X", help="This is another name of --temperature.")
     ] = None,

@@ -33,17 +33,8 @@ VOICES = {
     "user.",
 }
 
-LexiconFiles = Annotated[
-    list[Path] | None,
-    panel("What to speak")(
-        "--lexicon",
-        metavar="FILE",
-        help="Speak words as this file says, in lines such as 'GIF = jiff'. Repeat the option for more files.",
-        **EXISTING,
-    ),
-]
-
-_model, _voice, _output, _long = panel("Model"), panel("Voice"), panel("Output"), panel("Long texts, in segments")
+_model, _speak, _voice, _sampling = panel("Model"), panel("What to speak"), panel("Voice"), panel("Sampling")
+_output, _long = panel("Output"), panel("Long texts, in segments")
 
 Checkpoint = Annotated[
     str | None,
@@ -92,11 +83,53 @@ MaxMemory = Annotated[
     float | None, _model(metavar="GB", help="Use at most this much memory. A checkpoint that needs more is refused.")
 ]
 
+Language = Annotated[str | None, _speak(metavar="NAME", help='Name the language in English, such as "French".')]
+NormalizeText = Annotated[
+    bool | None,
+    _speak(help="Remove Markdown, repeated spaces and the like from the text. Each variant has its own default."),
+]
+LexiconFiles = Annotated[
+    list[Path] | None,
+    _speak(
+        "--lexicon",
+        metavar="FILE",
+        help="Speak words as this file says, in lines such as 'GIF = jiff'. Repeat the option for more files.",
+        **EXISTING,
+    ),
+]
+
 RegisteredVoice = Annotated[
     str | None, _voice(metavar="NAME", help="Speak in this registered voice; `moss-tts voices list` shows them.")
 ]
 RefText = Annotated[str | None, _voice(metavar="TEXT", help="Give the words that the recording says.")]
 Instruction = Annotated[str | None, _voice(metavar="TEXT", help="Describe how to speak, or what the voice is like.")]
+Speakers = Annotated[
+    list[str] | None,
+    _voice(
+        metavar="S1=FILE",
+        help="Give a speaker of a dialogue the voice of this recording. Repeat the option for each speaker.",
+    ),
+]
+SpeakerTexts = Annotated[
+    list[str] | None,
+    _voice(
+        metavar="S1=TEXT",
+        help="Give the words that the speaker's recording says. Repeat the option for each speaker.",
+    ),
+]
+
+Temperature = Annotated[
+    float | None, _sampling(metavar="X", help="Set how much the audio varies; 0 always takes the likeliest code.")
+]
+TopP = Annotated[
+    float | None,
+    _sampling(metavar="X", help="Choose among the likeliest audio codes, which together have this probability."),
+]
+TopK = Annotated[int | None, _sampling(metavar="N", help="Choose among the N likeliest audio codes; 0 sets no limit.")]
+RepetitionPenalty = Annotated[
+    float | None,
+    _sampling(metavar="X", help="Make audio codes less likely that were used before; 1 changes nothing."),
+]
 
 Play = Annotated[bool, _output("--play", help="Play the audio while it is made, with ffplay, aplay or afplay.")]
 Subtitles = Annotated[
