@@ -40,8 +40,8 @@ class Abilities:
         self._model, self._settings = model, settings
         self._preparation = model.config.text_preparation
 
-    # Whether audio is sent while it is made only if a client asks for that.
-    sends_at_once = False
+    # Whether audio is made as a whole, and so cannot be sent while it is made.
+    is_whole = False
 
     @property
     def preset(self) -> str:
@@ -129,7 +129,7 @@ class Abilities:
 class SoundAbilities(Abilities):
     """The abilities of a sound model on a server."""
 
-    sends_at_once = True
+    is_whole = True
     preset = "soundeffect_v2"
     prompt_field = "ambient_sound"
     language = None

@@ -16,10 +16,7 @@ from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.server.long_texts import LongText
 from moss_tts.speaking.engine import Run, SpeechChunk
-
-# Bytes of audio that may wait for a client. Further frames wait as codes, which are fifty times smaller, and a long
-# text is spoken no further.
-MOST_AHEAD = 2**20
+from moss_tts.speaking.listening import MOST_AHEAD
 
 Part = SpeechChunk | Exception
 

@@ -245,7 +245,7 @@ class Service:
                     "instructions",
                 )
             options["instruction"] = instructions
-        options["stream"] = body.stream if self.abilities.sends_at_once else body.stream is not False
+        options["stream"] = body.stream if self.abilities.is_whole else body.stream is not False
         spoken_by = self._spoken_by(body)
         options |= {"reference": f"voice:{spoken_by.name}"} if spoken_by else {}
         options["adapters"] = self._adapters(body, spoken_by)

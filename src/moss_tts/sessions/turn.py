@@ -21,15 +21,13 @@ from moss_tts.sessions.outbox import Outbox
 from moss_tts.sessions.protocol import SpokenTurn, TurnListener
 from moss_tts.sessions.timing import TurnClock, TurnTimings
 from moss_tts.speaking.engine import SpeechChunk
-from moss_tts.speaking.listening import Host
+from moss_tts.speaking.listening import MOST_AHEAD, Host
 from moss_tts.strict import is_integer, is_number
 from moss_tts.text.cleanup import check_text
 
 # Characters of text that may wait to be spoken: about 4096 tokens. A token id counts as some characters.
 MOST_PENDING = 16_384
 CHARACTERS_PER_ID = 4
-# Bytes of sound that may wait for the listener; further frames wait as codes.
-MOST_AHEAD = 2**20
 # Text is taken without a word to those that wait for room.
 SECONDS_BETWEEN_LOOKS = 0.05
 

@@ -13,6 +13,8 @@ from moss_tts.errors import GenerationError
 from moss_tts.speaking.engine import Run, SpeechChunk, SpeechEngine, SpeechJob, is_last
 
 T = TypeVar("T")
+# Bytes of sound that may wait for a listener. Further frames wait as codes, which are fifty times smaller.
+MOST_AHEAD = 2**20
 Result: TypeAlias = SpeechChunk | GenerationError
 # Called in the thread that computes, with a job's chunks or its error; it must not wait for anything.
 Listener: TypeAlias = Callable[[Run, Result], None]

@@ -17,11 +17,11 @@ import regex
 from moss_tts.audio.waveform import resample
 from moss_tts.subtitles.cues import Cue, Word
 from moss_tts.subtitles.recogniser import RATE, WINDOW_SECONDS, Heard
+from moss_tts.text.lexicon import WITHOUT_SPACES
 
 Find = Callable[[np.ndarray, str], Sequence[Heard]]
 # A word for each character of scripts without spaces, with the marks behind it; else what spaces enclose.
-_WIDE = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_WORD = regex.compile(rf"[^\w\s]*[{_WIDE}]\p{{M}}*(?:[^\w\s]*)|(?:(?![{_WIDE}])\S)+")
+_WORD = regex.compile(rf"[^\w\s]*[{WITHOUT_SPACES}]\p{{M}}*(?:[^\w\s]*)|(?:(?![{WITHOUT_SPACES}])\S)+")
 # Seconds of a step in which the level is measured, and of the shortest pause between words: a stop in the middle of one
 # is shorter.
 _STEP: Final = 0.01
@@ -31,7 +31,7 @@ _QUIET: Final = 10 ** (-35 / 20)
 # How far from a pause an edge may have been told.
 _MOST_SHIFT: Final = 0.15
 # Whisper tells edges late in running speech: its tiny English model by 80 ms, against forced alignment by PocketSphinx,
-# in twelve sentences of two voices. In words one by one it does not; half of it is best for both.
+# in eleven sentences of two voices. In words one by one it does not; half of it is best for both.
 _LAG: Final = 0.04
 # Of a text that does not fit into a window, the part of the words that is taken over from one: the last are squeezed.
 _TRUSTED: Final = 2 / 3

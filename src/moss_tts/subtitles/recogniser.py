@@ -60,16 +60,14 @@ class Recogniser:
 
     def find(self, audio: np.ndarray, text: str) -> Sequence[Heard]:
         """The parts of a text in the recording of it, float32 (S,) at RATE, no longer than WINDOW_SECONDS."""
-        functions: Any = (
-            importlib.import_module("faster_whisper.tokenizer"),
-            importlib.import_module("faster_whisper.audio"),
-        )
+        tokenizers: Any = importlib.import_module("faster_whisper.tokenizer")
+        windows: Any = importlib.import_module("faster_whisper.audio")
         features = self._whisper.feature_extractor(audio)
-        encoded = self._whisper.encode(functions[1].pad_or_trim(features))
+        encoded = self._whisper.encode(windows.pad_or_trim(features))
         if self._language is None:
             # The first recording decides: all others are of the same speech.
             self._language = self._whisper.detect_language(audio)[0]
-        tokenizer = functions[0].Tokenizer(
+        tokenizer = tokenizers.Tokenizer(
             self._whisper.hf_tokenizer, self._whisper.model.is_multilingual, task="transcribe", language=self._language
         )
         [parts] = self._whisper.find_alignment(tokenizer, [tokenizer.encode(f" {text}")], encoded, features.shape[-1])

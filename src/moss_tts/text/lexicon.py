@@ -24,9 +24,10 @@ MOST_BYTES: Final = 2**20
 MOST_CHARACTERS: Final = 500
 _IPA: Final = regex.compile(r"/[^/\n]+/")
 _SECTION: Final = regex.compile(r"\[([^\[\]]+)\]")
-# Letters, digits and marks that belong to a word with spaces around it; words of the other scripts touch.
-_TOUCHING: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-_OF_A_WORD: Final = regex.compile(rf"(?![{_TOUCHING}])[\w\p{{M}}]")
+# Scripts that write words without spaces between them, as classes of a regular expression.
+WITHOUT_SPACES: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+# Letters, digits and marks that belong to a word with spaces around it.
+_OF_A_WORD: Final = regex.compile(rf"(?![{WITHOUT_SPACES}])[\w\p{{M}}]")
 _RUN: Final = regex.compile(rf"(?:{_OF_A_WORD.pattern})++")
 _MOST_NAMED: Final = 8
 
