@@ -44,15 +44,24 @@ def test_generate_makes_sounds_too_and_says_what_it_left_out(run, tmp_path):
         (("sound", "Rain", "--model", GOLDEN, "-o", "-"), "Name a file for this sound"),
         (("sound", "Rain", "--model", GOLDEN, "-o", "rain.xyz"), "must end in"),
         (("bench", "--model", GOLDEN), "is a sound model"),
+        (("read", "tale.txt", "--model", GOLDEN), "sfx2 makes sounds and speaks no text; use `moss-tts sound`"),
+        (("follow", "--model", GOLDEN, "-o", "rain.wav"), "sfx2 makes sounds and speaks no text"),
         (("generate", "Rain", "--model", GOLDEN, "--stream"), "cannot be streamed"),
         (("generate", "Rain", "--model", GOLDEN, "--kv-bits", 8), "has no kv_bits; leave it out"),
     ],
 )
-def test_wrong_usage_is_one_sentence(run, arguments, message):
+def test_wrong_usage_is_one_sentence(run, tmp_path, arguments, message):
+    (tmp_path / "tale.txt").write_text("It was late, at 7")
     ended = run(*arguments)
     assert ended.code == 2
     assert message in ended.err
     assert ended.err.count("\n") == 1
+
+
+def test_inspect_says_that_it_is_a_sound_model(run):
+    ended = run("inspect", GOLDEN)
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert "is a sound model" in ended.err
 
 
 def test_a_speech_model_is_no_sound_model(run, checkpoints):

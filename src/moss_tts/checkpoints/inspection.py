@@ -22,7 +22,7 @@ from moss_tts.atomic import expanded
 from moss_tts.checkpoints.downloads import needed
 from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
 from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config
-from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES, refuse_pipeline
 from moss_tts.checkpoints.outline import outlines
 from moss_tts.checkpoints.pace import Pace, paces
 from moss_tts.checkpoints.variant import Variant, variant_of
@@ -206,7 +206,7 @@ def inspect_checkpoint(
 
     Raises:
         CheckpointError: there is no checkpoint of that name, or the hub cannot be asked for it.
-        ConfigError: the hub has something of that name that does not run here.
+        ConfigError: the hub has something of that name that does not run here; it is a sound model.
         RequestError: no such codec_dtype; weights that are not here cannot be verified.
     """
     decoder_precision(codec_dtype)
@@ -220,6 +220,7 @@ def inspect_checkpoint(
                 f"{name} is not here, so its weights cannot be verified. Run `moss-tts download {name}` first."
             ) from None
         return _inspect_on_hub(str(name), codec, codec_dtype)
+    refuse_pipeline(found.directory)
     # An inspection fetches nothing, whatever the name was.
     inspection = _inspect(CheckpointSource(found.name, found.directory, from_hub=False), codec, codec_dtype)
     if verify:

@@ -18,7 +18,7 @@ from moss_tts.architectures import ARCHITECTURES, Architecture
 from moss_tts.atomic import expanded
 from moss_tts.checkpoints import hub
 from moss_tts.checkpoints.downloads import runnable
-from moss_tts.checkpoints.names import CODEC_DIRECTORIES, HUB_ID, is_pipeline, no_checkpoint
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES, HUB_ID, no_checkpoint, refuse_pipeline
 from moss_tts.checkpoints.number_types import cast_weights, compute_dtype, stored_dtype
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec.precision import DecoderPrecision
@@ -27,7 +27,7 @@ from moss_tts.device import packed
 from moss_tts.device.kernels import Embedding, Linear
 from moss_tts.device.memory import cache_limit
 from moss_tts.device.thread import on_device
-from moss_tts.errors import CheckpointError, CodecNotFoundError, ConfigError, NotHereError, RequestError
+from moss_tts.errors import CheckpointError, CodecNotFoundError, NotHereError, RequestError
 from moss_tts.weights.copies import check_copies
 from moss_tts.weights.layout import Layout, leaves, listing, load_strict, read_json, read_weights
 from moss_tts.weights.quantisation import check_settings
@@ -98,8 +98,7 @@ def load_config(directory: Path) -> MossConfig:
         ConfigError: it is no speech model.
         CheckpointError: it cannot be read.
     """
-    if is_pipeline(directory):
-        raise ConfigError(f"{directory} is a sound model, and this takes speech models alone; use `moss-tts sound`.")
+    refuse_pipeline(directory)
     return parse_config(read_json(directory / "config.json"))
 
 

@@ -73,6 +73,16 @@ def is_pipeline(directory: Path) -> bool:
     return (directory / PIPELINE_INDEX).is_file() and not (directory / "config.json").is_file()
 
 
+def refuse_pipeline(directory: Path) -> None:
+    """Refuse a directory that holds a model of several parts where a speech model or a codec is needed.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if is_pipeline(directory):
+        raise ConfigError(f"{directory} is a sound model, and this takes speech models alone; use `moss-tts sound`.")
+
+
 def check_pipeline(raw: Mapping[str, object]) -> None:
     """Refuse a model_index.json of another kind of model.
 

@@ -49,9 +49,9 @@ def bench(
         tied_heads=tied_heads,
         adapters=adapters,
     )
-    if source.makes_sounds:
-        raise RequestError(f"{source.name} is a sound model; benchmarks/diffusion.py times those.")
     with Terminal().loading(f"{source.model} and timing it"):
+        if source.makes_sounds:
+            raise RequestError(f"{source.name} is a sound model; benchmarks/diffusion.py times those.")
         measured = measure.bench(source.load, frames, adapters=weights)
     print(measure.as_json(measured) if json else measure.as_text(measured))
     if not json:

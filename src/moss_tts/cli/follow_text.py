@@ -145,7 +145,7 @@ def _kept(sinks: list[Sink]) -> Iterator[list[Kept]]:
 @contextmanager
 def _loaded(source: Source, options: Mapping[str, Any], terminal: Terminal) -> Iterator[Session]:
     with terminal.loading(source.name):
-        model = source.load()
+        model = source.load_speech()
     with model, model.session(**options) as session:
         with terminal.loading("codec"):
             model.codec()

@@ -278,7 +278,7 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
     ties = long_form_options(options)
     with terminal.loading(source.model):
         kept, seed = begin_reading(to.work, book, options, fingerprint_of(source), force=to.force)
-        model = source.load()
+        model = source.load_speech()
     preparation = model.config.text_preparation
     cut = book_cut(options, model.preset, model.processor.count_tokens)
     plans = plan_book(book, options, preparation, cut, model.preset)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
@@ -54,7 +55,7 @@ class Source:
         """The checkpoint, for people: the last part of its directory, or its hub id."""
         return Path(self.model).name if Path(self.model).is_dir() else self.model
 
-    @property
+    @cached_property
     def makes_sounds(self) -> bool:
         """Whether it is a sound model, which is fetched if need be."""
         if Path(self.model).is_dir():
@@ -85,6 +86,16 @@ class Source:
             adapters=self.adapters,
             max_memory=most,
         )
+
+    def load_speech(self) -> Model:
+        """The model in memory, for commands that speak.
+
+        Raises:
+            RequestError: it is a sound model.
+        """
+        if self.makes_sounds:
+            raise RequestError(f"{self.name} makes sounds and speaks no text; use `moss-tts sound`.")
+        return self.load()
 
     def tell_variant(self, terminal: Terminal, model: Model, taken: Preset) -> None:
         """Say which variant a request uses, and why; the packaged voice has only one."""
