@@ -360,26 +360,7 @@ def load(
     tied_heads: Literal["embeddings"] | None = None,
     adapters: Mapping[str, str | Path] | None = None,
 ) -> Model:
-    """Load a checkpoint.
-
-    Args:
-        name: its directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if need be; None is the
-            voice that comes with the package.
-        dtype: "float32" or "bfloat16"; by default the checkpoint's own, and float32 on a CPU.
-        codec: directory or hub id of the codec, if it is not beside the weights.
-        revision: branch, tag or commit on the hub.
-        token: hub token.
-        codec_dtype: "float32", "bfloat16" or "8bit", for the codec's decoder; its encoder is always float32.
-        kv_bits: 8 or 4, for keys and values of the context; None keeps them as computed.
-        max_memory: bytes that speaking a minute may take; mlx is told to keep below them.
-        tied_heads: "embeddings" drops stored heads that differ from the embeddings they are tied to; None refuses them.
-        adapters: LoRA adapters as PEFT saves them, in directories or ORG/REPO[/FOLDER] of the hub, by their names.
-
-    Raises:
-        CheckpointError: missing, broken or unfitting files, or too little memory.
-        ConfigError: not a checkpoint of this family.
-        RequestError: kv_bits that this model's heads do not divide into; an option with a value that it cannot have.
-    """
+    """Load a speech model. Arguments and errors are those of `moss_tts.load`, which takes sound models too."""
     decoder_precision(codec_dtype)  # before anything is fetched
     check_kv_bits(kv_bits)
     check_tied_heads(tied_heads)
