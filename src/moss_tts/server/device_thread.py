@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -28,6 +28,8 @@ T = TypeVar("T")
 # Free memory returns to the system after a pause, when clients have their answers, or after this many requests.
 PAUSE_SECONDS = 0.5
 REQUESTS_PER_RELEASE = 64
+# Ctrl-C while the model is loaded ends the process after this time at the latest.
+SECONDS_BETWEEN_SIGNALS = 0.2
 
 log = logging.getLogger("moss_tts.server")
 
@@ -76,6 +78,9 @@ class Device:
             MossTTSError: the model cannot be loaded.
         """
         self._thread.start()
+        # A signal that comes right before a wait does not end it, so each wait is short.
+        while not wait([self._ready], SECONDS_BETWEEN_SIGNALS).done:
+            pass
         return self._ready.result()
 
     @property
