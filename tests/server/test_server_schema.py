@@ -13,9 +13,9 @@ pytest.importorskip("fastapi", reason="the extra server is not installed")
 import numpy as np
 
 from moss_tts.model import Model
-from moss_tts.server.long_texts import SegmentChunk
 from moss_tts.server.progress import Progress
 from moss_tts.speaking.engine import SpeechChunk
+from moss_tts.speaking.long_texts import SegmentChunk
 from support.sentences import is_a_sentence
 from support.serving import Serving, serving
 

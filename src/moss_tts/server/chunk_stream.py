@@ -14,9 +14,9 @@ from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.device_thread import Device, DeviceFailure
-from moss_tts.server.long_texts import LongText
 from moss_tts.speaking.engine import Run, SpeechChunk
 from moss_tts.speaking.listening import MOST_AHEAD
+from moss_tts.speaking.long_texts import LongText
 
 Part = SpeechChunk | Exception
 

@@ -1,4 +1,4 @@
-"""Long texts on the shared device: one thread waits for each, and computes nothing.
+"""Long texts on a host that others use as well: one thread waits for each, and computes nothing.
 
 The narrator of narration.py decides what is spoken next; its segments join the batch like other requests.
 """
@@ -12,11 +12,10 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.server.device_thread import Device
 from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob
-from moss_tts.speaking.listening import Result
+from moss_tts.speaking.jobs import JobMaker
+from moss_tts.speaking.listening import Host, Result
 from moss_tts.speaking.narration import Narrator, SpeechBackend
 
 Due = tuple[Run, Result]
@@ -36,21 +35,21 @@ class SegmentChunk(SpeechChunk):
 
 
 class SharedEngine:
-    """A thread's access to the device's batch, which others share.
+    """A thread's access to the batch of a host, which others share.
 
     Args:
-        device: speaks.
+        host: speaks.
         gone: set when the client has gone.
     """
 
-    def __init__(self, device: Device, gone: threading.Event) -> None:
-        self._device, self._gone = device, gone
+    def __init__(self, host: Host, gone: threading.Event) -> None:
+        self._host, self._gone = host, gone
         self._due: queue.SimpleQueue[Due | None] = queue.SimpleQueue()
         self._submitted: dict[Run, Future[Run]] = {}
 
     def submit(self, job: SpeechJob) -> Run:
         """Queue a job."""
-        future = self._device.submit(lambda: job, lambda run, result: self._due.put((run, result)))
+        future = self._host.submit(lambda: job, lambda run, result: self._due.put((run, result)))
         run = future.result()
         self._submitted[run] = future
         return run
@@ -63,7 +62,7 @@ class SharedEngine:
         """
         if self._due.empty():
             # The segment that is asked for may have had to wait for its turn.
-            self._device.wake()
+            self._host.wake()
         due = None if self._gone.is_set() else self._due.get()
         if due is None or self._gone.is_set():
             raise CancelledError
@@ -72,7 +71,7 @@ class SharedEngine:
     def drop(self, run: Run) -> None:
         """Forget a job."""
         if run in self._submitted:
-            self._device.drop(self._submitted.pop(run))
+            self._host.drop(self._submitted.pop(run))
 
     def wake(self) -> None:
         """Let `step` look at whether anybody still waits."""
@@ -83,16 +82,16 @@ class LongText:
     """A long text being spoken, for the thread that waits for it.
 
     Args:
-        device: speaks.
-        model: the device's.
+        host: speaks.
+        model: makes the jobs.
         request: a request with long_form.
         is_heard: whether its client has taken nearly all of its audio.
     """
 
     def __init__(
-        self, device: Device, model: Model, request: MossNormalizedRequest, is_heard: Callable[[], bool]
+        self, host: Host, model: JobMaker, request: MossNormalizedRequest, is_heard: Callable[[], bool]
     ) -> None:
-        self._device, self._model, self._request, self._is_heard = device, model, request, is_heard
+        self._host, self._model, self._request, self._is_heard = host, model, request, is_heard
         self._gone = threading.Event()
         self._engines: list[SharedEngine] = []
 
@@ -127,10 +126,10 @@ class LongText:
 
     def _engine(self, _at_once: int) -> SharedEngine:
         # Each attempt at a segment has an engine; those before it get nothing more.
-        self._engines = [SharedEngine(self._device, self._gone)]
+        self._engines = [SharedEngine(self._host, self._gone)]
         return self._engines[0]
 
     def _on_device(self, work: Callable[[], Any]) -> Any:
         if self._gone.is_set():
             raise CancelledError
-        return self._device.call(work).result()
+        return self._host.call(work).result()
