@@ -1,6 +1,6 @@
 """The backbone against llama.cpp: a random Qwen3 of the 1.7B widths, a few layers, one token at a time.
 
-    pip install llama-cpp-python gguf    # builds llama.cpp, which takes minutes
+    pip install 'moss-tts-mlx[llama]'    # builds llama.cpp, which takes minutes
     python benchmarks/peer_llama.py [--layers 8] [--bits 8 4] [--tokens 32]
 
 Both sides have the same shapes, threads and number of tokens, and take turns. llama.cpp's Q8_0 and Q4_0 keep a scale

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import common
 import convert as convert_benchmark
 import decode
+import peer_llama
 import session as session_benchmark
 import synthetic
 
@@ -76,6 +77,28 @@ def test_decode_ends_with_its_line(capsys) -> None:
         assert last[case]["floor_fraction"] > 0
         assert last[case]["primitives_per_frame"] > 0
         assert {"ms", "floor_fraction", "vs_float32"} <= last[case]["bits"]["8"].keys()
+
+
+@pytest.fixture
+def tiny_backbone(monkeypatch) -> None:
+    """Sizes that llama.cpp's formats allow: rows of 32 weights."""
+    size = synthetic.Size(**vars(synthetic.SIZES["tiny"]) | {"width": 64, "head": 32, "ffn": 64})
+    monkeypatch.setitem(synthetic.SIZES, "wide", size)
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+@pytest.mark.parametrize("bits", peer_llama.TYPES)
+def test_our_side_of_the_race_with_llama_takes_one_row_a_step(bits) -> None:
+    step = peer_llama.our_step(2, bits)
+    assert peer_llama.timed(step, 3) > 0
+
+
+@pytest.mark.usefixtures("tiny_backbone")
+def test_the_race_with_llama_ends_with_its_line(capsys) -> None:
+    pytest.importorskip("llama_cpp", reason="the extra llama compiles for minutes")
+    peer_llama.main("--layers 1 --tokens 2 --rounds 1".split())
+    last = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert {"llama_ms", "ours_ms", "ours_over_llama"} == last["8 bit"].keys() == last["4 bit"].keys()
 
 
 def test_session_ends_with_its_line(capsys, checkpoints) -> None:
