@@ -70,27 +70,3 @@ def test_half_of_the_cores_are_given_back():
     assert library.openblas_get_num_threads() == max(1, cores // 2)
     blas.share_cores(False)
     assert library.openblas_get_num_threads() == cores
-
-
-@pytest.mark.parametrize(
-    ("vendor", "flags", "given", "named"),
-    [
-        ("AuthenticAMD", "fma avx512f avx512_bf16", None, "COOPERLAKE"),
-        ("AuthenticAMD", "fma avx512f avx512_bf16", "ZEN", "ZEN"),
-        ("AuthenticAMD", "fma avx2", None, None),
-        ("GenuineIntel", "fma avx512f avx512_bf16", None, None),
-    ],
-)
-def test_openblas_takes_the_kernels_for_avx512_on_amd(
-    vendor: str, flags: str, given: str | None, named: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """OpenBLAS 0.3.33 takes those for AVX2 on Zen 5."""
-    told = tmp_path / "cpuinfo"
-    told.write_text(f"vendor_id : {vendor}\nflags : {flags}\n")
-    monkeypatch.setattr(blas, "PROCESSOR", told)
-    monkeypatch.delenv(blas.KERNELS, raising=False)
-    if given:
-        monkeypatch.setenv(blas.KERNELS, given)
-    with blas._kernels_for_this_processor():
-        assert os.environ.get(blas.KERNELS) == named
-    assert os.environ.get(blas.KERNELS) == given

@@ -15,8 +15,6 @@ import ctypes
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -27,8 +25,6 @@ from moss_tts.device import compiled, packed
 from moss_tts.device.compiled import CStatus
 
 SWITCH = "MOSS_TTS_OPENBLAS"
-KERNELS = "OPENBLAS_CORETYPE"
-PROCESSOR = Path("/proc/cpuinfo")
 
 
 class BlasStatus(StrEnum):
@@ -96,8 +92,7 @@ def _preload() -> BlasState:
     # Idle threads must not spin on the core that prepares the next frame: that costs a fifth of the speed.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
-        with _kernels_for_this_processor():
-            return _load(library)
+        return _load(library)
     except OSError as error:
         return BlasState(BlasStatus.NOT_LOADED, error=str(error))
 
@@ -113,27 +108,6 @@ def _load(library: Path) -> BlasState:
     packed.open_door()
     _loaded.append((blas, blas.openblas_get_num_threads()))
     return BlasState(BlasStatus.IN_USE, str(library))
-
-
-@contextmanager
-def _kernels_for_this_processor() -> Iterator[None]:
-    """OpenBLAS 0.3.33 does not know AMD's family 26 (Zen 5), and takes kernels for AVX2 there: name those for AVX-512.
-
-    They are the ones that it takes for family 25 (Zen 4). It reads the variable once, when it is loaded.
-    """
-    if KERNELS in os.environ or not _amd_with_avx512():
-        yield
-        return
-    os.environ[KERNELS] = "COOPERLAKE"
-    try:
-        yield
-    finally:
-        del os.environ[KERNELS]
-
-
-def _amd_with_avx512() -> bool:
-    told = PROCESSOR.read_text()
-    return "AuthenticAMD" in told and " avx512_bf16" in told
 
 
 def share_cores(shared: bool) -> None:
