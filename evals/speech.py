@@ -7,7 +7,7 @@
 
 Results are a table, a JSON line at the end, and with --output a folder: heard.tsv (worst first), results.json,
 results.png and, with --keep-audio, the recordings. Speed counts speech only: loading and the first sentence, which
-compiles, are left out.
+compiles, are left out. "mos" is DistillMOS (evals/quality.py), null where that is not installed.
 """
 
 from __future__ import annotations
@@ -133,16 +133,18 @@ def summary(judged: Sequence[Judged]) -> dict[str, Any]:
         "wer": round(word_error_rate(heard), 4),
         "cer": round(letter_error_rate(heard), 4),
         "length_ratio": round(length_ratio(heard), 3),
-        "distillmos": round(float(np.mean(rated)), 2) if rated else None,
+        "mos": round(float(np.mean(rated)), 2) if rated else None,
         "real_time_factor": round(seconds / max(compute, 1e-9), 2),
         "audio_seconds": round(seconds, 1),
+        "silent": sum(j.spoken.is_silent for j in judged),
         "cut_off": sum(j.spoken.finish_reason != "stop" for j in judged),
         "sentences": len(judged),
     }
 
 
 def as_table(results: Sequence[dict[str, Any]]) -> Table:
-    titles = {"wer": "word errors", "cer": "letter errors", "length_ratio": "length", "real_time_factor": "x real time"}
+    titles = {"wer": "word errors", "cer": "letter errors", "length_ratio": "length", "mos": "DistillMOS"}
+    titles |= {"real_time_factor": "x real time"}
     table = Table(title="What a recogniser heard")
     for key in results[0]:
         table.add_column(titles.get(key, key.replace("_", " ")), justify="left" if key == "checkpoint" else "right")

@@ -47,6 +47,11 @@ class Spoken:
     def duration(self) -> float:
         return len(self.audio) / self.sample_rate
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing of it is above -50 dB of full scale."""
+        return float(np.abs(self.audio).max(initial=0.0)) < 10 ** (-50 / 20)
+
 
 Speaker = Callable[[str], Spoken]
 

