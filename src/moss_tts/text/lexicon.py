@@ -16,11 +16,10 @@ from typing import Final
 
 import regex
 
-from moss_tts.atomic import expanded, open_regular
 from moss_tts.errors import RequestError, shown
 from moss_tts.text.cleanup import TAG
+from moss_tts.text.entry_files import entry_lines, errors_name_line, read_entry_file
 
-MOST_BYTES: Final = 2**20
 MOST_CHARACTERS: Final = 500
 _IPA: Final = regex.compile(r"/[^/\n]+/")
 _SECTION: Final = regex.compile(r"\[([^\[\]]+)\]")
@@ -76,16 +75,7 @@ class Lexicon:
             RequestError: it cannot be read, or a line of it is no entry; the message names the line.
         """
         where = f"lexicon {os.fspath(path)}"
-        try:
-            with open_regular(expanded(path)) as file:
-                content = file.read(MOST_BYTES + 1) or b""
-            if len(content) > MOST_BYTES:
-                raise RequestError(f"{where} has more than {MOST_BYTES} bytes")
-            return cls(tuple(_entries(content.decode("utf-8-sig"), where)))
-        except OSError as error:
-            raise RequestError(f"{where} cannot be read: {error.strerror or error}") from error
-        except UnicodeDecodeError as error:
-            raise RequestError(f"{where} is no text in UTF-8: {error.reason} at byte {error.start}") from error
+        return cls(tuple(_entries(read_entry_file(path, where), where)))
 
     @classmethod
     def of(cls, entries: Mapping[str, str]) -> Lexicon:
@@ -113,20 +103,16 @@ class Lexicon:
 
 def _entries(content: str, where: str) -> Iterator[Entry]:
     language = None
-    for number, line in enumerate(content.splitlines(), start=1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
+    for number, line in entry_lines(content):
         if section := _SECTION.fullmatch(line):
             language = section[1].strip().lower()
             continue
         written, equals, spoken = line.partition("=")
-        try:
+        with errors_name_line(where, number):
             if not equals:
                 raise RequestError(f"there is no = in {shown(line)}; write word = spoken form, or word = /IPA/")
-            yield Entry(written.strip(), spoken.strip(), language)
-        except RequestError as error:
-            raise RequestError(f"{where}, line {number}: {error}") from error
+            entry = Entry(written.strip(), spoken.strip(), language)
+        yield entry
 
 
 # ------------------------------------------------------------------------------------------------- in a text

@@ -1,0 +1,145 @@
+"""Voice marks in a text: where another voice begins to speak, and how long it does.
+
+There are four: `[voice: ada]` names a registered voice; `[Alice]`, `[narrator]` and `[S1]` name a speaker of the cast;
+so does `Alice:`, at the beginning of a line or behind the end of a sentence.
+
+A mark alone in its line holds up to the next mark of that kind, or to the end of the text. Any other one holds up to
+the next mark, or to the end of its paragraph. What no mark names is the narrator's. Marks are not spoken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import regex
+
+from moss_tts.errors import RequestError, shown
+from moss_tts.text.cast import NARRATOR, Cast, Casting
+from moss_tts.text.tags import SPEAKER_TAG, has_words
+
+VOICE_MARK: Final = regex.compile(r"\[voice:[^\[\]\n]*\]", regex.IGNORECASE)
+_PARAGRAPH_END: Final = regex.compile(r"\n[^\S\n]*\n\s*")
+# The beginning of a line, or the end of a sentence; no space stands behind a wide one.
+_BEFORE_NAME: Final = r"(?:^[^\S\n]*|(?<=[.!?…][\"'”’»)\]]?\s)|(?<=[。！？][”’」』）]?))"
+_COLON: Final = r"(?::(?![\w/])|：)"
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a text that one voice speaks.
+
+    Attributes:
+        casting: the voice; None: the one that was chosen for the whole text.
+        text: its paragraphs, without marks.
+        ends_paragraph: whether a paragraph ends where it does.
+    """
+
+    casting: Casting | None
+    text: str
+    ends_paragraph: bool = True
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """A mark that was found in a paragraph: its place, the voice that it names, and whether it is alone in its line."""
+
+    start: int
+    end: int
+    casting: Casting | None
+    is_alone: bool
+
+
+def stretches(text: str, cast: Cast) -> list[Stretch]:
+    """The parts of a text, each for one voice. Parts side by side in the same voice are one.
+
+    Raises:
+        RequestError: a mark that names no voice, or a speaker such as [S3] that the cast does not have while it has
+            others of that kind.
+    """
+    marks = _pattern(cast)
+    if not marks.search(text):
+        return [Stretch(cast.narrator, text)]
+    joined: list[Stretch] = []
+    for part in _voiced(text.replace("\r\n", "\n"), cast, marks):
+        last = joined[-1] if joined else None
+        # Pauses and scene breaks belong to what stands before them.
+        if last is not None and (last.casting == part.casting or not has_words(part.text)):
+            joined[-1] = Stretch(last.casting, _with(last, part.text), part.ends_paragraph)
+        elif last is not None and not has_words(last.text):
+            joined[-1] = Stretch(part.casting, _with(last, part.text), part.ends_paragraph)
+        else:
+            joined.append(part)
+    return joined
+
+
+def without_voice_marks(text: str) -> str:
+    """The text without the marks that name a registered voice."""
+    return VOICE_MARK.sub("", text).strip()
+
+
+def refuse_voice_marks(text: str) -> None:
+    """Refuse a text with marks where only one voice can speak.
+
+    Raises:
+        RequestError: it has such a mark.
+    """
+    if mark := VOICE_MARK.search(text):
+        raise RequestError(
+            f"The text has the mark {shown(mark[0])}, and only `moss-tts read` changes the voice inside a text. Take "
+            "the mark out, and choose the voice for the whole text."
+        )
+
+
+def _with(before: Stretch, text: str) -> str:
+    return before.text + ("\n\n" if before.ends_paragraph else " ") + text
+
+
+def _voiced(text: str, cast: Cast, marks: regex.Pattern[str]) -> Iterator[Stretch]:
+    """The parts of the text between marks and ends of paragraphs."""
+    standing = cast.narrator
+    for paragraph in _PARAGRAPH_END.split(text):
+        casting, start, parts = standing, 0, list[tuple[Casting | None, str]]()
+        for mark in _marks(paragraph, marks, cast):
+            parts.append((casting, paragraph[start : mark.start].strip()))
+            casting, start = mark.casting, mark.end
+            standing = casting if mark.is_alone else standing
+        parts.append((casting, paragraph[start:].strip()))
+        spoken = [(casting, part) for casting, part in parts if part]
+        for number, (casting, part) in enumerate(spoken, start=1):
+            yield Stretch(casting, part, ends_paragraph=number == len(spoken))
+
+
+def _marks(paragraph: str, pattern: regex.Pattern[str], cast: Cast) -> Iterator[_Mark]:
+    for match in pattern.finditer(paragraph):
+        line = paragraph[paragraph.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
+        yield _Mark(match.start(), match.end(), _named(match, cast), line.strip() == match[0].strip())
+
+
+def _pattern(cast: Cast) -> regex.Pattern[str]:
+    """What finds the marks that a cast knows."""
+    names = "|".join(r"\s+".join(map(regex.escape, name.split())) for name in cast.names)
+    kinds = [rf"(?P<voice>{VOICE_MARK.pattern})", rf"\[(?P<speaker>{NARRATOR}{f'|{names}' if names else ''})\]"]
+    if cast.is_numbered:
+        kinds.append(rf"(?P<tag>{SPEAKER_TAG.pattern})")
+    if names:
+        kinds.append(rf"{_BEFORE_NAME}(?P<name>{names}){_COLON}")
+    return regex.compile("|".join(kinds), regex.IGNORECASE | regex.MULTILINE)
+
+
+def _named(match: regex.Match[str], cast: Cast) -> Casting | None:
+    """The voice that a mark names."""
+    found = match.groupdict()
+    if found.get("voice") is not None:
+        return _registered(match[0])
+    speaker = found.get("speaker") or found.get("name") or (found.get("tag") or "").strip("[]")
+    return cast.narrator if speaker.casefold() == NARRATOR else cast[speaker]
+
+
+def _registered(mark: str) -> Casting:
+    """The voice of [voice: ada]."""
+    name = mark[1:-1].partition(":")[2].strip()
+    if not name or len(name.split()) > 1:
+        raise RequestError(f"the mark {shown(mark)} must name one voice, such as [voice: ada]")
+    return Casting(name.lower(), where=mark)
