@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -26,7 +28,8 @@ from moss_tts.server.progress import Progress
 from moss_tts.server.registry import Registry
 from moss_tts.server.schema import RECORDINGS, SpeechBody, as_options, text_size
 from moss_tts.server.settings import Settings
-from moss_tts.server.uploads import Recordings, voices_named
+from moss_tts.server.uploads import DATA_URI, Recordings, voices_named
+from moss_tts.sessions.session import Session
 from moss_tts.speaking.engine import SpeechChunk
 from moss_tts.speaking.results import cue_clock
 from moss_tts.text.lexicon import Lexicon
@@ -232,8 +235,46 @@ class Service:
             return stream_job(self.device, self.model, request)
         return stream_long_text(self.device, self.model, request, self._narrators)
 
+    async def open_session(self, body: SpeechBody) -> Session:
+        """Open a session; its turns share the batch with all requests.
+
+        Args:
+            body: its options; it has no text.
+
+        Raises:
+            ApiError: an option that is refused, or a model that speaks no text.
+        """
+        self._check_body(body)
+        if self.abilities.prompt_field != "input":
+            raise ApiError(400, "this model makes sounds and speaks no text, so it has no sessions", "model")
+        with _answered(body):
+            options, _ = await self._options(Received(body))
+            return await anyio.to_thread.run_sync(partial(self.model.session, host=self.device, **options))
+
+    async def user_audio(self, recording: str) -> Any:
+        """What a user of a session said, as samples and rate.
+
+        Raises:
+            ApiError: no recording, or a path, or an address.
+        """
+        if not DATA_URI.match(recording):
+            message = (
+                f"user: audio must be data:audio/wav;base64,..., never a path or an address; got {recording[:60]!r}"
+            )
+            raise ApiError(400, message, "user", "invalid_value")
+        load = partial(Recordings({}, {}, self.settings.max_reference_s).load, "user", recording)
+        return await anyio.to_thread.run_sync(load, limiter=self._decoders)
+
     async def _settled(self, received: Received[SpeechBody]) -> MossNormalizedRequest:
         """The request of a body, with its recordings."""
+        body = received.body
+        with _answered(body):
+            options, voice = await self._options(received)
+            options["stream"] = body.stream if self.abilities.is_whole else body.stream is not False
+            return replace(await anyio.to_thread.run_sync(partial(self.model.request, options)), voice=voice)
+
+    async def _options(self, received: Received[SpeechBody]) -> tuple[dict[str, Any], str | None]:
+        """The options of generate in a body, with its recordings; the registered voice among them."""
         body = received.body
         options = as_options(body)
         instructions = body.instructions
@@ -245,28 +286,21 @@ class Service:
                     "instructions",
                 )
             options["instruction"] = instructions
-        options["stream"] = body.stream if self.abilities.is_whole else body.stream is not False
         spoken_by = self._spoken_by(body)
         options |= {"reference": f"voice:{spoken_by.name}"} if spoken_by else {}
         options["adapters"] = self._adapters(body, spoken_by)
         options["lexicon"] = self._lexicons(body)
-        try:
-            if spoken_by is not None and spoken_by.lexicon is not None:
-                options["lexicon"].insert(0, spoken_by.lexicon)
-            voice = spoken_by and spoken_by.name
-            known = {
-                name: await self.registry.known("voice" if name == voice else field, name)
-                for field, name in list(voices_named(options))
-            }
-            if spoken_by and body.mode == "continuation":
-                options["ref_text"] = known[spoken_by.name][1]
-            recordings = Recordings(received.files, known, self.settings.max_reference_s)
-            resolve = partial(recordings.resolve, options)
-            options = await anyio.to_thread.run_sync(resolve, limiter=self._decoders)
-            settled = await anyio.to_thread.run_sync(partial(self.model.request, options))
-            return replace(settled, voice=None if spoken_by is None else spoken_by.name)
-        except MossTTSError as error:
-            raise _renamed(refused(error, _fields(body))) from error
+        if spoken_by is not None and spoken_by.lexicon is not None:
+            options["lexicon"].insert(0, spoken_by.lexicon)
+        voice = None if spoken_by is None else spoken_by.name
+        known = {
+            name: await self.registry.known("voice" if name == voice else field, name)
+            for field, name in list(voices_named(options))
+        }
+        if spoken_by and body.mode == "continuation":
+            options["ref_text"] = known[spoken_by.name][1]
+        recordings = Recordings(received.files, known, self.settings.max_reference_s)
+        return await anyio.to_thread.run_sync(partial(recordings.resolve, options), limiter=self._decoders), voice
 
     def _adapters(self, body: SpeechBody, voice: Voice | None) -> dict[str, float]:
         """The weights of adapters: the voice's and the request's; the server's as well if the request names none."""
@@ -306,6 +340,15 @@ class Service:
         for utterance in list(self.spoken):
             utterance.close("cancelled")
         self._narrators.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _answered(body: SpeechBody) -> Iterator[None]:
+    """Turn what the package refuses into an answer that names the field."""
+    try:
+        yield
+    except MossTTSError as error:
+        raise _renamed(refused(error, _fields(body))) from error
 
 
 def _fields(body: SpeechBody) -> list[str]:

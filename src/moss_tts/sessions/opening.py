@@ -63,6 +63,10 @@ class SessionMaker(JobMaker):
     _sessions: WeakSet[Session] | None = None
 
     @abstractmethod
+    def request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
+        """The options of a `generate`, checked and settled."""
+
+    @abstractmethod
     def _noted_request(self, options: Mapping[str, Any]) -> MossNormalizedRequest:
         """The request of some options; its notes become warnings."""
 
@@ -77,7 +81,7 @@ class SessionMaker(JobMaker):
         Several sessions of a model share its engine: their turns are spoken side by side.
 
         Args:
-            host: speaks the turns, for servers that have an engine of their own.
+            host: speaks the turns, for servers that have an engine of their own; notes then become no warnings.
             **options: see GenerateOptions; all but those that set a text or its length, or that treat seams.
 
         Raises:
@@ -88,9 +92,11 @@ class SessionMaker(JobMaker):
         preset = self.preset if named is None else resolve_preset(named)
         if preset.prompt_field != "text":
             raise RequestError(f"preset {preset.name} makes sounds and speaks no text, so it has no sessions.")
-        request = self._noted_request(session_options(options))
+        settled = session_options(options)
+        request = self._noted_request(settled) if host is None else self.request(settled)
         chosen = host or self._own_host()
-        session = Session(chosen, self._conversation(chosen, request), self.sample_rate, request.seed)
+        conversation = self._conversation(chosen, request)
+        session = Session(chosen, conversation, self.sample_rate, request.seed, request.notes, warns=host is None)
         self._sessions = self._sessions or WeakSet()
         self._sessions.add(session)
         return session

@@ -27,16 +27,28 @@ class Session:
         conversation: the context of its turns.
         sample_rate: the rate of its sound, in Hz.
         seed: the same seed and the same turns give the same sound.
+        notes: sentences for people about options that are followed otherwise than asked.
+        warns: whether notes of its turns become warnings, too.
 
     Attributes:
         sample_rate: the rate of its sound, in Hz.
         seed: the seed, drawn if the caller gave none.
+        notes: sentences for people about options that are followed otherwise than asked.
     """
 
-    def __init__(self, host: Host, conversation: Conversation, sample_rate: int, seed: int) -> None:
-        self.sample_rate, self.seed = sample_rate, seed
+    def __init__(
+        self,
+        host: Host,
+        conversation: Conversation,
+        sample_rate: int,
+        seed: int,
+        notes: tuple[str, ...] = (),
+        *,
+        warns: bool = True,
+    ) -> None:
+        self.sample_rate, self.seed, self.notes = sample_rate, seed, notes
         self._host, self._conversation = host, conversation
-        self._setting = TurnSetting(host, sample_rate, seed, conversation.takes_tokens)
+        self._setting = TurnSetting(host, sample_rate, seed, conversation.takes_tokens, warns)
         self._lock = threading.Lock()
         self._turn: Turn | None = None
         self._closed = False

@@ -56,12 +56,14 @@ class TurnSetting:
         sample_rate: the rate of its sound, in Hz.
         seed: the session's seed.
         takes_tokens: whether the model takes ids of its tokenizer in place of text.
+        warns: whether notes become warnings.
     """
 
     host: Host
     sample_rate: int
     seed: int
     takes_tokens: bool
+    warns: bool = True
 
 
 class Turn:
@@ -209,7 +211,7 @@ class Turn:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences for people on what was done otherwise than asked; each is a MossTTSWarning as well."""
+        """Sentences for people on what was done otherwise than asked; a server's turns make no warnings of them."""
         return tuple(self._notes)
 
     def __enter__(self) -> Self:
@@ -300,7 +302,7 @@ class Turn:
         with self._changed:
             if sentence not in self._notes:
                 self._notes.append(sentence)
-                self._unwarned.append(sentence)
+                self._unwarned += [sentence] if self._setting.warns else []
 
     def has_room(self) -> bool:
         """Whether the listener has taken nearly all of its sound."""
