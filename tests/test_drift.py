@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "evals"))
 
 import drift
 
-from support.golden_models import golden
+from moss_tts.evidence.goldens import golden
 
 GOLDEN = Path(__file__).parent / "golden"
 

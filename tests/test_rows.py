@@ -15,10 +15,11 @@ from moss_tts.context import batch_cache, reading
 from moss_tts.context.batch_cache import BatchCache
 from moss_tts.context.prefixes import PrefixCache
 from moss_tts.context.reading import PartSizes, whole
+from moss_tts.evidence.goldens import golden, load, prompt_of
+from moss_tts.evidence.speech import left_padded
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model
 from moss_tts.rows import RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
-from support.golden_models import golden, left_padded, load, prompt_of
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 12

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from moss_tts.errors import (
         AudioError,
         BackendNotFoundError,
+        CheckFailedError,
         CheckpointError,
         CodecNotFoundError,
         ConfigError,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AudioError",
     "BackendNotFoundError",
+    "CheckFailedError",
     "CheckpointError",
     "CodecNotFoundError",
     "ConfigError",

@@ -11,6 +11,7 @@ MossTTSError
 │   ├── UnknownOptionError (TypeError)    a keyword that generate does not have
 │   └── UnknownVoiceError             a voice that is not registered
 ├── AudioError (ValueError)           audio that cannot be read, or cannot serve as a reference
+├── CheckFailedError                  a golden or a law does not hold on this machine
 └── GenerationError                   generation failed; nothing was wrong with the request
     ├── PendingTextError              a turn of a session has more text than it may keep; push it again later
     └── TurnOverError                 a turn of a session is over, and takes no more text
@@ -92,6 +93,10 @@ class UnknownVoiceError(RequestError):
 
 class AudioError(MossTTSError, ValueError):
     """Audio that cannot be read, or cannot serve as a reference."""
+
+
+class CheckFailedError(MossTTSError):
+    """A golden or a law does not hold on this machine."""
 
 
 class GenerationError(MossTTSError):

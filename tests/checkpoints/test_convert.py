@@ -30,10 +30,11 @@ from moss_tts.checkpoints.demo import write_demo_checkpoint
 from moss_tts.checkpoints.loading import CheckpointSource, load_architecture, load_config, quantizable_modules
 from moss_tts.checkpoints.plan import Plan, plan
 from moss_tts.errors import CheckpointError, RequestError
+from moss_tts.evidence import speech
+from moss_tts.evidence.goldens import prompt_of
 from moss_tts.weights import shards
 from moss_tts.weights.layout import read_json, read_weights
 from moss_tts.weights.quantisation import AFFINE_BITS, MIXED, MODES, Precision, Recipe, asked_recipe, recipe_of
-from support import golden_models
 from support.hub import cache_entry
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -77,9 +78,8 @@ def test_an_unquantised_copy_says_the_same_tokens(tmp_path, name):
     assert len(list(copy.glob("*.safetensors"))) > 1
     rows = []
     for folder in (GOLDEN / name, copy):
-        model, config = golden_models.load(folder)
-        prompt = golden_models.prompt_of(GOLDEN / name)
-        rows.append(golden_models.run(model, config, [prompt], [{"max_new_tokens": 12}])[0])
+        prompt = prompt_of(GOLDEN / name)
+        rows.append(speech.run(speech.upstream(folder), [prompt], [{"max_new_tokens": 12}])[0])
     np.testing.assert_array_equal(*rows)
 
 

@@ -52,10 +52,11 @@ import moss_tts
 from pathlib import Path
 from moss_tts.codec import MossAudioTokenizer
 from moss_tts.device import compiled
-from support.codec_golden import check_codec_golden
+from moss_tts.evidence.codecs import check_codec_decoding, check_codec_encoding
 
 folder = Path({str(TESTS / "golden" / "codec_v1")!r})
-check_codec_golden(folder)
+check_codec_decoding(folder)
+check_codec_encoding(folder)
 in_c = MossAudioTokenizer.from_pretrained(folder).decoder._compiled is not None
 print(moss_tts.OPENBLAS.status, compiled.state().status, compiled.library() is not None, in_c)
 """

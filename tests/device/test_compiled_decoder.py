@@ -17,10 +17,10 @@ from moss_tts.backbone import GPT2Decoder
 from moss_tts.config import GPT2Config
 from moss_tts.context.batch_cache import BatchCache
 from moss_tts.device import compiled, compiled_decoder
+from moss_tts.evidence.goldens import load
 from moss_tts.local_v1_5_model import TiedHeadsModel
 from moss_tts.rows import step_uniforms
 from moss_tts.sampling import ChannelSampling, RowSampling, penalise, sample
-from support.golden_models import load
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 pytestmark = pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")

@@ -18,9 +18,9 @@ from moss_tts.checkpoints.loading import load_architecture, load_config, quantiz
 from moss_tts.checkpoints.number_types import compute_dtype, stored_dtype
 from moss_tts.config import parse_config
 from moss_tts.errors import CheckpointError, RequestError
+from moss_tts.evidence.goldens import prompt_of
 from moss_tts.weights.headers import read_header
 from moss_tts.weights.layout import load_strict, parameter_shapes, read_json, read_weights
-from support.golden_models import prompt_of
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = ["delay", "local", "local_v1_5", "nano"]

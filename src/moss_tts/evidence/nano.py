@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,15 @@ from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoints.loading import load_config
 from moss_tts.config import parse_config
 from moss_tts.context.reading import whole
+from moss_tts.evidence.comparing import close, require, same
+from moss_tts.evidence.goldens import cases, golden, load
+from moss_tts.evidence.speech import greedy
 from moss_tts.presets import resolve_preset
 from moss_tts.prompts.messages import AssistantMessage, Message, UserMessage
 from moss_tts.prompts.sentence_pieces import SentencePieceEncoder
 from moss_tts.rows import LocalBatch, Prompts
 from moss_tts.rows import run as run_rows
 from moss_tts.sampling import ChannelSampling, RowSampling, sample, seen_in
-from support.golden_models import cases, close, golden, greedy, load
 
 # Cases that are no prompts.
 OTHERS = {"batch", "sampling"}
@@ -36,7 +38,7 @@ def prompts_of(folder: Path) -> dict[str, dict[str, Any]]:
 def codes_of(model: Any, config: Any, prompts: Prompts, options: dict[str, Any]) -> list[np.ndarray]:
     """Greedy codes (F, Q) of each prompt, generated together."""
     n_vq = options.get("nq", config.n_vq)
-    requests = [greedy(options, 1.0) for _ in prompts.input_ids]
+    requests = [greedy(options) for _ in prompts.input_ids]
     batch = whole(LocalBatch.reading(model, config, prompts, requests, n_vq=n_vq))
     steps = np.stack(list(islice(run_rows(batch), options["max_new_frames"])), axis=1)
     ends = steps[..., 0] == config.audio_end_token_id
@@ -45,51 +47,52 @@ def codes_of(model: Any, config: Any, prompts: Prompts, options: dict[str, Any])
 
 
 def check_nano_greedy(folder: Path) -> None:
-    """Greedy codes of every prompt, and whether it ended by itself."""
+    """Greedy codes of every prompt are upstream's, and end where upstream's do."""
     model, config = load(folder)
     wanted = golden(folder)
     for name, options in prompts_of(folder).items():
         (codes,) = codes_of(model, config, Prompts.of(wanted[f"{name}.input_ids"][0]), options)
-        np.testing.assert_array_equal(codes, wanted[f"{name}.greedy"], name)
-        assert (len(codes) < options["max_new_frames"]) == options["ended"], name
+        same(codes, wanted[f"{name}.greedy"], f"greedy codes of {name}")
+        ended = len(codes) < options["max_new_frames"]
+        require(ended == options["ended"], f"{name} {'ended' if ended else 'did not end'} by itself.")
 
 
 def check_nano_logits(folder: Path) -> None:
-    """Hidden states of the prompts; text and audio logits of taught rows."""
+    """Hidden states of every prompt, and the logits of rows that are given, are upstream's."""
     model, config = load(folder)
     wanted = golden(folder)
     for name, options in prompts_of(folder).items():
         n_vq = options.get("nq", config.n_vq)
         if (hidden := wanted.get(f"{name}.global_hidden")) is not None:
             rows = mx.array(wanted[f"{name}.input_ids"])
-            close(model(rows, model.backbone.make_cache([0]), n_vq)[0], hidden)
+            close(model(rows, model.backbone.make_cache([0]), n_vq)[0], hidden, f"hidden states of {name}")
         labels = mx.array(wanted[f"{name}.labels"])
         text, audio = model.depth_logits(mx.array(wanted[f"{name}.depth_hidden"]), labels[:, :-1])
-        close(audio.transpose(1, 0, 2)[:n_vq], wanted[f"{name}.logits_audio"])
+        close(audio.transpose(1, 0, 2)[:n_vq], wanted[f"{name}.logits_audio"], f"audio logits of {name}")
         if f"{name}.logits_text" in wanted:
-            close(text, wanted[f"{name}.logits_text"])
+            close(text, wanted[f"{name}.logits_text"], f"text logits of {name}")
 
 
 def check_nano_batch(folder: Path) -> None:
-    """Two prompts of different lengths as one batch; a row that has ended gives pad codes upstream."""
+    """Two prompts of different lengths as one batch: each has upstream's codes, which are pad codes after its end."""
     model, config = load(folder)
     wanted = golden(folder)
     prompts = Prompts(wanted["batch.input_ids"], wanted["batch.attention_mask"].astype(bool))
     made = codes_of(model, config, prompts, cases(folder)["batch"])
-    for codes, rows in zip(made, wanted["batch.greedy"], strict=True):
-        np.testing.assert_array_equal(codes, rows[: len(codes)])
-        assert (rows[len(codes) :] == config.audio_pad_code).all()
+    for index, (codes, rows) in enumerate(zip(made, wanted["batch.greedy"], strict=True)):
+        padding = np.full((len(rows) - len(codes), config.n_vq), config.audio_pad_code)
+        same(np.concatenate([codes, padding]), rows, f"codes of prompt {index} in a batch")
 
 
 def check_nano_prompts(folder: Path) -> None:
-    """Every prompt, packed from its text with the vocabulary beside it."""
+    """Every prompt is packed from its text as upstream packs it."""
     config = load_config(folder)
     packer = ARCHITECTURES[type(config)].packer(config, SentencePieceEncoder((folder / "tokenizer.model").read_bytes()))
     wanted = golden(folder)
     for name, options in prompts_of(folder).items():
         messages, mode = conversation_of(options["prompt"])
         rows = packer.pack(messages, mode, resolve_preset("nano").template, codes_given)
-        np.testing.assert_array_equal(rows, wanted[f"{name}.input_ids"][0], name)
+        same(rows, wanted[f"{name}.input_ids"][0], f"the prompt of {name}")
 
 
 def conversation_of(prompt: dict[str, Any]) -> tuple[list[Message], str]:
@@ -107,7 +110,7 @@ def codes_given(references: Sequence[Any]) -> list[Any]:
 
 
 def check_nano_sampling(folder: Path) -> None:
-    """How often each code is drawn, against the probabilities that upstream draws by."""
+    """Each code is drawn as often as upstream's probabilities say."""
     wanted = golden(folder)
     history = mx.array(wanted["sampling.history"])[..., None]
     for name, options in cases(folder)["sampling"].items():
@@ -115,7 +118,7 @@ def check_nano_sampling(folder: Path) -> None:
         logits = mx.array(wanted["sampling.tied_logits" if tied else "sampling.logits"])
         seen = None if tied else seen_in(history, logits.shape[1] + 1)[..., :-1]
         drawn = shares(logits, ChannelSampling(**options), seen)
-        np.testing.assert_allclose(drawn, wanted[f"sampling.{name}"], atol=2 / DRAWS, err_msg=name)
+        close(drawn, wanted[f"sampling.{name}"], f"the share of each code, {name}", 2 / DRAWS)
 
 
 def shares(logits: mx.array, options: ChannelSampling, seen: mx.array | None) -> np.ndarray:
@@ -128,8 +131,19 @@ def shares(logits: mx.array, options: ChannelSampling, seen: mx.array | None) ->
 
 
 def check_published_nano(folder: Path) -> None:
-    """The config.json of the release is read, where it is beside the golden."""
+    """The config.json of the release, where it is beside the golden, is read."""
     published = folder / "published_config.json"
     if published.exists():
         config = parse_config(json.loads(published.read_text()))
-        assert (config.n_vq, config.vocab_size, config.backbone.num_hidden_layers) == (16, 16384, 12)
+        sizes = (config.n_vq, config.vocab_size, config.backbone.num_hidden_layers)
+        require(sizes == (16, 16384, 12), f"codebooks, vocabulary and layers are {sizes}.")
+
+
+NANO_CHECKS: list[Callable[[Path], None]] = [
+    check_nano_greedy,
+    check_nano_logits,
+    check_nano_batch,
+    check_nano_prompts,
+    check_nano_sampling,
+    check_published_nano,
+]
