@@ -36,7 +36,7 @@ ORDER = [
     "speaking",
     "checkpoints sessions",
     "diffusion model",
-    "kinds books server bench tensor_parallel mlx_audio evidence",
+    "kinds books bulk server bench tensor_parallel mlx_audio evidence",
     "cli __main__",
 ]
 MOST_ENTRIES = 15

@@ -33,6 +33,7 @@ DOCUMENTS = (
     "docs/subtitles.md",
     "docs/lexicon.md",
     "docs/marking.md",
+    "docs/batch.md",
 )
 
 
@@ -97,6 +98,7 @@ def home(hub_cache, tmp_path, monkeypatch) -> Path:
     for name in ("chapter.txt", "letter.txt", "texts.txt"):
         (tmp_path / name).write_text("A short chapter.")
     (tmp_path / "names.txt").write_text("Ada Lovelace = Ayda Luvlace\nGIF = jiff\n")
+    (tmp_path / "jobs.jsonl").write_text('{"id": "hello", "text": "Hello there."}\n{"text": "And again."}\n')
     written(tmp_path, "book.epub", archive(epub_of({"a.xhtml": "<h1>One</h1><p>A short chapter.</p>"})))
     return tmp_path
 

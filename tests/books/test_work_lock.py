@@ -27,7 +27,7 @@ with work_lock(Path(sys.argv[1])):
 def test_a_directory_is_one_readings_alone(tmp_path):
     work = tmp_path / "a.work"
     with work_lock(work):
-        with pytest.raises(RequestError, match=r"a\.work is in use: another reading .* choose another --output"):
+        with pytest.raises(RequestError, match=r"a\.work is in use: another run .* choose another --output"):
             with work_lock(work):
                 pass
         with work_lock(tmp_path / "b.work"):

@@ -15,7 +15,7 @@ import numpy as np
 from moss_tts.model import Model
 from moss_tts.server.progress import Progress
 from moss_tts.speaking.engine import SpeechChunk
-from moss_tts.speaking.long_texts import SegmentChunk
+from moss_tts.speaking.hosted_texts import SegmentChunk
 from support.sentences import is_a_sentence
 from support.serving import Serving, serving
 

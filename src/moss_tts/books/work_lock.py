@@ -45,7 +45,7 @@ def _locked(path: Path) -> BinaryIO:
         except BlockingIOError as error:
             file.close()
             raise RequestError(
-                f"{path.parent} is in use: another reading into the same output is under way. Wait until it has ended, "
+                f"{path.parent} is in use: another run with the same output is under way. Wait until it has ended, "
                 "or choose another --output."
             ) from error
         # A reading that ended meanwhile has deleted the file that it held.

@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from moss_tts._version import __version__
 from moss_tts.cli import (
+    batch,
     bench,
     checkpoints,
     convert,
@@ -112,6 +113,7 @@ _register(follow.follow, follow.EXAMPLES, SPEAKING)
 _register(read.read, read.EXAMPLES, SPEAKING)
 _register(serve.serve, serve.EXAMPLES, SPEAKING)
 _register(generate.generate, generate.EXAMPLES, SPEAKING, TextCommand)
+_register(batch.batch, batch.EXAMPLES, SPEAKING)
 _register(sound.sound, sound.EXAMPLES, SPEAKING, TextCommand)
 app.add_typer(voices.app, name="voices", rich_help_panel=SPEAKING)
 app.add_typer(lexicon.app, name="lexicon", rich_help_panel=SPEAKING)

@@ -47,6 +47,17 @@ def _given_text(argument: str | None, file: Path | None, piped: bool) -> str | N
     return None if argument is None else _typed(argument)
 
 
+def read_bytes(argument: str) -> tuple[bytes, str]:
+    """The content of the file that an argument names, and its name; "-" is standard input.
+
+    Raises:
+        RequestError: the file cannot be read.
+    """
+    if argument == "-":
+        return _bytes_of_stdin(sys.stdin), "standard input"
+    return _bytes_of(Path(argument)), argument
+
+
 def _is_piped(stdin: TextIO | None) -> bool:
     # None if the program was started without standard input.
     return stdin is not None and not stdin.isatty()

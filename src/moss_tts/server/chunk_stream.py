@@ -15,8 +15,8 @@ from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.device_thread import Device, DeviceFailure
 from moss_tts.speaking.engine import Run, SpeechChunk
+from moss_tts.speaking.hosted_texts import HostedText
 from moss_tts.speaking.listening import MOST_AHEAD
-from moss_tts.speaking.long_texts import LongText
 
 Part = SpeechChunk | Exception
 
@@ -114,7 +114,7 @@ def stream_job(device: Device, model: Model, request: MossNormalizedRequest) -> 
 def stream_long_text(device: Device, model: Model, request: MossNormalizedRequest, threads: Executor) -> ChunkStream:
     """Speak a long text in segments; a thread waits for them."""
     stream = ChunkStream(device)
-    long_text = LongText(device, model, request, stream.has_room)
+    long_text = HostedText(device, model, request, stream.has_room)
 
     def narrate() -> None:
         try:

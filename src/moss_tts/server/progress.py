@@ -8,7 +8,7 @@ from typing import Final
 from moss_tts.diffusion.engine import SoundChunk
 from moss_tts.request import FRAME_RATE, MossNormalizedRequest
 from moss_tts.speaking.engine import SpeechChunk
-from moss_tts.speaking.long_texts import SegmentChunk
+from moss_tts.speaking.hosted_texts import SegmentChunk
 from moss_tts.speaking.runaway import usual_seconds
 
 # Only the next segment, or the end, shows that a segment is complete.

@@ -1,19 +1,19 @@
-"""Long texts on a host that others use as well: one thread waits for each, and computes nothing.
+"""Texts on a host that others use as well: one thread waits for each, and computes nothing.
 
-The narrator of narration.py decides what is spoken next; its segments join the batch like other requests.
+Of a long text, the narrator of narration.py decides what is spoken next; its segments join the batch like other jobs.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob
+from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob, speak_one
 from moss_tts.speaking.jobs import JobMaker
 from moss_tts.speaking.listening import Host, Result
 from moss_tts.speaking.narration import Narrator, SpeechBackend
@@ -25,10 +25,10 @@ SEGMENTS_AHEAD = 1
 
 @dataclass(frozen=True)
 class SegmentChunk(SpeechChunk):
-    """A chunk of a long text.
+    """A chunk of a text that may have several segments.
 
     Attributes:
-        segment: its place in the plan.
+        segment: the place of its segment in the plan.
     """
 
     segment: int = 0
@@ -78,13 +78,13 @@ class SharedEngine:
         self._due.put(None)
 
 
-class LongText:
-    """A long text being spoken, for the thread that waits for it.
+class HostedText:
+    """A text being spoken, for the thread that waits for it.
 
     Args:
         host: speaks.
         model: makes the jobs.
-        request: a request with long_form.
+        request: what is spoken.
         is_heard: whether its client has taken nearly all of its audio.
     """
 
@@ -102,9 +102,16 @@ class LongText:
             CancelledError: `cancel` was called.
             MossTTSError: a reference that cannot be used, or a segment that failed.
         """
-        narrator = self._on_device(self._narrator)
-        for segment, chunk in narrator.run():
+        for segment, chunk in self._in_one_piece() if self._request.long_form is None else self._in_segments():
             yield SegmentChunk(**vars(chunk), segment=segment)
+
+    def _in_one_piece(self) -> Iterator[tuple[int, SpeechChunk]]:
+        job = self._on_device(lambda: self._model.job(self._request, self._gone))
+        return ((0, chunk) for chunk in speak_one(self._engine(1), replace(job, is_heard=self._is_heard)))
+
+    def _in_segments(self) -> Iterator[tuple[int, SpeechChunk]]:
+        narrator: Narrator = self._on_device(self._narrator)
+        return narrator.run()
 
     def cancel(self) -> None:
         """End it within a frame; from any thread."""

@@ -1,0 +1,1 @@
+"""Many requests at once: jobs from a file, spoken side by side, their results kept."""
