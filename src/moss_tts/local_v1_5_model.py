@@ -80,6 +80,11 @@ class TiedHeadsModel(Adaptable):
             self._depth_in_c = CompiledDepth(depth, *tables, codebooks=self._n_vq, keeps_ties=self.keeps_ties)
         return isinstance(self.backbone, GPT2Decoder) and self.backbone.settle(adapters=self.adapters) is not None
 
+    @property
+    def _dtype(self) -> mx.Dtype:
+        """The type to compute in; embeddings may be quantised."""
+        return cast(mx.Dtype, self.backbone.norm.weight.dtype)
+
     def seen_in_prompt(self, rows: mx.array) -> mx.array:
         """The penalty looks at generated frames only: nothing of the prompt rows (B, T, 1 + Q) is seen."""
         return mx.zeros((rows.shape[0], self._n_vq, self._codebook), dtype=mx.bool_)
@@ -162,7 +167,7 @@ class TiedHeadsModel(Adaptable):
 
     def _choices_head(self, choices: mx.array) -> mx.array:
         """The rows (2, D) of the head that chooses between these text ids."""
-        return head_rows(self.text_embedding, choices, self.audio_embedding.weight.dtype)
+        return head_rows(self.text_embedding, choices, self._dtype)
 
     def _text_logits(self, state: mx.array, choices: mx.array | slice) -> mx.array:
         logits = head_product(self.text_embedding, state, choices)
@@ -197,7 +202,7 @@ class MossTTSLocalV15Model(TiedHeadsModel):
 
     def _choices_head(self, choices: mx.array) -> mx.array:
         if "local_text_lm_head" in self:
-            return head_rows(self.local_text_lm_head, slice(None), self.audio_embedding.weight.dtype)
+            return head_rows(self.local_text_lm_head, slice(None), self._dtype)
         return super()._choices_head(choices)
 
     def _text_logits(self, state: mx.array, choices: mx.array | slice) -> mx.array:

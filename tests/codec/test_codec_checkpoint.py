@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from moss_tts.checkpoints.demo import codec_config
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.errors import CheckpointError, ConfigError
 from support.codec_tiny import Raw, mono, random_audio, random_codec, random_codes, random_weights, stereo
@@ -35,7 +36,8 @@ def save(folder: Path, raw: Raw, weights: Weights, shards: int = 1) -> Path:
 
 def outputs(codec: MossAudioTokenizer) -> tuple[np.ndarray, np.ndarray]:
     audio = codec.decode(random_codes(codec, 8)).audio
-    return np.array(audio), np.array(codec.encode(random_audio(codec, 200)).codes)
+    samples = 25 * codec.config.downsample_rate // 2
+    return np.array(audio), np.array(codec.encode(random_audio(codec, samples)).codes)
 
 
 def assert_same(made: MossAudioTokenizer, wanted: MossAudioTokenizer) -> None:
@@ -98,6 +100,26 @@ SPELLINGS: dict[str, Callable[[Weights], Weights]] = {
 def test_every_spelling_is_the_same_codec(spelling: str) -> None:
     weights = SPELLINGS[spelling](random_weights(mono()))
     assert_same(MossAudioTokenizer.from_weights(mono(), weights), random_codec(mono()))
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_quantised_codec_is_that_of_its_rounded_weights(bits: int) -> None:
+    """As others store it: linear layers quantised, convolutions and norms not."""
+    raw, settings = codec_config(), {"group_size": 32, "bits": bits}
+    stored, rounded = {}, random_weights(raw)
+    layers = [name for name, weight in rounded.items() if weight.ndim == 2 and weight.shape[1] % 32 == 0]
+    layers = [name for name in layers if not name.startswith("quantizer.")]
+    for name in layers:
+        parts = mx.quantize(rounded[name], **settings)
+        names = (name, name.replace("weight", "scales"), name.replace("weight", "biases"))
+        stored |= dict(zip(names, parts, strict=True))
+        rounded[name] = mx.dequantize(*parts, **settings)
+    mx.eval(rounded, stored)
+    codec = MossAudioTokenizer.from_weights(raw | {"quantization": settings}, rounded | stored)
+    assert len(layers) > 10
+    assert_same(codec, MossAudioTokenizer.from_weights(raw, rounded))
+    with pytest.raises(CheckpointError, match=r"of the codec is not quantised as its config\.json says"):
+        MossAudioTokenizer.from_weights(raw | {"quantization": {"bits": bits, "group_size": 64}}, rounded | stored)
 
 
 def test_projections_follow_the_checkpoint_where_the_config_lost_its_generation() -> None:

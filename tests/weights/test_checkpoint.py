@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
+import moss_tts
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoints.loading import load_architecture, load_config, quantizable, quantize
 from moss_tts.checkpoints.number_types import compute_dtype, stored_dtype
@@ -473,3 +474,48 @@ def test_quantised_embeddings_of_other_converters_work_as_tied_heads():
     packed = [network._code_logits(q, hidden) for q in range(4)] + [network._text_logits(hidden, choices)]
     for made, wanted in zip(packed, whole, strict=True):
         np.testing.assert_allclose(np.array(made), np.array(wanted), atol=0.05)
+
+
+def with_quantised(directory: Path, parts: str, settings: dict[str, Any]) -> Path:
+    """Quantise matrices of a checkpoint one by one, as files of other converters have them."""
+    weights = read_weights(directory)
+    for name in [name for name in weights if name.startswith(parts)]:
+        stem = name.removesuffix("weight")
+        packed = mx.quantize(weights[name], **settings[stem.removesuffix(".")])
+        weights |= {
+            f"{stem}{suffix}": part for suffix, part in zip(("weight", "scales", "biases"), packed, strict=True)
+        }
+    mx.eval(weights)
+    mx.save_safetensors(str(directory / "model.safetensors"), weights)
+    raw = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(raw | {"quantization": {"bits": 4, "group_size": 64} | settings}))
+    return directory
+
+
+def test_overrides_may_name_the_head_of_each_codebook(copied):
+    settings = {f"lm_heads.{index}": {"group_size": 32, "bits": 8} for index in range(5)}
+    settings["text_lm_head"] = {"group_size": 32, "bits": 8}
+    directory = with_quantised(copied("delay"), "lm_heads.", settings)
+    with pytest.raises(CheckpointError, match="settings for text_lm_head, which this network does not have"):
+        moss_tts.load(directory)
+    raw = json.loads((directory / "config.json").read_text())
+    del raw["quantization"]["text_lm_head"]
+    (directory / "config.json").write_text(json.dumps(raw))
+    network = load_architecture(directory, load_config(directory), read_weights(directory)).network
+    assert (network.audio_head.bits, network.audio_head.group_size) == (8, 32)
+    raw["quantization"]["lm_heads.3"]["bits"] = 6
+    (directory / "config.json").write_text(json.dumps(raw))
+    with pytest.raises(CheckpointError, match=r"other settings for lm_heads\.3 than for another codebook"):
+        moss_tts.load(directory)
+
+
+def test_local_v1_5_speaks_with_quantised_embeddings(copied):
+    settings = {f"audio_embeddings.{index}": {"group_size": 32, "bits": 8} for index in range(4)}
+    directory = with_quantised(copied("local_v1_5"), "audio_embeddings.", settings)
+    assert len(moss_tts.load(directory).say("Hello.", seed=1, max_tokens=3).audio)
+
+
+def test_codebooks_that_are_stored_in_different_bits_are_refused(copied):
+    settings = {f"lm_heads.{index}": {"group_size": 32, "bits": 4 + 4 * (index > 2)} for index in range(5)}
+    with pytest.raises(CheckpointError, match=r"lm_heads\.3"):
+        moss_tts.load(with_quantised(copied("delay"), "lm_heads.", settings))

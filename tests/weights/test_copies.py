@@ -65,6 +65,13 @@ def test_an_unknown_way_to_treat_heads_is_refused(checkpoints):
         moss_tts.load(checkpoints["local_v1_5"], tied_heads="heads")
 
 
+def test_inspect_compares_heads_when_it_reads_all_weights(capsys, with_copies):
+    directory = with_copies(**{AUDIO: lambda weight: weight * 1.5})
+    inspect = ["inspect", directory]
+    assert "It runs here." in runner(capsys)(*inspect).out
+    assert f"{AUDIO}, which differs" in runner(capsys)(*inspect, "--verify").out
+
+
 def test_a_conversion_does_not_lose_a_head_in_silence(capsys, with_copies, tmp_path):
     run = runner(capsys)
     directory = with_copies(**{AUDIO: lambda weight: weight * 1.5})
@@ -84,20 +91,43 @@ def test_a_conversion_does_not_lose_a_head_in_silence(capsys, with_copies, tmp_p
 @pytest.mark.parametrize(("stored", "kept"), [(mx.bfloat16, mx.float32), (mx.float32, mx.bfloat16)])
 def test_two_types_are_compared_in_the_narrower_one(stored, kept):
     weight = mx.random.normal((8, 64), key=mx.random.key(0))
-    check_copies({TEXT: weight.astype(stored), "transformer.embed_tokens.weight": weight.astype(kept)}, COPIES)
+    check_copies({TEXT: weight.astype(stored), "transformer.embed_tokens.weight": weight.astype(kept)}, COPIES, 64)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+def stored_as(stem: str, weight: mx.array, **settings) -> dict[str, mx.array]:
+    """A matrix as a quantised layer stores it."""
+    parts = mx.quantize(weight, **settings)
+    return {f"{stem}{name}": part for name, part in zip(("weight", "scales", "biases"), parts, strict=False)}
+
+
+HEAD, EMBEDDING = "audio_lm_heads.1.", "audio_embeddings.1."
+WAYS = {
+    "4 bit": {"group_size": 64, "bits": 4},
+    "8 bit": {"group_size": 32, "bits": 8},
+    "mxfp4": {"group_size": 32, "bits": 4, "mode": "mxfp4"},
+    "nvfp4": {"group_size": 16, "bits": 4, "mode": "nvfp4"},
+    "mxfp8": {"group_size": 32, "bits": 8, "mode": "mxfp8"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [mx.float32, mx.bfloat16])
-def test_a_quantised_copy_is_a_copy_within_a_step_of_its_quantisation(bits, dtype):
+@pytest.mark.parametrize("both", [False, True])
+def test_a_quantised_copy_is_a_copy_within_a_step_of_its_quantisation(monkeypatch, way, dtype, both):
+    monkeypatch.setattr("moss_tts.weights.copies.ROWS", 6)
     weight = (0.02 * mx.random.normal((16, 128), key=mx.random.key(0))).astype(dtype)
+    embedding = stored_as(EMBEDDING, weight, bits=6) if both else {f"{EMBEDDING}weight": weight}
+    block = WAYS[way] | {EMBEDDING.removesuffix("."): {"group_size": 64, "bits": 6, "mode": "affine"}}
+    check_copies(stored_as(HEAD, weight, **WAYS[way]) | embedding, COPIES, 128, block)
     other = weight + 0.05 * mx.random.normal(weight.shape, key=mx.random.key(1)).astype(dtype)
-    for quantised, same in ((weight, True), (other, False)):
-        packed, scales, biases = mx.quantize(quantised, group_size=64, bits=bits)
-        stem = AUDIO.removesuffix("weight")
-        stored = {AUDIO: packed, f"{stem}scales": scales, f"{stem}biases": biases, "audio_embeddings.1.weight": weight}
-        if same:
-            check_copies(stored, COPIES)
-        else:
-            with pytest.raises(CheckpointError, match=AUDIO):
-                check_copies(stored, COPIES)
+    for head in (other, 3 * weight):
+        with pytest.raises(CheckpointError, match=AUDIO):
+            check_copies(stored_as(HEAD, head, **WAYS[way]) | embedding, COPIES, 128, block)
+
+
+@pytest.mark.parametrize("shape", [(), (16,), (16, 0), (15, 2), (16, 3), (16, 2, 1)])
+def test_scales_of_a_strange_shape_are_no_copy(shape):
+    weight = mx.random.normal((16, 128), key=mx.random.key(0))
+    stored = stored_as(HEAD, weight) | {f"{EMBEDDING}weight": weight, f"{HEAD}scales": mx.ones(shape)}
+    with pytest.raises(CheckpointError, match=AUDIO):
+        check_copies(stored, COPIES, 128)

@@ -70,8 +70,9 @@ def convert(
             from their embeddings.
     """
     if tied_heads is None:
-        layout = ARCHITECTURES[type(load_config(source.directory))].layout
-        check_copies(read_weights(source.directory), layout.copies)
+        config = load_config(source.directory)
+        copies = ARCHITECTURES[type(config)].layout.copies
+        check_copies(read_weights(source.directory), copies, config.hidden_size)
     check_room(target, planned.nbytes + (0 if codec is None or _one_disk(codec, target) else weights_nbytes(codec)))
     with atomic_directory(target) as directory:
         write_shards(directory, planned.outputs, on_bytes)

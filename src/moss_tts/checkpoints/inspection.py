@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import mlx.core as mx
 
-from moss_tts.adapters.peft import CONFIG, WEIGHTS, StoredAdapter, read_adapter
+from moss_tts.adapters.peft import CONFIG, read_adapter
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.atomic import expanded
 from moss_tts.checkpoints.downloads import needed
+from moss_tts.checkpoints.facts import AdapterFacts, CodecFacts, MachineFacts, ModelFacts, TokenizerFacts, WeightFacts
 from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
 from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config
 from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES, refuse_pipeline
@@ -32,125 +33,16 @@ from moss_tts.codec.precision import decoder_precision
 from moss_tts.codec.weights import canonical_weights
 from moss_tts.config import MossConfig
 from moss_tts.device import blas, compiled, packed
-from moss_tts.device.blas import BlasState
-from moss_tts.device.compiled import CState
-from moss_tts.device.packed import PackedState
 from moss_tts.errors import MossTTSError, NotHereError, RequestError
 from moss_tts.prompts.packing import ChatPacker
 from moss_tts.request import resolve_sampling
+from moss_tts.weights.copies import check_copies, stored_copies
 from moss_tts.weights.headers import read_header
 from moss_tts.weights.layout import is_pickled, read_json, read_weights, weight_files
 from moss_tts.weights.shards import NAMES, check_sums, stored_tensors
+from moss_tts.weights.stored import StoredTensor
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """A speech model, from its config."""
-
-    architecture: str
-    variant: str
-    variant_told_by: str
-    layers: int
-    width: int
-    text_vocabulary: int
-    codebooks: int
-    codebook_size: int
-    sampling_rate: int
-    quantization: dict[str, Any] | None
-    sampling: dict[str, dict[str, float]] | None
-
-
-@dataclass(frozen=True)
-class CodecFacts:
-    """A codec, from its config and its weight files.
-
-    Attributes:
-        where: its directory, the file or block that holds it, or its hub id.
-        bytes: the bytes of its weights as stored.
-    """
-
-    where: str
-    bytes: int
-    generation: int
-    sampling_rate: int
-    channels: int
-    frame_rate: float
-    codebooks: int
-    codebook_size: int
-
-
-@dataclass(frozen=True)
-class WeightFacts:
-    """Weight files, from their headers. `note` is a note of the program that wrote them."""
-
-    files: int
-    tensors: int
-    parameters: int
-    bytes: int
-    dtypes: dict[str, int]
-    note: str | None
-
-
-@dataclass(frozen=True)
-class MachineFacts:
-    """The device and the libraries that compute."""
-
-    device: str
-    mlx: str
-    openblas: BlasState
-    c: CState
-    packed: PackedState
-
-
-@dataclass(frozen=True)
-class TokenizerFacts:
-    """Files beside the weights; chat_template is None if the model needs none."""
-
-    tokenizer: bool
-    chat_template: bool | None
-
-
-def _kind_of_layer(path: str) -> str:
-    return next((part for part in reversed(path.split(".")) if not part.isdigit()), path)
-
-
-@dataclass(frozen=True)
-class AdapterFacts:
-    """A LoRA adapter, from its files.
-
-    Attributes:
-        base: the checkpoint that its config names, if it names one.
-        base_class: the class of the model that it was trained on, if its config says so.
-        ranks: the ranks of its layers, each once.
-        layers: the number of layers that it changes.
-        targets: the last parts of the names of these layers, each once.
-        parameters: the number of its values.
-        bytes: the bytes of its weight file.
-    """
-
-    base: str | None
-    base_class: str | None
-    ranks: list[int]
-    layers: int
-    targets: list[str]
-    parameters: int
-    bytes: int
-
-    @classmethod
-    def of(cls, adapter: StoredAdapter) -> AdapterFacts:
-        """The facts of an adapter that was read."""
-        base = read_json(adapter.directory / CONFIG).get("base_model_name_or_path")
-        return cls(
-            base=base if isinstance(base, str) and base else None,
-            base_class=adapter.base,
-            ranks=sorted({len(pair.down) for pair in adapter.pairs.values()}),
-            layers=len(adapter.pairs),
-            targets=sorted({_kind_of_layer(path) for path in adapter.pairs}),
-            parameters=adapter.size,
-            bytes=(adapter.directory / WEIGHTS).stat().st_size,
-        )
 
 
 @dataclass
@@ -233,6 +125,14 @@ def _verify(inspection: Inspection) -> None:
     inspection.verified = []
     for directory in map(Path, dict.fromkeys(directories)):
         inspection.verified += inspection.attempt(partial(check_sums, directory)) or []
+    if inspection.model is not None:
+        inspection.attempt(partial(_verify_copies, Path(inspection.directory)))
+
+
+def _verify_copies(directory: Path) -> None:
+    config = load_config(directory)
+    copies = ARCHITECTURES[type(config)].layout.copies
+    check_copies(read_weights(directory), copies, config.hidden_size, config.quantization)
 
 
 def _inspect_adapter(directory: Path) -> Inspection:
@@ -320,6 +220,7 @@ def _model_facts(inspection: Inspection, directory: Path, config: MossConfig, va
     path = directory / "generation_config.json"
     generation_config = (inspection.attempt(lambda: read_json(path)) if path.is_file() else None) or {}
     sampling = inspection.attempt(lambda: asdict(resolve_sampling({}, variant.preset, generation_config)))
+    copies = inspection.attempt(lambda: _copies(directory, config)) or []
     return ModelFacts(
         architecture=ARCHITECTURES[type(config)].name,
         variant=variant.preset.name,
@@ -332,7 +233,16 @@ def _model_facts(inspection: Inspection, directory: Path, config: MossConfig, va
         sampling_rate=config.sampling_rate,
         quantization=None if config.quantization is None else dict(config.quantization),
         sampling=sampling,
+        copies=len(copies),
+        other_copies=sum(copy.nbytes != embedding.nbytes for copy, embedding in copies),
     )
+
+
+def _copies(directory: Path, config: MossConfig) -> list[tuple[StoredTensor, StoredTensor]]:
+    """(copy, embedding) of each head that is stored beside the embedding that it is tied to."""
+    tensors = stored_tensors(directory)
+    copies = ARCHITECTURES[type(config)].layout.copies
+    return [(tensors[name], tensors[original]) for name, original in stored_copies(tensors, copies)]
 
 
 def _tokenizer_facts(inspection: Inspection, directory: Path, needs_template: bool) -> TokenizerFacts:

@@ -29,14 +29,12 @@ from moss_tts.device.memory import cache_limit
 from moss_tts.device.thread import on_device
 from moss_tts.errors import CheckpointError, CodecNotFoundError, NotHereError, RequestError
 from moss_tts.weights.copies import check_copies
-from moss_tts.weights.layout import Layout, leaves, listing, load_strict, read_json, read_weights
-from moss_tts.weights.quantisation import check_settings
+from moss_tts.weights.layout import Layout, leaves, load_strict, read_json, read_weights
+from moss_tts.weights.quantisation import DEFAULTS, check_settings
 
 CODEC_PREFIX = "codec_model."
 # Layers that share their input become one product.
 JOINED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-# Keys of the `quantization` block, with mlx-lm's defaults; all other keys name layers.
-SETTINGS: Mapping[str, Any] = {"group_size": 64, "bits": 4, "mode": "affine"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def load_architecture(
     try:
         network, chosen = unread_network(config, weights, dtype)
         if tied_heads is None:
-            check_copies(weights, network.layout.copies)
+            check_copies(weights, network.layout.copies, config.hidden_size, config.quantization or {})
     except CheckpointError as error:
         raise CheckpointError(f"{directory}: {error}") from error
     # A second reference to an array that is read here would keep it in memory beside the array made from it.
@@ -158,7 +156,7 @@ def unread_network(
         raise CheckpointError("config.json describes a network with sizes that no array can have.") from error
     named = kind.layout.sanitize(weights, config.n_vq)
     if config.quantization is not None:
-        _quantize_as_stored(network, config.quantization, kind.layout, named)
+        _quantize_as_stored(network, config, kind.layout, named)
     load_strict(network, named, kind.layout)
     cast_weights(network, chosen)
     return network, chosen
@@ -218,16 +216,25 @@ def quantizable_modules(network: nn.Module, protected: tuple[str, ...]) -> set[s
     return {path for path, module in network.named_modules() if quantizable(path, module, protected)}
 
 
-def _quantize_as_stored(
-    network: nn.Module, block: Mapping[str, Any], layout: Layout, named: Mapping[str, mx.array]
-) -> None:
+def _quantize_as_stored(network: nn.Module, config: MossConfig, layout: Layout, named: Mapping[str, mx.array]) -> None:
     """Quantise modules that have scales in the file; overrides may use the file's names of modules."""
+    assert config.quantization is not None
     modules = {path for path, _ in network.named_modules()}
-    ours = {key if key in SETTINGS else layout.our_path(key): value for key, value in block.items()}
-    if lost := [key for key in block if key not in SETTINGS and layout.our_path(key) not in modules]:
-        raise CheckpointError(
-            f"the quantization block of config.json has settings for {listing(lost)}, which this network does not have."
-        )
+    joined = layout.joined_paths(config.n_vq)
+    ours: dict[str, Any] = {}
+    for key, value in config.quantization.items():
+        if key not in DEFAULTS and layout.drops(f"{key}."):
+            continue
+        path = key if key in DEFAULTS else joined.get(key) or layout.our_path(key)
+        if path not in DEFAULTS and path not in modules:
+            raise CheckpointError(
+                f"the quantization block of config.json has settings for {key}, which this network does not have."
+            )
+        if ours.setdefault(path, value) != value:
+            raise CheckpointError(
+                f"the quantization block of config.json has other settings for {key} than for another codebook; here "
+                f"the codebooks are one layer."
+            )
     quantize(network, ours, lambda path, _: f"{path}.scales" in named)
 
 
@@ -249,7 +256,7 @@ def quantize(network: nn.Module, block: Mapping[str, Any], wanted: Callable[[str
             return dict(override)
         return hasattr(module, "to_quantized") and override is not False and wanted(path, module)
 
-    settings = {key: block.get(key, default) for key, default in SETTINGS.items()}
+    settings = {key: block.get(key, default) for key, default in DEFAULTS.items()}
     for given in (settings, *(override for override in block.values() if isinstance(override, Mapping))):
         check_settings(given)
     try:

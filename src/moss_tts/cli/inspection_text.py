@@ -6,15 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
+from moss_tts.checkpoints.facts import AdapterFacts, CodecFacts, ModelFacts, TokenizerFacts, WeightFacts
 from moss_tts.checkpoints.footprint import MemoryFacts
-from moss_tts.checkpoints.inspection import (
-    AdapterFacts,
-    CodecFacts,
-    Inspection,
-    ModelFacts,
-    TokenizerFacts,
-    WeightFacts,
-)
+from moss_tts.checkpoints.inspection import Inspection
 from moss_tts.checkpoints.pace import Pace
 from moss_tts.device import blas, compiled
 from moss_tts.device.blas import BlasState, BlasStatus
@@ -83,6 +77,9 @@ def _model(model: ModelFacts) -> Lines:
     yield "audio", f"{model.codebooks} codebooks of {model.codebook_size}, {model.sampling_rate} Hz"
     if model.quantization is not None:
         yield "quantised", _settings({k: v for k, v in model.quantization.items() if not isinstance(v, Mapping)})
+    if model.copies:
+        others = f"; {model.other_copies} of them have another precision than theirs" if model.other_copies else ""
+        yield "heads", f"the embeddings: {model.copies} stored copies of embeddings are not used{others}"
     for channel, settings in (model.sampling or {}).items():
         yield f"{channel} sampling", _settings(settings)
 

@@ -14,13 +14,14 @@ from math import prod
 
 from moss_tts.codec.stages import StageConfig, Surroundings, parse_stage
 from moss_tts.errors import ConfigError, shown
-from moss_tts.strict import Raw, count, demand, integer, reject_unknown
+from moss_tts.strict import Raw, count, demand, integer, optional, reject_unknown
 
 MODEL_TYPES = ("moss-audio-tokenizer", "moss_audio_tokenizer", "speech_tokenizer")
 KNOWN_KEYS = frozenset(
     """
     sampling_rate sample_rate downsample_rate number_channels channels_numbers enable_channel_interleave
-    causal_transformer_context_duration encoder_kwargs decoder_kwargs quantizer_kwargs quantizer_type
+    causal_transformer_context_duration encoder_kwargs decoder_kwargs quantizer_kwargs quantizer_type quantization
+    quantization_config
     """.split()
 )
 # Other spellings of a key: (ours, theirs).
@@ -59,6 +60,7 @@ class CodecConfig:
         downsample_rate: samples per channel of one frame.
         version: generation of upstream's code that wrote the checkpoint, 1 or 2. It decides how weights are
             named on disk and whether a stage has projections where the widths agree (v2 does).
+        quantization: how the layers are stored that are quantised, as in the config.json of a speech model.
     """
 
     sampling_rate: int
@@ -68,6 +70,7 @@ class CodecConfig:
     decoder: tuple[StageConfig, ...]
     quantizer: QuantizerConfig
     version: int
+    quantization: Raw | None = None
 
     @property
     def frame_rate(self) -> float:
@@ -122,6 +125,7 @@ class CodecConfig:
             decoder=_parse_stages(raw, "decoder_kwargs", up),
             quantizer=_parse_quantizer(raw),
             version=version,
+            quantization=optional(raw, "quantization", dict, "an object", where),
         )
         _check_chain(config)
         return config

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import mlx.core as mx
 
 from moss_tts.codec.config import CodecConfig, QuantizerConfig
 from moss_tts.codec.stages import SCALED, Shapes
 from moss_tts.errors import CheckpointError
+from moss_tts.weights.quantisation import DEFAULTS, check_settings
 
 Weights: TypeAlias = Mapping[str, mx.array]
 
@@ -80,6 +81,7 @@ def canonical_weights(config: CodecConfig, weights: Weights) -> tuple[CodecConfi
     Raises:
         CheckpointError: a weight is missing, surplus or of another shape; the message names it.
     """
+    weights = _dequantised(weights, config.quantization or {})
     named: dict[str, mx.array] = {}
     for name, weight in weights.items():
         if named.setdefault(canonical_name(name), weight) is not weight:
@@ -89,6 +91,29 @@ def canonical_weights(config: CodecConfig, weights: Weights) -> tuple[CodecConfi
     expected = {canonical_name(name): shape for name, shape in upstream_shapes(config).items()}
     _check(_with_folded(expected, named), named, original)
     return config, _fold_layer_scales(_fold_weight_norm(named))
+
+
+def _dequantised(weights: Weights, quantization: Mapping[str, Any]) -> Weights:
+    """Weights without scales and biases; a codec computes with values, in the type of its scales."""
+    plain = dict(weights)
+    for name, scales in weights.items():
+        stem = name.removesuffix("scales")
+        weight = weights.get(f"{stem}weight")
+        if not name.endswith(".scales") or weight is None:
+            continue
+        override = quantization.get(stem.removesuffix("."))
+        block = override if isinstance(override, Mapping) else quantization
+        settings = {key: block.get(key, default) for key, default in DEFAULTS.items()}
+        check_settings(settings)
+        del plain[name]
+        biases = plain.pop(f"{stem}biases", None)
+        try:
+            plain[f"{stem}weight"] = mx.dequantize(weight, scales, biases, **settings)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{stem}weight of the codec is not quantised as its config.json says, with {settings}: {error}"
+            ) from error
+    return plain
 
 
 def canonical_name(name: str) -> str:

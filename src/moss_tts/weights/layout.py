@@ -99,6 +99,10 @@ class Layout:
         """Our name of a module, from its name in a file."""
         return _replace_prefix(_replace_prefix(f"{path}.", self.aliases), self.prefixes).removesuffix(".")
 
+    def joined_paths(self, n_vq: int) -> dict[str, str]:
+        """Our names of joined modules, by upstream's names of their parts."""
+        return {source.removesuffix("."): stack.target for stack in self.stacks for source in stack.sources(n_vq, "")}
+
     def drops(self, name: str) -> bool:
         """Whether a tensor of the file is not used."""
         return self._is_dropped(_replace_prefix(name, self.aliases))
@@ -151,7 +155,13 @@ def _join(stack: Stack, weights: dict[str, mx.array], count: int) -> dict[str, m
             continue
         if missing:
             raise CheckpointError(f"the checkpoint lacks {listing(missing)}.")
-        joined[f"{stack.target}.{suffix}"] = mx.concatenate([weights.pop(name) for name in names])
+        parts = [weights.pop(name) for name in names]
+        if other := next((name for name, part in zip(names, parts, strict=True) if part.shape != parts[0].shape), None):
+            raise CheckpointError(
+                f"the checkpoint has {other} and {names[0]} in different shapes; all codebooks must be stored alike."
+            )
+        # The strict check refuses what no axis can be joined along.
+        joined[f"{stack.target}.{suffix}"] = mx.concatenate(parts) if parts[0].ndim else mx.stack(parts)
     return joined
 
 

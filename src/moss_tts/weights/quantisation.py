@@ -21,6 +21,8 @@ AFFINE_BITS = (2, 3, 4, 5, 6, 8)
 AFFINE_GROUPS = (32, 64, 128)
 # What a `quantization` block may say, of all layers or of one; mlx divides by a group size without looking at it.
 SETTINGS = {"group_size": (16, *AFFINE_GROUPS), "bits": AFFINE_BITS, "mode": tuple(MODES)}
+# Their values where the block says nothing, as in mlx-lm. All other keys of the block name layers.
+DEFAULTS: Mapping[str, Any] = {"group_size": 64, "bits": 4, "mode": "affine"}
 LAYER = re.compile(r"backbone\.layers\.(\d+)\.")
 
 
