@@ -61,15 +61,12 @@ class Past:
     """
 
     def __init__(self, layers: int, slots: int, width: int) -> None:
-        # Keys and values of a step in one slot: (layers, 2, slots, D).
-        self.steps = np.empty((layers, 2, slots, width), np.float32)
-        self.address = self.steps.ctypes.data
+        # Of each layer keys (D, slots), then values (slots, D).
+        steps = np.empty((layers, 2, slots * width), np.float32)
+        self.keys = steps[:, 0].reshape(layers, width, slots)
+        self.values = steps[:, 1].reshape(layers, slots, width)
+        self.address, self.slots = steps.ctypes.data, slots
         self.written = 0
-
-    @property
-    def slots(self) -> int:
-        """The number of steps that it has room for."""
-        return self.steps.shape[2]
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ class CompiledState:
 
     def rows(self, rows: Sequence[int | None]) -> CompiledState:
         """The state with these streams in this order; None is a stream at its start."""
-        layers, _, _, width = self.streams[0].past.steps.shape
+        layers, width, _ = self.streams[0].past.keys.shape
         new = StreamState(Past(layers, 0, width))
         return CompiledState(tuple(new if row is None else self.streams[row] for row in rows))
 
@@ -156,7 +153,8 @@ class CompiledStage:
         # A first call may be the only one; a stream then moves once in a quarter of a window.
         spare = self._config.window // 4 if stream.position else 0
         larger = Past(self._config.num_layers, carried + count + spare, self._config.d_model)
-        larger.steps[:, :, :carried] = past.steps[:, :, used - carried : used]
+        larger.keys[:, :, :carried] = past.keys[:, :, used - carried : used]
+        larger.values[:, :carried] = past.values[:, used - carried : used]
         return larger, carried
 
     def _angles(self, positions: Sequence[int], counts: Sequence[int]) -> np.ndarray:

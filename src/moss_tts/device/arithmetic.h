@@ -1,6 +1,16 @@
-/* What the networks in C have in common, row by row. All arrays are float32. */
+/* What the networks in C have in common: memory, and what is computed row by row. All arrays are float32. */
 
 #include <math.h>
+
+/* Floats that a cache line holds. */
+enum { LINE = 16 };
+
+/* The next so many floats of a buffer; all begin at a cache line, so that sums do not depend on what lies before. */
+static inline float *taken(float **next, long count) {
+    float *mine = *next;
+    *next += (count + LINE - 1) / LINE * LINE;
+    return mine;
+}
 
 /* log2(e): exponentials are computed as powers of two. */
 static const float OCTAVES = 1.44269504f;

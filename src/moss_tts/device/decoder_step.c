@@ -11,21 +11,11 @@
 
 #include "arithmetic.h"
 
-/* Columns that a thread takes at a time: those that a cache line holds. */
-enum { UNIT = 16 };
-
 /* ------------------------------------------------------------------------------------------------- room */
 
-/* The next so many floats of a buffer; all begin at a cache line, so that sums do not depend on what lies before. */
-static float *taken(float **next, long count) {
-    float *mine = *next;
-    *next += (count + UNIT - 1) / UNIT * UNIT;
-    return mine;
-}
-
 int moss_tts_take_room(room *r, const decoder *d, int rows, long slots, int cores) {
-    long line = (slots + UNIT - 1) / UNIT * UNIT, normed = (long)cores * rows * d->width;
-    long all = normed + (long)rows * (4 * d->width + d->hidden + d->width / d->heads) + cores * line + 8 * UNIT;
+    long line = (slots + LINE - 1) / LINE * LINE, normed = (long)cores * rows * d->width;
+    long all = normed + (long)rows * (4 * d->width + d->hidden + d->width / d->heads) + cores * line + 8 * LINE;
     float *next = aligned_alloc(64, (sizeof(float) * all + 63) / 64 * 64);
     if (next == NULL) return 0;
     r->slots = line;
@@ -128,8 +118,8 @@ float *moss_tts_decode(const decoder *d, const context *layers, int rows, const 
                        team *t, int thread) {
     int width = d->width;
     float *normed = r->normed + (long)thread * rows * width;
-    long from = part_of(t, thread, width, UNIT), to = part_of(t, thread + 1, width, UNIT);
-    long first = part_of(t, thread, d->hidden, UNIT), last = part_of(t, thread + 1, d->hidden, UNIT);
+    long from = part_of(t, thread, width, LINE), to = part_of(t, thread + 1, width, LINE);
+    long first = part_of(t, thread, d->hidden, LINE), last = part_of(t, thread + 1, d->hidden, LINE);
     if (thread == 0)
         for (int i = 0; i < rows; i++) find_angles(d, at + i, r->angles + i * (width / d->heads));
     meet(t);
