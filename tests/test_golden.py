@@ -14,12 +14,10 @@ import pytest
 
 from moss_tts.errors import CheckFailedError
 from moss_tts.evidence.kinds import checks_of, kind_of
-from support.sounds import check_sound_lengths
+from support.published import PUBLISHED_CHECKS
 
 ROOT = Path(os.environ.get("MOSS_TTS_GOLDEN") or Path(__file__).parent / "golden")
 FOLDERS = sorted(path for path in ROOT.glob("*") if path.is_dir())
-# Checks that need no device, and so are no evidence of one.
-MORE = {"MossSoundEffectPipeline": [check_sound_lengths]}
 
 
 def test_there_are_goldens() -> None:
@@ -31,7 +29,7 @@ def test_there_are_goldens() -> None:
     [
         pytest.param(folder, check, id=f"{folder.name}-{check.__name__}")
         for folder in FOLDERS
-        for check in [*checks_of(folder), *MORE.get(kind_of(folder), [])]
+        for check in [*checks_of(folder), *PUBLISHED_CHECKS.get(kind_of(folder), [])]
     ],
 )
 def test_golden(folder: Path, check: Callable[[Path], None]) -> None:

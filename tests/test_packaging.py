@@ -73,6 +73,9 @@ def test_a_wheel_holds_all_that_runs_and_nothing_else(built):
         about = email.message_from_bytes(wheel.read(next(name for name in names if name.endswith("/METADATA"))))
     sources = [path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "moss_tts").rglob("*")]
     wanted = {name for name in sources if (ROOT / "src" / name).is_file() and "__pycache__" not in name}
+    for folder in ("golden", "golden_adapters"):
+        goldens = [path for path in (ROOT / "tests" / folder).rglob("*") if path.is_file()]
+        wanted |= {f"moss_tts/evidence/{path.relative_to(ROOT / 'tests').as_posix()}" for path in goldens}
     assert wanted == {name for name in names if ".dist-info/" not in name}
     assert {"moss_tts/tiny_voice/model.safetensors", "moss_tts/py.typed"} <= wanted
     assert {line.split(", ")[0] for line in about.get_all("Project-URL")} == set(URLS)
@@ -169,5 +172,16 @@ def test_the_image_copies_what_the_wheel_is_built_from():
     copied = {
         name for line in re.findall(r"^COPY (?!--from)(.*) \S+$", image, flags=re.MULTILINE) for name in line.split()
     }
-    assert copied == seen == {"pyproject.toml", "README.md", "LICENSE", "src"}
+    assert (
+        copied
+        == seen
+        == {
+            "pyproject.toml",
+            "README.md",
+            "LICENSE",
+            "src",
+            "tests/golden",
+            "tests/golden_adapters",
+        }
+    )
     assert set(re.search(r"\[\$BACKEND,([\w,]+)\]", image)[1].split(",")) <= set(PROJECT["optional-dependencies"])

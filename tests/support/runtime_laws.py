@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import mlx.core as mx
@@ -17,27 +16,14 @@ import numpy as np
 import pytest
 
 from moss_tts.errors import AudioError, RequestError, UnknownOptionError
+from moss_tts.evidence.laws import MODEL_LAWS, TEXT, reference, speak, talkative
 from moss_tts.model import Model
 from moss_tts.processor import build_user_message
 from moss_tts.request import resolve_generation_request
-from moss_tts.result import GenerationResult
 from moss_tts.rows import Prompts, RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
 
-TEXT = "Good morning to you all."
 TOLERANCE = 1e-4
-
-
-def speak(model: Model, text: str | None = TEXT, **options: Any) -> GenerationResult:
-    """The one result of a request."""
-    (result,) = model.generate(text, **{"seed": 1, "max_tokens": 12} | options)
-    return result
-
-
-def reference(model: Model, n_frames: int, seed: int = 0) -> np.ndarray:
-    """Codes (F, Q) of a recording."""
-    size = (n_frames, model.config.n_vq)
-    return np.random.default_rng(seed).integers(0, model.config.audio_vocab_size, size, dtype=np.int32)
 
 
 def slow_frames(model: Model, **options: Any) -> list[Any]:
@@ -118,22 +104,6 @@ def check_sound_is_the_frames(model: Model) -> None:
         close(speak(model, **options).audio, slow_audio(model, **options))
 
 
-def check_seeds(model: Model) -> None:
-    """Same seed, same audio; other seed, other audio; no seed, a new one every time."""
-    first, again, other = speak(model, seed=5), speak(model, seed=5), speak(model, seed=6)
-    np.testing.assert_array_equal(first.audio, again.audio)
-    assert not np.array_equal(first.audio, other.audio)
-    # Greedy text, so that no unlucky seed ends before its first frame.
-    drawn = [speak(model, seed=None, text_temperature=0.0).audio for _ in range(2)]
-    assert not np.array_equal(*drawn)
-
-
-def check_greedy(model: Model) -> None:
-    """At temperature 0 on both channels the seed does not matter."""
-    greedy = {"temperature": 0.0, "text_temperature": 0.0}
-    np.testing.assert_array_equal(speak(model, seed=1, **greedy).audio, speak(model, seed=2, **greedy).audio)
-
-
 def check_sampling_options_reach_the_model(model: Model) -> None:
     """Each of these changes the sound of a fixed seed."""
     plain = speak(model).audio
@@ -167,12 +137,6 @@ def check_budget(model: Model) -> None:
     ended = speak(model, seed=seed, max_tokens=400)
     assert ended.finish_reason == "stop"
     assert 31 < ended.token_count < 400
-
-
-@cache
-def talkative(model: Model) -> int:
-    """A seed with which the model speaks for more than 31 frames."""
-    return next(seed for seed in range(40) if speak(model, seed=seed, max_tokens=32).finish_reason == "length")
 
 
 def check_length_asked_for(model: Model) -> None:
@@ -257,24 +221,6 @@ def rows_of(model: Model, conversations: list[Any], requests: list[RowRequest], 
     return [rows for rows, _ in zip(run(batch), range(most), strict=False)]
 
 
-def check_generate_batch(model: Model) -> None:
-    """Requests side by side, more of them than run at a time: each gets the audio it gets alone."""
-    asked: list[dict[str, Any]] = [
-        {"text": TEXT, "seed": 1, "max_tokens": 12},
-        {"text": "Hi.", "seed": 2, "max_tokens": 3},
-        {"text": TEXT, "seed": 3, "max_tokens": 9, "reference": reference(model, 6)},
-        {"text": "Third.", "seed": 4, "max_tokens": 12, "temperature": 0.0},
-        {"text": TEXT, "seed": 5, "max_tokens": 7, "mode": "continuation", "reference": reference(model, 8)},
-    ]
-    made = dict(model.generate_batch(asked, max_batch=2))
-    assert sorted(made) == list(range(len(asked)))
-    for index, options in enumerate(asked):
-        (alone,) = model.generate(**options)
-        close(made[index].audio, alone.audio)
-        assert made[index].finish_reason == alone.finish_reason
-        assert made[index].prompt["tokens"] == alone.prompt["tokens"]
-
-
 def check_requests_are_checked_when_called(model: Model) -> None:
     """Before the first next(), and before anything is computed."""
     with pytest.raises(UnknownOptionError, match=r"'temprature'.*'temperature'"):
@@ -321,11 +267,10 @@ BAD_REQUESTS: list[dict[str, Any]] = [
 ]
 
 LAWS: list[Callable[[Model], None]] = [
+    *MODEL_LAWS,
     check_fields,
     check_prompt_length,
     check_sound_is_the_frames,
-    check_seeds,
-    check_greedy,
     check_sampling_options_reach_the_model,
     check_prompt_options_reach_the_model,
     check_budget,
@@ -335,6 +280,5 @@ LAWS: list[Callable[[Model], None]] = [
     check_continuation_budget,
     check_conversation,
     check_rows_of_a_batch,
-    check_generate_batch,
     check_requests_are_checked_when_called,
 ]

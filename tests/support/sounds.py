@@ -11,9 +11,7 @@ from mlx.utils import tree_map
 from moss_tts.config.qwen3 import BackboneConfig
 from moss_tts.diffusion.config import AutoencoderConfig, PipelineConfig, SoundConfig, TransformerConfig
 from moss_tts.diffusion.decoder import SoundDecoder
-from moss_tts.diffusion.request import samples_of, seconds_of
 from moss_tts.diffusion.transformer import DiffusionTransformer
-from moss_tts.evidence.goldens import cases
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sfx2"
 TINY = TransformerConfig(channels=6, text_width=10, time_width=8, width=24, hidden=40, heads=2, layers=2, eps=1e-6)
@@ -52,12 +50,3 @@ def tiny_decoder(config: AutoencoderConfig = TINY_DECODER) -> SoundDecoder:
 
 def random(*shape: int, seed: int = 2) -> mx.array:
     return mx.array(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
-
-
-def check_sound_lengths(folder: Path) -> None:
-    """Samples at 48 kHz: upstream's, and the one that it loses of some durations."""
-    for asked, rounded, samples in cases(folder)["crop_48k"]:
-        seconds = seconds_of({"seconds": asked}, 30)
-        assert seconds == rounded
-        assert samples_of(seconds, PUBLISHED_SOUND) == round(rounded * 48000)
-        assert round(rounded * 48000) - samples in (0, 1)

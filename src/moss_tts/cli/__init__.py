@@ -17,6 +17,7 @@ from moss_tts._version import __version__
 from moss_tts.cli import (
     batch,
     bench,
+    check_device,
     checkpoints,
     convert,
     follow,
@@ -122,4 +123,5 @@ app.add_typer(models.app, name="models", rich_help_panel=CHECKPOINTS)
 _register(checkpoints.inspect, checkpoints.INSPECT_EXAMPLES, CHECKPOINTS)
 _register(convert.convert, convert.EXAMPLES, CHECKPOINTS)
 _register(bench.bench, bench.EXAMPLES, CHECKPOINTS)
+_register(check_device.check_device, check_device.EXAMPLES, CHECKPOINTS)
 _register(checkpoints.demo_checkpoint, checkpoints.DEMO_EXAMPLES, CHECKPOINTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.checkpoints.loading import load_config
-from moss_tts.config import parse_config
 from moss_tts.context.reading import whole
 from moss_tts.evidence.comparing import close, require, same
 from moss_tts.evidence.goldens import cases, golden, load
@@ -130,20 +128,10 @@ def shares(logits: mx.array, options: ChannelSampling, seen: mx.array | None) ->
     return np.stack([np.bincount(row, minlength=codes) / DRAWS for row in drawn])
 
 
-def check_published_nano(folder: Path) -> None:
-    """The config.json of the release, where it is beside the golden, is read."""
-    published = folder / "published_config.json"
-    if published.exists():
-        config = parse_config(json.loads(published.read_text()))
-        sizes = (config.n_vq, config.vocab_size, config.backbone.num_hidden_layers)
-        require(sizes == (16, 16384, 12), f"codebooks, vocabulary and layers are {sizes}.")
-
-
 NANO_CHECKS: list[Callable[[Path], None]] = [
     check_nano_greedy,
     check_nano_logits,
     check_nano_batch,
     check_nano_prompts,
     check_nano_sampling,
-    check_published_nano,
 ]
