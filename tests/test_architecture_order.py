@@ -59,7 +59,8 @@ EDGES = {
     "faster_whisper": "subtitles.recogniser",
     "soxr": "audio.waveform",
     "av": "audio.av_program audio.tempo books.m4b server.formats",
-    "pydantic": "server.bodies server.errors server.openapi server.schema",
+    "pydantic": "server.bodies server.errors server.openapi server.schema server.sockets.messages",
+    "pydantic_core": "server.sockets.messages",
     "soundfile": "audio.decoders audio.files books.chapter_files",
 }
 WEB = {"starlette", "fastapi", "uvicorn", "aiohttp", "flask", "websockets"}

@@ -135,6 +135,18 @@ def serve(
         float, LIMITS(min=1, metavar="SECONDS", help="Refuse a request if its recordings are longer, all together.")
     ] = 120.0,
     max_voices: Annotated[int, LIMITS(min=0, metavar="N", help="Let clients register up to N voices.")] = 1000,
+    max_sessions: Annotated[
+        int, LIMITS(min=0, metavar="N", help="Let up to N sessions over WebSockets be open together.")
+    ] = 16,
+    session_idle: Annotated[
+        float, LIMITS(min=1, metavar="SECONDS", help="End a session in which no message comes and no sound is made.")
+    ] = 300.0,
+    turn_timeout: Annotated[
+        float, LIMITS(min=1, metavar="SECONDS", help="Stop a turn of a session after this time.")
+    ] = 600.0,
+    session_timeout: Annotated[
+        float, LIMITS(min=1, metavar="SECONDS", help="End a session with its turn after this time.")
+    ] = 3600.0,
     log_json: Annotated[
         bool,
         OPERATION("--log-json", help="Write the log as one JSON object on each line, for programs that collect it."),
@@ -181,6 +193,10 @@ def serve(
         max_frames=max_frames,
         max_reference_s=max_reference,
         max_voices=max_voices,
+        max_sessions=max_sessions,
+        session_idle_s=session_idle,
+        turn_timeout_s=turn_timeout,
+        session_timeout_s=session_timeout,
         api_key=api_key,
         hosts=tuple(allow_host or ()),
         cors_origins=tuple(cors_origin or ()),

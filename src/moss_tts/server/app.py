@@ -31,6 +31,7 @@ from moss_tts.server.responses import EXPOSED_HEADERS
 from moss_tts.server.routes import new_router
 from moss_tts.server.service import ClientGone, Service
 from moss_tts.server.settings import Settings
+from moss_tts.server.sockets.routes import Sockets, add_sockets
 
 PAGE = Path(__file__).parent / "page"
 # The page loads nothing but its own files, and plays what it was sent.
@@ -69,9 +70,11 @@ def create_app(settings: Settings, device: Device, model: Model) -> FastAPI:
     app = FastAPI(
         title="moss-tts", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
     )
+    app.state.sockets = sockets = Sockets(service)
     router = new_router(service)
+    add_sockets(router, sockets)
     app.include_router(router)
-    _add_own(app, service)
+    _add_own(app, service, sockets)
     _add_page(app)
     _answer_errors(app, [route for route in (*router.routes, *app.routes) if isinstance(route, Route)])
     describe(app, settings, service.abilities)
@@ -79,7 +82,7 @@ def create_app(settings: Settings, device: Device, model: Model) -> FastAPI:
     return app
 
 
-def _add_own(app: FastAPI, service: Service) -> None:
+def _add_own(app: FastAPI, service: Service, sockets: Sockets) -> None:
     @app.get(
         "/health", tags=["Server"], responses={200: HEALTHY, 503: {"description": "The server takes no requests."}}
     )
@@ -99,7 +102,8 @@ def _add_own(app: FastAPI, service: Service) -> None:
         """Counters in Prometheus' format."""
         admission = service.admission
         running = admission.inside - admission.waiting
-        text = service.metrics.text(running, admission.waiting, mx.get_active_memory() + mx.get_cache_memory())
+        memory = mx.get_active_memory() + mx.get_cache_memory()
+        text = service.metrics.text(running, admission.waiting, len(sockets), memory)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

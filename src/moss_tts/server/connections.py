@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 
 from moss_tts.server.errors import ApiError
 from moss_tts.server.settings import Settings
+from moss_tts.server.sockets.connection import SocketConnection
 
 # The same is not said again before so many seconds are over.
 SECONDS_OF_SILENCE = 60.0
@@ -33,6 +34,9 @@ class Connection(H11Protocol):
 
     Args:
         most: connections that may be open together.
+
+    Attributes:
+        closed: whether it was given up.
     """
 
     def __init__(
@@ -46,18 +50,18 @@ class Connection(H11Protocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._most = most
-        self._closed = False
+        self.closed = False
         self._waits_since = self._quiet_since = self.loop.time()
         self._seen: tuple[Any, int] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let it in, if there is room or room can be made."""
         super().connection_made(transport)
-        all_ = [one for one in self.connections if isinstance(one, Connection) and not one._closed]
+        all_ = [one for one in self.connections if isinstance(one, Connection | SocketConnection) and not one.closed]
         if len(all_) <= self._most:
             return
         seldom.warn(f"all {self._most} connections are taken; those that wait for a request are closed for new ones")
-        waiting = [one for one in all_ if one._waits and one is not self]
+        waiting = [one for one in all_ if isinstance(one, Connection) and one._waits and one is not self]
         if waiting:
             min(waiting, key=lambda one: one._waits_since)._abort()
         else:
@@ -93,12 +97,12 @@ class Connection(H11Protocol):
         return not self._is_answered or self.cycle.more_body
 
     def _abort(self) -> None:
-        self._closed = True
+        self.closed = True
         self.transport.abort()
 
     def _refuse(self, error: ApiError) -> None:
         """Answer what is no request yet."""
-        self._closed = True
+        self.closed = True
         body = json.dumps(error.body).encode()
         headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Connection", "close")]
         response = h11.Response(status_code=error.status, headers=headers, reason=HTTPStatus(error.status).phrase)

@@ -33,10 +33,27 @@ class Gate:
         self._arriving: dict[_LimitedBody, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
-        if scope["type"] != "http":
+        """Let a request or a WebSocket through, or answer it."""
+        if scope["type"] == "http":
+            await self._request(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
             await self._app(scope, receive, send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse before there is a WebSocket. Browsers let any page open one, so its origin is always looked at."""
+        headers = Headers(scope=scope)
+        try:
+            self._check_host(headers)
+            check_origin(headers, self._settings.cors_origins)
+            self._check_key(headers.get("authorization", ""))
+        except ApiError as error:
+            await JSONResponse(error.body, error.status, error.headers)(scope, receive, send)
             return
+        await self._app(scope, receive, send)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _LimitedBody(receive, self._settings, self._arriving)
         try:
             self._check(scope, Headers(scope=scope))
@@ -47,8 +64,7 @@ class Gate:
             self._arriving.pop(body, None)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        if self._settings.api_key is None:
-            check_host(headers.get("host", ""), self._settings.hosts)
+        self._check_host(headers)
         if scope["method"] not in SAFE_METHODS:
             check_origin(headers, self._settings.cors_origins)
         if not _is_open(scope["path"]):
@@ -56,6 +72,10 @@ class Gate:
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._settings.max_body:
             raise too_large(self._settings.max_body)
+
+    def _check_host(self, headers: Headers) -> None:
+        if self._settings.api_key is None:
+            check_host(headers.get("host", ""), self._settings.hosts)
 
     def _check_key(self, authorization: str) -> None:
         key = self._settings.api_key

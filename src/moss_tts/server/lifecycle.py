@@ -22,6 +22,7 @@ from moss_tts.server.ending import SECONDS_TO_END, Deadline, leave, stopped
 from moss_tts.server.listener import ACCEPTED_AT_ONCE, WAITING_TO_BE_ACCEPTED, address, most_connections
 from moss_tts.server.logs import Logged
 from moss_tts.server.settings import Settings
+from moss_tts.server.sockets.connection import SocketConnection
 
 log = logging.getLogger("moss_tts.server")
 
@@ -31,6 +32,7 @@ class Server(uvicorn.Server):
 
     Attributes:
         on_listening: called once clients can connect.
+        on_shutdown: called when running requests are to be the last.
         deadline: ends the process after some time, once it was told to end.
     """
 
@@ -39,6 +41,7 @@ class Server(uvicorn.Server):
         self._settings = settings
         self.deadline = Deadline()
         self.on_listening: Callable[[], None] = lambda: None
+        self.on_shutdown: Callable[[], None] = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
@@ -52,6 +55,11 @@ class Server(uvicorn.Server):
         """Do the work of every 0.1 s; returns whether to stop."""
         look_after(self.server_state.connections, self._settings)
         return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, and let those that are there end."""
+        self.on_shutdown()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Finish the running requests after the first signal; stop at once after the second."""
@@ -76,7 +84,11 @@ def new_server(app: FastAPI, settings: Settings) -> Server:
         # The same protocol and loop whatever else is installed.
         http=partial(Connection, most=most),  # type: ignore[arg-type]
         loop="asyncio",
-        ws="none",
+        ws=SocketConnection,
+        # The rules for bodies; sound does not get smaller by deflate.
+        ws_max_size=settings.max_body,
+        ws_per_message_deflate=False,
+        ws_ping_timeout=settings.reader_timeout_s,
         # server/logs.py writes the log, and a line for each request.
         log_config=None,
         access_log=False,
@@ -84,7 +96,9 @@ def new_server(app: FastAPI, settings: Settings) -> Server:
         timeout_keep_alive=math.ceil(settings.idle_s),
         timeout_graceful_shutdown=round(settings.grace_s),
     )
-    return Server(config, settings)
+    server = Server(config, settings)
+    server.on_shutdown = app.state.sockets.stop
+    return server
 
 
 def serve(load: Callable[[], Model], settings: Settings, place: socket.socket, tell: Callable[[str], None]) -> int:

@@ -19,6 +19,9 @@ HEADER = "X-Request-Id"
 HARMLESS = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # Probes ask for these paths every few seconds; their lines are for debugging.
 PROBED = ("/health", "/metrics")
+# Messages with which an answer begins; a WebSocket that is accepted has no status but this one.
+STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+SWITCHING = 101
 LOGGERS = ("moss_tts.server", "uvicorn")
 TEXT = "%(asctime)s %(levelname)s %(request)s %(name)s: %(message)s"
 
@@ -34,7 +37,7 @@ class Logged:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on. The answer has its identifier in the header X-Request-Id."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         given = Headers(scope=scope).get(HEADER, "")
@@ -44,10 +47,10 @@ class Logged:
 
         async def send_named(message: Message) -> None:
             nonlocal status, size
-            if message["type"] == "http.response.start":
-                status = message["status"]
+            if message["type"] in STARTS:
+                status = message.get("status", SWITCHING)
                 MutableHeaders(scope=message)[HEADER] = name
-            size += len(message.get("body", b""))
+            size += len(message.get("body") or message.get("bytes") or (message.get("text") or "").encode())
             await send(message)
 
         try:
@@ -55,7 +58,8 @@ class Logged:
         finally:
             level = logging.DEBUG if scope["path"] in PROBED else logging.INFO
             seconds = time.monotonic() - start
-            facts = {"method": scope["method"], "path": scope["path"], "status": status, "bytes": size}
+            method = scope.get("method", "WEBSOCKET")
+            facts = {"method": method, "path": scope["path"], "status": status, "bytes": size}
             log.log(
                 level,
                 "%s %s: %s, %d bytes in %.3f s",

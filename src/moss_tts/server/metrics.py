@@ -12,7 +12,7 @@ disable_created_metrics()
 
 
 class Metrics:
-    """Counters since the start. Every request for speech has one outcome."""
+    """Counters since the start. Every request for speech has one outcome; a turn of a session counts as one."""
 
     def __init__(self) -> None:
         # The client refuses a gauge "requests" beside a counter "requests_total" in one registry.
@@ -30,6 +30,7 @@ class Metrics:
             "moss_tts_request_seconds", "From a request to its last byte.", buckets=BUCKETS, registry=total
         )
         self._requests = Gauge("moss_tts_requests", "Requests for speech that are not over.", ["state"], registry=now)
+        self._sessions = Gauge("moss_tts_sessions", "Sessions over WebSockets that are open.", registry=now)
         self._memory = Gauge("moss_tts_memory_bytes", "Memory that MLX holds.", registry=now)
 
     def ended(self, outcome: str, seconds: float | None = None) -> None:
@@ -47,15 +48,17 @@ class Metrics:
         self._frames.inc(frames)
         self._audio.inc(seconds)
 
-    def text(self, running: int, waiting: int, memory: int) -> str:
+    def text(self, running: int, waiting: int, sessions: int, memory: int) -> str:
         """All of it in Prometheus' text format.
 
         Args:
             running: requests being spoken.
             waiting: requests waiting for a place.
+            sessions: sessions that are open.
             memory: bytes that MLX holds.
         """
         self._requests.labels("running").set(running)
         self._requests.labels("waiting").set(waiting)
+        self._sessions.set(sessions)
         self._memory.set(memory)
         return "".join(generate_latest(registry).decode() for registry in self._registries)

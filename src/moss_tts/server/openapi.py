@@ -28,6 +28,7 @@ MEANINGS: Final = {
     413: "The body is too large.",
     415: "The type of the body is not one of those that are allowed.",
     422: "The model made no audio for this request.",
+    426: "The request is no WebSocket, and this path takes nothing else.",
     500: "The server failed. Its log says more.",
     503: "Too many requests are running and waiting, or the server is stopping. Retry-After says when to try again.",
     504: "The request took longer than the server allows.",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -84,7 +84,7 @@ class Utterance:
         except TimeoutError as error:
             raise _late(self._service.settings) from error
         except MossTTSError as error:
-            raise _failure(error) from error
+            raise failure(error) from error
         if self._first:
             self._service.metrics.first_audio(self._seconds)
             self._first = False
@@ -125,7 +125,7 @@ def _late(settings: Settings) -> ApiError:
     return ApiError(504, f"the request took longer than {settings.timeout_s:g} s", code="timeout")
 
 
-def _failure(error: MossTTSError) -> ApiError:
+def failure(error: MossTTSError) -> ApiError:
     """The answer when speaking has failed."""
     # A segment's failure has its cause with it.
     cause = error.__cause__ or error
@@ -142,6 +142,19 @@ def outcome_of(error: BaseException) -> str:
     if not isinstance(error, ApiError):
         return "cancelled" if isinstance(error, asyncio.CancelledError | ClientDisconnect | ClientGone) else "failed"
     return {503: "overloaded", 504: "timeout"}.get(error.status, "rejected" if error.status < 500 else "failed")
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """A session with what its sound needs besides.
+
+    Attributes:
+        session: the session.
+        mark: what files of its sound say of how they were made.
+    """
+
+    session: Session
+    mark: str | None
 
 
 class ClientGone(Exception):
@@ -235,8 +248,9 @@ class Service:
             return stream_job(self.device, self.model, request)
         return stream_long_text(self.device, self.model, request, self._narrators)
 
-    async def open_session(self, body: SpeechBody) -> Session:
-        """Open a session; its turns share the batch with all requests.
+    @asynccontextmanager
+    async def session(self, body: SpeechBody) -> AsyncIterator[OpenSession]:
+        """Open a session, and close it at the end; its turns share the batch with all requests.
 
         Args:
             body: its options; it has no text.
@@ -249,7 +263,9 @@ class Service:
             raise ApiError(400, "this model makes sounds and speaks no text, so it has no sessions", "model")
         with _answered(body):
             options, _ = await self._options(Received(body))
-            return await anyio.to_thread.run_sync(partial(self.model.session, host=self.device, **options))
+            session = await anyio.to_thread.run_sync(partial(self.model.session, host=self.device, **options))
+        with session:
+            yield OpenSession(session, self.settings.mark)
 
     async def user_audio(self, recording: str) -> Any:
         """What a user of a session said, as samples and rate.

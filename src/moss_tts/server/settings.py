@@ -31,6 +31,10 @@ class Settings:
         max_prompt: rows of a prompt: tokens of texts and of the template around each message, frames of recordings.
         max_frames: the most frames that a request may ask for with max_tokens.
         max_reference_s: the most seconds of all recordings of a request together.
+        max_sessions: sessions over WebSockets that may be open together; 0 refuses them.
+        session_idle_s: a session may be without a message while no sound is made for it.
+        turn_timeout_s: the time limit of a turn, from its beginning to its last sound.
+        session_timeout_s: after this time a session ends with its turn.
         max_voices: the most voices that clients may register.
         api_key: clients must send it as bearer token; None lets everybody in.
         hosts: names by which this server may be called besides addresses and private names; "*" is any (gate.py says
@@ -56,6 +60,10 @@ class Settings:
     max_prompt: int = 8192
     max_frames: int = 4096
     max_reference_s: float = 120.0
+    max_sessions: int = 16
+    session_idle_s: float = 300.0
+    turn_timeout_s: float = 600.0
+    session_timeout_s: float = 3600.0
     max_voices: int = 1000
     api_key: str | None = None
     hosts: tuple[str, ...] = ()

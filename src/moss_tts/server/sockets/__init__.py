@@ -1,0 +1,1 @@
+"""Sessions over WebSockets: text goes in while sound comes out."""
