@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +24,9 @@ from moss_tts.cli.options import (
 )
 from moss_tts.cli.service_files import WHERE, Manager, given_arguments, new_service
 from moss_tts.errors import MossTTSError
+
+if TYPE_CHECKING:
+    from moss_tts.cli.terminal import Terminal
 
 EXAMPLES = examples(
     ("Serve the packaged voice, and open http://127.0.0.1:8000", "moss-tts serve"),
@@ -213,14 +217,13 @@ def serve(
         with terminal.loading(checkpoint):
             return source.load()
 
-    def tell(address: str) -> None:
-        terminal.say(address)
-        terminal.hint(
-            "Open this address in a browser, or send requests of OpenAI's API to /v1. Ctrl-C stops the server."
-        )
-
     with bound(host, port) as place, shown(log_json):
-        raise typer.Exit(listen(load, settings, place, tell))
+        raise typer.Exit(listen(load, settings, place, partial(_tell, terminal)))
+
+
+def _tell(terminal: Terminal, address: str) -> None:
+    terminal.say(address)
+    terminal.hint("Open this address in a browser, or send requests of OpenAI's API to /v1. Ctrl-C stops the server.")
 
 
 def _print_service(context: typer.Context, manager: Manager, grace: float, api_key: str | None) -> None:
