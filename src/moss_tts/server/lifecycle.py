@@ -97,7 +97,8 @@ def new_server(app: FastAPI, settings: Settings) -> Server:
         timeout_graceful_shutdown=round(settings.grace_s),
     )
     server = Server(config, settings)
-    server.on_shutdown = app.state.sockets.stop
+    if hasattr(app.state, "sockets"):
+        server.on_shutdown = app.state.sockets.stop
     return server
 
 
