@@ -8,6 +8,7 @@ KINDS = {
     "moss_tts_requests": {"counter", "gauge"},
     "moss_tts_frames": {"counter"},
     "moss_tts_audio_seconds": {"counter"},
+    "moss_tts_sessions": {"gauge"},
     "moss_tts_memory_bytes": {"gauge"},
     "moss_tts_first_audio_seconds": {"histogram"},
     "moss_tts_request_seconds": {"histogram"},
@@ -28,7 +29,7 @@ def test_metrics_are_what_they_were() -> None:
     metrics.ended("timeout", 1.0)
     metrics.first_audio(20.0)
     metrics.spoke(10, 0.8)
-    families = list(text_string_to_metric_families(metrics.text(running=2, waiting=3, memory=123_456_789)))
+    families = list(text_string_to_metric_families(metrics.text(running=2, waiting=3, sessions=4, memory=123_456_789)))
     assert {name: {f.type for f in families if f.name == name} for name in (f.name for f in families)} == KINDS
     found = {}
     for sample in (sample for family in families for sample in family.samples):
@@ -41,6 +42,7 @@ def test_metrics_are_what_they_were() -> None:
         "moss_tts_requests{state=waiting}": 3,
         "moss_tts_frames_total": 10,
         "moss_tts_audio_seconds_total": 0.8,
+        "moss_tts_sessions": 4,
         "moss_tts_memory_bytes": 123_456_789,
         **buckets("moss_tts_first_audio_seconds", {30.0: 1, 60.0: 1}, 1, 20.0),
         **buckets("moss_tts_request_seconds", {bound: 1 for bound in BUCKETS if bound >= 0.5}, 2, 70.3),
