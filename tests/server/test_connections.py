@@ -24,6 +24,7 @@ from moss_tts.server import connections
 from moss_tts.server.connections import Seldom, handle_error
 from moss_tts.server.lifecycle import new_server, serve
 from moss_tts.server.listener import bound, most_connections
+from moss_tts.server.served_model import ModelSource
 from moss_tts.server.settings import Settings
 from support.serving import Serving, serving
 
@@ -52,10 +53,10 @@ def test_the_address_is_told_when_clients_can_connect(checkpoints, tmp_path):
         told.append(address)
         signal.raise_signal(signal.SIGINT)
 
-    settings = Settings(model_id="demo", voices=tmp_path)
+    settings = Settings(voices=tmp_path)
     with bound("127.0.0.1", 0) as place:
         port = place.getsockname()[1]
-        assert serve(lambda: moss_tts.load(checkpoints["delay"]), settings, place, tell) == 0
+        assert serve([ModelSource("demo", lambda: moss_tts.load(checkpoints["delay"]))], settings, place, tell) == 0
     assert told == [f"http://127.0.0.1:{port}"]
 
 
@@ -172,10 +173,10 @@ def test_half_of_the_files_are_for_connections(monkeypatch, files, most):
 
 def test_fewer_connections_than_requests_are_told(monkeypatch, caplog):
     monkeypatch.setattr("moss_tts.server.lifecycle.most_connections", lambda: 79)
-    new_server(FastAPI(), Settings(model_id="demo"))
+    new_server(FastAPI(), Settings())
     assert "allows 79 connections, fewer than the 80 requests" in caplog.text
     caplog.clear()
-    new_server(FastAPI(), Settings(model_id="demo", max_waiting=63))
+    new_server(FastAPI(), Settings(max_waiting=63))
     assert caplog.text == ""
 
 

@@ -167,9 +167,9 @@ def test_who_is_too_many_is_told_before_sending(checkpoints, tmp_path):
 )
 def test_names_that_others_may_own(host, status):
     """A page may let its name point here: then it comes from the server's own origin, as far as a browser can tell."""
-    gate = gate_of(Settings(model_id="demo", hosts=("speech.example",)))
+    gate = gate_of(Settings(hosts=("speech.example",)))
     assert asked(gate, host) == status
-    assert asked(gate_of(Settings(model_id="demo", api_key="secret")), host, "secret") == 200
+    assert asked(gate_of(Settings(api_key="secret")), host, "secret") == 200
 
 
 @pytest.mark.parametrize("header", ["Host", "Origin"])
@@ -211,7 +211,7 @@ def test_a_limit_is_a_number(name, value):
 def test_an_empty_key_is_none(checkpoints, capsys, monkeypatch):
     for key in ("", "  "):
         with pytest.raises(RequestError, match="empty"):
-            Settings(model_id="demo", api_key=key)
+            Settings(api_key=key)
     monkeypatch.setenv("MOSS_TTS_API_KEY", " ")
     with pytest.raises(SystemExit) as exit_:
         cli.main(["serve", "--model", str(checkpoints["delay"])])
@@ -220,7 +220,7 @@ def test_an_empty_key_is_none(checkpoints, capsys, monkeypatch):
 
 
 def test_keys_in_any_script():
-    gate = gate_of(Settings(model_id="demo", api_key="schlüssel"))
+    gate = gate_of(Settings(api_key="schlüssel"))
     assert asked(gate, "localhost", "schlüssel") == 200
     assert asked(gate, "localhost", "schlussel") == 401
 

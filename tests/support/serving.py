@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from moss_tts.server.app import create_app
 from moss_tts.server.device_thread import Device
 from moss_tts.server.lifecycle import new_server
 from moss_tts.server.listener import bound
+from moss_tts.server.models import Models
+from moss_tts.server.served_model import ModelSource
 from moss_tts.server.settings import Settings
 
 # What ends no test: hours of speech.
@@ -46,6 +49,7 @@ class Serving:
     model: Model
     server: Any
     headers: dict[str, str] = field(default_factory=dict)
+    models: Models | None = None
 
     @property
     def port(self) -> int:
@@ -99,6 +103,9 @@ def serving(
     *,
     send_buffer: int | None = None,
     lora: Mapping[str, Path] | None = None,
+    adapters: Mapping[str, float] | None = None,
+    mark: str | None = None,
+    more: Mapping[str, Path] | None = None,
     **settings: Any,
 ) -> Iterator[Serving]:
     """A server of a checkpoint, stopped at the end.
@@ -108,12 +115,19 @@ def serving(
         voices: directory of its voices.
         send_buffer: bytes that the system keeps for a client which does not read; its own choice by default.
         lora: directories of the model's adapters.
+        adapters: weights of its adapters for requests that name none.
+        mark: what its files say of how they were made.
+        more: checkpoints of further models, by name.
         settings: of the server.
     """
-    chosen = Settings(model_id="demo", voices=voices, **{"max_frames": ENDLESS_FRAMES} | settings)
-    device = Device(lambda: moss_tts.load(checkpoint, adapters=lora), chosen.max_batch, chosen.max_prompt)
-    model = device.start()
-    app = create_app(chosen, device, model)
+    chosen = Settings(voices=voices, **{"max_frames": ENDLESS_FRAMES} | settings)
+    demo = ModelSource("demo", lambda: moss_tts.load(checkpoint, adapters=lora), adapters or {}, mark)
+    others = [ModelSource(name, partial(moss_tts.load, place)) for name, place in (more or {}).items()]
+    models = Models([demo, *others], chosen)
+    models.start()
+    device, model = models.first.device, models.first.model
+    assert model is not None
+    app = create_app(chosen, models)
     server, place = new_server(app, chosen), bound("127.0.0.1", 0)
     if send_buffer is not None:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
@@ -125,12 +139,12 @@ def serving(
         time.sleep(0.01)
     headers = {} if chosen.api_key is None else {"Authorization": f"Bearer {chosen.api_key}"}
     try:
-        yield Serving(f"http://127.0.0.1:{port}", device, model, server, headers)
+        yield Serving(f"http://127.0.0.1:{port}", device, model, server, headers, models)
     finally:
         server.should_exit = True
         thread.join(timeout=60)
         assert not thread.is_alive()
-        assert not device.alive
+        assert not models.alive
 
 
 def assert_same_speech(heard: np.ndarray, audio: np.ndarray) -> None:

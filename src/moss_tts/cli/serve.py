@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_lexicons, read_lora
+from moss_tts.cli.arguments import read_lexicons
 from moss_tts.cli.options import (
     VOICES,
-    Checkpoint,
     Codec,
     CodecDtype,
     Dtype,
@@ -31,6 +30,10 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     ("Serve the packaged voice, and open http://127.0.0.1:8000", "moss-tts serve"),
     ("Serve another model", "moss-tts serve --model DIR"),
+    (
+        "Serve two models, and free a model's memory after ten minutes without a request",
+        "moss-tts serve --model big=DIR --model fast=DIR2 --keep-alive 10m",
+    ),
     (
         "Ask the server to speak, from another terminal",
         "curl http://127.0.0.1:8000/v1/audio/speech -o hello.mp3 \\\n"
@@ -53,7 +56,16 @@ MODEL, WHO, LIMITS, OPERATION = panel("Model"), panel("Who may use it"), panel("
 
 def serve(
     context: typer.Context,
-    model: Checkpoint = None,
+    model: Annotated[
+        list[str] | None,
+        MODEL(
+            "--model",
+            "-m",
+            metavar="[NAME=]DIR|HUB_ID",
+            help="Serve this checkpoint. The default is the packaged voice. Repeat the option, with a name each, for "
+            "several models: the field `model` of a request then chooses, and the first one is the default.",
+        ),
+    ] = None,
     codec: Codec = None,
     dtype: Dtype = None,
     revision: Revision = None,
@@ -61,12 +73,29 @@ def serve(
     kv_bits: KvBits = None,
     tied_heads: TiedHeads = None,
     max_memory: MaxMemory = None,
+    keep_alive: Annotated[
+        str,
+        MODEL(
+            metavar="TIME",
+            help="Take a model out of memory when nobody has used it for this time, such as 10m; the next request "
+            "loads it again. 0 is at once.",
+        ),
+    ] = "never",
+    max_loaded: Annotated[
+        int | None,
+        MODEL(
+            min=1,
+            metavar="N",
+            help="Keep up to N models in memory. A request for another one takes the place of the one that was unused "
+            "for longest. The default is all of them.",
+        ),
+    ] = None,
     lora: Annotated[
         list[str] | None,
         MODEL(
-            metavar="NAME=DIR[:WEIGHT]",
+            metavar="[MODEL/]NAME=DIR[:WEIGHT]",
             help="Load this LoRA adapter. Requests that name no adapters use it with this weight; without a weight, "
-            "it is off for them. Repeat the option for more.",
+            "it is off for them. If there are several models, MODEL says for which. Repeat the option for more.",
         ),
     ] = None,
     lexicon: Annotated[
@@ -168,7 +197,7 @@ def serve(
         _print_service(context, print_service, grace, api_key)
         return
     from moss_tts.audio.marking import mark_of
-    from moss_tts.checkpoints.packaged import packaged_voice
+    from moss_tts.cli.served_models import read_duration, read_models
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
     from moss_tts.voices import Voices, default_directory
@@ -177,16 +206,16 @@ def serve(
         from moss_tts.server.lifecycle import serve as listen
         from moss_tts.server.listener import bound
         from moss_tts.server.logs import shown
+        from moss_tts.server.served_model import ModelSource
         from moss_tts.server.settings import MiB, Settings
     except ModuleNotFoundError as error:
         raise MossTTSError(f"serving needs {error.name}: pip install 'moss-tts-mlx[server]'") from error
     directory = voices or default_directory()
     if voice is not None:
         Voices(directory)[voice]
-    adapters, weights = read_lora(lora or [], usual=0.0)
-    checkpoint = model or str(packaged_voice())
+    options = Source("", codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads)
+    models = read_models(model or [], name, lora or [], options)
     settings = Settings(
-        model_id=name or Path(checkpoint).name,
         max_batch=max_batch,
         max_waiting=max_waiting,
         timeout_s=timeout,
@@ -205,20 +234,19 @@ def serve(
         hosts=tuple(allow_host or ()),
         cors_origins=tuple(cors_origin or ()),
         voice=voice,
-        adapters=weights,
         lexicons=read_lexicons(lexicon or []),
         voices=directory,
-        mark=mark_of(name or Path(checkpoint).name) if mark else None,
+        keep_alive_s=read_duration("--keep-alive", keep_alive),
+        max_loaded=max_loaded or len(models),
+        max_memory=None if max_memory is None else round(max_memory * 1e9),
     )
     terminal = Terminal()
-    source = Source(checkpoint, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters)
-
-    def load() -> Any:
-        with terminal.loading(checkpoint):
-            return source.load()
+    sources = [
+        ModelSource(one.name, one.source.load, one.weights, mark_of(one.name) if mark else None) for one in models
+    ]
 
     with bound(host, port) as place, shown(log_json):
-        raise typer.Exit(listen(load, settings, place, partial(_tell, terminal)))
+        raise typer.Exit(listen(sources, settings, place, partial(_tell, terminal), terminal.loading))
 
 
 def _tell(terminal: Terminal, address: str) -> None:

@@ -25,6 +25,8 @@ MOST_ROWS = 2048
 
 # Keys and values of a stretch of rows, for each layer.
 Held: TypeAlias = list[tuple[mx.array, mx.array]]
+# References, and fields after them.
+KeptPrefixes: TypeAlias = tuple[OrderedDict[Hashable, Held], OrderedDict[Hashable, Held]]
 
 
 class PrefixCache:
@@ -51,6 +53,22 @@ class PrefixCache:
         """Remove all kept beginnings."""
         self._references.clear()
         self._fields.clear()
+
+    def kept(self, most: int) -> KeptPrefixes:
+        """The beginnings that were used last, as many as have `most` bytes together, for another cache."""
+        kept, left = (OrderedDict[Hashable, Held](), OrderedDict[Hashable, Held]()), most
+        for known, chosen in zip((self._references, self._fields), kept, strict=True):
+            for key, held in reversed(known.items()):
+                left -= sum(array.nbytes for pair in held for array in pair)
+                if left < 0:
+                    break
+                chosen[key] = held
+                chosen.move_to_end(key, last=False)
+        return kept
+
+    def restore(self, kept: KeptPrefixes) -> None:
+        """Take the beginnings that a cache of the same network has kept."""
+        self._references, self._fields = (OrderedDict(known) for known in kept)
 
     def read(
         self,

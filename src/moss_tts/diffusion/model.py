@@ -256,6 +256,9 @@ class SoundModel:
         """Free the memory that only encoding of texts needs."""
         self.parts.encode.release()
 
+    def kept_prefixes(self, most: int) -> None:
+        """Nothing: descriptions are encoded anew when the model is loaded again."""
+
     @property
     def channels(self) -> int:
         """Channels of the audio."""

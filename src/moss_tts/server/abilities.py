@@ -1,12 +1,11 @@
-"""The abilities of the loaded model on this server: fields that it follows, default values, limits.
+"""The abilities of a model on this server: fields that it follows, default values, limits.
 
 The page shows only these fields; the schema takes its defaults from here.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from moss_tts.diffusion.model import SoundModel
@@ -14,6 +13,7 @@ from moss_tts.diffusion.request import LEAST_SECONDS
 from moss_tts.long_form import LongFormOptions
 from moss_tts.model import Model
 from moss_tts.prompts.planning import BUDGETS, usual_ties
+from moss_tts.request import MossNormalizedRequest
 from moss_tts.server.settings import Settings
 from moss_tts.text.preparation import FOLLOWABLE, LANGUAGE_NAMES
 
@@ -33,139 +33,143 @@ WARM_UP_FRAMES: Final = 8
 SOUND_FIELDS: Final = ("negative_prompt", "steps", "guidance", "shift", "duration_suffix")
 
 
+@dataclass(frozen=True)
 class Abilities:
-    """The abilities of a model on a server."""
+    """The abilities of a model on a server. They stay known while the model is not in memory.
 
-    def __init__(self, model: Model, settings: Settings) -> None:
-        self._model, self._settings = model, settings
-        self._preparation = model.config.text_preparation
+    Attributes:
+        preset: the name of the variant.
+        fields: fields of a request that the model follows, besides its prompt and its sampling.
+        prompt_field: the field of a request that holds the text or the sound to make.
+        sample_rate: the sample rate of its audio.
+        channels: the channels of its audio.
+        frame_rate: frames per second.
+        language: the English name of its only language; None if it speaks several.
+        voice: the server's own voice.
+        adapters: the names of its adapters.
+        lexicons: the lexicons that requests may name.
+        defaults: default values of the fields of a request.
+        limits: limits of one request: characters, rows of a prompt, seconds of recordings, frames, bytes of a body.
+        is_whole: whether audio is made as a whole, and so cannot be sent while it is made.
+    """
 
-    # Whether audio is made as a whole, and so cannot be sent while it is made.
-    is_whole = False
-
-    @property
-    def preset(self) -> str:
-        """The variant of the model."""
-        return self._model.preset.name
-
-    @property
-    def fields(self) -> list[str]:
-        """Fields of a request that this model follows, besides its prompt and its sampling."""
-        follows = set(self._model.preset.follows)
-        if self.prompt_field == "input":
-            follows |= {"segments"}
-        if self._preparation is not None:
-            # Such a checkpoint speaks one language, and has segments of its own.
-            follows -= {"language", "segments"} | (FOLLOWABLE.keys() - self._preparation.follows)
-            follows -= set() if "reference" in self._preparation.follows else {"dialogue"}
-        return [field for what, field in FIELDS.items() if what in follows]
-
-    @property
-    def prompt_field(self) -> str:
-        """The field of a request that holds the text or the sound to make."""
-        field = self._model.preset.prompt_field
-        return "input" if field == "text" else field
-
-    @property
-    def language(self) -> str | None:
-        """The English name of its only language; None if it speaks several."""
-        return None if self._preparation is None else LANGUAGE_NAMES[self._preparation.language][-1].capitalize()
-
-    @cached_property
-    def defaults(self) -> dict[str, Any]:
-        """Default values of the fields of a request."""
-        request = self._model.request({self._model.preset.prompt_field: "Hello."})
-        sampling = {
-            f"{channel}_{name}": value
-            for channel, values in asdict(request.sampling).items()
-            for name, value in values.items()
-        }
-        audio = {name.removeprefix("audio_"): value for name, value in sampling.items() if name.startswith("audio_")}
-        preset = self._model.preset
-        ties = asdict(LongFormOptions(**usual_ties(preset, self._preparation)))
-        long_form = {f"long_form_{name}": value for name, value in ties.items()}
-        if preset.pieces is not None:
-            # Budgets in characters hold where they are given, and say nothing otherwise.
-            long_form = {name: value for name, value in long_form.items() if name not in BUDGETS}
-        return {
-            **audio,
-            **sampling,
-            "normalize_text": request.normalizes_text,
-            "max_tokens": request.max_tokens,
-            "runaway_guard": request.runaway_guard,
-            "speed": request.speed,
-            "stream": True,
-            "streaming_interval": request.streaming_interval,
-            "long_form": False,
-            **long_form,
-        }
-
-    @property
-    def limits(self) -> dict[str, float]:
-        """Limits of one request: characters, rows of a prompt, seconds of recordings, frames, bytes of a body."""
-        settings = self._settings
-        return {
-            "characters": settings.max_chars,
-            "prompt_rows": settings.max_prompt,
-            "recording_seconds": settings.max_reference_s,
-            "frames": settings.max_frames,
-            "body_bytes": settings.max_body,
-        }
+    preset: str
+    fields: list[str]
+    prompt_field: str
+    sample_rate: int
+    channels: int
+    frame_rate: float
+    language: str | None
+    voice: str | None
+    adapters: list[str]
+    lexicons: list[str]
+    defaults: dict[str, Any]
+    limits: dict[str, float]
+    is_whole: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
-        return {
-            "fields": self.fields,
-            "language": self.language,
-            "voice": self._settings.voice,
-            "adapters": list(self._model.architecture.network.adapters.names),
-            "lexicons": list(self._settings.lexicons),
-            "frame_rate": self._model.codec().config.frame_rate,
-            "defaults": self.defaults,
-            "limits": self.limits,
-        }
+        """All of it that clients are told."""
+        return {name: value for name, value in vars(self).items() if name != "is_whole"}
 
 
-class SoundAbilities(Abilities):
-    """The abilities of a sound model on a server."""
+def abilities_of(model: Model, settings: Settings) -> Abilities:
+    """The abilities of a model of whichever kind."""
+    loaded: object = model
+    return _of_sounds(loaded, settings) if isinstance(loaded, SoundModel) else _of_speech(model, settings)
 
-    is_whole = True
-    preset = "soundeffect_v2"
-    prompt_field = "ambient_sound"
-    language = None
 
-    def __init__(self, model: SoundModel, settings: Settings) -> None:
-        self._sounds, self._settings = model, settings
+def _of_speech(model: Model, settings: Settings) -> Abilities:
+    preparation, field = model.config.text_preparation, model.preset.prompt_field
+    return Abilities(
+        preset=model.preset.name,
+        fields=_fields(model),
+        prompt_field=_prompt_field(model),
+        sample_rate=model.sample_rate,
+        channels=model.channels,
+        frame_rate=model.codec().config.frame_rate,
+        language=None if preparation is None else LANGUAGE_NAMES[preparation.language][-1].capitalize(),
+        voice=settings.voice,
+        adapters=list(model.architecture.network.adapters.names),
+        lexicons=list(settings.lexicons),
+        defaults=_defaults(model, model.request({field: "Hello."})),
+        limits=_limits(settings),
+    )
 
-    @property
-    def fields(self) -> list[str]:
-        """Fields of a request that this model follows, besides its prompt."""
-        return ["duration_s", *SOUND_FIELDS]
 
-    @cached_property
-    def defaults(self) -> dict[str, Any]:
-        """Default values of the fields of a request."""
-        request = self._sounds.request({"ambient_sound": "Rain."})
-        return {
+def _of_sounds(model: SoundModel, settings: Settings) -> Abilities:
+    config, request = model.config, model.request({"ambient_sound": "Rain."})
+    return Abilities(
+        preset="soundeffect_v2",
+        fields=["duration_s", *SOUND_FIELDS],
+        prompt_field="ambient_sound",
+        sample_rate=model.sample_rate,
+        channels=model.channels,
+        frame_rate=config.sample_rate / config.autoencoder.hop,
+        language=None,
+        voice=None,
+        adapters=[],
+        lexicons=[],
+        defaults={
             "duration_s": request.seconds,
             **{name: getattr(request, name) for name in ("steps", "guidance", "shift")},
             "duration_suffix": True,
             "stream": False,
-        }
+        },
+        limits=_limits(settings) | {"seconds": config.pipeline.max_seconds},
+        is_whole=True,
+    )
 
-    def as_json(self) -> dict[str, Any]:
-        """All of it."""
-        config = self._sounds.config
-        limits = self.limits | {"seconds": config.pipeline.max_seconds}
-        return {
-            "fields": self.fields,
-            "language": None,
-            "voice": None,
-            "adapters": [],
-            "frame_rate": config.sample_rate / config.autoencoder.hop,
-            "defaults": self.defaults,
-            "limits": limits,
-        }
+
+def _prompt_field(model: Model) -> str:
+    field = model.preset.prompt_field
+    return "input" if field == "text" else field
+
+
+def _fields(model: Model) -> list[str]:
+    follows, preparation = set(model.preset.follows), model.config.text_preparation
+    if _prompt_field(model) == "input":
+        follows |= {"segments"}
+    if preparation is not None:
+        # Such a checkpoint speaks one language, and has segments of its own.
+        follows -= {"language", "segments"} | (FOLLOWABLE.keys() - preparation.follows)
+        follows -= set() if "reference" in preparation.follows else {"dialogue"}
+    return [field for what, field in FIELDS.items() if what in follows]
+
+
+def _defaults(model: Model, request: MossNormalizedRequest) -> dict[str, Any]:
+    sampling = {
+        f"{channel}_{name}": value
+        for channel, values in asdict(request.sampling).items()
+        for name, value in values.items()
+    }
+    audio = {name.removeprefix("audio_"): value for name, value in sampling.items() if name.startswith("audio_")}
+    ties = asdict(LongFormOptions(**usual_ties(model.preset, model.config.text_preparation)))
+    long_form = {f"long_form_{name}": value for name, value in ties.items()}
+    if model.preset.pieces is not None:
+        # Budgets in characters hold where they are given, and say nothing otherwise.
+        long_form = {name: value for name, value in long_form.items() if name not in BUDGETS}
+    return {
+        **audio,
+        **sampling,
+        "normalize_text": request.normalizes_text,
+        "max_tokens": request.max_tokens,
+        "runaway_guard": request.runaway_guard,
+        "speed": request.speed,
+        "stream": True,
+        "streaming_interval": request.streaming_interval,
+        "long_form": False,
+        **long_form,
+    }
+
+
+def _limits(settings: Settings) -> dict[str, float]:
+    return {
+        "characters": settings.max_chars,
+        "prompt_rows": settings.max_prompt,
+        "recording_seconds": settings.max_reference_s,
+        "frames": settings.max_frames,
+        "body_bytes": settings.max_body,
+    }
 
 
 def warm_up_options(model: Model) -> dict[str, Any]:
@@ -174,9 +178,3 @@ def warm_up_options(model: Model) -> dict[str, Any]:
     if isinstance(loaded, SoundModel):
         return {"ambient_sound": "Rain.", "seconds": LEAST_SECONDS, "steps": 1, "seed": 0}
     return {model.preset.prompt_field: "Hello.", "max_tokens": WARM_UP_FRAMES, "stream": True, "seed": 0}
-
-
-def abilities_of(model: Model, settings: Settings) -> Abilities:
-    """The abilities of a model of whichever kind."""
-    loaded: object = model
-    return SoundAbilities(loaded, settings) if isinstance(loaded, SoundModel) else Abilities(model, settings)

@@ -21,15 +21,15 @@ from starlette.types import ASGIApp
 
 from moss_tts._version import __version__
 from moss_tts.errors import MossTTSError
-from moss_tts.model import Model
-from moss_tts.server.device_thread import Device
 from moss_tts.server.errors import ApiError, refused
 from moss_tts.server.gate import Gate
+from moss_tts.server.leaving import ClientGone
+from moss_tts.server.models import Models
 from moss_tts.server.openapi import describe
 from moss_tts.server.paths import unknown_path, wrong_method
 from moss_tts.server.responses import EXPOSED_HEADERS
 from moss_tts.server.routes import new_router
-from moss_tts.server.service import ClientGone, Service
+from moss_tts.server.service import Service
 from moss_tts.server.settings import Settings
 from moss_tts.server.sockets.routes import Sockets, add_sockets
 
@@ -40,9 +40,16 @@ PAGE_POLICY = (
     "frame-ancestors 'none'; form-action 'none'"
 )
 CLIENT_CLOSED_REQUEST = 499
+HEALTH = {
+    "status": "ok",
+    "model": "MOSS-TTS",
+    "models": {
+        "MOSS-TTS": {"state": "loading", "memory_bytes": 17_100_000_000, "loading_seconds": 2.5, "progress": 0.4}
+    },
+}
 HEALTHY: dict[str, Any] = {
     "description": "The server is ready for requests.",
-    "content": {"application/json": {"example": {"status": "ok", "model": "MOSS-TTS"}}},
+    "content": {"application/json": {"example": HEALTH}},
 }
 
 log = logging.getLogger("moss_tts.server")
@@ -58,12 +65,13 @@ class PageFiles(StaticFiles):
         return response
 
 
-def create_app(settings: Settings, device: Device, model: Model) -> FastAPI:
-    """The application of a started device. When it shuts down, so does the device."""
-    service = Service(settings, device, model)
+def create_app(settings: Settings, models: Models) -> FastAPI:
+    """The application of models that are started. When it shuts down, so do their threads."""
+    service = Service(settings, models)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        models.begin()
         yield
         service.stop()
 
@@ -77,7 +85,7 @@ def create_app(settings: Settings, device: Device, model: Model) -> FastAPI:
     _add_own(app, service, sockets)
     _add_page(app)
     _answer_errors(app, [route for route in (*router.routes, *app.routes) if isinstance(route, Route)])
-    describe(app, settings, service.abilities)
+    describe(app, settings, models.first.abilities)
     _guard(app, settings)
     return app
 
@@ -87,9 +95,14 @@ def _add_own(app: FastAPI, service: Service, sockets: Sockets) -> None:
         "/health", tags=["Server"], responses={200: HEALTHY, 503: {"description": "The server takes no requests."}}
     )
     async def health() -> JSONResponse:
-        """Whether requests are taken."""
-        ready = service.device.alive and service.admission.open
-        content = {"status": "ok" if ready else "unavailable", "model": service.settings.model_id}
+        """Whether requests are taken, and which models are in memory; a model that is being loaded says how far."""
+        models = service.models
+        ready = models.alive and service.admission.open
+        content = {
+            "status": "ok" if ready else "unavailable",
+            "model": models.first.name,
+            "models": {served.name: served.described() for served in models},
+        }
         return JSONResponse(content, 200 if ready else 503)
 
     @app.get(
@@ -103,7 +116,7 @@ def _add_own(app: FastAPI, service: Service, sockets: Sockets) -> None:
         admission = service.admission
         running = admission.inside - admission.waiting
         memory = mx.get_active_memory() + mx.get_cache_memory()
-        text = service.metrics.text(running, admission.waiting, len(sockets), memory)
+        text = service.metrics.text(running, admission.waiting, len(sockets), memory, service.models)
         return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

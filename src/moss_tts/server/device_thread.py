@@ -1,7 +1,8 @@
-"""The thread that owns the device: it loads the model and speaks all requests side by side.
+"""The thread that computes for a model: it loads the model and speaks all requests side by side.
 
-Whatever computes runs here, between two rows of the batch. Other threads hand in work and drop it again; what
-became due goes to listeners, which are called on this thread and must not wait for anything.
+Each model of a server has such a thread, so that one speaks while another is loaded. Whatever computes runs here,
+between two rows of the batch. Other threads hand in work and drop it again; what became due goes to listeners, which
+are called on this thread and must not wait for anything.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import gc
 import logging
 import queue
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, TypeVar
+
+import mlx.core as mx
 
 from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.device.thread import own_device
@@ -28,6 +32,8 @@ T = TypeVar("T")
 # Free memory returns to the system after a pause, when clients have their answers, or after this many requests.
 PAUSE_SECONDS = 0.5
 REQUESTS_PER_RELEASE = 64
+# The share of its memory that a model may leave behind: keys and values of the references that were spoken in last.
+PREFIXES_SHARE = 0.05
 # Ctrl-C while the model is loaded ends the process after this time at the latest.
 SECONDS_BETWEEN_SIGNALS = 0.2
 
@@ -44,7 +50,7 @@ class DeviceFailure(GenerationError):
 
 
 class Device:
-    """Owns a model from loading it to the end of the process.
+    """A thread that computes for one model, whether the model is in memory or not.
 
     Args:
         load: gives the model; called on the device's thread.
@@ -54,34 +60,51 @@ class Device:
     Attributes:
         failed: whether its thread ended without being told to.
         on_end: called when its thread ends.
+        memory: bytes that MLX took for the model when it was first loaded.
     """
 
     def __init__(self, load: Callable[[], Model], max_batch: int, max_prompt: int) -> None:
         self._load, self._max_batch, self._max_prompt = load, max_batch, max_prompt
         self._inbox: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
-        self._ready: Future[Model] = Future()
+        self._model: Model | None = None
         self._engine: ListenedEngine | None = None
+        self._prefixes: Any = None
         self._stopping = self._ended = False
         self.failed = False
         self.on_end: Callable[[], None] = lambda: None
+        self.memory = 0
         self._ended_since_release = 0
         self._thread = threading.Thread(target=self._run, name="device", daemon=True)
 
     # --------------------------------------------------------------------------------- from any thread
 
     def start(self) -> Model:
-        """Load the model and speak a few frames, so that the first client does not wait for what is made once.
-
-        The model's configs and checks are for everybody; what computes must be called through `call`.
+        """Start the thread, and wait until the model is loaded.
 
         Raises:
             MossTTSError: the model cannot be loaded.
         """
         self._thread.start()
+        loading = self.load()
         # A signal that comes right before a wait does not end it, so each wait is short.
-        while not wait([self._ready], SECONDS_BETWEEN_SIGNALS).done:
+        while not wait([loading], SECONDS_BETWEEN_SIGNALS).done:
             pass
-        return self._ready.result()
+        try:
+            return loading.result()
+        except BaseException:
+            self.stop()
+            raise
+
+    def load(self) -> Future[Model]:
+        """Load the model and speak a few frames, so that no client waits for what is made once.
+
+        The model's configs and checks are for everybody; what computes must be called through `call`.
+        """
+        return self.call(self._load_model)
+
+    def unload(self) -> Future[None]:
+        """Give the model's memory back to the system. What was spoken often stays for when it is loaded again."""
+        return self.call(self._unload_model)
 
     @property
     def alive(self) -> bool:
@@ -116,6 +139,8 @@ class Device:
 
     def stop(self, seconds: float | None = None) -> bool:
         """Fail what is still being spoken, and end the thread; whether it has ended, if not waited for longer."""
+        if self._thread.ident is None:
+            return True
         self.call(self._stop)
         self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -125,46 +150,53 @@ class Device:
     def _run(self) -> None:
         try:
             with own_device(), cache_limit():
-                self._speak_until_stopped(self._loaded())
-        except Exception as error:
-            if self._ready.done():
-                log.exception("the device's thread ends")
-            else:
-                self._ready.set_exception(error)
+                while not self._stopping:
+                    self._work()
         finally:
             self.failed, self._stopping = not self._stopping, True
-            if not self._ready.done():
-                self._ready.set_exception(DeviceFailure("loading ended without a result"))
             if self._engine is not None:
                 self._engine.fail_all(DeviceFailure("the server is stopping"))
+            if self.failed:
+                log.critical("the device's thread ends", exc_info=sys.exc_info())
             # Threads that hand in work from here on see it, and refuse the work themselves.
             self._ended = True
             self._refuse_inbox()
             self.on_end()
 
-    def _loaded(self) -> Model:
-        model = self._load()
-        warm_up(model)
+    def _load_model(self) -> Model:
+        before = mx.get_active_memory()
+        try:
+            model = self._load()
+            warm_up(model)
+        except BaseException:
+            # What was read of it is freed in the next pause.
+            self._ended_since_release += 1
+            raise
+        self.memory = self.memory or max(0, mx.get_active_memory() - before)
+        if self._prefixes is not None:
+            model.restore_prefixes(self._prefixes)
+        self._model, self._prefixes = model, None
+        self._begin_batch()
         return model
 
-    def _speak_until_stopped(self, model: Model) -> None:
-        self._release_encoder = model.release_encoder
-        self._ready.set_result(model)
-        while not self._stopping:
-            self._engine = ListenedEngine(model.new_engine(self._max_batch))
-            self._speak_with(self._engine)
+    def _begin_batch(self) -> None:
+        self._engine = None if self._model is None else ListenedEngine(self._model.new_engine(self._max_batch))
 
-    def _speak_with(self, engine: ListenedEngine) -> None:
-        """Speak until told to stop, or until a step has failed: nothing is known of a batch after that."""
-        while not self._stopping:
-            self._work(engine)
-            if not self._stopping and not engine.idle and not self._step(engine):
-                return
+    def _unload_model(self) -> None:
+        if self._model is None or self._engine is None:
+            return
+        self._engine.fail_all(DeviceFailure("the model was unloaded"))
+        self._prefixes = self._model.kept_prefixes(round(PREFIXES_SHARE * self.memory))
+        model, self._model, self._engine = self._model, None, None
+        model.close()
 
-    def _work(self, engine: ListenedEngine) -> None:
-        """All work that was handed in; waits for some if there is nothing else to do."""
-        if engine.idle:
+    def _work(self) -> None:
+        """Make a row, and then do all work that was handed in; wait for some if there is nothing else to do."""
+        if self._engine is None or self._engine.idle:
             self._do(*self._next())
+        elif not self._step(self._engine):
+            # Nothing is known of a batch after that.
+            self._begin_batch()
         while not self._stopping and not self._inbox.empty():
             self._do(*self._inbox.get())
 
@@ -172,7 +204,8 @@ class Device:
         try:
             return self._inbox.get(timeout=PAUSE_SECONDS)
         except queue.Empty:
-            self._release_encoder()
+            if self._model is not None:
+                self._model.release_encoder()
             self._release()
             return self._inbox.get()
 
@@ -181,8 +214,11 @@ class Device:
             return
         try:
             result = work()
-        except Exception as error:  # noqa: BLE001 - it is raised where the result is asked for
+        except BaseException as error:
+            # It is raised where the result is asked for.
             future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
         else:
             future.set_result(result)
 
@@ -205,7 +241,8 @@ class Device:
                 f"and frames of its recordings. {self._max_prompt} are the most here; send less at a time, and a long "
                 "text with long_form"
             )
-        assert self._engine is not None
+        if self._engine is None:
+            raise DeviceFailure("the model is not in memory")
         return self._engine.submit(job, listener)
 
     def _drop(self, run: Future[Run]) -> None:

@@ -28,6 +28,7 @@ Channels = Annotated[
     int, Query(ge=1, le=2, description="The number of channels. Their samples are interleaved in the body.")
 ]
 Wanted = Annotated[ResponseFormat, Query(description="The format of the file.")]
+Speaker = Annotated[str | None, Query(max_length=200, description="The model that spoke, for the file's mark.")]
 PCM = {
     "requestBody": {
         "required": True,
@@ -47,16 +48,21 @@ def add_encode(router: APIRouter, service: Service) -> None:
         openapi_extra=PCM | commands(ENCODE_COMMANDS),
         responses={
             200: {"description": "The audio file.", "content": {known.media_type: {} for known in FORMATS.values()}},
-            **errors(400, 403, 408, 413, 415, 503),
+            **errors(400, 403, 404, 408, 413, 415, 503),
         },
         response_class=Response,
     )
     async def encode(
-        request: Request, sample_rate: Rate, channels: Channels = 1, response_format: Wanted = "mp3"
+        request: Request,
+        sample_rate: Rate,
+        channels: Channels = 1,
+        response_format: Wanted = "mp3",
+        model: Speaker = None,
     ) -> Response:
         """Make a file of samples: speech that was streamed as pcm, to be kept as mp3 for instance."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "audio/pcm":
             raise ApiError(415, "the content-type must be audio/pcm")
+        mark = service.models.named(model).source.mark
         with service.admission.place() as take_place:
             # A body takes no place before all of it is here: a slow client keeps nobody out.
             pcm = samples(await request.body(), channels)
@@ -67,9 +73,7 @@ def add_encode(router: APIRouter, service: Service) -> None:
                 busy = f"{MOST_AT_ONCE} files are being made, which is the limit; try again in 1 s"
                 raise ApiError(503, busy, code="overloaded", headers={"Retry-After": "1"}) from error
             try:
-                content = await anyio.to_thread.run_sync(
-                    encoded, pcm, sample_rate, channels, response_format, service.settings.mark
-                )
+                content = await anyio.to_thread.run_sync(encoded, pcm, sample_rate, channels, response_format, mark)
             finally:
                 places.release()
         return Sent(

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from signal import SIGINT
 from typing import NoReturn
 
-from moss_tts.server.device_thread import Device
+from moss_tts.server.models import Models
 
 INTERRUPTED = 128 + SIGINT
 # For the device to end its row, or the recording that it is at, once nobody waits for it any more.
@@ -51,12 +51,12 @@ class Deadline:
 
 
 @contextmanager
-def stopped(device: Device) -> Iterator[None]:
-    """Stop a device at the end, whatever happened; leave if it goes on, or without asking after Ctrl-C."""
+def stopped(models: Models) -> Iterator[None]:
+    """Stop the models at the end, whatever happened; leave if one goes on, or without asking after Ctrl-C."""
     try:
         yield
     except KeyboardInterrupt:
         leave(INTERRUPTED)
     finally:
-        if not device.stop(SECONDS_TO_END):
+        if not models.stop(SECONDS_TO_END):
             leave(1)

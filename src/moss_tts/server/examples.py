@@ -47,7 +47,9 @@ ADD_VOICE_COMMANDS: Final = {
 }
 SAMPLE_COMMANDS: Final = {"The recording as a file": "curl SERVER/v1/audio/voices/alice/sample -o alice.wav"}
 REMOVE_VOICE_COMMANDS: Final = {"Delete a voice": "curl -X DELETE SERVER/v1/audio/voices/alice"}
-MODELS_COMMANDS: Final = {"The loaded model": "curl SERVER/v1/models"}
+MODELS_COMMANDS: Final = {"The models": "curl SERVER/v1/models"}
+LOAD_COMMANDS: Final = {"Load a model": "curl -X POST SERVER/v1/models/MOSS-TTS/load"}
+UNLOAD_COMMANDS: Final = {"Free its memory": "curl -X POST SERVER/v1/models/MOSS-TTS/unload"}
 ENCODE_COMMANDS: Final = {
     "Samples as MP3": "curl 'SERVER/v1/audio/encode?sample_rate=24000&response_format=mp3' \\\n"
     "  -H 'Content-Type: audio/pcm' --data-binary @hello.pcm -o hello.mp3"
@@ -75,6 +77,8 @@ MODEL: Final[Json] = {
     "object": "model",
     "created": 0,
     "owned_by": "local",
+    "state": "loaded",
+    "memory_bytes": 17_100_000_000,
     "preset": "moss_tts",
     "prompt_field": "input",
     "sample_rate": 24000,
@@ -92,4 +96,5 @@ MODEL: Final[Json] = {
         "body_bytes": 33554432,
     },
 }
+UNLOADED: Final[Json] = MODEL | {"state": "unloaded", "memory_bytes": 0}
 MODEL_LIST: Final[Json] = {"object": "list", "data": [MODEL]}

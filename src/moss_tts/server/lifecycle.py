@@ -6,21 +6,21 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
-from moss_tts.model import Model
 from moss_tts.server.app import create_app
 from moss_tts.server.connections import Connection, handle_error, look_after
-from moss_tts.server.device_thread import Device
 from moss_tts.server.ending import SECONDS_TO_END, Deadline, leave, stopped
 from moss_tts.server.listener import ACCEPTED_AT_ONCE, WAITING_TO_BE_ACCEPTED, address, most_connections
 from moss_tts.server.logs import Logged
+from moss_tts.server.models import Models
+from moss_tts.server.served_model import ModelSource
 from moss_tts.server.settings import Settings
 from moss_tts.server.sockets.connection import SocketConnection
 
@@ -102,14 +102,21 @@ def new_server(app: FastAPI, settings: Settings) -> Server:
     return server
 
 
-def serve(load: Callable[[], Model], settings: Settings, place: socket.socket, tell: Callable[[str], None]) -> int:
+def serve(
+    sources: Sequence[ModelSource],
+    settings: Settings,
+    place: socket.socket,
+    tell: Callable[[str], None],
+    shown: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> int:
     """Serve until a signal comes: then running requests are finished, but no new ones taken. A second one ends it now.
 
     Args:
-        load: gives the model.
+        sources: the models; the first one is for requests that name none.
         settings: the settings of the server.
         place: the socket of `bound`.
         tell: called with the server's address once clients can connect.
+        shown: shows that a model is being loaded while its context is open.
 
     Returns:
         The exit code: 1 if the device failed for good.
@@ -117,20 +124,21 @@ def serve(load: Callable[[], Model], settings: Settings, place: socket.socket, t
     Raises:
         MossTTSError: the model cannot be loaded.
     """
-    device = Device(load, settings.max_batch, settings.max_prompt)
-    with stopped(device):
-        return _serve(device, settings, place, tell)
+    models = Models(sources, settings)
+    with stopped(models):
+        models.start(shown)
+        return _serve(models, settings, place, tell)
 
 
-def _serve(device: Device, settings: Settings, place: socket.socket, tell: Callable[[str], None]) -> int:
-    server = new_server(create_app(settings, device, device.start()), settings)
+def _serve(models: Models, settings: Settings, place: socket.socket, tell: Callable[[str], None]) -> int:
+    server = new_server(create_app(settings, models), settings)
 
     def end() -> None:
         server.should_exit = True
 
-    device.on_end = end
+    models.on_end(end)
     server.on_listening = lambda: tell(address(place))
     with suppress(KeyboardInterrupt):  # uvicorn raises it again once all is done
         server.run(sockets=[place])
     server.deadline.cancel()
-    return 1 if device.failed else 0
+    return 1 if models.failed else 0

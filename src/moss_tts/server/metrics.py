@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -9,6 +12,19 @@ OUTCOMES = ("ok", "cancelled", "rejected", "overloaded", "timeout", "failed")
 
 # Every counter would have a second line with the time of its start.
 disable_created_metrics()
+
+
+class ModelFigures(Protocol):
+    """What is counted of a model."""
+
+    name: str
+    users: int
+    loads: int
+
+    @property
+    def state(self) -> str:
+        """Where it is."""
+        ...
 
 
 class Metrics:
@@ -32,6 +48,11 @@ class Metrics:
         self._requests = Gauge("moss_tts_requests", "Requests for speech that are not over.", ["state"], registry=now)
         self._sessions = Gauge("moss_tts_sessions", "Sessions over WebSockets that are open.", registry=now)
         self._memory = Gauge("moss_tts_memory_bytes", "Memory that MLX holds.", registry=now)
+        self._loaded = Gauge("moss_tts_model_loaded", "Whether a model is in memory.", ["model"], registry=now)
+        self._uses = Gauge("moss_tts_model_requests", "Requests that keep a model in memory.", ["model"], registry=now)
+        self._loads = Gauge(
+            "moss_tts_model_loads", "How often a model was loaded since the start.", ["model"], registry=now
+        )
 
     def ended(self, outcome: str, seconds: float | None = None) -> None:
         """Count a request that has ended; `seconds` are given only for requests that were let in."""
@@ -48,7 +69,7 @@ class Metrics:
         self._frames.inc(frames)
         self._audio.inc(seconds)
 
-    def text(self, running: int, waiting: int, sessions: int, memory: int) -> str:
+    def text(self, running: int, waiting: int, sessions: int, memory: int, models: Iterable[ModelFigures] = ()) -> str:
         """All of it in Prometheus' text format.
 
         Args:
@@ -56,7 +77,12 @@ class Metrics:
             waiting: requests waiting for a place.
             sessions: sessions that are open.
             memory: bytes that MLX holds.
+            models: the models of the server.
         """
+        for model in models:
+            self._loaded.labels(model.name).set(model.state == "loaded")
+            self._uses.labels(model.name).set(model.users)
+            self._loads.labels(model.name).set(model.loads)
         self._requests.labels("running").set(running)
         self._requests.labels("waiting").set(waiting)
         self._sessions.set(sessions)

@@ -24,13 +24,14 @@ MEANINGS: Final = {
     403: "The name in the header Host is not one of the server's, or the page of another site sent the request.",
     404: "There is no such model or voice.",
     408: "The body did not arrive in time.",
-    409: "A voice of this name exists already.",
+    409: "A voice of this name exists already, or requests use the model.",
     413: "The body is too large.",
     415: "The type of the body is not one of those that are allowed.",
     422: "The model made no audio for this request.",
     426: "The request is no WebSocket, and this path takes nothing else.",
     500: "The server failed. Its log says more.",
-    503: "Too many requests are running and waiting, or the server is stopping. Retry-After says when to try again.",
+    503: "Too many requests are running and waiting, the server is stopping (Retry-After says when to try again), or "
+    "the model cannot be loaded.",
     504: "The request took longer than the server allows.",
 }
 ERROR_SCHEMA: Final[Json] = {

@@ -1,6 +1,6 @@
 """The registered voices of a server: listed, heard, added and removed. Each stands for itself.
 
-Voices are changed and encoded on the device's thread, one after the other; so no request gets half of a voice, or
+Voices are changed and encoded on the thread of a model, one after the other; so no request gets half of a voice, or
 another one than it asked for.
 """
 
@@ -25,6 +25,7 @@ from moss_tts.model import Model
 from moss_tts.server.bodies import receive
 from moss_tts.server.device_thread import Device
 from moss_tts.server.errors import ApiError, refused
+from moss_tts.server.models import Lease, Models
 from moss_tts.server.schema import VoiceBody
 from moss_tts.server.settings import Settings
 from moss_tts.server.uploads import KnownVoice, Recordings
@@ -55,14 +56,15 @@ class Registry:
 
     Args:
         settings: the settings of the server.
-        device: started.
-        model: the device's.
+        models: started.
         decoders: threads that may decode audio.
     """
 
-    def __init__(self, settings: Settings, device: Device, model: Model, decoders: anyio.CapacityLimiter) -> None:
-        self._settings, self._device, self._model, self._decoders = settings, device, model, decoders
+    def __init__(self, settings: Settings, models: Models, decoders: anyio.CapacityLimiter) -> None:
+        self._settings, self._models, self._decoders = settings, models, decoders
         self._voices = Voices(settings.voices)
+        # Models have threads of their own, and voices are changed and encoded in turns.
+        self._turn = asyncio.Lock()
 
     def __contains__(self, name: str) -> bool:
         return name in self._voices
@@ -102,8 +104,13 @@ class Registry:
                 raise
             return voice_json(BrokenVoice(name.lower(), error.message))
 
-    async def known(self, field: str, name: str) -> KnownVoice:
+    async def known(self, lease: Lease, field: str, name: str) -> KnownVoice:
         """Codes of a voice, and its transcript.
+
+        Args:
+            lease: the model that makes the codes, in memory.
+            field: the field of the request that names the voice.
+            name: the name of the voice.
 
         Raises:
             ApiError: it cannot speak.
@@ -111,9 +118,9 @@ class Registry:
 
         def known() -> KnownVoice:
             voice = self.voice(name, field)
-            return voice.codes(self._model), voice.record.transcript
+            return voice.codes(lease.model), voice.record.transcript
 
-        return await self._on_device(known, (field,))
+        return await self._on_device(lease.device, known, (field,))
 
     async def add(self, request: Request) -> dict[str, Any]:
         """Register a voice, its codes made.
@@ -126,13 +133,16 @@ class Registry:
         if body.audio_sample is None:
             raise ApiError(400, "audio_sample: a recording is needed", "audio_sample", "missing")
         self._check_room(body)
+        self._models.named(body.model)
         if body.audio_sample.startswith("voice:"):
             raise ApiError(400, "audio_sample: that voice is registered already", "audio_sample", "invalid_value")
         recordings = Recordings(received.files, {}, self._settings.max_reference_s)
         load = partial(recordings.load, "audio_sample", body.audio_sample)
         waveform = Waveform(*await anyio.to_thread.run_sync(load, limiter=self._decoders))
         fields = ("name", "transcript", "description", "adapters", "audio_sample")
-        return voice_json(await self._on_device(partial(self._add, body, waveform), fields))
+        async with self._models.use(body.model) as lease:
+            add = partial(self._add, lease.model, body, waveform)
+            return voice_json(await self._on_device(lease.device, add, fields))
 
     def _check_room(self, body: VoiceBody) -> None:
         if body.name in self._voices:
@@ -141,17 +151,18 @@ class Registry:
         elif len(self._voices) >= self._settings.max_voices:
             raise ApiError(400, f"{self._settings.max_voices} voices are the most there may be here", code="full")
 
-    def _add(self, body: VoiceBody, waveform: Waveform) -> Voice:
+    def _add(self, model: Model, body: VoiceBody, waveform: Waveform) -> Voice:
         # Others may have been added while this one was on its way.
         self._check_room(body)
-        self._model.architecture.network.adapters.check(tuple((body.adapters or {}).items()))
+        model.codec()  # a sound model has none, and says so
+        model.architecture.network.adapters.check(tuple((body.adapters or {}).items()))
         return self._voices.add(
             body.name,
             waveform,
             transcript=body.transcript,
             description=body.description,
             adapters=body.adapters,
-            model=self._model,
+            model=model,
             replace=body.replace,
         )
 
@@ -161,12 +172,13 @@ class Registry:
         Raises:
             ApiError: there is none, or it may not be removed.
         """
-        await self._on_device(partial(self._voices.remove, name), ("name",))
+        await self._on_device(self._models.first.device, partial(self._voices.remove, name), ("name",))
         return {"id": name.lower(), "object": "audio.voice.deleted", "deleted": True}
 
-    async def _on_device(self, work: Callable[[], T], fields: tuple[str, ...]) -> T:
+    async def _on_device(self, device: Device, work: Callable[[], T], fields: tuple[str, ...]) -> T:
         try:
-            return await asyncio.wrap_future(self._device.call(work))
+            async with self._turn:
+                return await asyncio.wrap_future(device.call(work))
         except UnknownVoiceError as error:
             raise ApiError(404, str(error), "name", "voice_not_found") from error
         except MossTTSError as error:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio.to_thread
 from starlette.requests import Request
@@ -15,14 +14,14 @@ from starlette.responses import Response
 
 from moss_tts.server.errors import ApiError
 from moss_tts.server.formats import FORMATS, FormatEncoder, new_encoder
+from moss_tts.server.leaving import unless_gone
 from moss_tts.server.progress import segment_of
 from moss_tts.server.schema import SpeechBody
-from moss_tts.server.sending import Sent, disconnected, one_by_one
-from moss_tts.server.service import ClientGone, Utterance, outcome_of
+from moss_tts.server.sending import Sent, one_by_one
+from moss_tts.server.service import Utterance, outcome_of
 from moss_tts.speaking.engine import SpeechChunk
 from moss_tts.subtitles.cues import Cue
 
-T = TypeVar("T")
 EXPOSED_HEADERS = (
     "X-Sample-Rate",
     "X-Channels",
@@ -205,22 +204,3 @@ async def events(audio: EncodedAudio, first: bytes, verbose: bool, timed: bool) 
 def event(content: dict[str, Any]) -> bytes:
     """One event of a stream."""
     return f"data: {json.dumps(content)}\n\n".encode()
-
-
-async def unless_gone(request: Request, work: Awaitable[T]) -> T:
-    """Wait for work, but no longer than the client does.
-
-    Raises:
-        ClientGone: it has gone.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(disconnected(request.receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)

@@ -10,27 +10,25 @@ from fastapi.responses import Response
 
 from moss_tts.server import examples
 from moss_tts.server.encode import add_encode
-from moss_tts.server.errors import ApiError
 from moss_tts.server.formats import FORMATS
+from moss_tts.server.leaving import unless_gone
 from moss_tts.server.openapi import answer_like, body_of, commands, errors
 from moss_tts.server.registry import WholeFile
 from moss_tts.server.responses import answer
 from moss_tts.server.schema import SpeechBody, VoiceBody
+from moss_tts.server.served_model import ServedModel
 from moss_tts.server.service import Service
 
 
-def model_json(service: Service) -> dict[str, Any]:
-    """The loaded model, and what its variant wants."""
+def model_json(served: ServedModel) -> dict[str, Any]:
+    """A model: where it is, and what its variant wants."""
     return {
-        "id": service.settings.model_id,
+        "id": served.name,
         "object": "model",
         "created": 0,
         "owned_by": "local",
-        "preset": service.abilities.preset,
-        "prompt_field": service.abilities.prompt_field,
-        "sample_rate": service.model.sample_rate,
-        "channels": service.channels,
-        **service.abilities.as_json(),
+        **served.described(),
+        **served.abilities.as_json(),
     }
 
 
@@ -70,29 +68,57 @@ def _add_speech(router: APIRouter, service: Service) -> None:
 
 
 def _add_models(router: APIRouter, service: Service) -> None:
-    listed = answer_like("The model, the options that it follows, and the limits of the server.", examples.MODEL_LIST)
+    models = service.models
+    listed = answer_like(
+        "The models, whether they are in memory, the options that they follow, and the limits of the server.",
+        examples.MODEL_LIST,
+    )
 
     @router.get("/models", tags=["Models"], responses=listed, openapi_extra=commands(examples.MODELS_COMMANDS))
-    async def models() -> dict[str, Any]:
-        """The loaded model."""
-        return {"object": "list", "data": [model_json(service)]}
+    async def all_models() -> dict[str, Any]:
+        """The models of the server; the first one is for requests that name none."""
+        return {"object": "list", "data": [model_json(served) for served in models]}
 
     @router.get(
         "/models/{model:path}",
         tags=["Models"],
-        responses=answer_like("The loaded model.", examples.MODEL) | errors(404),
+        responses=answer_like("The model, in memory or not.", examples.MODEL) | errors(404),
     )
     async def model(model: str) -> dict[str, Any]:
-        """The loaded model, by its name."""
-        if model != service.settings.model_id:
-            raise ApiError(404, f"model {model!r} is not loaded", "model", "model_not_found")
-        return model_json(service)
+        """A model, by its name."""
+        return model_json(models[model])
+
+    @router.post(
+        "/models/{model:path}/load",
+        tags=["Models"],
+        responses=answer_like("The model, which is in memory now.", examples.MODEL) | errors(403, 404, 503),
+        openapi_extra=commands(examples.LOAD_COMMANDS),
+    )
+    async def load(request: Request, model: str) -> dict[str, Any]:
+        """Load a model. Requests do so by themselves; this is for those that come later."""
+        lease = models.lease(models[model].name)
+        try:
+            await unless_gone(request, lease.ready())
+            return model_json(lease.served)
+        finally:
+            lease.release()
+
+    @router.post(
+        "/models/{model:path}/unload",
+        tags=["Models"],
+        responses=answer_like("The model, which is not in memory any more.", examples.UNLOADED) | errors(403, 404, 409),
+        openapi_extra=commands(examples.UNLOAD_COMMANDS),
+    )
+    async def unload(model: str) -> dict[str, Any]:
+        """Take a model out of memory. The next request for it loads it again."""
+        served = models[model]
+        await models.unload(served)
+        return model_json(served)
 
     @router.get("/audio/models", include_in_schema=False)
     async def audio_models() -> dict[str, Any]:
         """The same, where Open WebUI looks."""
-        name = service.settings.model_id
-        return {"models": [{"id": name, "name": name}]}
+        return {"models": [{"id": served.name, "name": served.name} for served in models]}
 
 
 def _add_voices(router: APIRouter, service: Service) -> None:

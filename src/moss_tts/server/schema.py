@@ -75,7 +75,9 @@ class SpeechBody(BaseModel):
 
     # ---- OpenAI's
     model: str | None = Field(
-        None, max_length=200, description="The name of the loaded model. OpenAI's names stand for it as well."
+        None,
+        max_length=200,
+        description="The name of a model of the server. OpenAI's names stand for its first one, which is the default.",
     )
     input: str | None = Field(None, description="The text to speak.")
     voice: str | VoiceId | None = Field(
@@ -291,6 +293,12 @@ class VoiceBody(BaseModel):
         max_length=64,
         description="The weights of adapters that belong to the voice, by their names; a request that names the voice "
         "uses them. A form has them as JSON.",
+    )
+    model: str | None = Field(
+        None,
+        max_length=200,
+        description="The model that encodes the recording now, and that the adapters belong to. Other models encode it "
+        "when they first speak in it.",
     )
     replace: bool = Field(False, description="Whether an existing voice of this name is replaced.")
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from moss_tts.server.errors import ApiError
+from moss_tts.server.leaving import disconnected
 from moss_tts.server.service import outcome_of
 
 # Bytes that are handed to the network at a time; the next ones wait until most of them are gone.
@@ -78,12 +79,6 @@ class Sent(Response):
         for start in range(0, len(part), PIECE):
             async with asyncio.timeout(self._patience):
                 await send({"type": "http.response.body", "body": part[start : start + PIECE], "more_body": True})
-
-
-async def disconnected(receive: Receive) -> None:
-    """Wait until the client has gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def one_by_one(parts: list[bytes]) -> AsyncIterator[bytes]:

@@ -15,18 +15,19 @@ import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
-from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.server.abilities import abilities_of
 from moss_tts.server.admission import Admission
 from moss_tts.server.bodies import Received, receive
 from moss_tts.server.chunk_stream import ChunkStream, stream_job, stream_long_text
-from moss_tts.server.device_thread import Device, DeviceFailure
+from moss_tts.server.device_thread import DeviceFailure
 from moss_tts.server.errors import ApiError, refused
+from moss_tts.server.leaving import ClientGone, unless_gone
 from moss_tts.server.metrics import Metrics
+from moss_tts.server.models import Lease, Models
 from moss_tts.server.progress import Progress
 from moss_tts.server.registry import Registry
 from moss_tts.server.schema import RECORDINGS, SpeechBody, as_options, text_size
+from moss_tts.server.served_model import ServedModel
 from moss_tts.server.settings import Settings
 from moss_tts.server.uploads import DATA_URI, Recordings, voices_named
 from moss_tts.sessions.session import Session
@@ -36,7 +37,6 @@ from moss_tts.text.lexicon import Lexicon
 from moss_tts.voices import Voice
 
 T = TypeVar("T")
-OPENAI_MODELS: Final = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"})
 OPENAI_VOICES: Final = frozenset("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
 # Fields that have a voice of their own.
 OWN_VOICE: Final = ("reference", "ref_audio", "dialogue_speakers", "conversation")
@@ -47,7 +47,7 @@ ENCODERS = 4
 
 
 class Utterance:
-    """A request being spoken, with its deadline. Must be closed.
+    """A request being spoken, with its deadline and its model. Must be closed.
 
     Attributes:
         seed: it can be repeated with.
@@ -59,15 +59,17 @@ class Utterance:
         cues: when its segments are heard.
     """
 
-    def __init__(self, service: Service, stream: ChunkStream, request: MossNormalizedRequest, started: float) -> None:
-        self._service, self._stream = service, stream
+    def __init__(
+        self, service: Service, lease: Lease, stream: ChunkStream, request: MossNormalizedRequest, started: float
+    ) -> None:
+        self._service, self._lease, self._stream = service, lease, stream
         self._started = started
         self._deadline = started + service.settings.timeout_s
         self._first = True
         self._closed = False
         self.seed, self.notes = request.seed, request.notes
-        self.sample_rate, self.channels = service.model.sample_rate, service.channels
-        self.mark = service.settings.mark
+        self.sample_rate, self.channels = lease.abilities.sample_rate, lease.abilities.channels
+        self.mark = lease.served.source.mark
         self.progress = Progress(request, self.sample_rate)
         self.cues = cue_clock(request, self.sample_rate)
         service.spoken.add(self)
@@ -117,6 +119,7 @@ class Utterance:
         self._closed = True
         self._service.spoken.remove(self)
         self._stream.close()
+        self._lease.release()
         self._service.admission.leave(self._seconds if outcome == "ok" else None)
         self._service.metrics.ended(outcome, self._seconds)
 
@@ -157,23 +160,16 @@ class OpenSession:
     mark: str | None
 
 
-class ClientGone(Exception):
-    """The client has gone."""
-
-
 class Service:
     """The state that the routes share. It is made and used on the event loop.
 
     Args:
         settings: the settings of the server.
-        device: started.
-        model: the device's.
+        models: started.
     """
 
-    def __init__(self, settings: Settings, device: Device, model: Model) -> None:
-        self.settings, self.device, self.model = settings, device, model
-        self.channels = model.channels
-        self.abilities = abilities_of(model, settings)
+    def __init__(self, settings: Settings, models: Models) -> None:
+        self.settings, self.models = settings, models
         self.metrics = Metrics()
         self.admission = Admission(settings.max_batch, settings.max_waiting)
         # Threads that wait for long texts; they compute nothing. Some wait for clients that do not read, so that there
@@ -182,7 +178,7 @@ class Service:
         self._narrators = ThreadPoolExecutor(most, thread_name_prefix="narrator")
         self.spoken: set[Utterance] = set()
         self._decoders, self.encoders = anyio.CapacityLimiter(DECODERS), anyio.CapacityLimiter(ENCODERS)
-        self.registry = Registry(settings, device, model, self._decoders)
+        self.registry = Registry(settings, models, self._decoders)
 
     async def say(self, request: Request) -> tuple[Utterance, SpeechBody]:
         """Read a request, and begin to speak it.
@@ -200,8 +196,7 @@ class Service:
                 async with asyncio.timeout_at(started + self.settings.timeout_s):
                     received = await receive(request, SpeechBody, self.settings, take_place)
                     self._check_body(received.body)
-                    settled = await self._settled(received)
-                    stream = self._begin(settled)
+                    lease, settled, stream = await self._begun(request, received)
         except TimeoutError as error:
             late = _late(self.settings)
             self.metrics.ended(outcome_of(late))
@@ -209,24 +204,34 @@ class Service:
         except BaseException as error:
             self.metrics.ended(outcome_of(error))
             raise
-        return Utterance(self, stream, settled, started), received.body
+        return Utterance(self, lease, stream, settled, started), received.body
+
+    async def _begun(
+        self, request: Request, received: Received[SpeechBody]
+    ) -> tuple[Lease, MossNormalizedRequest, ChunkStream]:
+        """Begin to speak, once the model of a request is in memory."""
+        lease = self.models.lease(received.body.model)
+        try:
+            if not lease.is_ready:
+                await unless_gone(request, lease.ready())
+            settled = await self._settled(received, lease)
+            return lease, settled, self._begin(settled, lease)
+        except BaseException:
+            lease.release()
+            raise
 
     # ------------------------------------------------------------------------------------------ checks
 
     def _check_body(self, body: SpeechBody) -> None:
-        """Refuse bodies that can be refused at once."""
-        if body.model and body.model not in OPENAI_MODELS | {self.settings.model_id}:
-            raise ApiError(
-                404,
-                f"model {body.model!r} is not loaded; this server has {self.settings.model_id!r}",
-                "model",
-                "model_not_found",
-            )
+        """Refuse bodies that can be refused before their model is in memory."""
+        served = self.models.named(body.model)
         if body.max_tokens is not None and body.max_tokens > self.settings.max_frames:
             raise ApiError(
                 400, f"max_tokens must be at most {self.settings.max_frames}; got {body.max_tokens}", "max_tokens"
             )
         self._check_texts(body)
+        with _answered(body):
+            self._named_options(body, served)
 
     def _check_texts(self, body: SpeechBody) -> None:
         """Refuse texts that are too long all together; the error names the longest."""
@@ -243,29 +248,33 @@ class Service:
 
     # ------------------------------------------------------------------------------------------- begin
 
-    def _begin(self, request: MossNormalizedRequest) -> ChunkStream:
+    def _begin(self, request: MossNormalizedRequest, lease: Lease) -> ChunkStream:
         if request.long_form is None:
-            return stream_job(self.device, self.model, request)
-        return stream_long_text(self.device, self.model, request, self._narrators)
+            return stream_job(lease.device, lease.model, request)
+        return stream_long_text(lease.device, lease.model, request, self._narrators)
 
     @asynccontextmanager
     async def session(self, body: SpeechBody) -> AsyncIterator[OpenSession]:
-        """Open a session, and close it at the end; its turns share the batch with all requests.
+        """Open a session, and close it at the end; its turns share the batch with all requests for its model.
+
+        The model stays in memory until then.
 
         Args:
             body: its options; it has no text.
+            lease: the model, in memory until the session is closed.
 
         Raises:
             ApiError: an option that is refused, or a model that speaks no text.
         """
         self._check_body(body)
-        if self.abilities.prompt_field != "input":
+        if self.models.named(body.model).abilities.prompt_field != "input":
             raise ApiError(400, "this model makes sounds and speaks no text, so it has no sessions", "model")
-        with _answered(body):
-            options, _ = await self._options(Received(body))
-            session = await anyio.to_thread.run_sync(partial(self.model.session, host=self.device, **options))
-        with session:
-            yield OpenSession(session, self.settings.mark)
+        async with self.models.use(body.model, self.settings.timeout_s) as lease:
+            with _answered(body):
+                options, _ = await self._options(Received(body), lease)
+                session = await anyio.to_thread.run_sync(partial(lease.model.session, host=lease.device, **options))
+            with session:
+                yield OpenSession(session, lease.served.source.mark)
 
     async def user_audio(self, recording: str) -> Any:
         """What a user of a session said, as samples and rate.
@@ -281,17 +290,30 @@ class Service:
         load = partial(Recordings({}, {}, self.settings.max_reference_s).load, "user", recording)
         return await anyio.to_thread.run_sync(load, limiter=self._decoders)
 
-    async def _settled(self, received: Received[SpeechBody]) -> MossNormalizedRequest:
+    async def _settled(self, received: Received[SpeechBody], lease: Lease) -> MossNormalizedRequest:
         """The request of a body, with its recordings."""
         body = received.body
         with _answered(body):
-            options, voice = await self._options(received)
-            options["stream"] = body.stream if self.abilities.is_whole else body.stream is not False
-            return replace(await anyio.to_thread.run_sync(partial(self.model.request, options)), voice=voice)
+            options, voice = await self._options(received, lease)
+            options["stream"] = body.stream if lease.abilities.is_whole else body.stream is not False
+            return replace(await anyio.to_thread.run_sync(partial(lease.model.request, options)), voice=voice)
 
-    async def _options(self, received: Received[SpeechBody]) -> tuple[dict[str, Any], str | None]:
+    async def _options(self, received: Received[SpeechBody], lease: Lease) -> tuple[dict[str, Any], str | None]:
         """The options of generate in a body, with its recordings; the registered voice among them."""
         body = received.body
+        options, spoken_by = self._named_options(body, lease.served)
+        voice = None if spoken_by is None else spoken_by.name
+        known = {
+            name: await self.registry.known(lease, "voice" if name == voice else field, name)
+            for field, name in list(voices_named(options))
+        }
+        if spoken_by and body.mode == "continuation":
+            options["ref_text"] = known[spoken_by.name][1]
+        recordings = Recordings(received.files, known, self.settings.max_reference_s)
+        return await anyio.to_thread.run_sync(partial(recordings.resolve, options), limiter=self._decoders), voice
+
+    def _named_options(self, body: SpeechBody, served: ServedModel) -> tuple[dict[str, Any], Voice | None]:
+        """The options of generate in a body, its recordings by their names; the voice that it is spoken by."""
         options = as_options(body)
         instructions = body.instructions
         if instructions is not None:
@@ -304,23 +326,15 @@ class Service:
             options["instruction"] = instructions
         spoken_by = self._spoken_by(body)
         options |= {"reference": f"voice:{spoken_by.name}"} if spoken_by else {}
-        options["adapters"] = self._adapters(body, spoken_by)
+        options["adapters"] = self._adapters(body, spoken_by, served)
         options["lexicon"] = self._lexicons(body)
         if spoken_by is not None and spoken_by.lexicon is not None:
             options["lexicon"].insert(0, spoken_by.lexicon)
-        voice = None if spoken_by is None else spoken_by.name
-        known = {
-            name: await self.registry.known("voice" if name == voice else field, name)
-            for field, name in list(voices_named(options))
-        }
-        if spoken_by and body.mode == "continuation":
-            options["ref_text"] = known[spoken_by.name][1]
-        recordings = Recordings(received.files, known, self.settings.max_reference_s)
-        return await anyio.to_thread.run_sync(partial(recordings.resolve, options), limiter=self._decoders), voice
+        return options, spoken_by
 
-    def _adapters(self, body: SpeechBody, voice: Voice | None) -> dict[str, float]:
-        """The weights of adapters: the voice's and the request's; the server's as well if the request names none."""
-        usual, named = self.settings.adapters if body.adapters is None else {}, body.adapters or {}
+    def _adapters(self, body: SpeechBody, voice: Voice | None, served: ServedModel) -> dict[str, float]:
+        """The weights of adapters: the voice's and the request's; the model's own as well if the request names none."""
+        usual, named = served.source.adapters if body.adapters is None else {}, body.adapters or {}
         return {**usual, **(named if voice is None else voice.adapters_with(named))}
 
     def _lexicons(self, body: SpeechBody) -> list[Lexicon]:
@@ -352,7 +366,7 @@ class Service:
     def stop(self) -> None:
         """Fail what is still being spoken. No thread waits for a client any more."""
         self.admission.open = False
-        self.device.stop()
+        self.models.stop()
         for utterance in list(self.spoken):
             utterance.close("cancelled")
         self._narrators.shutdown(cancel_futures=True)

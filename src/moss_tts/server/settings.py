@@ -18,8 +18,7 @@ class Settings:
     """Settings of a server.
 
     Attributes:
-        model_id: what clients call the model.
-        max_batch: requests spoken side by side.
+        max_batch: requests that each model speaks side by side.
         max_waiting: requests that may wait for a place; those after them are told to come back later.
         timeout_s: the time limit of a request, from its arrival to its last byte.
         grace_s: running requests may go on for so long when the server is stopped.
@@ -41,13 +40,13 @@ class Settings:
             why not all are).
         cors_origins: other sites; their pages may call this server.
         voice: spoken with where a request names none of its own; None is the model's choice.
-        adapters: weights, by name, of the adapters for requests that name none.
         lexicons: the lexicons that requests may name.
         voices: directory of the registered voices.
-        mark: what files say of how they were made; None for nothing.
+        keep_alive_s: a model that nobody uses leaves memory after this time; None is never.
+        max_loaded: the most models that are in memory.
+        max_memory: bytes that the models in memory may take together; None sets no limit.
     """
 
-    model_id: str
     max_batch: int = 16
     max_waiting: int = 64
     timeout_s: float = 600.0
@@ -69,10 +68,11 @@ class Settings:
     hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     voice: str | None = None
-    adapters: Mapping[str, float] = field(default_factory=dict)
     lexicons: Mapping[str, Lexicon] = field(default_factory=dict)
     voices: Path = Path("voices")
-    mark: str | None = None
+    keep_alive_s: float | None = None
+    max_loaded: int = 16
+    max_memory: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that are none, and a key that nobody chose.

@@ -13,6 +13,7 @@ from moss_tts.architectures import Architecture
 from moss_tts.audio.references import CodeArray
 from moss_tts.audio.tempo import Tempo
 from moss_tts.codec import MossAudioTokenizer
+from moss_tts.context.prefixes import KeptPrefixes
 from moss_tts.processor import MossTTSProcessor
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.rows import RowRequest
@@ -162,6 +163,16 @@ class JobMaker:
     def release_encoder(self) -> None:
         """Free the memory that only encoding of recordings needs."""
         self.codec.release_encoder()
+
+    def kept_prefixes(self, most: int) -> KeptPrefixes:
+        """Keys and values of what prompts began with last, at most so many bytes, for this model when it is loaded
+        again.
+        """
+        return self.architecture.prefixes.kept(most)
+
+    def restore_prefixes(self, kept: KeptPrefixes) -> None:
+        """Take what `kept_prefixes` of the same checkpoint gave."""
+        self.architecture.prefixes.restore(kept)
 
     @property
     def channels(self) -> int:
