@@ -36,7 +36,7 @@ ORDER = [
     "speaking",
     "checkpoints sessions",
     "diffusion model",
-    "kinds books bulk server bench tensor_parallel mlx_audio evidence",
+    "kinds books bulk dubbing server bench tensor_parallel mlx_audio evidence",
     "cli __main__",
 ]
 MOST_ENTRIES = 15
@@ -57,6 +57,7 @@ EDGES = {
     "ftfy": "diffusion.description",
     "mlx_audio": "mlx_audio",
     "faster_whisper": "subtitles.recogniser",
+    "pysubs2": "dubbing.subtitle_files",
     "soxr": "audio.waveform",
     "av": "audio.av_program audio.tempo books.m4b server.formats",
     "pydantic": "server.bodies server.errors server.openapi server.schema server.sockets.messages",

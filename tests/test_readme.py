@@ -35,6 +35,7 @@ DOCUMENTS = (
     "docs/marking.md",
     "docs/batch.md",
     "docs/check-device.md",
+    "docs/dubbing.md",
 )
 
 
@@ -102,6 +103,8 @@ def home(hub_cache, tmp_path, monkeypatch) -> Path:
         (tmp_path / name).write_text("A short chapter.")
     (tmp_path / "names.txt").write_text("Ada Lovelace = Ayda Luvlace\nGIF = jiff\n")
     (tmp_path / "jobs.jsonl").write_text('{"id": "hello", "text": "Hello there."}\n{"text": "And again."}\n')
+    (tmp_path / "film.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello there.\n")
+    (tmp_path / "cast.txt").write_text('"Ada" = default\n')
     written(tmp_path, "book.epub", archive(epub_of({"a.xhtml": "<h1>One</h1><p>A short chapter.</p>"})))
     return tmp_path
 

@@ -90,6 +90,8 @@ def test_examples_are_right_and_fit_into_a_narrow_terminal(name, tmp_path, monke
         "book.epub",
         "book.txt",
         "texts.txt",
+        "film.srt",
+        "cast.txt",
     ):
         (tmp_path / file).touch()
     text = f"{COMMANDS[name].help}\n{COMMANDS[name].epilog or ''}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -21,6 +21,7 @@ from moss_tts.atomic import atomic_file, expanded, open_regular
 from moss_tts.audio.decoders import decode
 from moss_tts.audio.marking import mark_of
 from moss_tts.audio.ogg import fix_serial
+from moss_tts.audio.pcm import Pcm
 from moss_tts.audio.waveform import (
     MAX_CHANNELS,
     MAX_SECONDS,
@@ -135,6 +136,32 @@ def write_audio(
         except OSError as error:
             raise AudioError(f"cannot be written: {error.strerror or error}") from error
         return file
+
+
+def write_pieces(path: Path, pieces: Iterable[Pcm], sample_rate: int, channels: int, mark: str | None = None) -> None:
+    """Write 16-bit samples, (S,) or (S, C), piece by piece as wav, flac, mp3 or ogg: all of the file, or none of it.
+
+    Raises:
+        AudioError: another suffix, a rate or channels that the format does not have, or a place that cannot be
+            written to.
+    """
+    with errors_name(str(path)):
+        check_writable(path.suffix)
+        container, encoding = WRITABLE_FORMATS[path.suffix.lower()]
+        try:
+            with atomic_file(path) as part:
+                with soundfile.SoundFile(part, "w", sample_rate, channels, encoding, format=container) as sound:
+                    if mark is not None:
+                        sound.comment = mark
+                    for piece in pieces:
+                        # Older versions of libsndfile crash on long writes of Vorbis.
+                        for start in range(0, len(piece), _WRITE_BLOCK):
+                            sound.write(piece[start : start + _WRITE_BLOCK])
+                if container == "OGG":
+                    with part.open("r+b") as written:
+                        fix_serial(written)
+        except (OSError, soundfile.LibsndfileError) as error:
+            raise AudioError(f"cannot be written: {error}") from error
 
 
 def _rated_samples(audio: object, sample_rate: int | None) -> tuple[bool, object, int]:

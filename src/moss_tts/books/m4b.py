@@ -44,6 +44,7 @@ class Tags:
         language: a language tag, such as "en-GB".
         cover: a JPEG or PNG file.
         comment: what players show as the comment.
+        genre: what kind of audio it is.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Tags:
     language: str | None = None
     cover: bytes | None = None
     comment: str | None = None
+    genre: str = "Audiobook"
 
 
 def require_av() -> Any:
@@ -103,7 +105,7 @@ def write_m4b(
 
 
 def _metadata(tags: Tags) -> dict[str, str]:
-    found = {"title": tags.title, "album": tags.title, "genre": "Audiobook"}
+    found = {"title": tags.title, "album": tags.title, "genre": tags.genre}
     if tags.author is not None:
         found |= {"artist": tags.author, "album_artist": tags.author}
     return found if tags.comment is None else {**found, "comment": tags.comment}

@@ -20,6 +20,7 @@ from moss_tts.cli import (
     check_device,
     checkpoints,
     convert,
+    dub,
     follow,
     generate,
     lexicon,
@@ -115,6 +116,7 @@ _register(read.read, read.EXAMPLES, SPEAKING)
 _register(serve.serve, serve.EXAMPLES, SPEAKING)
 _register(generate.generate, generate.EXAMPLES, SPEAKING, TextCommand)
 _register(batch.batch, batch.EXAMPLES, SPEAKING)
+_register(dub.dub, dub.EXAMPLES, SPEAKING)
 _register(sound.sound, sound.EXAMPLES, SPEAKING, TextCommand)
 app.add_typer(voices.app, name="voices", rich_help_panel=SPEAKING)
 app.add_typer(lexicon.app, name="lexicon", rich_help_panel=SPEAKING)

@@ -1,0 +1,1 @@
+"""Subtitles of a film as a spoken track: each cue at its time, in the voice of its speaker."""
