@@ -85,6 +85,11 @@ class TiedHeadsModel(Adaptable):
         """The type to compute in; embeddings may be quantised."""
         return cast(mx.Dtype, self.backbone.norm.weight.dtype)
 
+    @property
+    def draws_in_c(self) -> bool:
+        """Whether C draws the codes, so that a row is there when `sample_next_channels` returns."""
+        return self._depth_in_c is not None
+
     def seen_in_prompt(self, rows: mx.array) -> mx.array:
         """The penalty looks at generated frames only: nothing of the prompt rows (B, T, 1 + Q) is seen."""
         return mx.zeros((rows.shape[0], self._n_vq, self._codebook), dtype=mx.bool_)

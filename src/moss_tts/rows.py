@@ -116,6 +116,11 @@ class RowBatch(ABC):
     @abstractmethod
     def _step(self) -> mx.array: ...
 
+    @property
+    def at_once(self) -> bool:
+        """Whether a row is there when `step` returns, so that nothing is gained by issuing the next one first."""
+        return False
+
     @abstractmethod
     def ended(self, rows: np.ndarray) -> np.ndarray:
         """Which requests of a step's rows (B, 1 + Q) are over: bool (B,)."""
@@ -357,6 +362,11 @@ class LocalBatch(RowBatch):
         self._hidden = self._model(row[:, None], self._cache, self._n_vq)[:, -1]
         mx.async_eval(row, self._hidden)
         return row
+
+    @property
+    def at_once(self) -> bool:
+        """True where C draws the codes, which it does for requests without adapters."""
+        return self._weights is None and isinstance(self._model, TiedHeadsModel) and self._model.draws_in_c
 
     def ended(self, rows: np.ndarray) -> np.ndarray:
         """Which requests emitted audio_end."""

@@ -64,11 +64,11 @@ def test_others_get_their_rows_while_a_long_prompt_is_read(delay_model, read):
     read.clear()
     late, steps = engine.submit(long_job(delay_model)), 0
     while late not in engine._runs:
-        before = len(read), engine._pending
+        before = len(read), engine._pending[0]
         engine.step()
         steps += 1
         assert sum(read[before[0] :]) <= 3 * PART
-        assert engine._pending is not before[1]
+        assert engine._pending[0] is not before[1]
     assert steps >= 4
     assert sum(read) > 100
     assert max(read) <= PART

@@ -204,8 +204,8 @@ class SpeechEngine:
         self._runs: list[Run] = []
         self._batch: RowBatch | None = None
         self._streams = CodecStreams(codec)
-        # The row that was issued and not yet read, with the runs it belongs to.
-        self._pending: tuple[mx.array, list[Run]] | None = None
+        # Rows that were issued and not yet read, with the runs that they belong to.
+        self._pending: deque[tuple[mx.array, list[Run]]] = deque()
         # The call that the codec works on, and the runs that want a chunk of it.
         self._call: tuple[Future[Audio], list[Run]] | None = None
         self._steps_since_call = 0
@@ -280,16 +280,16 @@ class SpeechEngine:
         share_cores(self._many)
 
     def _advance(self) -> None:
-        """Issue the next row of all jobs, and read the row before it."""
+        """Issue the next row of all jobs, and read those that are there: mostly the row before it."""
         assert self._batch is not None
-        read, self._pending = self._pending, (self._batch.step(), list(self._rows))
-        if read is None:
-            return
-        values, runs = read
-        for run, row in zip(runs, np.array(values), strict=True):
-            if run in self._rows:
-                self._read(run, row)
-        self._leave([run for run in self._rows if run.ended is not None])
+        self._pending.append((self._batch.step(), list(self._rows)))
+        behind = 0 if self._batch.at_once else 1
+        while len(self._pending) > behind:
+            values, runs = self._pending.popleft()
+            for run, row in zip(runs, np.array(values), strict=True):
+                if run in self._rows:
+                    self._read(run, row)
+            self._leave([run for run in self._rows if run.ended is not None])
 
     def _read(self, run: Run, row: np.ndarray) -> None:
         if run.cancelled:
@@ -310,7 +310,8 @@ class SpeechEngine:
         self._rows = [self._rows[row] for row in kept]
         share_cores(self._many)
         if not kept:
-            self._batch = self._pending = None
+            self._batch = None
+            self._pending.clear()
         elif self._batch is not None:
             self._batch.select(kept)
 
