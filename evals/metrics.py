@@ -1,20 +1,14 @@
 """How far what was heard is from what was to be said: error rates of words and of letters.
 
-Texts are normalised first, so that neither "19" for "nineteen" nor "colour" for "color" counts as an error.
+Errors are counted as `moss-tts read --check` counts them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 
-import numpy as np
-
-SPELLINGS = Path(__file__).with_name("spellings.json")
-UNSPACED = ("zh", "ja", "yue", "th", "lo", "my", "km")
+from moss_tts.subtitles.word_errors import edits, words
 
 
 @dataclass(frozen=True)
@@ -37,32 +31,6 @@ class Heard:
     words_heard: int
     letter_errors: int
     letters: int
-
-
-@cache
-def normaliser(language: str) -> Callable[[str], str]:
-    """Whisper's own: English knows numbers, titles and contractions; unspaced scripts are split into characters."""
-    from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
-
-    if language == "en":
-        return EnglishTextNormalizer(json.loads(SPELLINGS.read_text(encoding="utf-8")))
-    return BasicTextNormalizer(split_letters=language in UNSPACED)
-
-
-def words(text: str, language: str = "en") -> list[str]:
-    """The words of a text in the form in which they are compared."""
-    return normaliser(language)(text.replace("-", " ")).split()
-
-
-def edits(wanted: Sequence[str], heard: Sequence[str]) -> int:
-    """Levenshtein distance: the fewest insertions, deletions and substitutions."""
-    row = np.arange(len(heard) + 1)
-    for item in wanted:
-        changed = np.minimum(row[1:] + 1, row[:-1] + np.array([item != other for other in heard], int))
-        row = np.concatenate(([row[0] + 1], changed))
-        # An insertion costs one per place: the least of all places before, each plus its distance.
-        row = np.minimum.accumulate(row - np.arange(len(row))) + np.arange(len(row))
-    return int(row[-1])
 
 
 def compare(wanted: str, heard: str, language: str = "en") -> Heard:

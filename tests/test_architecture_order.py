@@ -45,7 +45,7 @@ EDGES = {
     "typer": "cli",
     "rich": "cli",
     "mlx_lm": "device.mlx_lm",
-    "transformers": "checkpoints.tokenizer",
+    "transformers": "checkpoints.tokenizer subtitles.word_errors",
     "tokenizers": "prompts.messages checkpoints.demo",
     "sentencepiece": "prompts.sentence_pieces",
     "jinja2": "prompts.template_program books.report.page",

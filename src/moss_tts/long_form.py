@@ -6,7 +6,7 @@ Pure: no model, no generation. Seams between segments are seams.py's; its names 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
@@ -22,6 +22,7 @@ from moss_tts.text.boundaries import (
     find_boundaries,
     joins_characters,
 )
+from moss_tts.text.cast import Casting
 from moss_tts.text.tags import SPEAKER_TAG
 
 __all__ = [
@@ -151,6 +152,7 @@ class TextSegment:
         silence_before: seconds of silence before its audio.
         silence_after: seconds of silence after its audio.
         written: its text as the caller wrote it, if a lexicon has changed it.
+        casting: the voice that speaks it; None: the voice of the request.
     """
 
     text: str
@@ -161,6 +163,7 @@ class TextSegment:
     silence_before: float = 0.0
     silence_after: float = 0.0
     written: str | None = None
+    casting: Casting | None = None
 
     @property
     def spoken_text(self) -> str:
@@ -178,6 +181,11 @@ class TextSegment:
     def last_speaker(self) -> str | None:
         """The speaker's tag at its end."""
         return (SPEAKER_TAG.findall(self.text) or [self.speaker])[-1]
+
+    @property
+    def voices(self) -> tuple[Hashable, Hashable]:
+        """What tells the voices apart that are heard at its start and at its end: the casting, and a speaker's tag."""
+        return (self.casting, self.speaker), (self.casting, self.last_speaker)
 
 
 def normalize_line_ends(text: str) -> str:

@@ -103,6 +103,13 @@ class Voice(RegisteredVoice):
         file = self.directory / LEXICON
         return Lexicon.read(file) if file.is_file() else None
 
+    @property
+    def fingerprint(self) -> str:
+        """What decides how it sounds: the hash of its recording, and that of its lexicon if it has one."""
+        lexicon = self.directory / LEXICON
+        words = [hashlib.sha256(lexicon.read_bytes()).hexdigest()[:16]] if lexicon.is_file() else []
+        return " ".join([self.record.source_sha256[:16], *words])
+
     def codes(self, model: Model) -> CodeMatrix:
         """The recording as codes (F, Q) of a model.
 

@@ -15,7 +15,8 @@ from moss_tts.books import book as book_files
 from moss_tts.books import encodings, markdown
 from moss_tts.books.book import read_book
 from moss_tts.books.m4b import ChapterMark, Tags, write_m4b
-from moss_tts.cli.read_book import Destination, show_plan
+from moss_tts.cli.book_files import Destination
+from moss_tts.cli.book_plan import show_plan
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import MossTTSError, MossTTSWarning, RequestError
 from moss_tts.text.characters import plain_characters

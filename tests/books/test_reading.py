@@ -28,8 +28,9 @@ from moss_tts.books.chapter_files import SpokenBook, chapter_file_name
 from moss_tts.books.chapters import Book, Chapter
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, checkpoint_fingerprint, option_fingerprints, text_fingerprint
+from moss_tts.books.narrators import chapter_seed
 from moss_tts.books.planning import long_form_options, plan_book
-from moss_tts.books.reading import begin_reading, chapter_paths, chapter_seed, finish_book, speak_book
+from moss_tts.books.reading import begin_reading, chapter_paths, finish_book, speak_book
 from moss_tts.cli import main
 from moss_tts.errors import AudioError, GenerationError, RequestError
 
@@ -83,7 +84,7 @@ def read(model, book, directory, *, options=OPTIONS, suffix=".wav", stop_after=N
     paths = chapter_paths(book, directory, suffix)
     paths[0].parent.mkdir(exist_ok=True)
     try:
-        speak_book(model, book, kept, options, seed, on_spoken=on_spoken)
+        speak_book(model, spoken, options, seed, on_spoken=on_spoken)
     except Killed:
         return spoken_now
     finish_book(spoken, paths)

@@ -5,7 +5,7 @@ Waveforms are float arrays, (S,) or (S, C) with C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -81,11 +81,11 @@ def _rms(mono: npt.NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class SegmentAudio:
-    """A segment's audio (S,) or (S, C), and the speakers at its ends (None: text without speakers)."""
+    """A segment's audio (S,) or (S, C), and what tells the voices at its ends apart from others."""
 
     audio: Waveform
-    first_speaker: str | None = None
-    last_speaker: str | None = None
+    first_voice: Hashable = None
+    last_voice: Hashable = None
 
 
 def join_segments(
@@ -97,14 +97,14 @@ def join_segments(
 ) -> Iterator[Waveform]:
     """The audio of all segments in order, one array for each, its seams treated as asked for.
 
-    A seam where the speaker changes is left as it is. Holds one segment at a time. With neither treatment
+    A seam where the voice changes is left as it is. Holds one segment at a time. With neither treatment
     the arrays are those given.
     """
     treatment = _Treatment(round(crossfade_ms * sample_rate / 1000), sample_rate if trim_silence else 0)
     left: SegmentAudio | None = None
     for right in segments:
         if left is not None:
-            if left.last_speaker == right.first_speaker:
+            if left.last_voice == right.first_voice:
                 ended, right = treatment.apply(left, right)
             else:
                 ended = left.audio
@@ -133,7 +133,7 @@ class _Treatment:
         if overlap:
             after = np.concatenate([_crossfade(before[-overlap:], after[:overlap]), after[overlap:]])
             before = before[:-overlap]
-        return before, SegmentAudio(after, right.first_speaker, right.last_speaker)
+        return before, SegmentAudio(after, right.first_voice, right.last_voice)
 
 
 def _silent_samples(audio: Waveform, sample_rate: int, kept: int) -> int:

@@ -25,6 +25,8 @@ from moss_tts.books.m4b import ChapterMark, Tags, is_picture, write_m4b
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.errors import AudioError
 from moss_tts.long_form import LongFormOptions, TextSegment
+from moss_tts.speaking.checking import best
+from moss_tts.speaking.narration import SpokenSegment
 from moss_tts.subtitles.alignment import Find, with_words
 from moss_tts.subtitles.cues import Cue, CueRules
 from moss_tts.subtitles.formats import SUBTITLES, write_subtitles
@@ -44,6 +46,7 @@ class SpokenBook:
         speed: how many times as fast as the model speaks they are.
         voice: the name of the registered voice that reads.
         mark: what its files say of how they were made.
+        limit: the errors per word above which a segment counts as misspoken; None where nothing was checked.
     """
 
     book: Book
@@ -53,6 +56,12 @@ class SpokenBook:
     speed: float = 1.0
     voice: str | None = None
     mark: str | None = None
+    limit: float | None = None
+
+    def is_misspoken(self, segment: SpokenSegment) -> bool:
+        """Whether a recogniser heard too many errors in a segment."""
+        take = best(segment.takes)
+        return take is not None and self.limit is not None and take.word_error > self.limit
 
     def audio(self, chapter: int) -> Iterator[Pcm]:
         """The audio of a finished chapter, one array for each segment, seams treated as asked for."""
@@ -69,8 +78,7 @@ class SpokenBook:
         yield from map(as_pcm, joined)
 
     def _segment_audio(self, chapter: int, segment: int) -> SegmentAudio:
-        planned = self.plans[chapter][segment]
-        return SegmentAudio(as_float(self.kept.pcm(chapter, segment)), planned.speaker, planned.last_speaker)
+        return SegmentAudio(as_float(self.kept.pcm(chapter, segment)), *self.plans[chapter][segment].voices)
 
     def lengths(self, chapter: int) -> list[int]:
         """Samples of each segment as it is in the chapter."""
@@ -214,7 +222,7 @@ def write_times(spoken: SpokenBook, files: Sequence[Path], path: Path) -> None:
 
 def _row(spoken: SpokenBook, chapter: int, segment: int) -> dict[str, Any]:
     kept, planned = spoken.kept.spoken(chapter, segment), spoken.plans[chapter][segment]
-    seam = kept.seam
+    seam, take = kept.seam, best(kept.takes)
     return {
         "chapter": chapter + 1,
         "segment": segment + 1,
@@ -226,4 +234,6 @@ def _row(spoken: SpokenBook, chapter: int, segment: int) -> dict[str, Any]:
         "boundary_note": kept.metrics.boundary_note,
         "jump_flagged": seam is not None and seam.jump_flagged,
         "energy_flagged": seam is not None and seam.energy_flagged,
+        **({} if planned.casting is None else {"voice": planned.casting.voice}),
+        **({} if take is None else {"heard": take.heard, "word_error": round(take.word_error, 4)}),
     }

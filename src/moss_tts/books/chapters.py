@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from moss_tts.errors import RequestError
 from moss_tts.text.harmless import one_line
 from moss_tts.text.tags import PAUSE as PAUSE_TAG
 from moss_tts.text.tags import has_words
@@ -104,3 +106,17 @@ def spoken_text(paragraphs: Iterable[str]) -> str:
     if spoken and spoken[-1] == PAUSE:
         spoken.pop()
     return "\n\n".join(spoken)
+
+
+@contextmanager
+def errors_name_chapter(book: Book, number: int) -> Iterator[None]:
+    """Errors about a chapter's text that are raised inside name the chapter."""
+    try:
+        yield
+    except RequestError as error:
+        raise RequestError(f"{name_of_chapter(book, number)}: {error}") from error
+
+
+def name_of_chapter(book: Book, number: int) -> str:
+    """A chapter in messages."""
+    return f"chapter {number + 1} ({book.chapters[number].title!r})"

@@ -26,6 +26,7 @@ from moss_tts.books.manifest import Manifest
 from moss_tts.books.work_lock import LOCK
 from moss_tts.errors import RequestError
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
+from moss_tts.speaking.checking import Take
 from moss_tts.speaking.narration import SpokenSegment
 
 MANIFEST = "manifest.json"
@@ -93,6 +94,7 @@ class KeptSegments:
             "finish_reason": spoken.finish_reason,
             "metrics": asdict(spoken.metrics),
             "seam": None if spoken.seam is None else asdict(spoken.seam),
+            "takes": [asdict(take) for take in spoken.takes],
         }
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         path, segment = self.file(chapter, spoken.metrics.segment_idx), json.dumps(told)
@@ -108,6 +110,7 @@ class KeptSegments:
             told["finish_reason"],
             SegmentMetrics(**told["metrics"]),
             None if told["seam"] is None else BoundaryMetrics(**told["seam"]),
+            tuple(Take(**take) for take in told.get("takes", ())),
         )
 
     def pcm(self, chapter: int, segment: int) -> Pcm:

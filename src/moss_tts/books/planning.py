@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-from moss_tts.books.chapters import Book
+from moss_tts.books.chapters import Book, errors_name_chapter
 from moss_tts.books.m4b import BITS_PER_CHANNEL
-from moss_tts.errors import RequestError
-from moss_tts.long_form import LongFormOptions, TextSegment
+from moss_tts.books.voices import ONE_VOICE, BookVoices
+from moss_tts.long_form import LongFormOptions, TextSegment, normalize_line_ends
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.options import LONG_FORM, check_options
-from moss_tts.prompts.planning import BUDGETS, followed, plan_text, respeller_of
+from moss_tts.prompts.planning import BUDGETS, PlannedText, followed, plan_text, respeller_of
 from moss_tts.prompts.token_budgets import Count, Cut, cut_of
 from moss_tts.speaking.runaway import usual_seconds
+from moss_tts.text.boundaries import BoundaryKind
+from moss_tts.text.cast import Casting
 from moss_tts.text.lexicon import Respeller
 from moss_tts.text.preparation import TextPreparation
+from moss_tts.text.voice_marks import Stretch, stretches
 
 Options = Mapping[str, Any]
 
@@ -53,6 +58,7 @@ def plan_book(
     preparation: TextPreparation | None = None,
     cut: Cut | None = None,
     preset: Preset | None = None,
+    voices: BookVoices = ONE_VOICE,
 ) -> list[list[TextSegment]]:
     """The segments of each chapter; needs no model.
 
@@ -62,18 +68,46 @@ def plan_book(
         preparation: how the checkpoint that reads wants its texts.
         cut: cuts chapters, by `book_cut`; None: by characters, as options say.
         preset: the variant of the checkpoint, if it is known.
+        voices: the voices that read.
 
     Raises:
         RequestError: a bad option, or a chapter without a letter or digit.
     """
-    chosen, respell = long_form_options(options), _respell(options, preset, preparation)
+    chosen = long_form_options(options)
+
+    @cache
+    def respell(casting: Casting | None) -> Respeller | None:
+        return _respell(voices.options(options, casting), preset, preparation)
+
+    def plan(stretch: Stretch) -> PlannedText:
+        return plan_text(stretch.text, chosen, preparation, cut, respell(stretch.casting))
+
     plans = []
     for number, chapter in enumerate(book.chapters):
-        try:
-            plans.append(list(plan_text(chapter.text, chosen, preparation, cut, respell).segments))
-        except RequestError as error:
-            raise RequestError(f"{name_of_chapter(book, number)}: {error}") from error
+        with errors_name_chapter(book, number):
+            plans.append(_in_chapter(stretches(chapter.text, voices.cast), plan))
     return plans
+
+
+def _in_chapter(parts: Sequence[Stretch], plan: Callable[[Stretch], PlannedText]) -> list[TextSegment]:
+    """The segments of the parts of a chapter; their offsets count in the text without marks."""
+    segments, start = list[TextSegment](), 0
+    for part in parts:
+        planned = plan(part)
+        if part is not parts[-1]:
+            end = BoundaryKind.PARAGRAPH if part.ends_paragraph else BoundaryKind.TURN
+            planned = replace(planned, segments=(*planned.segments[:-1], replace(planned.segments[-1], boundary=end)))
+        segments += [
+            replace(
+                segment,
+                start_offset=segment.start_offset + start,
+                end_offset=segment.end_offset + start,
+                casting=part.casting,
+            )
+            for segment in planned.segments
+        ]
+        start += len(normalize_line_ends(planned.text or "")) + (2 if part.ends_paragraph else 1)
+    return segments
 
 
 def _respell(options: Options, preset: Preset | None, preparation: TextPreparation | None) -> Respeller | None:
@@ -84,13 +118,24 @@ def _respell(options: Options, preset: Preset | None, preparation: TextPreparati
 
 
 def reading_notes(
-    book: Book, options: Options, preparation: TextPreparation | None, preset: Preset | None = None
+    book: Book,
+    options: Options,
+    preparation: TextPreparation | None,
+    preset: Preset | None = None,
+    voices: BookVoices = ONE_VOICE,
 ) -> list[str]:
     """Sentences for people about options and parts of the text that the checkpoint cannot follow."""
-    _, notes = followed(check_options(options), preparation)
-    respell = _respell(options, preset, preparation)
-    text = "\n\n".join(chapter.text for chapter in book.chapters)
-    return [*notes, *plan_text(text, long_form_options(options), preparation, None, respell).notes]
+    texts = defaultdict[Casting | None, list[str]](list)
+    for chapter in book.chapters:
+        for part in stretches(chapter.text, voices.cast):
+            texts[part.casting].append(part.text)
+    notes: list[str] = []
+    for casting, parts in texts.items():
+        given = voices.options(options, casting)
+        respell = _respell(given, preset, preparation)
+        notes += followed(check_options(given), preparation)[1]
+        notes += plan_text("\n\n".join(parts), long_form_options(options), preparation, None, respell).notes
+    return list(dict.fromkeys(notes))
 
 
 @dataclass(frozen=True)
@@ -129,8 +174,3 @@ def estimate(
     pcm = 2 * sample_rate * channels * seconds
     is_book = suffix == ".m4b"
     return Estimate(seconds, BITS_PER_CHANNEL / 8 * channels * seconds if is_book else SHARES[suffix] * pcm, pcm)
-
-
-def name_of_chapter(book: Book, number: int) -> str:
-    """A chapter in messages."""
-    return f"chapter {number + 1} ({book.chapters[number].title!r})"

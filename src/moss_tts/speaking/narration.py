@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Final
 
 import mlx.core as mx
 import numpy as np
@@ -28,10 +29,13 @@ from moss_tts.long_form import (
     retry_seed,
 )
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.speaking.attempts import CUT_SHORT, Attempts, one_by_one, side_by_side
+from moss_tts.speaking.attempts import CUT_SHORT, Attempts, Limits, one_by_one, side_by_side
+from moss_tts.speaking.checking import Check, Take
 from moss_tts.speaking.conditioning import conditioned
 from moss_tts.speaking.engine import Engine, SpeechChunk, SpeechJob, merged
+from moss_tts.text.cast import Casting
 
+NO_VOICES: Final[Mapping[Casting, MossNormalizedRequest]] = {}
 OnSegment = Callable[[SegmentMetrics], None]
 
 
@@ -66,6 +70,7 @@ class SpokenSegment:
         finish_reason: why it ended.
         metrics: what it took.
         seam: the seam to the segment before it; None for the first.
+        takes: the attempts at it that a recogniser heard; `checking.best` of them is this one.
     """
 
     codes: CodeMatrix
@@ -73,6 +78,7 @@ class SpokenSegment:
     finish_reason: FinishReason
     metrics: SegmentMetrics
     seam: BoundaryMetrics | None
+    takes: tuple[Take, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +87,13 @@ class NarrationState:
 
     Attributes:
         done: segments spoken.
-        continuity: what the next segment is conditioned on.
+        continuity: what the next segment of each voice is conditioned on.
         tail: the end of the last segment's audio, for the seam; None before the first.
         cut_short: why a segment was cut short, if any was.
     """
 
     done: int = 0
-    continuity: ContinuityState = field(default_factory=ContinuityState)
+    continuity: Mapping[Casting | None, ContinuityState] = field(default_factory=dict)
     tail: np.ndarray | None = None
     cut_short: FinishReason | None = None
 
@@ -99,14 +105,22 @@ class Narrator:
         request: a request with long_form options, its references encoded.
         backend: the means to speak its segments.
         on_segment: called with each finished segment.
+        voices: the requests for segments that have a casting, as this one is for the others; their texts do not count.
+        check: hears segments; those that were misspoken are spoken again.
     """
 
     def __init__(
-        self, request: MossNormalizedRequest, backend: SpeechBackend, on_segment: OnSegment | None = None
+        self,
+        request: MossNormalizedRequest,
+        backend: SpeechBackend,
+        on_segment: OnSegment | None = None,
+        voices: Mapping[Casting, MossNormalizedRequest] = NO_VOICES,
+        check: Check | None = None,
     ) -> None:
         assert request.long_form is not None
         self._request, self._options = request, request.long_form
-        self._backend, self._on_segment = backend, on_segment
+        self._voices = dict[Casting | None, MossNormalizedRequest]([(None, request), *voices.items()])
+        self._backend, self._on_segment, self._check = backend, on_segment, check
         self.plan = request.plan
         self.segment_metrics: list[SegmentMetrics] = []
         self.boundary_metrics: list[BoundaryMetrics] = []
@@ -130,6 +144,18 @@ class Narrator:
             if whole.finish_reason == "cancelled":
                 return
             yield self._finish(attempts, whole)
+
+    def alone(self, index: int) -> SpeechChunk:
+        """One segment, whole, as it sounds where nothing was spoken before it.
+
+        Raises:
+            GenerationError: it failed all its attempts.
+        """
+        [chunk] = [
+            merged(list(attempts.chunks))
+            for attempts in one_by_one(self._backend.engine, self._job, self._limits(), [index])
+        ]
+        return chunk
 
     def run(self) -> Iterator[tuple[int, SpeechChunk]]:
         """(segment, chunk) in order; the last chunk has the finish reason.
@@ -176,8 +202,7 @@ class Narrator:
                 parts.append(
                     (attempts.index, replace(self._as_part(attempts.index, whole), audio=np.zeros(0, np.float32)))
                 )
-                segment = self.plan[attempts.index]
-                yield SegmentAudio(whole.audio, segment.speaker, segment.last_speaker)
+                yield SegmentAudio(whole.audio, *self.plan[attempts.index].voices)
                 if whole.finish_reason == "cancelled":
                     return
 
@@ -194,15 +219,12 @@ class Narrator:
 
     def _attempts(self) -> Iterator[Attempts]:
         """The segments that are left, being spoken."""
-        backend, retries, at_once = self._backend, self._options.retry_attempts, self._options.parallel
-        # Side by side, all segments have the same voice: the user's, the first segment's, or the only one there is.
-        has_voice = bool(self._request.reference) or self._request.prompt_audio is not None
-        has_voice |= self._options.continuity == "none"
-        alone = len(self.plan) if at_once == 1 else 0 if has_voice else 1
+        backend, limits, at_once = self._backend, self._limits(), self._options.parallel
+        alone = len(self.plan) if at_once == 1 else self._until_voices_are_known()
         rest = range(max(alone, self._state.done), len(self.plan))
         for attempts in chain(
-            one_by_one(backend.engine, self._job, retries, range(self._state.done, alone)),
-            side_by_side(backend.engine, self._job, retries, rest, at_once),
+            one_by_one(backend.engine, self._job, limits, range(self._state.done, alone)),
+            side_by_side(backend.engine, self._job, limits, rest, at_once),
         ):
             segment = self.plan[attempts.index]
             rate = backend.sample_rate / self._request.speed
@@ -210,9 +232,31 @@ class Narrator:
             attempts.chunks = between_silence(attempts.chunks, before, after)
             yield attempts
 
+    def _limits(self) -> Limits:
+        check, retries = self._check, self._options.retry_attempts
+        if check is None:
+            return Limits(retries)
+
+        def hear(index: int, chunks: Sequence[SpeechChunk]) -> Take:
+            return check.take(self.plan[index], merged(list(chunks)).audio, self._backend.sample_rate)
+
+        return Limits(retries, hear, check.is_enough)
+
+    def _until_voices_are_known(self) -> int:
+        """How many segments are spoken before others may be side by side.
+
+        All segments of a voice then sound alike: as the user's recording, as the first of them, or as the only voice
+        there is.
+        """
+        if self._options.continuity == "none":
+            return 0
+        first = {segment.casting: index for index, segment in reversed(list(enumerate(self.plan)))}
+        return max((index + 1 for casting, index in first.items() if not _has_voice(self._voices[casting])), default=0)
+
     def _job(self, index: int, attempt: int) -> SpeechJob:
-        seed = retry_seed(self._request.seed, index, attempt)
-        job = self._backend.job(self._conditioned(self.plan[index], seed))
+        segment = self.plan[index]
+        seed = retry_seed(self._voices[segment.casting].seed, index, attempt)
+        job = self._backend.job(self._conditioned(segment, seed))
         return replace(job, is_heard=lambda: self._backend.is_heard(index - self._state.done))
 
     def _finish(self, attempts: Attempts, whole: SpeechChunk) -> SpokenSegment:
@@ -222,7 +266,12 @@ class Narrator:
         metrics = self._metrics(attempts, whole, seconds, "segment-start" if seam is None else seam.note)
         assert whole.finish_reason is not None
         spoken = SpokenSegment(
-            widened(whole.frames, self._backend.n_vq), whole.audio, whole.finish_reason, metrics, seam
+            widened(whole.frames, self._backend.n_vq),
+            whole.audio,
+            whole.finish_reason,
+            metrics,
+            seam,
+            tuple(attempts.takes),
         )
         self._advance(spoken)
         if self._on_segment is not None:
@@ -234,13 +283,13 @@ class Narrator:
         if spoken.seam is not None:
             self.boundary_metrics.append(spoken.seam)
         state, segment = self._state, self.plan[spoken.metrics.segment_idx]
-        continuity = state.continuity
+        continuity = self._continuity(segment)
         if len(spoken.codes):
             rate = self._backend.frame_rate
             continuity = advance_continuity_state(continuity, segment, spoken.codes, self._options, rate)
         self._state = NarrationState(
             state.done + 1,
-            continuity,
+            {**state.continuity, segment.casting: continuity},
             spoken.audio[-self._seam_width :].copy(),
             spoken.finish_reason if spoken.finish_reason in CUT_SHORT else state.cut_short,
         )
@@ -249,8 +298,12 @@ class Narrator:
 
     def _conditioned(self, segment: TextSegment, seed: int) -> MossNormalizedRequest:
         """The request for one segment, conditioned on what was spoken."""
-        request = replace(self._request, tokens=self._share_of_tokens(segment), seed=seed)
-        return conditioned(request, segment, self._state.continuity)
+        request = replace(self._voices[segment.casting], tokens=self._share_of_tokens(segment), seed=seed)
+        return conditioned(request, segment, self._continuity(segment))
+
+    def _continuity(self, segment: TextSegment) -> ContinuityState:
+        """What earlier segments in the voice of this one have handed on."""
+        return self._state.continuity.get(segment.casting, ContinuityState())
 
     def _share_of_tokens(self, segment: TextSegment) -> int | None:
         """The segment's share of the length that was asked for, by characters."""
@@ -262,7 +315,8 @@ class Narrator:
     # -------------------------------------------------------------------------------------- metrics
 
     def _metrics(self, attempts: Attempts, whole: SpeechChunk, seconds: float, note: BoundaryNote) -> SegmentMetrics:
-        segment, state, backend = self.plan[attempts.index], self._state.continuity, self._backend
+        segment, backend = self.plan[attempts.index], self._backend
+        state = self._continuity(segment)
         peak = mx.get_peak_memory() / 1e9
         prefix = 0 if state.prefix_codes is None else len(state.prefix_codes)
         return SegmentMetrics(
@@ -290,6 +344,11 @@ class Narrator:
         """The seam to the segment before this one."""
         left = self._state.tail
         return None if left is None else evaluate_segment_boundary(left, audio, self._backend.sample_rate)
+
+
+def _has_voice(request: MossNormalizedRequest) -> bool:
+    """Whether a recording says how a request sounds."""
+    return bool(request.reference) or request.prompt_audio is not None
 
 
 def between_silence(chunks: Iterable[SpeechChunk], before: int, after: int) -> Iterator[SpeechChunk]:

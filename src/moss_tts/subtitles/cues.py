@@ -91,6 +91,8 @@ class CueRules:
         return round(seconds * self.sample_rate / self.speed)
 
     def _voice_of(self, segment: TextSegment) -> str | None:
+        if segment.casting is not None:
+            return segment.casting.voice
         speakers = {tag for tag in (segment.speaker, *SPEAKER_TAG.findall(segment.text)) if tag is not None}
         return self.voice or (speakers.pop().strip("[]") if len(speakers) == 1 else None)
 

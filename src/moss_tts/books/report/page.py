@@ -21,6 +21,7 @@ from moss_tts.books.report.charts import Span, timestamp, waveform_rows
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.device.memory import size
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics, TextSegment
+from moss_tts.speaking.checking import Take, best
 
 __all__ = ["Envelope", "EnvelopeBuilder", "ReportedSegment", "reported_segments", "write_report"]
 
@@ -61,6 +62,9 @@ class ReportedSegment:
         seam: the seam to the segment before it; None if there is none.
         chapter: the chapter it belongs to, "" outside books.
         played: where it is heard; None where it was not written to a file.
+        voice: the voice that speaks it; None: the one of the whole text.
+        takes: what a recogniser heard of each attempt at it.
+        is_misspoken: whether even the best of them has too many errors.
     """
 
     text: str
@@ -68,6 +72,14 @@ class ReportedSegment:
     seam: BoundaryMetrics | None = None
     chapter: str = ""
     played: Played | None = None
+    voice: str | None = None
+    takes: Sequence[Take] = ()
+    is_misspoken: bool = False
+
+    @property
+    def take(self) -> Take | None:
+        """The attempt that was kept, if it was heard."""
+        return best(self.takes)
 
     @property
     def is_flagged(self) -> bool:
@@ -148,5 +160,15 @@ def _totals(segments: Sequence[ReportedSegment], envelope: Envelope) -> dict[str
         "Characters": f"{sum(spoken.segment_chars for spoken in metrics):,}",
         "Flagged seams": str(sum(segment.is_flagged for segment in segments)),
         "Retries": str(sum(spoken.retry_count for spoken in metrics)),
+        **_checked(segments),
         "Peak memory": size(1e9 * max((spoken.total_peak_memory_gb for spoken in metrics), default=0)),
     }
+
+
+def _checked(segments: Sequence[ReportedSegment]) -> dict[str, str]:
+    """Figures of the check, where segments were heard."""
+    heard = [take for segment in segments if (take := segment.take) is not None]
+    if not heard:
+        return {}
+    mean = sum(take.word_error for take in heard) / len(heard)
+    return {"Misspoken": str(sum(segment.is_misspoken for segment in segments)), "Mean word error": f"{mean:.3f}"}

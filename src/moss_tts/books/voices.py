@@ -1,0 +1,94 @@
+"""The voices of a book: its narrator's, and those that its marks and its cast name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from moss_tts.books.chapters import Book, errors_name_chapter
+from moss_tts.errors import UnknownVoiceError
+from moss_tts.text.cast import NARRATOR, Cast, Casting
+from moss_tts.text.voice_marks import stretches
+from moss_tts.voices import Voice, Voices
+
+Options = Mapping[str, Any]
+# Options that choose a voice, of which a casting takes the place.
+_CHOICES: Final = frozenset({"voice", "ref_audio", "reference", "ref_text", "dialogue_speakers", "mode", "seed"})
+
+
+@dataclass(frozen=True)
+class BookVoices:
+    """The voices of a book.
+
+    Attributes:
+        cast: the voices of its speakers.
+        registered: the voices that its text needs, by name.
+    """
+
+    cast: Cast = field(default_factory=Cast)
+    registered: Mapping[str, Voice] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, book: Book, cast: Cast, voices: Voices) -> BookVoices:
+        """The voices that a book needs, all of which are registered.
+
+        Args:
+            book: what is read.
+            cast: the voices of its speakers.
+            voices: the registered voices.
+
+        Raises:
+            RequestError: a voice of the text or of the cast is not registered, or a mark names none; the message says
+                where.
+        """
+        found = {casting.voice: _registered(casting, voices) for casting in cast.castings.values() if casting.voice}
+        for number, chapter in enumerate(book.chapters):
+            with errors_name_chapter(book, number):
+                for part in stretches(chapter.text, cast):
+                    if part.casting is not None and part.casting.voice and part.casting.voice not in found:
+                        found[part.casting.voice] = _registered(part.casting, voices)
+        return cls(cast, found)
+
+    def options(self, options: Options, casting: Casting | None) -> dict[str, Any]:
+        """The options of generate for what a voice speaks.
+
+        Args:
+            options: those of the whole book.
+            casting: the voice; None: the one that these options name.
+        """
+        if casting is None:
+            return dict(options)
+        chosen: dict[str, Any] = {name: value for name, value in options.items() if name not in _CHOICES}
+        if casting.voice is not None:
+            chosen["voice"] = self.registered[casting.voice]
+        if casting.adapters:
+            chosen["adapters"] = {**(options.get("adapters") or {}), **dict(casting.adapters)}
+        return chosen
+
+    def speakers(self, casting: Casting | None) -> str:
+        """The speakers of a voice, for people; the voice itself where only marks name it."""
+        names = [speaker for speaker, entry in self.cast.castings.items() if entry == casting]
+        return ", ".join(names) or (NARRATOR if casting is None else str(casting))
+
+    def fingerprints(self) -> dict[str, str]:
+        """What decides how the voices sound, for the manifest of a reading."""
+        cast = {f"cast {name}": str(casting) for name, casting in self.cast.castings.items()}
+        recordings = {f"voice {name}": voice.fingerprint for name, voice in self.registered.items()}
+        return cast | recordings
+
+
+def _registered(casting: Casting, voices: Voices) -> Voice:
+    """The voice of a casting.
+
+    Raises:
+        RequestError: it is not registered; the message says where it is named.
+    """
+    assert casting.voice is not None
+    try:
+        return voices[casting.voice]
+    except UnknownVoiceError as error:
+        raise UnknownVoiceError(f"{casting.where}: {error}") from error
+
+
+ONE_VOICE: Final = BookVoices()
