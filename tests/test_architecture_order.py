@@ -28,7 +28,7 @@ ORDER = [
     "presets context codec",
     "backbone",
     "*_model",
-    "inference_utils rows frames",
+    "inference_utils rows frames realtime",
     "long_form voices subtitles result",
     "prompts",
     "architectures",
@@ -325,6 +325,7 @@ def test_few_files_name_an_architecture():
     evidence.speech says how upstream's own code returns the rows of each.
     """
     places = "architectures config config.* *_model rows frames inference_utils prompts.packing evidence.speech".split()
+    places += ["realtime.*", "prompts.turns"]
     kinds = {name.id for name in ast.walk(tree("architectures")) if isinstance(name, ast.Name)}
     kinds = {name for name in kinds if KINDS.fullmatch(name)} - {"Architecture", "MossConfig"}
     assert {"DelayConfig", "DelayArchitecture"} <= kinds
@@ -334,7 +335,9 @@ def test_few_files_name_an_architecture():
 
 def test_networks_never_wait_for_the_device():
     """One wait per frame is the loop's: a codebook that waits costs a frame its time."""
-    for module in [name for name in FILES if room(name) in ("backbone", "sampling") or name.endswith("_model")]:
+    for module in [
+        name for name in FILES if room(name) in ("backbone", "sampling") or name.endswith(("_model", ".network"))
+    ]:
         for call in calls(module):
             waits = isinstance(call.func, ast.Attribute) and call.func.attr in ("item", "tolist", "eval", "synchronize")
             assert not waits, place(module, call)

@@ -15,6 +15,7 @@ from moss_tts.config import (
     LocalConfig,
     LocalV15Config,
     NanoConfig,
+    RealtimeConfig,
     config_class,
     parse_config,
 )
@@ -23,7 +24,13 @@ from moss_tts.strict import HARMLESS_KEYS
 from support.small_configs import GEN, raw_config
 
 GOLDEN = Path(__file__).parent / "golden"
-KINDS = {"delay": DelayConfig, "local": LocalConfig, "local_v1_5": LocalV15Config, "nano": NanoConfig}
+KINDS = {
+    "delay": DelayConfig,
+    "local": LocalConfig,
+    "local_v1_5": LocalV15Config,
+    "nano": NanoConfig,
+    "realtime": RealtimeConfig,
+}
 
 
 def golden_config(name: str) -> dict[str, Any]:
@@ -39,7 +46,7 @@ def test_upstreams_own_configs_parse(name, kind):
     config = parse_config(golden_config(name))
     assert type(config) is kind
     assert (config.n_vq, config.audio_vocab_size, config.audio_pad_code) == (4, 24, 24)
-    assert config.vocab_size == (400 if name == "nano" else 220)
+    assert config.vocab_size == {"nano": 400, "realtime": 428}.get(name, 220)
 
 
 def test_local_and_delay_share_a_model_type():
@@ -57,7 +64,7 @@ def test_local_v1_5_is_told_by_its_type_or_its_depth_decoder(raw):
     assert config_class(raw) is LocalV15Config
 
 
-@pytest.mark.parametrize("kind", [None, "qwen3", "moss_tts_realtime"])
+@pytest.mark.parametrize("kind", [None, "qwen3", "moss_tts_unheard_of"])
 def test_other_models_are_refused_with_the_supported_ones(kind):
     with pytest.raises(ConfigError, match=rf"{kind!r}.*moss_tts_delay.*moss_tts_local"):
         parse_config({"model_type": kind})

@@ -14,6 +14,7 @@ TABLE = {
     "moss_tts_local": (1.0, 0.95, 50, 1.1),
     "moss_tts_local_v1_5": (1.7, 0.8, 25, 1.0),
     "nano": (0.8, 0.95, 25, 1.2),
+    "realtime": (0.8, 0.6, 30, 1.1),
     "ttsd": (1.1, 0.9, 50, 1.1),
     "voice_generator": (1.5, 0.6, 50, 1.1),
     "soundeffect": (1.5, 0.6, 50, 1.2),
@@ -57,14 +58,14 @@ def test_names_ignore_case_dashes_and_blanks(name, blank, upper, dashes):
 @pytest.mark.parametrize("name", ["", "moss", "tts", "ttsd2"])
 def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(
-        RequestError, match=r"unknown preset.*moss_tts, moss_tts_local, moss_tts_local_v1_5, nano, ttsd"
+        RequestError, match=r"unknown preset.*moss_tts, moss_tts_local, moss_tts_local_v1_5, nano, realtime, ttsd"
     ):
         resolve_preset(name)
 
 
-def test_realtime_is_refused_by_that_word():
-    with pytest.raises(RequestError, match=r"(?i)realtime.*another runtime"):
-        resolve_preset("Realtime")
+def test_realtime_is_a_preset_with_a_window():
+    assert resolve_preset("MOSS-TTS-Realtime") is PRESETS["realtime"]
+    assert PRESETS["realtime"].window == 50
 
 
 @pytest.mark.parametrize("name", [None, 3, ["ttsd"]])

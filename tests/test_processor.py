@@ -15,7 +15,7 @@ from moss_tts.architectures import ARCHITECTURES
 from moss_tts.audio.codes import apply_delay_pattern, orient_codes
 from moss_tts.audio.references import AudioFile, CodeArray, CodeFile, Joined
 from moss_tts.checkpoints.demo import CONTROL_TOKENS, write_tokenizer
-from moss_tts.config import ID_DEFAULTS, MossConfig, TiedHeadsConfig, parse_config
+from moss_tts.config import ID_DEFAULTS, MossConfig, SlotConfig, TiedHeadsConfig, parse_config
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.presets import TTSD_TEMPLATE
 from moss_tts.processor import MossTTSProcessor
@@ -428,8 +428,8 @@ def test_nano_takes_one_reference(tiny):
 
 
 def test_every_architecture_with_a_config_has_a_packer():
-    known = [*MossConfig.__subclasses__(), *TiedHeadsConfig.__subclasses__()]
-    assert set(ARCHITECTURES) == set(known) - {TiedHeadsConfig}
+    known = {*MossConfig.__subclasses__(), *SlotConfig.__subclasses__(), *TiedHeadsConfig.__subclasses__()}
+    assert set(ARCHITECTURES) == known - {SlotConfig, TiedHeadsConfig}
     assert all(issubclass(kind.packer, PromptPacker) for kind in ARCHITECTURES.values())
 
 

@@ -15,16 +15,27 @@ import numpy as np
 from mlx import nn
 from mlx.utils import tree_flatten
 
-from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig, NanoConfig, TiedHeadsConfig
+from moss_tts.config import (
+    DelayConfig,
+    LocalConfig,
+    LocalV15Config,
+    MossConfig,
+    NanoConfig,
+    RealtimeConfig,
+    TiedHeadsConfig,
+)
 from moss_tts.context.prefixes import PrefixCache
 from moss_tts.context.reading import Reading, whole
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.errors import RequestError
-from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader
+from moss_tts.frames import DelayFrameReader, FrameReader, LocalFrameReader, RealtimeFrameReader
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import MossTTSLocalV15Model, TiedHeadsModel
 from moss_tts.nano_model import MossTTSNanoModel
 from moss_tts.prompts.packing import DelayPacker, LocalPacker, NanoPacker, PiecewisePacker, PromptPacker
+from moss_tts.prompts.turns import RealtimePacker
+from moss_tts.realtime.network import MossTTSRealtimeNetwork
+from moss_tts.realtime.rows import RealtimeBatch
 from moss_tts.rows import DelayBatch, LocalBatch, Prompts, RowBatch, RowRequest, run
 from moss_tts.weights.layout import Layout
 
@@ -42,6 +53,7 @@ class Architecture(Generic[C, N]):
         prefixes: keys and values of references, kept for the next request in the same voice.
         protected: parts that are never quantised, beside embeddings and norms.
         first_chunks: frames of the first chunks of a stream, before they are as long as was asked.
+        reads_text_beside: whether it reads text while it speaks.
     """
 
     name: ClassVar[str]
@@ -51,6 +63,7 @@ class Architecture(Generic[C, N]):
     default_preset: ClassVar[str]
     protected: ClassVar[tuple[str, ...]]
     first_chunks: ClassVar[tuple[int, ...]] = (4,)
+    reads_text_beside: ClassVar[bool] = False
 
     def __init__(self, config: C, network: N) -> None:
         self.config = config
@@ -107,7 +120,7 @@ class Architecture(Generic[C, N]):
     @classmethod
     def closing_tokens(cls, config: C) -> tuple[int, ...]:
         """Text ids that end speech: the network writes one of them."""
-        return (config.audio_end_token_id,)
+        raise NotImplementedError
 
     def bytes_per_frame(self) -> int:
         """Bytes of weights that one row reads: a matrix once for each product with it, embeddings by the row."""
@@ -200,6 +213,11 @@ class LocalArchitecture(Architecture[LocalConfig | TiedHeadsConfig, MossTTSLocal
     def _logits(self, hidden: mx.array, rows: mx.array) -> tuple[mx.array, mx.array]:
         return self.network.depth_logits(hidden, rows[:, :-1])
 
+    @classmethod
+    def closing_tokens(cls, config: LocalConfig | TiedHeadsConfig) -> tuple[int, ...]:
+        """audio_end alone."""
+        return (config.audio_end_token_id,)
+
     def bytes_per_frame(self) -> int:
         """The backbone once; the depth transformer, its adapters and one head for each channel."""
         channels = 1 + self.config.n_vq
@@ -249,9 +267,55 @@ class NanoArchitecture(LocalV15Architecture):
         return LocalArchitecture.resolve_n_vq(self, requested)
 
 
+class RealtimeArchitecture(Architecture[RealtimeConfig, MossTTSRealtimeNetwork]):
+    """MossTTSRealtime."""
+
+    name = "MOSS-TTS Realtime"
+    network_class = MossTTSRealtimeNetwork
+    layout = MossTTSRealtimeNetwork.layout
+    packer = RealtimePacker
+    default_preset = "realtime"
+    protected = ("local_lm_heads",)
+    first_chunks = (1, 2, 4)
+    reads_text_beside = True
+
+    def resolve_n_vq(self, requested: int | None) -> int:
+        """Realtime always generates all codebooks: it is trained with a fixed depth."""
+        if requested not in (None, self.config.n_vq):
+            raise RequestError(f"n_vq_for_inference must be {self.config.n_vq} for Realtime, got {requested}.")
+        return self.config.n_vq
+
+    def reading(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Reading[RowBatch]:  # noqa: ARG002
+        """Read prompts; the result is a batch of Realtime."""
+        return RealtimeBatch.reading(self.network, self.config, prompts, requests, self.prefixes)
+
+    def reader(self, prompt: np.ndarray, max_frames: int, n_vq: int) -> FrameReader:  # noqa: ARG002
+        """Reads rows that are frames."""
+        return RealtimeFrameReader(self.config, max_frames)
+
+    def _hidden(self, past: mx.array) -> mx.array:
+        return self.network(past, self.network.backbone.make_cache([0]))
+
+    def _logits(self, hidden: mx.array, rows: mx.array) -> tuple[mx.array, mx.array]:
+        """There are no logits of text: (N, 0)."""
+        return mx.zeros((len(rows), 0)), self.network.depth_logits(hidden, rows[:, 1:])
+
+    @classmethod
+    def closing_tokens(cls, config: RealtimeConfig) -> tuple[int, ...]:  # noqa: ARG003
+        """None: codebook 0 says where speech ends."""
+        return ()
+
+    def bytes_per_frame(self) -> int:
+        """The backbone once, the depth transformer and a head for each codebook, and some rows of tables."""
+        depth = self.config.n_vq * self._bytes_of("local_transformer.")
+        rows = (1 + 2 * self.config.n_vq) * self._bytes_of_text_row()
+        return self._bytes_of("backbone.", "local_lm_heads.") + depth + rows
+
+
 ARCHITECTURES: dict[type[MossConfig], type[Architecture[Any, Any]]] = {
     DelayConfig: DelayArchitecture,
     LocalConfig: LocalArchitecture,
     LocalV15Config: LocalV15Architecture,
     NanoConfig: NanoArchitecture,
+    RealtimeConfig: RealtimeArchitecture,
 }

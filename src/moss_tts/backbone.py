@@ -272,12 +272,13 @@ class Qwen3Backbone(Decoder):
     Args:
         config: sizes.
         rotary: False for a depth transformer without positions.
+        positions: see Rotary.
     """
 
-    def __init__(self, config: BackboneConfig, rotary: bool = True) -> None:
+    def __init__(self, config: BackboneConfig, rotary: bool = True, positions: int = 0) -> None:
         layers = [Block(config) for _ in range(config.num_hidden_layers)]
         norm = RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        rope = Rotary(config.head_dim, config.rope_theta) if rotary else None
+        rope = Rotary(config.head_dim, config.rope_theta, positions=positions) if rotary else None
         super().__init__(layers, norm, rope, config.head_dim)
 
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from moss_tts.config import DelayConfig, LocalConfig, TiedHeadsConfig
+from moss_tts.config import DelayConfig, LocalConfig, RealtimeConfig, TiedHeadsConfig
 from moss_tts.inference_utils import extract_complete_delay_rows
 
 FinishReason = Literal["stop", "length", "silence", "cancelled"]
@@ -138,3 +138,30 @@ class LocalFrameReader:
         if self._left <= 0:
             self.finish_reason = "length"
         return [Frames(row[None, 1 : 1 + self._n_vq])]
+
+
+class RealtimeFrameReader:
+    """Every row is a frame, up to the mark of the end.
+
+    Args:
+        config: the config of the model.
+        max_frames: frames after which the request ends.
+    """
+
+    def __init__(self, config: RealtimeConfig, max_frames: int) -> None:
+        self.finish_reason: FinishReason | None = None
+        self._end, self._left = config.end_code, max_frames
+
+    def start(self) -> list[Frames]:
+        """The codec starts afresh with each turn."""
+        return []
+
+    def push(self, row: np.ndarray) -> list[Frames]:
+        """The row's frame; the one with the mark is none."""
+        if row[1] == self._end:
+            self.finish_reason = "stop"
+            return []
+        self._left -= 1
+        if self._left <= 0:
+            self.finish_reason = "length"
+        return [Frames(row[None, 1:])]

@@ -13,6 +13,7 @@ import mlx.core as mx
 import numpy as np
 
 from moss_tts.config import DelayConfig
+from moss_tts.sampling import seen_in
 
 INACTIVE = -1
 SAMPLE = -1
@@ -127,3 +128,17 @@ def extract_complete_delay_rows(rows: np.ndarray) -> np.ndarray:
     n_vq = rows.shape[1]
     complete = max(0, rows.shape[0] - n_vq + 1)
     return np.stack([rows[channel : channel + complete, channel] for channel in range(n_vq)], axis=1)
+
+
+def joined_states(state: DelaySchedulerState, other: DelaySchedulerState) -> DelaySchedulerState:
+    """The states of two batches as one."""
+    return DelaySchedulerState(*(mx.concatenate(list(pair)) for pair in zip(state, other, strict=True)))
+
+
+def pooled_seen(codes: mx.array, config: DelayConfig) -> mx.array:
+    """Codes of a history (B, T, Q) as masks (B, 2, V): codebook 0, and all the others together.
+
+    Upstream pools codebooks 1.. (and the batch; we keep rows apart), pad codes included.
+    """
+    seen = seen_in(codes, config.audio_pad_code + 1)
+    return mx.stack([seen[:, 0], seen[:, 1:].any(axis=1)], axis=1)

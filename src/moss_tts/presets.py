@@ -6,7 +6,7 @@ A rule that differs between variants is a field here, so that no other code asks
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -58,6 +58,16 @@ class Pieces:
 
 
 PLAIN_TEMPLATE = PromptTemplate()
+# Options that need a message of the user, and those of a text channel.
+OF_MESSAGES = frozenset(
+    """
+    instruct instruction language ref_text tokens duration_s seconds quality sound_event ambient_sound scene
+    conversation dialogue_speakers
+    """.split()
+)
+# Speech that goes on from a recording.
+CONTINUED = "continuation"
+OF_TEXT_CHANNEL = frozenset("text_temperature text_top_p text_top_k text_repetition_penalty".split())
 # What most variants follow beside their prompt; text/preparation.py says what one checkpoint follows of it.
 SPEECH = frozenset({"instruction", "reference", "language", "length"})
 TTSD_TEMPLATE = PromptTemplate(scene=True, tokens=False, names_silent_speakers=True)
@@ -79,6 +89,8 @@ class Preset:
         template: the shape of the user message.
         reads_ipa: whether it reads words that are written by their sounds, /IPA/.
         follows: what it was trained to follow beside prompt_field; anything else may be asked for, to little effect.
+        no_place_for: options for which its prompt has no place at all, and "continuation" if it goes on from nothing.
+        window: the last frames that the repetition penalty looks at; 0 is all.
     """
 
     name: str
@@ -92,16 +104,31 @@ class Preset:
     template: PromptTemplate = PLAIN_TEMPLATE
     reads_ipa: bool = False
     follows: frozenset[str] = SPEECH
+    no_place_for: frozenset[str] = frozenset()
+    window: int = 0
 
     @property
     def sampling(self) -> Sampling:
         """Both channels, before generation_config.json and the caller."""
         return Sampling(text=self.text, audio=self.audio)
 
+    def check_places(self, given: Mapping[str, object]) -> None:
+        """Refuse options that the prompt has no place for.
+
+        Raises:
+            RequestError: there are some; the message names them.
+        """
+        lost = sorted(self.no_place_for & given.keys())
+        if CONTINUED in self.no_place_for:
+            continued = {"mode": "continuation", "long_form_continuity": "continue"}
+            lost += [f"{name} {value!r}" for name, value in continued.items() if given.get(name) == value]
+        if lost:
+            raise RequestError(f"The prompt of preset {self.name} has no place for {', '.join(lost)}. Leave it out.")
+
 
 # The names, for type checkers and for editors that complete them.
 PresetName: TypeAlias = Literal[
-    "moss_tts", "moss_tts_local", "moss_tts_local_v1_5", "nano", "ttsd", "voice_generator", "soundeffect"
+    "moss_tts", "moss_tts_local", "moss_tts_local_v1_5", "nano", "realtime", "ttsd", "voice_generator", "soundeffect"
 ]
 
 PRESETS = {
@@ -130,6 +157,16 @@ PRESETS = {
             template=PromptTemplate(tokens=False),
             follows=frozenset({"reference"}),
         ),
+        # Upstream's defaults. It reads plain text and one voice, so that clean-up and fields have no place.
+        Preset(
+            "realtime",
+            ChannelSampling(0.8, 0.6, 30, 1.1),
+            window=50,
+            template=PromptTemplate(tokens=False),
+            normalizes_text=False,
+            follows=frozenset({"reference"}),
+            no_place_for=OF_MESSAGES | OF_TEXT_CHANNEL | {CONTINUED},
+        ),
         Preset(
             "ttsd",
             ChannelSampling(1.1, 0.9, 50, 1.1),
@@ -153,6 +190,7 @@ ALIASES = {
     "local": "moss_tts_local",
     "local_v1_5": "moss_tts_local_v1_5",
     "moss_tts_nano": "nano",
+    "moss_tts_realtime": "realtime",
     "moss_ttsd": "ttsd",
     "moss_voice_generator": "voice_generator",
     "voicegenerator": "voice_generator",
@@ -161,21 +199,16 @@ ALIASES = {
     "sound_effect": "soundeffect",
 }
 
-# Variants of the family that this runtime does not run.
-FOREIGN = {"realtime": "MOSS-TTS-Realtime"}
-
 
 def resolve_preset(name: str) -> Preset:
     """The preset of that name or alias; case, '-' or '.' for '_' and surrounding blanks do not matter.
 
     Raises:
-        RequestError: no such preset, or one of another runtime.
+        RequestError: no such preset.
     """
     if not isinstance(name, str):
         raise RequestError(f"preset must be a name, got {shown(name)}; allowed: {_names()}")
     key = re.sub(r"[-.]", "_", name.strip().lower())
-    if key in FOREIGN:
-        raise RequestError(f"preset {key!r} is {FOREIGN[key]}, which needs another runtime; allowed here: {_names()}")
     preset = PRESETS.get(ALIASES.get(key, key))
     if preset is None:
         raise RequestError(f"unknown preset {name!r}; allowed: {_names()}")

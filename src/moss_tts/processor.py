@@ -20,7 +20,6 @@ from moss_tts.errors import ConfigError, RequestError, shown
 from moss_tts.presets import PLAIN_TEMPLATE, PromptTemplate
 from moss_tts.prompts.messages import (
     FINAL_ROLE,
-    TEXT_HEADING,
     AssistantMessage,
     Audio,
     Message,
@@ -68,7 +67,11 @@ class MossTTSProcessor:
     @property
     def text_heading(self) -> tuple[int, ...]:
         """Ids right before the text in a user message; the fields that say how to speak it come earlier."""
-        return tuple(self._packer.encoder.encode(TEXT_HEADING))
+        return self._packer.heading()
+
+    def spoken_ids(self, messages: Sequence[Message]) -> tuple[int, ...] | None:
+        """The ids of the text, for models that read it while they speak; None where the prompt holds all of it."""
+        return self._packer.spoken_ids(messages)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text in a prompt."""

@@ -253,6 +253,7 @@ def check_conflicts(given: Options, preset: Preset) -> None:
         raise RequestError(
             f"The prompt of preset {preset.name} has no place for scene. Leave it out, or use preset ttsd."
         )
+    preset.check_places(given)
     if "conversation" in given:
         _check_alone(given, "conversation", PROMPT_OPTIONS)
     if "dialogue_speakers" in given:

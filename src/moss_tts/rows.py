@@ -20,8 +20,10 @@ from moss_tts.adapters.low_rank import Adaptable, Wanted
 from moss_tts.backbone import batched
 from moss_tts.config import DelayConfig, LocalConfig, TiedHeadsConfig
 from moss_tts.context.batch_cache import Cache
+from moss_tts.context.kept import KeptContext
 from moss_tts.context.prefixes import PrefixCache, read_prompts
 from moss_tts.context.reading import Reading
+from moss_tts.context.text_column import TextColumn
 from moss_tts.delay_model import MossTTSDelayModel
 from moss_tts.device.kernels import issue, on_cpu
 from moss_tts.inference_utils import (
@@ -30,11 +32,13 @@ from moss_tts.inference_utils import (
     delay_audio_mask,
     delay_text_mask,
     initial_delay_state,
+    joined_states,
+    pooled_seen,
     update_delay_scheduler_state,
 )
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import TiedHeadsModel
-from moss_tts.sampling import RowSampling, Sampling, mark_seen, sample, seen_in, step_uniforms
+from moss_tts.sampling import RowSampling, Sampling, mark_seen, sample, step_uniforms
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,18 @@ class RowRequest:
         seed: the seed of its draws, below 2**32.
         max_frames: audio frames it may begin.
         adapters: its adapters with their weights; none of these is 0.
+        window: the last frames that the repetition penalty looks at, for networks that look at some; 0 is all.
+        column: its text behind the prompt, for networks that read text while they speak; None: there is no more.
+        context: the conversation that it is a turn of; None for a request of its own.
     """
 
     sampling: Sampling
     seed: int
     max_frames: int
     adapters: Wanted = ()
+    window: int = 0
+    column: TextColumn | None = None
+    context: KeptContext | None = None
 
 
 class RowBatch(ABC):
@@ -124,6 +134,24 @@ class RowBatch(ABC):
     @abstractmethod
     def ended(self, rows: np.ndarray) -> np.ndarray:
         """Which requests of a step's rows (B, 1 + Q) are over: bool (B,)."""
+
+    def waiting(self) -> list[int]:
+        """The requests with text that is not there yet; only as batches of their own may they take a step."""
+        return []
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the one request of a batch cannot take a step until there is more text."""
+        return False
+
+    def part(self, row: int) -> RowBatch:
+        """A request as a batch of its own; `select` removes it from this one."""
+        raise NotImplementedError
+
+    @property
+    def caches(self) -> list[Cache]:
+        """The keys and values of its requests, one cache for each layer."""
+        return self._cache
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep these requests, in this order; those that keep their places are not copied."""
@@ -202,7 +230,7 @@ class DelayBatch(RowBatch):
         self._model, self._config = model, config
         input_ids = mx.array(prompts.input_ids)
         penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
-        seen = _pooled_seen(input_ids[..., 1:], config) if penalised else None
+        seen = pooled_seen(input_ids[..., 1:], config) if penalised else None
         super().__init__(requests, cache, hidden, seen)
         budgets = [request.max_frames for request in requests]
         self._state = self._known = initial_delay_state(prompts.input_ids, config, budgets)
@@ -228,7 +256,7 @@ class DelayBatch(RowBatch):
         self._state = update_delay_scheduler_state(self._state, row[:, 0], self._config)
         self._steps = self._steps + 1
         if self._seen is not None:
-            self._seen = self._seen | _pooled_seen(row[:, None, 1:], self._config)
+            self._seen = self._seen | pooled_seen(row[:, None, 1:], self._config)
         self._hidden = self._model(row[:, None], self._cache)[:, -1]
         mx.async_eval(row, self._hidden, *self._state)
         return row
@@ -247,8 +275,8 @@ class DelayBatch(RowBatch):
     def extend(self, other: DelayBatch) -> None:
         """Add the requests of another batch."""
         super().extend(other)
-        self._state = _joined_states(self._state, other._state)
-        self._known = _joined_states(self._known, other._known)
+        self._state = joined_states(self._state, other._state)
+        self._known = joined_states(self._known, other._known)
 
     def _text_candidates(self) -> mx.array | None:
         """The text ids that this step can sample; None is the whole vocabulary.
@@ -277,19 +305,6 @@ class DelayBatch(RowBatch):
         codes = sample(model.audio_logits(self._hidden), uniforms[:, 1:], self._audio, seen)
         codes = mx.where(delay_audio_mask(state, config.n_vq), codes, config.audio_pad_code)
         return mx.concatenate([text[:, None], codes], axis=1).astype(mx.int32)
-
-
-def _joined_states(state: DelaySchedulerState, other: DelaySchedulerState) -> DelaySchedulerState:
-    return DelaySchedulerState(*(mx.concatenate(list(pair)) for pair in zip(state, other, strict=True)))
-
-
-def _pooled_seen(codes: mx.array, config: DelayConfig) -> mx.array:
-    """Codes of a history (B, T, Q) as masks (B, 2, V): codebook 0, and all the others together.
-
-    Upstream pools codebooks 1.. (and the batch; we keep rows apart), pad codes included.
-    """
-    seen = seen_in(codes, config.audio_pad_code + 1)
-    return mx.stack([seen[:, 0], seen[:, 1:].any(axis=1)], axis=1)
 
 
 class LocalBatch(RowBatch):

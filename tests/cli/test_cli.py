@@ -201,7 +201,6 @@ def test_verbose_adds_figures(run, checkpoints):
         (["Hello.", "--mode", "sing"], "mode must be one of"),
         ([""], "text"),
         ([" \n"], "text"),
-        (["Hello.", "--preset", "realtime"], "another runtime"),
         (["Hello.", "--instruction", "a", "--instruct", "b"], "instruct"),
         (["Hello.", "--n-vq-for-inference", "2"], "n_vq_for_inference"),
         (["Hello.", "--dtype", "float16"], "overflows"),
@@ -525,7 +524,7 @@ def test_demo_checkpoints_overwrite_nothing(run, tmp_path):
     with pytest.raises(CheckpointError):
         write_demo_checkpoint(tmp_path / "mine")
     with pytest.raises(RequestError, match="delay, local"):
-        write_demo_checkpoint(tmp_path / "new", "realtime")
+        write_demo_checkpoint(tmp_path / "new", "unheard_of")
 
 
 # ----------------------------------------------------------------------------------------------- the program

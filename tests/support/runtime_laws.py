@@ -254,7 +254,6 @@ BAD_REQUESTS: list[dict[str, Any]] = [
     {"mode": "chat"},
     {"mode": "continuation"},
     {"preset": "tss"},
-    {"preset": "realtime"},
     {"stream": 1},
     {"streaming_interval": 0},
     {"reference": {"a": 1}},

@@ -42,6 +42,8 @@ CONTROL_TOKENS = {
     "audio_assistant_gen_slot_token_id": "<|audio_assistant_gen_slot|>",
     "audio_assistant_delay_slot_token_id": "<|audio_assistant_delay_slot|>",
 }
+# Those that a tokenizer has even if the config does not name them.
+OF_TOKENIZER = ("im_start_token_id", "im_end_token_id")
 # 256 bytes and <unk> come first.
 FIRST_CONTROL_ID = 257
 VOCABULARY = 272
@@ -89,6 +91,27 @@ ARCHITECTURE_KEYS: Mapping[str, Raw] = {
         "local_transformer_layers": 1,
         "audio_assistant_delay_slot_token_id": None,
     },
+    "realtime": {
+        "architectures": ["MossTTSRealtime"],
+        "model_type": "moss_tts_realtime",
+        "rvq": N_VQ,
+        "audio_vocab_size": CODEBOOK + 3,
+        "audio_pad_token": CODEBOOK,
+        "reference_audio_pad": FIRST_CONTROL_ID + list(CONTROL_TOKENS).index("audio_user_slot_token_id"),
+        "text_pad": FIRST_CONTROL_ID + list(CONTROL_TOKENS).index("audio_assistant_gen_slot_token_id"),
+        "local_config": {
+            "hidden_size": WIDTH,
+            "num_hidden_layers": 1,
+            "intermediate_size": 2 * WIDTH,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "rvq": N_VQ,
+            "audio_vocab_size": CODEBOOK + 3,
+            "audio_pad_token": CODEBOOK,
+        },
+        **dict.fromkeys((*CONTROL_TOKENS, "n_vq", "audio_pad_code", "sampling_rate")),
+    },
 }
 
 
@@ -97,7 +120,7 @@ def write_demo_checkpoint(directory: Path, architecture: str = "delay", seed: in
 
     Args:
         directory: created; must not exist or be empty.
-        architecture: "delay", "local", "local_v1_5" or "nano" (both with a stereo codec at 48 kHz).
+        architecture: "delay", "local", "realtime", or with a stereo codec at 48 kHz "local_v1_5" or "nano".
         seed: the seed of the weights; the same seed gives the same files.
 
     Raises:
@@ -251,6 +274,8 @@ def _random(shapes: Shapes, rng: np.random.Generator) -> Weights:
 STEADY, STEADY_GAIN, STEADY_LOSS = 40.0, 1.3, 0.9
 # What it adds to logits of text tokens: on average 20 to 60 frames until the end of speech, then the turn's.
 GO_ON, END_SPEECH, END_TURN = 2.0, 1.0, 10.0
+# The same for a codebook that has the mark of the end among its codes.
+MARK_OF_END = 10.8
 # Makes up for the little that the norms leave to the other coordinates.
 SENSITIVITY = 6.0
 
@@ -259,7 +284,7 @@ SENSITIVITY = 6.0
 STEADY_ADAPTERS = ("speech_embedding_to_local_mlp.", "local_to_speech_embedding_mlps.0.")
 
 
-def _steer(weights: Weights, config: MossConfig) -> None:
+def _steer(weights: Weights, config: Any) -> None:
     """Let coordinate 0 pass all layers unharmed, and make it decide what the text channel says."""
     for name, weight in weights.items():
         if name.endswith(("o_proj.weight", "c_proj.weight", "down_proj.weight", "fc_out.weight")):
@@ -268,7 +293,7 @@ def _steer(weights: Weights, config: MossConfig) -> None:
         if name.startswith(STEADY_ADAPTERS):
             weight[0] = 0.0
             weight[0, 0] = STEADY_GAIN
-        if name.startswith("lm_heads."):
+        if name.startswith(("lm_heads.", "local_transformer.local_lm_heads.")):
             weight *= SENSITIVITY
             weight[:, 0] = 0.0
         if name.startswith("audio_embeddings."):
@@ -279,6 +304,9 @@ def _steer(weights: Weights, config: MossConfig) -> None:
         # Two rows: another frame, and the end.
         head[:] = 0.0
         head[0, 0] = STEADY_GAIN
+        return
+    if (head := weights.get("local_transformer.local_lm_heads.0.weight")) is not None:
+        head[config.end_code] = [MARK_OF_END] + [0.0] * (config.hidden_size - 1)
         return
     if (table := weights.get("transformer.wte.weight")) is not None:
         # The head is the embedding: the two tokens differ in what the steady coordinate adds, and in nothing else.
@@ -293,7 +321,10 @@ def _steer(weights: Weights, config: MossConfig) -> None:
 
 def _text_embedding(weights: Weights) -> str:
     return next(
-        name for name in weights if name.endswith(("wte.weight", "embed_tokens.weight", "embedding_list.0.weight"))
+        name
+        for name in weights
+        if name.endswith(("wte.weight", "embed_tokens.weight", "embedding_list.0.weight"))
+        or name == "embed_tokens.0.weight"
     )
 
 
@@ -315,11 +346,14 @@ def write_tokenizer(directory: Path, config: MossConfig) -> Path:
     others as fit, and the rest become <unk>.
     """
     control = {getattr(config, key): name for key, name in CONTROL_TOKENS.items() if hasattr(config, key)}
+    for place, (key, name) in enumerate(CONTROL_TOKENS.items()):
+        if key in OF_TOKENIZER and not hasattr(config, key):
+            control[FIRST_CONTROL_ID + place] = name
     free = [id_ for id_ in range(config.vocab_size) if id_ not in control]
     vocabulary = dict(zip([UNKNOWN, *_byte_tokens()], free, strict=False))
     vocabulary |= {name: id_ for id_, name in control.items()}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in control.values()])
     tokenizer.save(str(directory / "tokenizer.json"))

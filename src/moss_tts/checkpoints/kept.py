@@ -97,7 +97,7 @@ def kind_of(directory: Path) -> str | None:
 
 def _published_kind(name: str) -> str | None:
     """The kind of a published repository, before its config.json is fetched."""
-    return next((published.kind for published in PUBLISHED if published.runs and published.id == name), None)
+    return next((published.kind for published in PUBLISHED if published.id == name), None)
 
 
 def bytes_of(directory: Path) -> int:

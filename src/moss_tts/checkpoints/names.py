@@ -33,12 +33,10 @@ class Published:
     Attributes:
         name: its name there, after "OpenMOSS-Team/".
         kind: "speech model", "sound model" or "codec".
-        runs: whether this package runs it.
     """
 
     name: str
     kind: str = "speech model"
-    runs: bool = True
 
     @property
     def is_codec(self) -> bool:
@@ -63,7 +61,7 @@ PUBLISHED = (
     Published("MOSS-Audio-Tokenizer", kind="codec"),
     Published("MOSS-Audio-Tokenizer-v2", kind="codec"),
     Published("MOSS-Audio-Tokenizer-Nano", kind="codec"),
-    Published("MOSS-TTS-Realtime", runs=False),
+    Published("MOSS-TTS-Realtime"),
     Published("MOSS-SoundEffect-v2.0", kind="sound model"),
 )
 
@@ -121,8 +119,7 @@ def no_checkpoint(name: str, path: Path) -> str:
         return f"there is no directory {name!r}; a hub id has no / at its end: if you mean the hub, give {bare!r}."
     if "/" not in name and (meant := suggestion(name)):
         return (
-            f"there is no directory {name!r} here; the checkpoint on the hub has the id {meant.id!r}"
-            f"{'' if meant.runs else ', but this release does not run it'}: give that, or fetch it first with "
-            f"`moss-tts download {meant.id}`."
+            f"there is no directory {name!r} here; the checkpoint on the hub has the id {meant.id!r}: give that, or "
+            f"fetch it first with `moss-tts download {meant.id}`."
         )
     return f"{name!r} is neither a directory nor a hub id such as 'OpenMOSS-Team/MOSS-TTS'."

@@ -107,7 +107,7 @@ def _as_text(here: list[Kept]) -> str:
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]) for row in rows
     ]
     names = {one.name for one in here}
-    absent = [one.id for one in PUBLISHED if one.runs and not one.is_codec and one.id not in names]
+    absent = [one.id for one in PUBLISHED if not one.is_codec and one.id not in names]
     return "\n".join(
         [*lines, "", "More models on the hub; `moss-tts download NAME` gets one:", *(f"  {name}" for name in absent)]
     )

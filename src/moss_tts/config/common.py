@@ -43,19 +43,14 @@ class DecoderSizes(Protocol):
 
 @dataclass(frozen=True)
 class MossConfig:
-    """What the architectures have in common. Ids default to upstream's (models.md section 1)."""
+    """What all architectures have in common. Ids default to upstream's (models.md section 1)."""
 
     backbone: DecoderSizes
     n_vq: int
     audio_vocab_size: int
     audio_pad_code: int
     pad_token_id: int
-    im_start_token_id: int
-    im_end_token_id: int
-    audio_start_token_id: int
-    audio_end_token_id: int
     audio_user_slot_token_id: int
-    audio_assistant_gen_slot_token_id: int
     sampling_rate: int
     audio_tokenizer_name_or_path: str | None
     codec_config: Raw | None
@@ -73,8 +68,6 @@ class MossConfig:
     # Keys of the file that an architecture has beside the common ones, and names of its own (theirs -> ours) for those.
     own_keys: ClassVar[frozenset[str]] = frozenset()
     aliases: ClassVar[Mapping[str, str]] = {}
-    # Ids where the file has none; None: it must have them.
-    id_defaults: ClassVar[Mapping[str, int | None]] = {}
 
     @property
     def codec_name(self) -> str:
@@ -111,10 +104,6 @@ class MossConfig:
         backbone = cls._backbone(raw)
         for key, inner in (("hidden_size", backbone.hidden_size), ("vocab_size", backbone.vocab_size)):
             demand(raw, key, (inner, None), where)
-        ids = {name: integer(raw, name, where, default) for name, default in {**ID_DEFAULTS, **cls.id_defaults}.items()}
-        # VoiceGenerator's config calls the slot gen_token_id.
-        if "gen_token_id" in raw:
-            ids["audio_assistant_gen_slot_token_id"] = integer(raw, "gen_token_id", where)
         return {
             "backbone": backbone,
             "n_vq": count(raw, "n_vq", where, default=cls.default_n_vq),
@@ -125,8 +114,13 @@ class MossConfig:
             "codec_config": optional(raw, "codec_config", Mapping, "an object", where),
             "quantization": optional(raw, "quantization", Mapping, "an object", where),
             "text_preparation": _text_preparation(raw, where),
-            **ids,
+            **cls._ids(raw, where),
         }
+
+    @classmethod
+    def _ids(cls, raw: Raw, where: str) -> dict[str, int]:
+        """The special ids, by the names of their fields."""
+        raise NotImplementedError
 
     @classmethod
     def _backbone(cls, raw: Raw) -> DecoderSizes:
@@ -144,6 +138,28 @@ class MossConfig:
                 raise ConfigError(
                     f"config.json: {field.name} = {value} is outside the vocabulary of {self.vocab_size}."
                 )
+
+
+@dataclass(frozen=True)
+class SlotConfig(MossConfig):
+    """An architecture that writes the text column itself: slots say which rows are audio."""
+
+    im_start_token_id: int
+    im_end_token_id: int
+    audio_start_token_id: int
+    audio_end_token_id: int
+    audio_assistant_gen_slot_token_id: int
+
+    # Ids where the file has none; None: it must have them.
+    id_defaults: ClassVar[Mapping[str, int | None]] = {}
+
+    @classmethod
+    def _ids(cls, raw: Raw, where: str) -> dict[str, int]:
+        ids = {name: integer(raw, name, where, default) for name, default in {**ID_DEFAULTS, **cls.id_defaults}.items()}
+        # VoiceGenerator's config calls the slot gen_token_id.
+        if "gen_token_id" in raw:
+            ids["audio_assistant_gen_slot_token_id"] = integer(raw, "gen_token_id", where)
+        return ids
 
 
 def _text_preparation(raw: Raw, where: str) -> TextPreparation | None:

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from moss_tts.config.common import MossConfig
+from moss_tts.config.common import SlotConfig
 from moss_tts.config.qwen3 import BackboneConfig
 
 
 @dataclass(frozen=True)
-class DelayConfig(MossConfig):
+class DelayConfig(SlotConfig):
     """MossTTSDelay: one backbone step per row, codebook q shifted by q rows."""
 
     backbone: BackboneConfig

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from moss_tts.config.common import MossConfig
+from moss_tts.config.common import SlotConfig
 from moss_tts.config.qwen3 import BackboneConfig
 from moss_tts.strict import Raw, count, integer
 
 
 @dataclass(frozen=True)
-class LocalConfig(MossConfig):
+class LocalConfig(SlotConfig):
     """MossTTSLocal v1.0: a depth transformer samples the channels of a frame one after the other."""
 
     backbone: BackboneConfig

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from moss_tts.config.common import MossConfig
+from moss_tts.config.common import SlotConfig
 from moss_tts.config.gpt2 import GPT2Config
 from moss_tts.errors import ConfigError
 from moss_tts.strict import Raw, count, demand, mapping
 
 
 @dataclass(frozen=True)
-class TiedHeadsConfig(MossConfig):
+class TiedHeadsConfig(SlotConfig):
     """An architecture with a depth decoder of the backbone's width, which reads and writes by the same tables."""
 
     depth: GPT2Config

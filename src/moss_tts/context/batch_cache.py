@@ -49,6 +49,21 @@ class BatchCache:
         """Position of the next row of each request."""
         return mx.array([self._end - start for start in self._starts])
 
+    def size(self) -> int:
+        """Rows of the longest request."""
+        return self._end - self._first
+
+    def trim(self, count: int) -> None:
+        """Remove the last rows, those of every request."""
+        self._end -= count
+
+    def part(self, row: int) -> BatchCache:
+        """A copy of one request, as a batch of its own."""
+        part = BatchCache([0])
+        part._buffers = [mx.contiguous(buffer) for buffer in self._context(row)]
+        part._end = self._end - self._starts[row]
+        return part
+
     def make_mask(self, count: int, return_array: bool, window_size: int | None) -> mx.array:  # noqa: ARG002
         """The slots that the next rows see: bool (B, 1, count, N), always as an array."""
         padding = mx.array([start - self._first for start in self._starts])

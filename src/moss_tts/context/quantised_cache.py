@@ -44,6 +44,19 @@ class QuantisedCache:
         """Position of the next row."""
         return self.parts[0].offset
 
+    def size(self) -> int:
+        """Rows of the longest request."""
+        return int(self.parts[0].size())
+
+    def trim(self, count: int) -> None:
+        """Remove the last rows, those of every request."""
+        for part in self.parts:
+            part.trim(count)
+
+    def part(self, row: int) -> QuantisedCache:
+        """A copy of one request, as a batch of its own."""
+        return QuantisedCache(self.bits, self.group_size, [part.part(row) for part in self.parts])
+
     def make_mask(self, count: int, return_array: bool, window_size: int | None) -> Any:
         """The mask of the next rows."""
         return self.parts[0].make_mask(count, return_array=return_array, window_size=window_size)

@@ -9,6 +9,7 @@ from moss_tts.errors import CheckFailedError
 from moss_tts.evidence.codecs import CODEC_CHECKS
 from moss_tts.evidence.goldens import kind_of
 from moss_tts.evidence.nano import NANO_CHECKS
+from moss_tts.evidence.realtime import REALTIME_CHECKS
 from moss_tts.evidence.sounds import SOUND_CHECKS
 from moss_tts.evidence.speech import SPEECH_CHECKS
 
@@ -17,6 +18,7 @@ CHECKS: dict[str, list[Callable[[Path], None]]] = {
     "moss_tts_delay": SPEECH_CHECKS,
     "moss_tts_local": SPEECH_CHECKS,
     "moss_tts_nano": NANO_CHECKS,
+    "moss_tts_realtime": REALTIME_CHECKS,
     "moss-audio-tokenizer": CODEC_CHECKS,
     "MossSoundEffectPipeline": SOUND_CHECKS,
 }

@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from moss_tts.audio.codes import CodeMatrix, apply_delay_pattern
 from moss_tts.audio.references import Reference
-from moss_tts.config import DelayConfig, MossConfig
+from moss_tts.config import DelayConfig, MossConfig, SlotConfig
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.presets import PromptTemplate
 from moss_tts.prompts.messages import (
+    TEXT_HEADING,
     USER_HEAD,
     USER_TAIL,
     Audio,
@@ -27,6 +28,8 @@ from moss_tts.prompts.messages import (
     UserMessage,
 )
 
+# Rows by which text that goes in beside the sound is ahead of it.
+LEAD = 12
 # (T, 1 + Q) int32
 Rows: TypeAlias = npt.NDArray[np.int32]
 EncodeAudio: TypeAlias = Callable[[Sequence[Reference]], list[CodeMatrix]]
@@ -42,6 +45,14 @@ class PromptPacker:
     def pack(self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio) -> Rows:
         """One conversation (T, 1 + Q), ready to be generated from or continued."""
         raise NotImplementedError
+
+    def heading(self) -> tuple[int, ...]:
+        """Ids right before the text in a user message; the fields that say how to speak it come earlier."""
+        return tuple(self.encoder.encode(TEXT_HEADING))
+
+    def spoken_ids(self, messages: Sequence[Message]) -> tuple[int, ...] | None:  # noqa: ARG002
+        """The ids of the text, for models that read it while they speak; None where the prompt holds all of it."""
+        return None
 
     def text_rows(self, ids: Sequence[int]) -> Rows:
         """Rows (N, 1 + Q) of text, audio columns padded.
@@ -62,6 +73,15 @@ class PromptPacker:
         """Rows (N, 1 + Q) of slot ids with a code row (N, Q) on each."""
         return np.concatenate([np.array(slots, dtype=np.int32)[:, None], codes], axis=1)
 
+
+class SlotPacker(PromptPacker):
+    """Packs for networks that write slots into the text column."""
+
+    config: SlotConfig
+
+    def __init__(self, config: SlotConfig, encoder: PromptEncoder) -> None:
+        super().__init__(config, encoder)
+
     def start_row(self) -> Rows:
         """The row (1, 1 + Q) after which speech begins."""
         return self.text_rows([self.config.audio_start_token_id])
@@ -71,10 +91,10 @@ class PromptPacker:
         return self.text_rows([self.config.audio_end_token_id])
 
 
-class ChatPacker(PromptPacker):
+class ChatPacker(SlotPacker):
     """Each message goes through the chat template and is tokenised in one piece between control tokens."""
 
-    def __init__(self, config: MossConfig, encoder: PromptEncoder) -> None:
+    def __init__(self, config: SlotConfig, encoder: PromptEncoder) -> None:
         super().__init__(config, encoder)
         # A template that cannot be used is refused now, not at the first request.
         for role, generation_prompt in (("user", True), ("user", False), ("assistant", False)):
@@ -180,7 +200,7 @@ class LocalPacker(ChatPacker):
         return codes
 
 
-class PiecewisePacker(PromptPacker):
+class PiecewisePacker(SlotPacker):
     """Local v1.5: no chat template; the prompt's pieces are tokenised apart and their ids joined.
 
     As upstream's processing_moss_tts.py of v1.5, which trims the fields, too.

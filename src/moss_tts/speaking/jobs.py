@@ -14,7 +14,9 @@ from moss_tts.audio.references import CodeArray
 from moss_tts.audio.tempo import Tempo
 from moss_tts.codec import MossAudioTokenizer
 from moss_tts.context.prefixes import KeptPrefixes
+from moss_tts.context.text_column import TextColumn
 from moss_tts.processor import MossTTSProcessor
+from moss_tts.prompts.packing import LEAD
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.rows import RowRequest
 from moss_tts.speaking.checking import Check
@@ -91,9 +93,18 @@ class JobMaker:
         assert request.n_vq_for_inference is not None, "the architecture has settled it"
         adapters = tuple((name, weight) for name, weight in request.adapters if weight)
         interval = max(1, round(request.streaming_interval * self.codec().config.frame_rate))
+        spoken = self.processor.spoken_ids(request.messages)
+        column = None if spoken is None else TextColumn(spoken[LEAD:])
         job = SpeechJob(
             np.array(ids)[0],
-            RowRequest(request.sampling, request.seed, request.effective_max_tokens, adapters),
+            RowRequest(
+                request.sampling,
+                request.seed,
+                request.effective_max_tokens,
+                adapters,
+                request.preset.window,
+                column,
+            ),
             request.n_vq_for_inference,
             self._streamed(interval) if request.stream else ChunkSizes(),
             cancel.is_set if cancel is not None else lambda: False,

@@ -1,0 +1,1 @@
+"""MossTTSRealtime: a network that reads its text row by row while it speaks, and its loop."""
