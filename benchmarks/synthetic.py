@@ -292,7 +292,7 @@ def add_adapters(architecture: Architecture[Any, Any], ranks: Sequence[int]) -> 
     for number, rank in enumerate(ranks):
         downs = _random({name: (rank, place.inputs) for name, place in places.items()}, number)
         pairs = {name: Pair(downs[name], mx.zeros((place.outputs, rank)), 1.0) for name, place in places.items()}
-        stored.append(StoredAdapter(str(number), Path("synthetic"), None, pairs))
+        stored.append(StoredAdapter(str(number), Path("synthetic"), None, None, pairs))
     put_adapters(architecture, stored)
     return tuple((adapter.name, 1.0) for adapter in stored)
 

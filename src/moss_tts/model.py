@@ -368,7 +368,7 @@ def load(
     found = find_adapters(adapters or {}, token)
 
     def read() -> Model:
-        config, stored = load_config(source.directory), read_adapters(found)
+        config, stored = load_config(source.directory), read_adapters(found, source.name)
         where = source.directory  # the weights have no name here: it would keep them in memory
         if max_memory is not None:
             kept: dict[str, Any] = {"codec_dtype": codec_dtype, "kv_bits": kv_bits, "adapters": stored}

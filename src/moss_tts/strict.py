@@ -39,6 +39,8 @@ HARMLESS_KEYS = frozenset(
 # Bounds that no sensible value comes near. Integers fit into 32 bits, and products of two numbers into float32.
 MOST_INTEGER = 2**30
 MOST_NUMBER, LEAST_NUMBER = 1e9, 1e-12
+# What `is_number` wants, in words.
+NUMBERS = f"0, or a number of {LEAST_NUMBER:g} to {MOST_NUMBER:g} of either sign"
 
 # Limits of a config.json: of widths, vocabularies and rates; of layers and codebooks; of nested objects.
 MOST_SIZE = 2**24

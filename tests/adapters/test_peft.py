@@ -46,6 +46,7 @@ def rewrite(directory: Path, change: Callable[[dict[str, mx.array]], object]) ->
         ({"alpha_pattern": {r"layers\.[0-9]\..*q_proj": 8}}, (4, 2)),
         ({"alpha_pattern": {r"layers\.\d+\.self_attn\.q_proj": 8}}, (4, 4)),
         ({"alpha_pattern": {"proj": 8}}, (2, 2)),
+        ({"alpha_pattern": {r"layers\.(0|1)\.(self_attn|mlp)\.(q|v)_proj": 8}}, (4, 2)),
         ({"r": 64, "rank_pattern": {"q_proj": 2}}, (2, 2)),
     ],
 )
@@ -74,25 +75,31 @@ def test_other_forms_of_keys(adapter: Callable[..., Path]) -> None:
     ("settings", "message"),
     [
         ({"peft_type": "LOHA"}, "peft_type 'LOHA'; only LORA is supported"),
-        ({"use_dora": True}, "'use_dora': DoRA.*is not supported"),
+        ({"use_dora": True}, r"'use_dora', which means .* \(DoRA\); that is not supported"),
         ({"bias": "lora_only"}, "trained biases are not supported"),
-        ({"lora_bias": True}, "'lora_bias': a bias"),
-        ({"modules_to_save": ["lm_heads"]}, "'modules_to_save': modules that were trained whole"),
+        ({"lora_bias": True}, "'lora_bias', which means a bias"),
+        ({"modules_to_save": ["lm_heads"]}, "'modules_to_save', which means modules that were trained whole"),
         ({"trainable_token_indices": [1]}, "trained embeddings"),
         ({"layer_replication": [[0, 2]]}, "layers that occur twice"),
-        ({"use_something_new": True}, "'use_something_new': a kind of LoRA that is not known here"),
+        ({"use_something_new": True}, "'use_something_new', which means something that is not known here"),
+        ({"target_parameters": ["experts"]}, "parameters that are no linear layers"),
+        ({"alora_invocation_tokens": [1]}, "aLoRA"),
+        ({"ensure_weight_tying": True}, "one adapter for a head and its embedding"),
         ({"init_lora_weights": "pissa"}, "'pissa', which changes the weights of the base"),
         ({"rank_pattern": {"q_proj": 3}}, "the rank 3"),
         ({"rank_pattern": [1]}, "rank_pattern must be an object"),
-        ({"alpha_pattern": {"(.*)+x": 3}}, "alpha_pattern has .* which is not supported"),
-        ({"alpha_pattern": {"a?a?a?": 3}}, "two of"),
+        ({"alpha_pattern": {r"((\w|.)+)+[0-4]": 3}}, "alpha_pattern has .* which takes too long"),
+        ({"alpha_pattern": {"x" * 301: 3}}, "more than 300 characters"),
         ({"alpha_pattern": {"[": 3}}, "unterminated character set"),
-        ({"lora_alpha": "8"}, "lora_alpha must be a finite number, got '8'"),
+        ({"lora_alpha": "8"}, "lora_alpha must be 0, or a number of .* to .* of either sign, got '8'"),
         ({"r": 0}, r"the rank must be in 1..4096, got 0"),
         ({"use_rslora": 1}, "use_rslora must be true or false"),
     ],
 )
-def test_settings_that_are_refused(adapter: Callable[..., Path], settings: dict[str, Any], message: str) -> None:
+def test_settings_that_are_refused(
+    adapter: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr("moss_tts.adapters.peft.PATTERN_SECONDS", 0.02)
     with pytest.raises(CheckpointError, match=message):
         read_adapter("ada", adapter(**settings))
 
@@ -103,6 +110,10 @@ def test_settings_that_are_refused(adapter: Callable[..., Path], settings: dict[
         (lambda tensors: tensors.pop(B), f"lacks lora_B of {LAYER}"),
         (lambda tensors: tensors.update({A: mx.full((2, 4), mx.nan)}), f"{A} holds values that are no finite numbers"),
         (lambda tensors: tensors.update({A: mx.full((2, 4), mx.inf)}), "no finite numbers"),
+        (
+            lambda tensors: tensors.update({B: mx.full((6, 2), 3e38)}),
+            rf"lora_B of {LAYER} is too large for its scale, 2",
+        ),
         (lambda tensors: tensors.update({A: mx.zeros((2, 4), mx.int32)}), "no finite numbers"),
         (lambda tensors: tensors.update({A: mx.zeros((3, 4))}), r"the shapes \(3, 4\) and \(6, 2\)"),
         (lambda tensors: tensors.update({A: mx.zeros(2)}), "the shapes"),

@@ -40,7 +40,7 @@ def test_what_is_refused(capsys, checkpoints, tmp_path):
     assert run("convert", "--hf-path", source, "--mlx-path", quantised, "-q", "--q-group-size", 32).code == 0
     for directory, more, message in (
         (source, ["--lora", f"ada={head}"], "changes the head audio_lm_heads.1, which is an embedding"),
-        (source, ["--lora", f"ada={layers}:inf"], "the weight must be a finite number"),
+        (source, ["--lora", f"ada={layers}:inf"], "the weight must be 0, or a number"),
         (quantised, ["--lora", f"ada={layers}"], "is quantised already"),
         (source, ["--lora", f"ada={layers}", "-q", "--calibrate", tmp_path / "texts.txt"], "--calibrate measures"),
     ):

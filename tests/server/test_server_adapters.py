@@ -76,7 +76,7 @@ def test_a_voice_that_is_registered_over_http_brings_its_adapter(checkpoints, ad
         assert np.array_equal(running.pcm(spoken), running.pcm({**spoken, "adapters": {"ada": 1.5}}))
         assert not np.array_equal(running.pcm(spoken), running.pcm({**spoken, "adapters": {"ada": 0}}))
         for wrong, message in (
-            ('{"bob": 1}', "no adapter 'bob'; it has 'ada'"),
+            ('{"bob": 1}', "no adapter 'bob'"),
             ('{"ada": 1e300}', "ada"),
             ("{", "JSON"),
         ):

@@ -93,7 +93,8 @@ class Adapters:
             if name not in self.names:
                 known = f"it has {', '.join(map(repr, self.names))}" if self.names else "it was loaded without any"
                 raise RequestError(
-                    f"this model has no adapter {shown(name)}; {known}. Adapters are named when the model is loaded: "
+                    f"this model has no adapter {shown(name)}, which the request or its voice wants; {known}. Adapters "
+                    f"are named when the model is loaded: "
                     f'moss_tts.load(..., adapters={{"NAME": "DIRECTORY"}}), or --lora NAME=DIRECTORY.'
                 )
 

@@ -10,15 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import mlx.core as mx
+import regex
 
+from moss_tts.adapters import CONFIG, PICKLED, WEIGHTS
 from moss_tts.errors import CheckpointError, shown
-from moss_tts.strict import is_integer, is_number
+from moss_tts.strict import NUMBERS, is_integer, is_number
 from moss_tts.weights.layout import listing, read_json, read_safetensors
 
-CONFIG, WEIGHTS, PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 MOST_RANK = 4096
 # Settings that change nothing here: what training alone uses, what the tensors' names say, and what is read below.
 SETTINGS = frozenset(
@@ -32,15 +34,23 @@ SETTINGS = frozenset(
 # Starts of training that leave the weights of the base as they are.
 STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
 KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
-# Patterns are regular expressions. Some of those with groups or many repeats take longer than anybody waits.
-SLOW = re.compile(r"[(){}]|\\[1-9]|([*+?].*){3}", re.DOTALL)
+# Patterns are regular expressions. Some of them take longer than anybody waits; this is for all of an adapter.
+PATTERN_SECONDS = 0.5
 MOST_CHARACTERS = 300
 EXPLAINED = {
-    "use_dora": "DoRA, which rescales the weights of the base,",
-    "modules_to_save": "modules that were trained whole",
-    "lora_bias": "a bias beside the low-rank product",
-    "trainable_token_indices": "trained embeddings",
+    "alora_invocation_tokens": "an adapter that begins to act at certain tokens (aLoRA)",
+    "arrow_config": "a choice among adapters for each token (Arrow)",
+    "ensure_weight_tying": "one adapter for a head and its embedding",
+    "kasa_config": "a base that lost its smallest singular values (KaSA)",
     "layer_replication": "layers that occur twice",
+    "lora_bias": "a bias beside the low-rank product",
+    "modules_to_save": "modules that were trained whole",
+    "monteclora_config": "matrices that are drawn at random (MonteCLoRA)",
+    "target_parameters": "changes of parameters that are no linear layers",
+    "trainable_token_indices": "trained embeddings",
+    "use_bdlora": "block-diagonal matrices (BD-LoRA)",
+    "use_dora": "a rescaling of the weights of the base (DoRA)",
+    "use_qalora": "averages of groups of inputs (QALoRA)",
 }
 
 
@@ -67,12 +77,14 @@ class StoredAdapter:
         name: the caller's name for it.
         directory: where it lies.
         base: the class of the model that it was trained on, if the file says so.
+        trained_on: the name of that model, a hub id or a path on another machine, if the file says so.
         pairs: its matrices by upstream's names of the linear layers.
     """
 
     name: str
     directory: Path
     base: str | None
+    trained_on: str | None
     pairs: Mapping[str, Pair]
 
     @property
@@ -99,10 +111,15 @@ def read_adapter(name: str, directory: Path) -> StoredAdapter:
     config = read_json(directory / CONFIG)
     _check_settings(directory / CONFIG, config)
     halves = _halves(directory / WEIGHTS)
-    pairs = {path: _pair(directory, config, path, sides) for path, sides in halves.items()}
+    patterns = Patterns(directory / CONFIG, config)
+    pairs = {path: _pair(directory, config, patterns, path, sides) for path, sides in halves.items()}
     mapping = config.get("auto_mapping")
-    base = mapping.get("base_model_class") if isinstance(mapping, dict) else None
-    return StoredAdapter(name, directory, base if isinstance(base, str) else None, pairs)
+    base = _text(mapping.get("base_model_class") if isinstance(mapping, dict) else None)
+    return StoredAdapter(name, directory, base, _text(config.get("base_model_name_or_path")), pairs)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _check_files(directory: Path) -> None:
@@ -132,8 +149,8 @@ def _check_settings(path: Path, config: Mapping[str, Any]) -> None:
         )
     for key, value in config.items():
         if key not in SETTINGS and value not in (None, False, [], {}) and not key.startswith("megatron"):
-            what = EXPLAINED.get(key, "a kind of LoRA that is not known here")
-            raise CheckpointError(f"{path} sets {shown(key)}: {what} is not supported.")
+            what = EXPLAINED.get(key, "something that is not known here")
+            raise CheckpointError(f"{path} sets {shown(key)}, which means {what}; that is not supported.")
     for key in ("alpha_pattern", "rank_pattern"):
         if not isinstance(config.get(key) or {}, dict):
             raise CheckpointError(f"{path}: {key} must be an object of numbers by layer, got {shown(config[key])}.")
@@ -163,40 +180,64 @@ def _halves(path: Path) -> dict[str, dict[str, mx.array]]:
     return halves
 
 
-def _pair(directory: Path, config: Mapping[str, Any], layer: str, sides: Mapping[str, mx.array]) -> Pair:
+def _pair(
+    directory: Path, config: Mapping[str, Any], patterns: Patterns, layer: str, sides: Mapping[str, mx.array]
+) -> Pair:
     if missing := {"A", "B"} - sides.keys():
         raise CheckpointError(f"{directory / WEIGHTS} lacks lora_{missing.pop()} of {layer}.")
-    rank = _of_layer(directory, config, layer, "rank_pattern", "r")
-    alpha = _of_layer(directory, config, layer, "alpha_pattern", "lora_alpha")
+    rank = patterns.value(layer, "rank_pattern", "r")
+    alpha = patterns.value(layer, "alpha_pattern", "lora_alpha")
     if not is_integer(rank, 1, MOST_RANK):
         raise CheckpointError(
             f"{directory / CONFIG}: the rank must be in 1..{MOST_RANK}, got {shown(rank)} for {layer}."
         )
     if not is_number(alpha):
-        raise CheckpointError(
-            f"{directory / CONFIG}: lora_alpha must be a finite number, got {shown(alpha)} for {layer}."
-        )
+        raise CheckpointError(f"{directory / CONFIG}: lora_alpha must be {NUMBERS}, got {shown(alpha)} for {layer}.")
     down, up = sides["A"], sides["B"]
     if down.ndim != 2 or up.ndim != 2 or not len(down) == up.shape[1] == rank:
         raise CheckpointError(
             f"{directory / WEIGHTS}: lora_A and lora_B of {layer} have the shapes {tuple(down.shape)} and "
             f"{tuple(up.shape)}, and {CONFIG} gives that layer the rank {rank}."
         )
-    return Pair(down, up, alpha / (sqrt(rank) if config.get("use_rslora") else rank))
+    scale = alpha / (sqrt(rank) if config.get("use_rslora") else rank)
+    if not mx.isfinite(mx.abs(up).max().astype(mx.float32) * scale).item():
+        raise CheckpointError(f"{directory / WEIGHTS}: lora_B of {layer} is too large for its scale, {scale:g}.")
+    return Pair(down, up, scale)
 
 
-def _of_layer(directory: Path, config: Mapping[str, Any], layer: str, patterns: str, default: str) -> Any:
-    """The value of a layer: that of the first pattern that the end of its name fits, or else the default."""
-    for pattern, value in (config.get(patterns) or {}).items():
-        if len(pattern) > MOST_CHARACTERS or SLOW.search(pattern):
-            raise CheckpointError(
-                f"{directory / CONFIG}: {patterns} has {shown(pattern)}, which is not supported: a pattern may have "
-                f"two of * + ? and no brackets but [ ]."
-            )
+class Patterns:
+    """rank_pattern and alpha_pattern of an adapter_config.json.
+
+    Args:
+        path: that file.
+        config: its content.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        self._path = path
+        self._config = config
+        self._seconds = PATTERN_SECONDS
+
+    def value(self, layer: str, patterns: str, default: str) -> Any:
+        """The value of a layer: that of the first pattern that the end of its name fits, or else the default.
+
+        Raises:
+            CheckpointError: a pattern that is no regular expression, or that takes too long.
+        """
+        for pattern, value in (self._config.get(patterns) or {}).items():
+            if self._fits(pattern, layer, patterns):
+                return value
+        return self._config.get(default)
+
+    def _fits(self, pattern: str, layer: str, patterns: str) -> bool:
+        began = monotonic()
         try:
-            fits = re.match(rf"(.*\.)?({pattern})$", layer)
-        except re.error as error:
-            raise CheckpointError(f"{directory / CONFIG}: {patterns} has {shown(pattern)}: {error}.") from error
-        if fits:
-            return value
-    return config.get(default)
+            if len(pattern) > MOST_CHARACTERS:
+                raise regex.error(f"it has more than {MOST_CHARACTERS} characters")
+            return regex.match(rf"(.*\.)?({pattern})$", layer, timeout=self._seconds) is not None
+        except TimeoutError as error:
+            raise CheckpointError(f"{self._path}: {patterns} has {shown(pattern)}, which takes too long.") from error
+        except (regex.error, OverflowError, RecursionError) as error:
+            raise CheckpointError(f"{self._path}: {patterns} has {shown(pattern)}: {error}.") from error
+        finally:
+            self._seconds = max(0.001, self._seconds - (monotonic() - began))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
+from moss_tts.adapters import CONFIG, WEIGHTS
 from moss_tts.adapters.low_rank import Adaptable, Adapted, Adapters, Factors, LowRank
-from moss_tts.adapters.peft import CONFIG, WEIGHTS, Pair, StoredAdapter, read_adapter
+from moss_tts.adapters.peft import Pair, StoredAdapter, read_adapter
 from moss_tts.architectures import Architecture
 from moss_tts.atomic import expanded
 from moss_tts.checkpoints import hub
@@ -22,8 +24,9 @@ from moss_tts.checkpoints.number_types import computed_dtype
 from moss_tts.errors import CheckpointError, RequestError, shown
 from moss_tts.weights.layout import listing
 
-# A folder of a repository on the hub.
-FOLDER = re.compile(r"(?!\.)[\w.-]+", re.ASCII)
+log = logging.getLogger(__name__)
+# A folder of a repository on the hub. People name theirs after feelings and voices, with blanks and signs.
+FOLDER = re.compile(r"(?![.\s])[^\\\x00-\x1f\x7f]+(?<!\s)")
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,22 @@ def _found(name: object, given: object, token: str | None) -> Path:
     return hub.fetch_files(hub_id, "/".join(folder), (CONFIG, WEIGHTS), token)
 
 
-def read_adapters(directories: Mapping[str, Path]) -> list[StoredAdapter]:
+def read_adapters(directories: Mapping[str, Path], base: str | None = None) -> list[StoredAdapter]:
     """The adapters of such directories, by their names.
+
+    Args:
+        directories: directories by name.
+        base: the model that they are for. An adapter that names another one of the hub is used, with a warning.
 
     Raises:
         CheckpointError: an adapter that cannot be used.
     """
-    return [read_adapter(name, directory) for name, directory in directories.items()]
+    adapters = [read_adapter(name, directory) for name, directory in directories.items()]
+    for adapter in adapters:
+        wanted = adapter.trained_on or ""
+        if base is not None and wanted != base and HUB_ID.fullmatch(base) and HUB_ID.fullmatch(wanted):
+            log.warning("adapter %s was trained on %s, and may misbehave on %s", shown(adapter.name), wanted, base)
+    return adapters
 
 
 def put_adapters(architecture: Architecture[Any, Any], stored: Sequence[StoredAdapter]) -> None:

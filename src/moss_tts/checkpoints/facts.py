@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from moss_tts.adapters.peft import CONFIG, WEIGHTS, StoredAdapter
+from moss_tts.adapters import WEIGHTS
+from moss_tts.adapters.peft import StoredAdapter
 from moss_tts.device.blas import BlasState
 from moss_tts.device.compiled import CState
 from moss_tts.device.packed import PackedState
-from moss_tts.weights.layout import read_json
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,8 @@ class AdapterFacts:
     @classmethod
     def of(cls, adapter: StoredAdapter) -> AdapterFacts:
         """The facts of an adapter that was read."""
-        base = read_json(adapter.directory / CONFIG).get("base_model_name_or_path")
         return cls(
-            base=base if isinstance(base, str) and base else None,
+            base=adapter.trained_on,
             base_class=adapter.base,
             ranks=sorted({len(pair.down) for pair in adapter.pairs.values()}),
             layers=len(adapter.pairs),

@@ -25,8 +25,9 @@ from huggingface_hub import (
 from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
 from huggingface_hub.utils import filter_repo_objects, tqdm
 
+from moss_tts.adapters import CONFIG as ADAPTER_CONFIG
 from moss_tts.checkpoints.hub_failures import hub_door
-from moss_tts.checkpoints.names import PIPELINE_INDEX, is_pipeline
+from moss_tts.checkpoints.names import PIPELINE_INDEX, is_pipeline, no_model
 from moss_tts.device.memory import size
 from moss_tts.device.thread import closing
 from moss_tts.errors import CheckpointError, HubError, NotHereError
@@ -138,6 +139,9 @@ def listing(name: str, revision: str | None = None, token: str | None = None) ->
         files = [HubFile(entry.rfilename, entry.size or 0) for entry in info.siblings or []]
         listed = Listing(name, revision, str(info.sha), tuple(_of_checkpoint(files)))
     if listed.description not in [file.path for file in listed.files]:
+        places = [PurePosixPath(name) / file.path for file in files if PurePosixPath(file.path).name == ADAPTER_CONFIG]
+        if places:
+            raise HubError(no_model(name, str(min(places).parent)))
         raise HubError(f"{name} is on the hub, but is not a checkpoint: it has no {CONFIG}.")
     return listed
 

@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import mlx.core as mx
 
-from moss_tts.adapters.peft import CONFIG, read_adapter
+from moss_tts.adapters import CONFIG
+from moss_tts.adapters.peft import read_adapter
 from moss_tts.architectures import ARCHITECTURES
 from moss_tts.atomic import expanded
 from moss_tts.checkpoints.downloads import needed

@@ -18,7 +18,7 @@ from moss_tts.architectures import ARCHITECTURES, Architecture
 from moss_tts.atomic import expanded
 from moss_tts.checkpoints import hub
 from moss_tts.checkpoints.downloads import runnable
-from moss_tts.checkpoints.names import CODEC_DIRECTORIES, HUB_ID, no_checkpoint, refuse_pipeline
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES, HUB_ID, no_checkpoint, refuse_adapter, refuse_pipeline
 from moss_tts.checkpoints.number_types import cast_weights, compute_dtype, stored_dtype
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec.precision import DecoderPrecision
@@ -97,6 +97,7 @@ def load_config(directory: Path) -> MossConfig:
         CheckpointError: it cannot be read.
     """
     refuse_pipeline(directory)
+    refuse_adapter(directory)
     return parse_config(read_json(directory / "config.json"))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from moss_tts.adapters import CONFIG
 from moss_tts.errors import ConfigError, shown
 
 # The form of hub ids: anything else is a path, and the hub is not asked for it.
@@ -79,6 +80,24 @@ def refuse_pipeline(directory: Path) -> None:
     """
     if is_pipeline(directory):
         raise ConfigError(f"{directory} is a sound model, and this takes speech models alone; use `moss-tts sound`.")
+
+
+def refuse_adapter(directory: Path) -> None:
+    """Refuse a directory that holds a LoRA adapter where a model is needed.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if (directory / CONFIG).is_file() and not (directory / "config.json").is_file():
+        raise ConfigError(no_model(str(directory), str(directory)))
+
+
+def no_model(what: str, adapter: str) -> str:
+    """What to do with a directory or a repository that holds adapters, such as this one."""
+    return (
+        f"{what} is a LoRA adapter, or several, and no model. Name the model that it was trained on with --model, and "
+        f"the adapter with --lora NAME={adapter}."
+    )
 
 
 def check_pipeline(raw: Mapping[str, object]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from moss_tts.errors import RequestError
-from moss_tts.strict import is_number
+from moss_tts.strict import NUMBERS, is_number
 from moss_tts.text.cast import Cast
 from moss_tts.text.lexicon import Lexicon
 
@@ -138,7 +138,7 @@ def read_lora(given: Sequence[str], usual: float = 1.0) -> tuple[dict[str, str],
         usual: the weight of those that name none.
 
     Raises:
-        RequestError: not of that form, a name twice, or a weight that is no finite number.
+        RequestError: not of that form, a name twice, or a weight that is none.
     """
     directories: dict[str, str] = {}
     weights: dict[str, float] = {}
@@ -152,7 +152,7 @@ def read_lora(given: Sequence[str], usual: float = 1.0) -> tuple[dict[str, str],
         if name in directories:
             raise RequestError(f"--lora names {name!r} twice.")
         if not is_number(weight):
-            raise RequestError(f"--lora {name}: the weight must be a finite number, got {weight}.")
+            raise RequestError(f"--lora {name}: the weight must be {NUMBERS}, got {weight:g}.")
         directories[name], weights[name] = directory, weight
     return directories, weights
 

@@ -20,7 +20,7 @@ from moss_tts.presets import PresetName
 from moss_tts.prompts.dialogue import parse_speakers
 from moss_tts.prompts.messages import FINAL_ROLE, Message, Mode, as_message
 from moss_tts.sampling import MAX_SEED
-from moss_tts.strict import LEAST_NUMBER, MOST_INTEGER, MOST_NUMBER, is_integer, is_number
+from moss_tts.strict import LEAST_NUMBER, MOST_INTEGER, MOST_NUMBER, NUMBERS, is_integer, is_number
 from moss_tts.text.cleanup import check_text
 from moss_tts.text.lexicon import Lexicon
 from moss_tts.voices import Voice, Voices
@@ -210,7 +210,7 @@ def adapters(name: str, value: object) -> tuple[tuple[str, float], ...]:
         raise RequestError(f'{name} must be a mapping of names to weights, such as {{"NAME": 1.0}}, got {shown(value)}')
     for adapter, weight in value.items():
         if not is_number(weight):
-            raise RequestError(f"{name}: the weight of {shown(adapter)} must be a finite number, got {shown(weight)}")
+            raise RequestError(f"{name}: the weight of {shown(adapter)} must be {NUMBERS}, got {shown(weight)}")
     return tuple(sorted((adapter, float(weight)) for adapter, weight in value.items()))
 
 
