@@ -531,3 +531,8 @@ def test_a_transcript_is_left_out_where_the_prompt_has_no_place_for_it():
     continued = resolve_generation_request(options | {"mode": "continuation"}, "nano")
     assert (continued.prompt_transcript, continued.notes) == ("What it says.", ())
     assert resolve_generation_request(options, "moss_tts").instruction == "Reference transcript: What it says."
+
+
+def test_a_text_with_a_voice_mark_is_refused():
+    with pytest.raises(RequestError, match=r"the mark '\[voice: ada\]', and only `moss-tts read`"):
+        resolve_generation_request({"text": "Hi. [voice: ada] Ho."}, "moss_tts")

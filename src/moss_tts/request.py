@@ -35,6 +35,7 @@ from moss_tts.text.lexicon import Respeller
 from moss_tts.text.preparation import TextPreparation
 from moss_tts.text.prepared import prepare
 from moss_tts.text.tags import SPEAKER_TAG, join_transcript
+from moss_tts.text.voice_marks import refuse_voice_marks
 
 __all__ = [
     "MossNormalizedRequest",
@@ -243,7 +244,7 @@ def _unread_transcript(given: Options, preset: Preset) -> tuple[str, ...]:
 
 
 def check_conflicts(given: Options, preset: Preset) -> None:
-    """Refuse options that contradict each other or that the preset's prompt has no place for."""
+    """Refuse options that contradict each other or that the preset's prompt has no place for, and voice marks."""
     _check_agree(given, "instruction", "instruct")
     for name in SAMPLING:
         _check_agree(given, name, f"audio_{name}")
@@ -260,6 +261,7 @@ def check_conflicts(given: Options, preset: Preset) -> None:
         _check_alone(given, "dialogue_speakers", RECORDING_OPTIONS | {"voice"})
     if "voice" in given:
         _check_alone(given, "voice", RECORDING_OPTIONS)
+    refuse_voice_marks(given.get("text"))
     if given.get("long_form") and "text" not in given:
         raise RequestError("long_form splits a text into segments. Give text, or leave long_form out.")
     stray = sorted(LONG_FORM.keys() & given.keys())

@@ -301,3 +301,17 @@ MARKDOWN = [
 @pytest.mark.parametrize(("marked", "plain"), MARKDOWN)
 def test_markdown_becomes_plain_text(folder, marked, plain):
     assert read(folder, "x.md", marked) == [("x", plain)]
+
+
+@pytest.mark.parametrize("mark", ["[voice: ada]", "[Alice]", "[S1]", "  [narrator]"])
+def test_a_mark_alone_in_its_line_stays_so_in_plain_text(tmp_path, mark):
+    """The lines around it are joined as those of a wrapped paragraph are."""
+    wrapped = "It was a bright cold day in April, and the clocks were\nstriking thirteen, though nobody cared much."
+    [(_, text)] = read(tmp_path, "a.txt", f"{wrapped}\n{mark}\n{wrapped}\n")
+    joined = wrapped.replace("\n", " ")
+    assert text == f"{joined}\n\n{mark.strip()}\n\n{joined}"
+
+
+def test_a_title_has_no_voice_mark(tmp_path):
+    chapters = read(tmp_path, "a.md", "# [voice: ada] One\n\nHi.\n\n# [voice: ada]\n\n[S1]\n\nHo.")
+    assert chapters == [("One", "[voice: ada] One\n\nHi."), ("a 2", "[voice: ada]\n\n[S1]\n\nHo.")]

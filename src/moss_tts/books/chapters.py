@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from moss_tts.errors import RequestError
 from moss_tts.text.harmless import one_line
 from moss_tts.text.tags import PAUSE as PAUSE_TAG
-from moss_tts.text.tags import has_words
+from moss_tts.text.tags import SPEAKER_TAG, has_words
+from moss_tts.text.voice_marks import without_voice_marks
 
 # The paragraph that stands for a break between scenes; any paragraph without a letter or digit is one.
 SCENE_BREAK = "* * *"
@@ -84,7 +85,8 @@ def chapters_of(sections: Iterable[Section], book_title: str) -> tuple[Chapter, 
         is_front = not section.title and not chapters
         if section.has_body or is_front:
             if text := spoken_text(waiting):
-                title = section.title or (f"{book_title} {len(chapters) + 1}" if chapters else book_title)
+                usual = f"{book_title} {len(chapters) + 1}" if chapters else book_title
+                title = without_voice_marks(section.title) or usual
                 chapters.append(Chapter(one_line(title, MAX_TITLE), text))
             # A break before any text is none.
             waiting = []
@@ -99,7 +101,7 @@ def spoken_text(paragraphs: Iterable[str]) -> str:
     """Paragraphs with blank lines between; those without a letter or digit become a pause between their neighbours."""
     spoken: list[str] = []
     for paragraph in paragraphs:
-        if has_words(paragraph) or PAUSE_TAG.search(paragraph):
+        if has_words(paragraph) or PAUSE_TAG.search(paragraph) or SPEAKER_TAG.search(paragraph):
             spoken.append(paragraph)
         elif spoken and spoken[-1] != PAUSE:
             spoken.append(PAUSE)

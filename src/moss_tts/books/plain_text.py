@@ -11,7 +11,7 @@ from pathlib import PurePath
 from moss_tts.books.chapters import SCENE_BREAK, Book, Section, chapters_of
 from moss_tts.books.gutenberg import without_boilerplate
 from moss_tts.books.remarks import Remarks
-from moss_tts.text.tags import has_words
+from moss_tts.text.tags import SPEAKER_TAG, has_words
 
 _ROMAN = r"(?=[ivxlcdm])m{0,4}(?:cm|cd|d?c{0,3})(?:xc|xl|l?x{0,3})(?:ix|iv|v?i{0,3})"
 _SPELLED = """
@@ -55,6 +55,7 @@ def read_plain_text(text: str, name: str, remarks: Remarks) -> Book:
 
 # Blocks of lines
 
+_BRACKETED = re.compile(r"\s*\[[^\[\]]{1,70}\]\s*")
 _PAGE_NUMBER = re.compile(r"[-–—\[]?[ \t]*+(?:page[ \t]++)?\d{1,4}[ \t]*+[-–—\]]?", re.IGNORECASE)
 _ENDS_SENTENCE = re.compile(r"""[.!?…:;。！？—–-]["'”’»)\]_*]*\Z""")
 
@@ -69,10 +70,12 @@ def _without_page_numbers(page: str, remarks: Remarks) -> str:
 
 
 def _raw_blocks(text: str) -> list[list[str]]:
-    """Lines between blank ones; headings like 第一章 and scene breaks need none around them."""
+    """Lines between blank ones; headings like 第一章, scene breaks and marks such as [S1] need none around them."""
     spread = [""]
     for line in text.split("\n"):
-        alone = line.strip() and (_is_east_asian_heading(line.strip()) or not has_words(line))
+        alone = line.strip() and (
+            _is_east_asian_heading(line.strip()) or not has_words(line) or _BRACKETED.fullmatch(line)
+        )
         if not _underlines(line, spread[-1]):
             spread.append(f"\n{line}\n" if alone else line)
     blocks = re.split(r"\n(?:[^\S\n]*\n)+", "\n".join(spread))
@@ -131,7 +134,7 @@ def _sections_of(blocks: list[list[str]]) -> Iterator[Section]:
         if at in numbered or _is_heading(lines):
             yield Section(title, tuple(paragraphs), has_body)
             title, paragraphs, has_body = " ".join(_plain(" ".join(lines)).split()), [_plain("\n".join(lines))], False
-        elif has_words("".join(lines)):
+        elif has_words("".join(lines)) or SPEAKER_TAG.search("".join(lines)):
             paragraphs.append(_plain(unwrap(lines)))
             has_body = True
         else:

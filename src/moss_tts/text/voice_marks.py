@@ -79,13 +79,13 @@ def without_voice_marks(text: str) -> str:
     return VOICE_MARK.sub("", text).strip()
 
 
-def refuse_voice_marks(text: str) -> None:
+def refuse_voice_marks(text: str | None) -> None:
     """Refuse a text with marks where only one voice can speak.
 
     Raises:
         RequestError: it has such a mark.
     """
-    if mark := VOICE_MARK.search(text):
+    if mark := VOICE_MARK.search(text or ""):
         raise RequestError(
             f"The text has the mark {shown(mark[0])}, and only `moss-tts read` changes the voice inside a text. Take "
             "the mark out, and choose the voice for the whole text."
