@@ -12,6 +12,7 @@ import numpy as np
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from moss_tts.speaking.engine import SpeechChunk
 from support.serving import Serving
 
 STREAM, REALTIME = "/v1/audio/speech/stream", "/v1/audio/speech/realtime"
@@ -100,12 +101,39 @@ class Talk:
         return self.connection.close_code
 
 
+class Beep:
+    """A conversation whose turns are one short sound each, without a model."""
+
+    takes_tokens = takes_user = False
+    pending, text_left = 0, ""
+
+    def __init__(self, note: str | None = None) -> None:
+        self._note = note
+
+    def begin(self, _: Any, listener: Any) -> Beep:
+        self._listener = listener
+        return self
+
+    def push(self, _: str) -> None:
+        if self._note is not None:
+            self._listener.note(self._note)
+        self._listener.tell(SpeechChunk(np.zeros(480, np.float32), np.zeros((1, 4), np.int32)))
+
+    def end(self) -> None:
+        self._listener.tell(SpeechChunk(np.zeros(480, np.float32), np.zeros((1, 4), np.int32), "stop"))
+
+    def cancel(self) -> None:
+        """Nothing is to be undone."""
+
+    close = cancel
+
+
 @contextmanager
 def talking(running: Serving, path: str = REALTIME, **options: Any) -> Iterator[Talk]:
     """A connection to a server."""
     headers = running.headers | options.pop("headers", {})
     url = running.url.replace("http", "ws", 1) + path
     # No ping of the client's own: the server has to notice by itself.
-    options = {"additional_headers": headers, "max_size": None, "ping_interval": None} | options
-    with connect(url, open_timeout=SECONDS, close_timeout=SECONDS, **options) as connection:
+    usual = {"additional_headers": headers, "max_size": None, "ping_interval": None, "close_timeout": SECONDS}
+    with connect(url, open_timeout=SECONDS, **usual | options) as connection:
         yield Talk(connection)

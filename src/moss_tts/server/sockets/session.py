@@ -146,7 +146,9 @@ class SocketSession(ABC):
             ApiError: it has one.
         """
         del configuration
-        raise ApiError(400, f"{CONFIG} was sent already; open another session for other options", "type")
+        raise ApiError(
+            400, f"{CONFIG} was sent already; open another session for other options", "type", "session_configured"
+        )
 
     async def _configure(self, configuration: Configuration) -> None:
         """Open a session as it was asked for; the one before it ends, if there is one."""
