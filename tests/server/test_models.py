@@ -18,7 +18,7 @@ from moss_tts.server.models import Models
 from moss_tts.server.served_model import ModelSource
 from moss_tts.server.settings import Settings
 from support.serving import ENDLESS_FRAMES, Serving, assert_same_speech, serving, wait_until
-from support.sockets import talking
+from support.sockets import OPTIONS, STREAM, talking
 from support.sounds import GOLDEN
 
 # docs/server.md says so; on an idle machine it is far less.
@@ -189,6 +189,19 @@ def test_a_session_holds_its_model(pair):
         assert pair.post("/v1/models/fast/unload").status_code == 409
     wait_until(lambda: pair.counter('moss_tts_model_requests{model="fast"}') == 0)
     assert pair.post("/v1/models/fast/unload").status_code == 200
+
+
+def test_a_session_that_changes_its_model_lets_the_first_one_go(pair):
+    with talking(pair, STREAM) as talk:
+        for name in ("fast", "demo"):
+            talk.send("session.config", model=name, stream_audio=True, **OPTIONS)
+            talk.send("input.text", text="Hello there, you two.")
+            talk.send("input.done")
+            assert talk.until("session.done").sound
+            assert states(pair)[name] == "loaded"
+        talk.send("session.config", model="fast", voice="nobody")
+        assert talk.answer()["param"] == "voice"
+        assert talk.closed() == 1008
 
 
 def test_adapters_belong_to_their_model(pair):

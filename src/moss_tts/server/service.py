@@ -153,10 +153,12 @@ class OpenSession:
 
     Attributes:
         session: the session.
+        model: the name of its model.
         mark: what files of its sound say of how they were made.
     """
 
     session: Session
+    model: str
     mark: str | None
 
 
@@ -261,7 +263,6 @@ class Service:
 
         Args:
             body: its options; it has no text.
-            lease: the model, in memory until the session is closed.
 
         Raises:
             ApiError: an option that is refused, or a model that speaks no text.
@@ -274,7 +275,7 @@ class Service:
                 options, _ = await self._options(Received(body), lease)
                 session = await anyio.to_thread.run_sync(partial(lease.model.session, host=lease.device, **options))
             with session:
-                yield OpenSession(session, lease.served.source.mark)
+                yield OpenSession(session, lease.served.name, lease.served.source.mark)
 
     async def user_audio(self, recording: str) -> Any:
         """What a user of a session said, as samples and rate.

@@ -151,17 +151,29 @@ class SocketSession(ABC):
         )
 
     async def _configure(self, configuration: Configuration) -> None:
-        """Open a session as it was asked for; the one before it ends, if there is one."""
+        """Open a session as it was asked for; the one before it ends, if there is one.
+
+        Raises:
+            ApiError: it cannot be opened; the one before it goes on.
+            SocketClosed: it cannot be opened, and the one before it had another model, which may have had to leave.
+        """
+        before = self._session
+        changes = before is not None and self._service.models.named(configuration.body.model).name != before.model
+        if changes:
+            await self._opened.aclose()
         opened = AsyncExitStack()
-        session = await opened.enter_async_context(self._service.session(configuration.body))
         try:
+            session = await opened.enter_async_context(self._service.session(configuration.body))
             self._check_rate(configuration.sound.sample_rate, session.session.sample_rate)
-        except ApiError:
+            form = self.form_of(configuration)
+        except ApiError as error:
             await opened.aclose()
+            if changes:
+                raise SocketClosed(UNWANTED, error) from error
             raise
         await self._opened.aclose()
         self._opened.push_async_callback(opened.aclose)
-        self._session, self._form = session, self.form_of(configuration)
+        self._session, self._form = session, form
         await self.configured()
 
     def _check_rate(self, given: int | None, rate: int) -> None:
