@@ -29,7 +29,7 @@ from moss_tts.device.memory import cache_limit
 from moss_tts.device.thread import on_device
 from moss_tts.errors import CheckpointError, CodecNotFoundError, NotHereError, RequestError
 from moss_tts.weights.copies import check_copies
-from moss_tts.weights.layout import Layout, leaves, load_strict, read_json, read_weights
+from moss_tts.weights.layout import Layout, load_strict, read_json, read_leaves, read_weights
 from moss_tts.weights.quantisation import DEFAULTS, check_settings
 
 CODEC_PREFIX = "codec_model."
@@ -133,8 +133,7 @@ def load_architecture(
     with cache_limit(0):
         divide(network)
         _settle_layers(network, chosen)
-        for module in leaves(network):
-            mx.eval(module.parameters())
+        read_leaves(network)
     network.eval()
     if config.quantization is not None:
         packed.advise()

@@ -37,7 +37,7 @@ from moss_tts.codec.weights import Weights, canonical_weights, network_parameter
 from moss_tts.device.memory import cache_limit
 from moss_tts.device.thread import on_device
 from moss_tts.strict import Raw
-from moss_tts.weights.layout import leaves, read_json, read_weights
+from moss_tts.weights.layout import read_json, read_leaves, read_weights
 
 # 5 s: enough frames for efficient products at the lowest rate, few enough that little of a window is masked.
 CHUNK_FRAMES = 64
@@ -180,8 +180,7 @@ class MossAudioTokenizer:
         taken.clear()
         with cache_limit(0):
             for stage in network.stages:
-                for leaf in leaves(stage):
-                    mx.eval(leaf.parameters())
+                read_leaves(stage)
         network.compile()
         return network
 

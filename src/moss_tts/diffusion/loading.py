@@ -37,7 +37,7 @@ from moss_tts.diffusion.weights import (
 )
 from moss_tts.errors import CheckpointError
 from moss_tts.prompts.messages import PromptEncoder
-from moss_tts.weights.layout import leaves, listing, load_strict, read_json, read_safetensors, read_weights
+from moss_tts.weights.layout import listing, load_strict, read_json, read_leaves, read_safetensors, read_weights
 from moss_tts.weights.pickled import pickled_model
 from moss_tts.weights.stored import StoredTensor
 
@@ -216,8 +216,7 @@ def _is_floating(weight: mx.array) -> bool:
 def _settled(network: N) -> N:
     """The network with its weights in memory, read layer by layer."""
     with cache_limit(0):
-        for module in leaves(network):
-            mx.eval(module.parameters())
+        read_leaves(network)
         mx.eval(network.parameters())
     network.eval()
     return network

@@ -177,6 +177,17 @@ def leaves(model: nn.Module) -> list[nn.Module]:
     return [module for _, module in flat]
 
 
+def read_leaves(model: nn.Module) -> None:
+    """Read the weights of a module, layer by layer.
+
+    Layers draw their first weights from MLX's random key, and nobody computes these. The key itself is computed here:
+    otherwise each model that is loaded would make a chain of keys longer, which is never freed.
+    """
+    for module in leaves(model):
+        mx.eval(module.parameters())
+    mx.eval(mx.random.state)
+
+
 def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Names) -> None:
     """Put weights (our names) into the module.
 
