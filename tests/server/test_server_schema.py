@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -146,7 +147,7 @@ def test_errors_have_the_shape_that_is_described(served, schema):
 
 
 def test_every_field_is_described(schema):
-    for kind in ("SpeechBody", "VoiceBody"):
+    for kind in ("SpeechBody", "VoiceBody", "BatchBody"):
         for name, field in schema["components"]["schemas"][kind]["properties"].items():
             assert field.get("description"), name
 
@@ -190,6 +191,18 @@ def test_examples_are_what_the_server_takes(served, schema):
         expected = {"voice": "no voice 'alice'", "dialogue": "no voice 'alice'", "sound": "The text is empty"}.get(name)
         assert response.status_code == (400 if expected else 200), (name, response.text)
         assert expected is None or expected in response.text
+
+
+def test_items_of_a_batch_are_requests_for_speech(schema):
+    items = schema["components"]["schemas"]["BatchBody"]["properties"]["items"]
+    assert (items["items"], items["maxItems"]) == ({"$ref": "#/components/schemas/SpeechBody"}, 32)
+
+
+def test_the_command_for_a_batch_is_what_the_server_takes(served, schema):
+    [sample] = schema["paths"]["/v1/audio/speech/batch"]["post"]["x-codeSamples"]
+    body = re.search(r"-d '(.*)'", sample["source"])[1]
+    answer = served.post("/v1/audio/speech/batch", json=json.loads(body) | {"max_tokens": 4}).json()
+    assert answer["succeeded"] == 2
 
 
 def test_a_key_is_part_of_the_schema_where_the_server_wants_one(checkpoints, schema, tmp_path):

@@ -81,11 +81,11 @@ class Serving:
         wait_until(lambda: not (self.counter('moss_tts_requests{state="running"}') or self.device.running))
 
     @contextmanager
-    def open(self, body: dict[str, Any]) -> Iterator[http.client.HTTPConnection]:
+    def open(self, body: dict[str, Any], path: str = "/v1/audio/speech") -> Iterator[http.client.HTTPConnection]:
         """A connection with a request sent; leaving the block is leaving the server."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Content-Type": "application/json", **self.headers}
-        connection.request("POST", "/v1/audio/speech", json.dumps(body), headers)
+        connection.request("POST", path, json.dumps(body), headers)
         # A response that closes the connection takes the socket over.
         sock = connection.sock
         try:

@@ -65,9 +65,18 @@ async def receive(
 
 def _from_json(content: bytes, kind: type[Body], max_chars: int) -> Received[Body]:
     check_size(content, max_chars)
+    # Windows programs put a byte order mark in front.
+    return Received(validated(kind, content.removeprefix(BOM_UTF8)))
+
+
+def validated(kind: type[Body], content: str | bytes) -> Body:
+    """The fields of a body in JSON.
+
+    Raises:
+        ApiError: a field that is not what it should be.
+    """
     try:
-        # Windows programs put a byte order mark in front.
-        return Received(kind.model_validate_json(content.removeprefix(BOM_UTF8), strict=True))
+        return kind.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise invalid_field(error) from error
 

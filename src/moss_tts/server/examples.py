@@ -40,6 +40,34 @@ SPEECH_COMMANDS: Final = {
     "Heard while it is made": "curl -N SERVER/v1/audio/speech -H 'Content-Type: application/json' \\\n"
     """  -d '{"input": "Hello there.", "response_format": "wav"}' | ffplay -nodisp -autoexit -""",
 }
+BATCHES: Final[Json] = {
+    "sentences": {
+        "summary": "Two sentences in one voice",
+        "value": {"voice": "alice", "items": [{"input": "Hello there."}, {"input": "And goodbye.", "speed": 0.9}]},
+    },
+}
+BATCH_COMMANDS: Final = {
+    "Two sentences": "curl SERVER/v1/audio/speech/batch -H 'Content-Type: application/json' \\\n"
+    """  -d '{"items": [{"input": "Hello there."}, {"input": "And goodbye."}]}'"""
+}
+BATCH_RESULT: Final[Json] = {
+    "id": "speech-batch-1f0c9d1e7a3b4c2d",
+    "results": [
+        {
+            "index": 0,
+            "status": "success",
+            "audio_data": "SUQzBAAAAAA...",
+            "media_type": "audio/mpeg",
+            "finish_reason": "stop",
+            "seed": 1,
+            "usage": {"input_tokens": 41, "output_tokens": 19, "total_tokens": 60},
+        },
+        {"index": 1, "status": "error", "error": "speed: ...", "param": "speed", "code": "invalid_value"},
+    ],
+    "total": 2,
+    "succeeded": 1,
+    "failed": 1,
+}
 VOICES_COMMANDS: Final = {"The registered voices": "curl SERVER/v1/audio/voices"}
 ADD_VOICE_COMMANDS: Final = {
     "A voice from a recording": "curl SERVER/v1/audio/voices -F name=alice -F audio_sample=@alice.wav \\\n"

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from moss_tts.server.abilities import Abilities
-from moss_tts.server.schema import SpeechBody, VoiceBody
+from moss_tts.server.schema import BatchBody, SpeechBody, VoiceBody
 from moss_tts.server.settings import Settings
 
 Json = dict[str, Any]
@@ -59,10 +59,11 @@ ERROR_SCHEMA: Final[Json] = {
         }
     },
 }
-# Bodies, and their fields that are files in a form.
+# Bodies, and their fields that are files in a form; without any, there is no form.
 FILES: Final[dict[type[BaseModel], tuple[str, ...]]] = {
     SpeechBody: ("reference", "ref_audio"),
     VoiceBody: ("audio_sample",),
+    BatchBody: (),
 }
 # FastAPI lists its own errors, which this server never sends.
 FOREIGN: Final = ("HTTPValidationError", "ValidationError")
@@ -87,6 +88,12 @@ def body_of(kind: type[BaseModel], requests: Json | None = None) -> Json:
     json_body = {"schema": _reference(kind.__name__), **({"examples": requests} if requests else {})}
     form = {"schema": _reference(_form_name(kind))}
     return {"requestBody": {"required": True, "content": {"application/json": json_body, "multipart/form-data": form}}}
+
+
+def json_body_of(kind: type[BaseModel], requests: Json) -> Json:
+    """A body for the schema that is JSON alone, with examples."""
+    body = {"schema": _reference(kind.__name__), "examples": requests}
+    return {"requestBody": {"required": True, "content": {"application/json": body}}}
 
 
 def _reference(name: str) -> Json:
@@ -126,8 +133,12 @@ def _completed(described: Json, settings: Settings, abilities: Abilities) -> Jso
         schemas |= schema.pop("$defs", {})
         if kind is SpeechBody:
             _fill_in(schema, abilities)
-        form = {**schema, "title": _form_name(kind), "properties": schema["properties"] | _as_files(schema, files)}
-        schemas |= {kind.__name__: schema, _form_name(kind): form}
+        if kind is BatchBody:
+            schema["properties"]["items"]["items"] = _reference(SpeechBody.__name__)
+        schemas[kind.__name__] = schema
+        if files:
+            properties = schema["properties"] | _as_files(schema, files)
+            schemas[_form_name(kind)] = {**schema, "title": _form_name(kind), "properties": properties}
     schemas["Error"] = ERROR_SCHEMA
     for name in FOREIGN:
         schemas.pop(name, None)

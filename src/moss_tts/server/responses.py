@@ -83,8 +83,7 @@ class Envelope:
 
     def end(self, audio: EncodedAudio) -> bytes:
         """What follows the audio."""
-        segments = [{"id": number, **cue.as_json()} for number, cue in enumerate(audio.cues)]
-        content = json.dumps({"segments": segments, **audio.figures()})
+        content = json.dumps({"segments": audio.segments(), **audio.figures()})
         return (
             f"\r\n--{self._boundary}\r\nContent-Type: application/json\r\n\r\n{content}\r\n--{self._boundary}--\r\n"
         ).encode()
@@ -171,6 +170,15 @@ class EncodedAudio:
         """How it ended, and the seed that makes it again."""
         return {"finish_reason": self.finish_reason, "seed": self.utterance.seed}
 
+    def usage(self) -> dict[str, int]:
+        """What it took, in the names that OpenAI has for tokens."""
+        tokens = {"input_tokens": self.prompt_rows, "output_tokens": self.frames}
+        return {**tokens, "total_tokens": sum(tokens.values())}
+
+    def segments(self) -> list[dict[str, Any]]:
+        """The times of its segments that are complete."""
+        return [{"id": number, **cue.as_json()} for number, cue in enumerate(self.cues)]
+
     def _encode(self, chunk: SpeechChunk) -> bytes:
         encoded = self._encoder.feed(chunk.audio)
         return encoded if chunk.finish_reason is None else encoded + self._encoder.close()
@@ -193,12 +201,10 @@ async def events(audio: EncodedAudio, first: bytes, verbose: bool, timed: bool) 
     except ApiError as error:
         yield event({"type": "error", **error.body})
         raise
-    tokens = {"input_tokens": audio.prompt_rows, "output_tokens": audio.frames}
     figures = audio.figures()
     if verbose:
         figures |= {"samples": audio.samples, "sample_rate": audio.utterance.sample_rate}
-    usage = {**tokens, "total_tokens": sum(tokens.values())}
-    yield event({"type": "speech.audio.done", "usage": usage, **figures})
+    yield event({"type": "speech.audio.done", "usage": audio.usage(), **figures})
 
 
 def event(content: dict[str, Any]) -> bytes:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from moss_tts.server import examples
+from moss_tts.server.batch import add_batch
 from moss_tts.server.encode import add_encode
 from moss_tts.server.formats import FORMATS
 from moss_tts.server.leaving import unless_gone
@@ -36,6 +37,7 @@ def new_router(service: Service) -> APIRouter:
     """All routes under /v1."""
     router = APIRouter(prefix="/v1")
     _add_speech(router, service)
+    add_batch(router, service)
     add_encode(router, service)
     _add_models(router, service)
     _add_voices(router, service)

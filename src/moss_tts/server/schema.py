@@ -28,6 +28,7 @@ AUDIO = (
 Recording = Annotated[str, Field(description=AUDIO)]
 MAX_RECORDINGS: Final = 16
 MAX_MESSAGES: Final = 100
+MAX_ITEMS: Final = 32
 Recordings = Annotated[list[Recording | None], Field(max_length=MAX_RECORDINGS)]
 
 
@@ -260,6 +261,16 @@ class SpeechBody(BaseModel):
     )
     service_tier: Literal["auto", "default"] | None = Field(None, description="The server has only one tier.")
     store: Literal[False] | None = Field(None, description="The server stores nothing, so only false is allowed.")
+
+
+class BatchBody(SpeechBody):
+    """Several requests for speech. Its other fields hold for the items that do not have them."""
+
+    items: list[dict[str, Any]] = Field(
+        min_length=1,
+        max_length=MAX_ITEMS,
+        description="The requests, each with the fields of a request for speech.",
+    )
 
 
 # Fields of the body that are no options of generate by that name.

@@ -182,8 +182,8 @@ class Service:
         self._decoders, self.encoders = anyio.CapacityLimiter(DECODERS), anyio.CapacityLimiter(ENCODERS)
         self.registry = Registry(settings, models, self._decoders)
 
-    async def say(self, request: Request) -> tuple[Utterance, SpeechBody]:
-        """Read a request, and begin to speak it.
+    async def say(self, request: Request, item: Received[SpeechBody] | None = None) -> tuple[Utterance, SpeechBody]:
+        """Read a request, and begin to speak it; or begin to speak an item of it that is here already.
 
         A client that finds no place is refused before its body is read. A body takes its place when all of it is here,
         so that a slow one keeps nobody out; the time it takes counts.
@@ -196,7 +196,9 @@ class Service:
         try:
             with self.admission.place() as take_place:
                 async with asyncio.timeout_at(started + self.settings.timeout_s):
-                    received = await receive(request, SpeechBody, self.settings, take_place)
+                    received = item or await receive(request, SpeechBody, self.settings, take_place)
+                    if item is not None:
+                        take_place()
                     self._check_body(received.body)
                     lease, settled, stream = await self._begun(request, received)
         except TimeoutError as error:
