@@ -209,6 +209,28 @@ def test_a_preview_is_what_the_book_will_be(delay_model, book, several, tmp_path
         assert np.array_equal(as_pcm(narrators.alone(casting).audio), kept.pcm(*place)), casting
 
 
+def test_side_by_side_the_voices_are_the_same(delay_model, book, several, tmp_path):
+    """A voice without a recording is heard once before others may be spoken beside it."""
+    untied = {**OPTIONS, "long_form_prefix_audio_seconds": 0.0, "long_form_prefix_audio_max_tokens": 0}
+    codes = []
+    for parallel in (1, 4):
+        kept = KeptSegments(tmp_path / str(parallel))
+        options = {**untied, "long_form_parallel": parallel}
+        spoken = SpokenBook(book, plan_book(book, options, voices=several), kept, long_form_options(options))
+        kept.directory.mkdir()
+        assert speak_book(delay_model, spoken, options, 7, voices=several)
+        codes.append([kept.spoken(0, segment).codes for segment in range(4)])
+    assert all(map(np.array_equal, *codes))
+
+
+def test_a_casting_adds_its_adapters_and_takes_the_place_of_other_voices(several):
+    given = {"ref_audio": ["x.wav"], "instruction": "slowly", "adapters": {"warm": 0.0, "dry": 1.0}, "seed": 3}
+    assert several.options(given, None) == given
+    own = several.options(given, Casting(None, 4, (("warm", 0.5),)))
+    assert own == {"instruction": "slowly", "adapters": {"warm": 0.5, "dry": 1.0}}
+    assert several.options(given, Casting("bob"))["voice"].name == "bob"
+
+
 def test_voices_are_fingerprints_of_a_reading(book, cast, voices, several, tmp_path):
     assert several.fingerprints()["cast Tom"] == "bob, seed 9"
     begin_reading(tmp_path / "w", book, OPTIONS, "c", more=several.fingerprints())
@@ -276,6 +298,35 @@ def test_options_that_do_not_fit_are_refused(run, tmp_path, options, complaint):
     ended = run("read", "play.txt", *options)
     assert ended.code == 2
     assert complaint in ended.err
+
+
+class Ears:
+    """Stands in for Whisper: what it hears is never what was said."""
+
+    def __init__(self, model):
+        assert model is None
+
+    def check_language(self, code):
+        assert code == "en"
+
+    def hear(self, audio, code):
+        assert audio.dtype == np.float32
+        return "not at all", code
+
+
+def test_a_check_lists_what_was_misspoken(run, checkpoints, tmp_path, monkeypatch):
+    for name, stand_in in (("Recogniser", Ears), ("check_recogniser", lambda _: None)):
+        monkeypatch.setattr(f"moss_tts.subtitles.recogniser.{name}", stand_in)
+    (tmp_path / "play.txt").write_text("[voice: ada] It was cold\n\n" + "[narrator] One. [voice: bob] Two. " * 6)
+    told = ["--max-tokens", "2", "--check", "0.2", "--retakes", "1", "--language", "English", "--report", "r.html"]
+    ended = run("read", "play.txt", "--model", checkpoints["delay"], *told)
+    assert ended.code == 0, ended.err
+    assert "segment 1 ('It was cold') was heard as 'not at all': 1.00, the best of 2 attempts." in ended.err
+    assert "3 more segments were misspoken: play/segments.json has them, as --report does." in ended.err
+    rows = json.loads((tmp_path / "play" / "segments.json").read_text())
+    assert [row.get("voice") for row in rows[:3]] == ["ada", None, "bob"]
+    assert {row["heard"] for row in rows} == {"not at all"}
+    assert "Misspoken segments" in (tmp_path / "r.html").read_text()
 
 
 def test_a_plan_and_a_preview_name_the_voices(run, checkpoints, tmp_path):

@@ -128,8 +128,9 @@ def test_so_it_does_with_every_architecture(models, book, tmp_path, name):
 
 
 def test_a_process_that_is_killed_loses_one_segment_at_most(checkpoints, tmp_path):
-    (tmp_path / "tales.md").write_text(TEXT)
+    (tmp_path / "tales.md").write_text(f"{TEXT}\nTom: So it was\n\nAnd so it ended.\n")
     (tmp_path / "names.txt").write_text("April = the fourth month\n")
+    (tmp_path / "cast.txt").write_text('narrator = default, seed 5\n"Tom" = default\n')
     whole = tmp_path / "whole.m4b"
     parts = tmp_path / "parts.m4b"
     assert command(tmp_path, checkpoints, whole).wait() == 0
@@ -147,11 +148,13 @@ def test_a_process_that_is_killed_loses_one_segment_at_most(checkpoints, tmp_pat
     subtitles = [file.with_suffix(".srt").read_text() for file in (parts, whole)]
     assert subtitles[0] == subtitles[1]
     assert "in April." in subtitles[0]
+    assert "\nSo it was\n" in subtitles[0]
 
 
 def command(directory, checkpoints, output):
     budgets = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
     more = ["--subtitles", ".srt", "--lexicon", directory / "names.txt", "--speed", "1.25"]
+    more += ["--cast", directory / "cast.txt"]
     told = ["read", directory / "tales.md", "-m", checkpoints["delay"], "-o", output, "--quiet", *budgets, *more]
     return subprocess.Popen([sys.executable, "-m", "moss_tts", *map(str, told)])
 

@@ -159,7 +159,10 @@ def read(
     ] = None,
     report: Annotated[
         Path | None,
-        OUTPUT(metavar="FILE.html", help="Write a page with the waveform, the seams between segments, and the speed."),
+        OUTPUT(
+            metavar="FILE.html",
+            help="Write a page with the waveform, the seams between segments, the speed, and what was heard.",
+        ),
     ] = None,
     read_along: Annotated[
         Path | None,

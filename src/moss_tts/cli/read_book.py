@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 # A failed segment should not end a night's reading.
 RETRY_ATTEMPTS = 2
+# Misspoken segments that are named at the end.
+MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,11 @@ def _read_aloud(reading: Reading, terminal: Terminal) -> int:
     chapters = "1 chapter" if len(plans) == 1 else f"{len(plans)} chapters"
     terminal.say(f"{to.output}: {chapters}, {in_words(seconds)} of audio, made in {took}, seed {seed}")
     show_remarks(book, terminal)
-    for sentence in [*cut_short(spoken), *misspoken(spoken)]:
+    bad = misspoken(spoken)
+    for sentence in [*cut_short(spoken), *bad[:MOST_NAMED]]:
         terminal.warn(sentence)
+    if len(bad) > MOST_NAMED:
+        terminal.warn(f"{len(bad) - MOST_NAMED} more segments were misspoken: {to.times} has them, as --report does.")
     kept.remove()
     return 0
 

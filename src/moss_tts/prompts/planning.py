@@ -171,7 +171,13 @@ def followed(given: Mapping[str, Any], preparation: TextPreparation | None) -> t
     ignored = {name for what, names in FOLLOWABLE.items() if what not in preparation.follows for name in names}
     if given.get("mode") == "continuation":
         ignored -= set(FOLLOWABLE["reference"])
-    notes = [f"This voice does not follow {name}, so it was left out." for name in given if name in ignored]
+    notes = [
+        f"This model does not take on voices, so {given[name].name} was left out."
+        if name == "voice"
+        else f"This voice does not follow {name}, so it was left out."
+        for name in given
+        if name in ignored
+    ]
     language = str(given.get("language", preparation.language)).strip().lower().split("-")[0]
     if language not in LANGUAGE_NAMES[preparation.language]:
         spoken = LANGUAGE_NAMES[preparation.language][-1].capitalize()
