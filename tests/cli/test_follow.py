@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from moss_tts.cli.incoming import decoded, split_turns
+from moss_tts.cli.incoming import IncomingTurns, decoded, split_turns
 from moss_tts.errors import RequestError
 from support.command_line import pipe
 
@@ -62,6 +63,31 @@ def test_a_blank_line_ends_a_turn(run, checkpoints, delay_model, monkeypatch):
     np.testing.assert_allclose(spoken("a.wav") / 32768, wanted, atol=2e-4)
     assert "warning: the text of the turn has no word" in ended.err
     assert "in 3 turns" in ended.err
+
+
+@pytest.mark.parametrize("options", [("--user-text", "Where were you?"), ("--user-audio", "q.wav")])
+def test_what_the_user_said_is_refused_where_the_prompt_has_no_place(run, checkpoints, monkeypatch, options):
+    soundfile.write("q.wav", np.zeros(8000), 8000)
+    pipe(monkeypatch, TEXT)
+    ended = run("follow", "-m", checkpoints["delay"], *options, "-o", "a.wav")
+    assert ended.code == 2
+    assert f"no place for what the user said, so {options[0]} cannot be followed" in ended.err
+
+
+def test_what_the_user_said_goes_with_the_first_turn(delay_model):
+    """To a session that takes it."""
+    begun: list[dict[str, object]] = []
+
+    class Listening:
+        def turn(self, **user: object) -> Any:
+            begun.append(user)
+            return delay_model.session(seed=5, max_tokens=6).turn()
+
+    incoming = IncomingTurns(Listening(), iter(["One.", None, "Two.", None]), {"user_text": "Where were you?"})  # type: ignore[arg-type]
+    while (turn := incoming.next()) is not None:
+        assert sum(chunk.samples for chunk in turn)
+        incoming.done()
+    assert begun == [{"user_text": "Where were you?"}, {}]
 
 
 @pytest.mark.parametrize("text", ["One.\n\nTwo.\r\n \r\n\n\nThree\nfour. \n", "\n\n \n", "a\n\n\nb\n\t\nc", ""])

@@ -64,6 +64,14 @@ def follow(
     turns: Annotated[
         bool, TEXT("--turns", help="End a turn at each blank line; its sound is heard before the next turn begins.")
     ] = False,
+    user_text: Annotated[
+        str | None,
+        TEXT(metavar="TEXT", help="Give what the user said before the first turn, to models with a place for it."),
+    ] = None,
+    user_audio: Annotated[
+        Path | None,
+        TEXT(metavar="FILE", help="Give a recording of what the user said before the first turn.", **EXISTING),
+    ] = None,
     language: Language = None,
     normalize_text: NormalizeText = None,
     lexicon: LexiconFiles = None,
@@ -122,4 +130,5 @@ def follow(
     source = Source(
         model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters
     )
-    raise typer.Exit(follow_text(request_options(given), output, play, turns, source, quiet, mark))
+    user = {name: given[name] for name in ("user_text", "user_audio") if given[name] is not None}
+    raise typer.Exit(follow_text(request_options(given), output, play, turns, source, quiet, mark, user))

@@ -88,6 +88,7 @@ def follow_text(
     source: Source,
     quiet: bool = False,
     mark: bool = True,
+    user: Mapping[str, Any] | None = None,
 ) -> int:
     """Speak standard input while it comes.
 
@@ -99,6 +100,7 @@ def follow_text(
         source: the source of the model.
         quiet: show nothing but warnings and errors.
         mark: whether the file says what made it.
+        user: what the user said before the first turn, as options of Session.turn.
 
     Returns:
         The exit code; it is 0 as well if the listener has gone.
@@ -114,10 +116,11 @@ def follow_text(
     told = mark_of(source.name) if mark else None
     with _kept([] if output is None else open_sinks(output, False, terminal, told)) as kept:
         with _loaded(source, options, terminal) as session:
+            _check_user(session, user or {})
             if sys.stdin.isatty():
                 terminal.hint("Type the text; a line with Ctrl-D alone ends it.")
             pieces = decoded(read)
-            incoming = IncomingTurns(session, split_turns(pieces) if by_turns else _one_turn(pieces))
+            incoming = IncomingTurns(session, split_turns(pieces) if by_turns else _one_turn(pieces), user)
             followed = Followed(time.perf_counter())
             _follow(incoming, followed, kept, plays, by_turns, terminal)
     if followed.first_sound is None and not followed.interrupted and incoming.first_text is None:
@@ -125,6 +128,15 @@ def follow_text(
     _tell(followed, output, terminal, session.seed)
     terminal.hint(followed.figures(incoming.first_text))
     return INTERRUPTED if followed.interrupted else 1 if followed.failed else 0
+
+
+def _check_user(session: Session, user: Mapping[str, Any]) -> None:
+    if user and not session.takes_user:
+        given = " and ".join(f"--{name.replace('_', '-')}" for name in user)
+        raise RequestError(
+            f"This model's prompt has no place for what the user said, so {given} cannot be followed. Leave it out, or "
+            "take a checkpoint of MOSS-TTS-Realtime."
+        )
 
 
 def _one_turn(pieces: Iterator[str]) -> Iterator[str | None]:

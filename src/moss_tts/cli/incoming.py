@@ -9,9 +9,9 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from moss_tts.errors import RequestError, TurnOverError
 
@@ -84,13 +84,14 @@ class IncomingTurns:
     Args:
         session: speaks.
         pieces: the text, with None at the end of each turn.
+        user: what the user said before the first turn, as options of Session.turn.
 
     Attributes:
         first_text: perf_counter when the first text came; None before it.
     """
 
-    def __init__(self, session: Session, pieces: Iterator[str | None]) -> None:
-        self._session, self._pieces = session, pieces
+    def __init__(self, session: Session, pieces: Iterator[str | None], user: Mapping[str, Any] | None = None) -> None:
+        self._session, self._pieces, self._user = session, pieces, user or {}
         self._turn: Turn | None = None
         self._turns: SimpleQueue[Turn | Exception | None] = SimpleQueue()
         self._free = threading.Semaphore(1)
@@ -144,7 +145,7 @@ class IncomingTurns:
 
     def _begun(self) -> Turn:
         self._free.acquire()
-        self._turn = self._session.turn()
+        self._turn, self._user = self._session.turn(**self._user), {}
         self._turns.put(self._turn)
         return self._turn
 
