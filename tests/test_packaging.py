@@ -43,7 +43,10 @@ def test_every_link_of_the_description_leads_to_a_file_or_an_address():
     links = re.findall(r"\]\(([^)]*)\)", core.readme)
     assert len(links) >= len(re.findall(r"\]\(", (ROOT / "README.md").read_text())) > 10
     assert [link for link in links if not link.startswith("https://")] == []
-    ours = [link.removeprefix(f"{HOME}/blob/main/") for link in links if link.startswith(HOME)]
+    ours = [link.removeprefix(f"{HOME}/blob/main/") for link in links if link.startswith(f"{HOME}/blob/")]
+    pictures = re.findall(r'(?:src|srcset)="([^"]*)"', core.readme)
+    assert len(pictures) == 2
+    assert all((ROOT / link.removeprefix(f"{HOME}/raw/main/")).is_file() for link in pictures)
     assert len(ours) > 5
     for path, _, anchor in (link.partition("#") for link in ours):
         assert (ROOT / path).is_file(), path

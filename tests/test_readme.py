@@ -26,6 +26,7 @@ README = (ROOT / "README.md").read_text()
 # Whose commands are run here; docs/server.md's and docs/scaling.md's are where servers and processes are started.
 DOCUMENTS = (
     "README.md",
+    "docs/use.md",
     "docs/quantisation.md",
     "docs/scaling.md",
     "docs/sound-effects.md",
@@ -48,7 +49,7 @@ def blocks(document: str, language: str) -> list[str]:
 
 PYTHON = [
     block
-    for document in ("README.md", "docs/sound-effects.md", "docs/subtitles.md")
+    for document in ("README.md", "docs/use.md", "docs/sound-effects.md", "docs/subtitles.md")
     for block in blocks(document, "python")
 ]
 COMMANDS = [
@@ -59,6 +60,11 @@ COMMANDS = [
     # What asks the hub is run where there is one: tests/checkpoints/test_hub.py.
     if line.startswith("moss-tts ") and not line.startswith("moss-tts download ")
 ]
+PIPES = re.findall(r"^ollama .*", README + (ROOT / "docs" / "use.md").read_text(), flags=re.MULTILINE)
+# Commands in a row of the README's table of samples -> the file that the repository holds.
+SAMPLES = {
+    ROOT / file: command for file, command in re.findall(r"^\| \[.*\]\((docs/samples/.*)\) \| `(.*)` \|$", README, re.M)
+}
 CONVERSIONS = [command for command in COMMANDS if command.startswith("moss-tts convert ")]
 HUB_IDS = set(re.findall(r"OpenMOSS-Team/[\w.-]*\w", " ".join([*PYTHON, *COMMANDS])))
 
@@ -110,7 +116,7 @@ def home(hub_cache, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_the_readme_shows_every_way_to_speak():
+def test_the_documents_show_every_way_to_speak():
     assert len(PYTHON) >= 5
     for name in (
         "ref_audio=",
@@ -145,7 +151,7 @@ def test_commands_run(command, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("line", re.findall(r"^ollama .*", README, flags=re.MULTILINE))
+@pytest.mark.parametrize("line", PIPES)
 def test_pipes_from_a_language_model_run(line, checkpoints, tmp_path):
     """In a shell, with a stand-in for the language model and for the player."""
     ours = f'exec {sys.executable} -m moss_tts "$@"'
@@ -164,6 +170,38 @@ def test_pipes_from_a_language_model_run(line, checkpoints, tmp_path):
 def write_program(path: Path, program: str) -> None:
     path.write_text(f"#!/bin/sh\n{program}\n")
     path.chmod(0o755)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
+def test_samples_are_what_their_commands_make(sample):
+    assert run(SAMPLES[sample]) == 0
+    (made, rate), (held, rate_held) = soundfile.read(sample.name), soundfile.read(sample)
+    assert (rate, len(made)) == (rate_held, len(held))
+    assert np.corrcoef(made, held)[0, 1] > 0.99
+
+
+def test_the_first_screen_is_short_and_small():
+    assert len(README.splitlines()) < 200
+    assert len(SAMPLES) == 2
+    pictures = {ROOT / path for path in re.findall(r'(?:src|srcset)="([^"]+)"', README)}
+    assert {path.name for path in pictures} == {"page-light.png", "page-dark.png"}
+    for path in [*SAMPLES, *pictures]:
+        assert 0 < path.stat().st_size < 150_000, path
+
+
+def test_the_errors_that_the_readme_explains_are_those_of_the_code():
+    section = README.split("## When something goes wrong\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (?!it says|---)(.*) \| (.*) \|$", section, flags=re.MULTILINE)
+    code = " ".join(path.read_text() for path in (ROOT / "src" / "moss_tts").rglob("*.py"))
+    code = re.sub(r'"\s+f?"', "", code)
+    assert len(rows) == 10
+    quoted = [words for said, _ in rows for words in re.findall(r"`([^`]+)`", re.sub(r"\(or, .*?\)", "", said))]
+    assert len(quoted) >= 8
+    for words in quoted:
+        for part in re.split(r" ?\.\.\. ?|'MOSS-TTS'", words):
+            assert part.strip() in code or part.startswith("moss-tts "), part
 
 
 def test_the_documents_use_the_copies_that_they_make():
@@ -196,7 +234,7 @@ def test_what_is_written_lies_where_the_readme_says(tmp_path):
     others = [path for path in found if not path.is_relative_to(voices) and not path.is_relative_to(cache)]
     assert [path for path in others if path.parts[0] not in (".triton", ".nv")] == []
     assert {path.name for path in temporary.iterdir()} <= {"mlx"}
-    section = README.split("## Where files lie")[1].split("\n## ")[0]
+    section = (ROOT / "docs" / "files.md").read_text()
     for place in (
         f"~/{voices}",
         f"~/{cache}",
@@ -222,7 +260,7 @@ def test_links_and_scripts_exist(document):
     for link, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", text):
         page = (ROOT / document).parent / link if link else ROOT / document
         assert page.exists(), link
-        assert not anchor or anchor in anchors(page), f"{link}#{anchor}"
+        assert not anchor or page.suffix != ".md" or anchor in anchors(page), f"{link}#{anchor}"
     for script in re.findall(r"\b(?<!/)(scripts/[\w-]+)", text):
         assert (ROOT / script).stat().st_mode & 0o100, script
 
