@@ -69,9 +69,10 @@ def test_a_speech_model_is_no_sound_model(run, checkpoints):
     assert (ended.code, "is no sound model" in ended.err) == (2, True)
 
 
-def test_convert_takes_speech_models_alone(run):
-    ended = run("convert", "--hf-path", GOLDEN, "--mlx-path", "copy")
-    assert (ended.code, "is a sound model" in ended.err) == (1, True)
+def test_convert_refuses_options_of_speech_for_sounds(run, tmp_path):
+    ended = run("convert", "--hf-path", GOLDEN, "--mlx-path", "copy", "--codec", "x")
+    assert (ended.code, "--codec is for speech models" in ended.err) == (2, True)
+    assert not (tmp_path / "copy").exists()
 
 
 def test_models_shows_it(run, tmp_path):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map
 
 from moss_tts.config.qwen3 import BackboneConfig
 from moss_tts.diffusion.config import AutoencoderConfig, PipelineConfig, SoundConfig, TransformerConfig
 from moss_tts.diffusion.decoder import SoundDecoder
 from moss_tts.diffusion.transformer import DiffusionTransformer
+from moss_tts.diffusion.weights import TransformerNames
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sfx2"
 TINY = TransformerConfig(channels=6, text_width=10, time_width=8, width=24, hidden=40, heads=2, layers=2, eps=1e-6)
@@ -50,3 +53,18 @@ def tiny_decoder(config: AutoencoderConfig = TINY_DECODER) -> SoundDecoder:
 
 def random(*shape: int, seed: int = 2) -> mx.array:
     return mx.array(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+def write_sound_model(directory: Path, width: int = 64, hidden: int = 96) -> Path:
+    """The golden's sound model with another transformer, whose widths divide into groups of quantised weights."""
+    shutil.copytree(GOLDEN, directory, ignore=shutil.ignore_patterns("*cases.json", "golden.safetensors"))
+    path = directory / "transformer/config.json"
+    raw = json.loads(path.read_text()) | {"dim": width, "ffn_dim": hidden, "num_heads": 2}
+    path.write_text(json.dumps(raw))
+    network = with_random_weights(DiffusionTransformer(TransformerConfig.from_dict(raw)), size=0.05)
+    weights: list[tuple[str, mx.array]] = tree_flatten(network.parameters())
+    for old in (directory / "transformer").glob("*.safetensors*"):
+        old.unlink()
+    named = {TransformerNames().upstream_name(name): weight for name, weight in weights}
+    mx.save_safetensors(str(directory / "transformer/model.safetensors"), named)
+    return directory

@@ -160,7 +160,7 @@ def copy_codec(source: Path, target: Path, on_bytes: Callable[[int], None] = lam
     target.mkdir()
     files = weight_files(source)
     for path in files:
-        _link_or_copy(path, target / path.name, on_bytes)
+        link_or_copy(path, target / path.name, on_bytes)
     copy_beside(source, target)
     # An index that is left of other weights says nothing of these.
     if len(files) > 1 and (source / INDEX_FILE).is_file():
@@ -175,7 +175,7 @@ def _one_disk(source: Path, target: Path) -> bool:
     return all(path.stat().st_dev == place.stat().st_dev for path in weight_files(source))
 
 
-def _link_or_copy(source: Path, target: Path, on_bytes: Callable[[int], None]) -> None:
+def link_or_copy(source: Path, target: Path, on_bytes: Callable[[int], None]) -> None:
     """Make a hard link to a file that is never changed, or a copy if the disk does not allow a link."""
     try:
         os.link(source.resolve(), target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,39 @@ log = logging.getLogger(__name__)
 
 # The licence in a card; a copy has the licence of its source.
 LICENSE = ("license", "license_name", "license_link")
-TAGS = ("mlx", "moss-tts", "text-to-speech")
+TAGS = ("mlx", "moss-tts")
 
 
-def model_card(name: str, base_model: str | None, planned: Plan, source: Path, codec: str = "") -> str:
+@dataclass(frozen=True)
+class Purpose:
+    """What a card says of a kind of model.
+
+    Attributes:
+        task: the hub's name of what it does.
+        example: a command with the name of the copy in it.
+        kept: the parts that are never quantised.
+    """
+
+    task: str
+    example: str
+    kept: str
+
+
+SPEECH = Purpose(
+    "text-to-speech",
+    'moss-tts generate "Hello there." --model {name} --output hello.wav',
+    "Embeddings, norms and audio heads",
+)
+SOUND = Purpose(
+    "text-to-audio",
+    'moss-tts sound "Rain on a tin roof" --model {name} --output rain.wav',
+    "Text encoder, decoder, norms and modulations",
+)
+
+
+def model_card(
+    name: str, base_model: str | None, planned: Plan, source: Path, codec: str = "", purpose: Purpose = SPEECH
+) -> str:
     """README.md of a copy.
 
     Args:
@@ -28,12 +58,13 @@ def model_card(name: str, base_model: str | None, planned: Plan, source: Path, c
         planned: what was written.
         source: directory of the source; the copy has the same licence.
         codec: a line that says where the codec is.
+        purpose: what the model is for.
     """
     origin = base_model or source.resolve().name
     return "\n".join(
         [
             "---",
-            _front_matter(base_model, planned, source),
+            _front_matter(base_model, planned, source, purpose.task),
             "---",
             "",
             f"# {name}",
@@ -41,22 +72,20 @@ def model_card(name: str, base_model: str | None, planned: Plan, source: Path, c
             f"{origin}, {_words(planned)}, for [MLX](https://github.com/ml-explore/mlx). Made with `moss-tts convert`.",
             "",
             "```bash",
-            f'moss-tts generate "Hello there." --model {name} --output hello.wav',
+            purpose.example.format(name=name),
             "```",
             "",
-            *_details(planned),
+            *_details(planned, purpose.kept),
             *([codec, ""] if codec else []),
         ]
     )
 
 
-def _front_matter(base_model: str | None, planned: Plan, source: Path) -> str:
+def _front_matter(base_model: str | None, planned: Plan, source: Path, task: str) -> str:
     said = _license(source)
     if base_model is not None and planned.precisions:
         said["base_model_relation"] = "quantized"
-    card = ModelCardData(
-        base_model=base_model, library_name="mlx", pipeline_tag="text-to-speech", tags=list(TAGS), **said
-    )
+    card = ModelCardData(base_model=base_model, library_name="mlx", pipeline_tag=task, tags=[*TAGS, task], **said)
     return card.to_yaml()
 
 
@@ -80,18 +109,18 @@ def _words(planned: Plan) -> str:
     return f"quantised to {bits} bit ({low.mode}, groups of {low.group_size})"
 
 
-def _details(planned: Plan) -> list[str]:
+def _details(planned: Plan, kept: str) -> list[str]:
     baked = ", ".join(f"`{name}` with weight {weight:g}" for name, weight in planned.adapters)
-    return [*([f"LoRA adapters are baked into the weights: {baked}.", ""] if baked else []), *_precisions(planned)]
+    return [
+        *([f"LoRA adapters are baked into the weights: {baked}.", ""] if baked else []),
+        *_precisions(planned, kept),
+    ]
 
 
-def _precisions(planned: Plan) -> list[str]:
+def _precisions(planned: Plan, kept: str) -> list[str]:
     if planned.recipe is None:
         return []
-    lines = [
-        f"{planned.bits_per_weight:.2f} bits per weight, {size(planned.nbytes)}. Embeddings, norms and audio "
-        f"heads are not quantised."
-    ]
+    lines = [f"{planned.bits_per_weight:.2f} bits per weight, {size(planned.nbytes)}. {kept} are not quantised."]
     if planned.recipe.low != planned.recipe.high:
         high = sum(precision == planned.recipe.high for precision in planned.precisions.values())
         lines.append(f"{high} of {len(planned.precisions)} quantised layers have {planned.recipe.high.bits} bit.")

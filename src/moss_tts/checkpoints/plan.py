@@ -107,13 +107,13 @@ def plan(
         module = name.removesuffix(".weight")
         path = kind.layout.our_path(module)
         if name.startswith(CODEC_PREFIX):
-            outputs.append(_cast(name, tensor, None))
+            outputs.append(cast_tensor(name, tensor, None))
         elif module != name and path in may and (precision := _precision(path, tensor, recipe, config)):
             precisions[module] = precision
             factor = None if factors is None else partial(factors, path)
-            outputs.append(_quantised(module, tensor, precision, dtype, factor))
+            outputs.append(quantised_tensor(module, tensor, precision, dtype, factor))
         elif not kind.layout.drops(name):
-            outputs.append(_cast(name, tensor, dtype))
+            outputs.append(cast_tensor(name, tensor, dtype))
     if recipe is not None and not precisions:
         raise RequestError(
             f"no layer of {directory} has a width that is a multiple of {recipe.low.group_size}; use a smaller group."
@@ -130,19 +130,29 @@ def _precision(path: str, tensor: StoredTensor, recipe: Recipe | None, config: M
     return precision if precision.fits(tensor.shape) else None
 
 
-def _cast(name: str, tensor: StoredTensor, dtype: mx.Dtype | None) -> Output:
+def cast_tensor(name: str, tensor: StoredTensor, dtype: mx.Dtype | None) -> Output:
+    """How a tensor is written as it is, in another type if it has floats; None keeps its own."""
     kept = dtype is None or not mx.issubdtype(tensor.dtype, mx.floating)
     slot = Slot(name, tensor.dtype if kept else dtype, tensor.shape)  # type: ignore[arg-type]
     return Output(tensor, (slot,), lambda rows: [rows.astype(slot.dtype)])
 
 
-def _quantised(
+def quantised_tensor(
     module: str,
     tensor: StoredTensor,
     precision: Precision,
     dtype: mx.Dtype | None,
-    factor: Callable[[], np.ndarray] | None,
+    factor: Callable[[], np.ndarray] | None = None,
 ) -> Output:
+    """How the matrix of a module is written quantised.
+
+    Args:
+        module: the file's name of the module.
+        tensor: the matrix.
+        precision: how it is quantised.
+        dtype: the type of its scales; None is the stored type.
+        factor: see `plan`.
+    """
     stored = dtype or tensor.dtype
     # mlx knows the shapes; a row is enough to ask.
     parts = precision.quantize(mx.zeros((1, tensor.shape[1]), stored))

@@ -16,6 +16,8 @@ from moss_tts.errors import RequestError
 if TYPE_CHECKING:
     from moss_tts.adapters.peft import StoredAdapter
     from moss_tts.checkpoints.pace import Pace
+    from moss_tts.checkpoints.plan import Factors
+    from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
 
 EXAMPLES = examples(
@@ -29,6 +31,7 @@ EXAMPLES = examples(
         "Calibrate the rounding on texts",
         "moss-tts convert --hf-path DIR --mlx-path OUT -q --calibrate texts.txt",
     ),
+    ("Convert a sound model", "moss-tts convert --hf-path OpenMOSS-Team/MOSS-SoundEffect-v2.0 -q --q-bits 8"),
     (
         "Publish a copy, without the codec",
         "moss-tts convert --hf-path DIR -q --no-codec --upload-repo me/OUT-4bit",
@@ -118,39 +121,40 @@ def convert(
     This needs little memory, whatever the size of the checkpoint, unless it calibrates. An unfinished copy never
     loads. moss-tts inspect --verify compares a finished one with its checksums.
     """
-    from moss_tts.checkpoints.calibration import OPTIONS, Calibration, read_requests, spoken
     from moss_tts.checkpoints.convert import check_room, codec_to_include, shares_weights, weights_nbytes
     from moss_tts.checkpoints.convert import convert as write
     from moss_tts.checkpoints.loading import find_checkpoint, load_config
+    from moss_tts.checkpoints.names import is_pipeline
     from moss_tts.checkpoints.number_types import DTYPES, compute_dtype
     from moss_tts.checkpoints.pace import paces
     from moss_tts.checkpoints.plan import plan
-    from moss_tts.checkpoints.upload import check_repo
+    from moss_tts.cli.convert_sounds import convert_sounds, refuse_options_of_speech
+    from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
     from moss_tts.device.memory import size
-    from moss_tts.model import load
     from moss_tts.weights.quantisation import asked_recipe
 
     recipe = asked_recipe(quantize, quant_predicate, q_bits, q_group_size, q_mode, calibrate)
     stored = None if dtype is None else compute_dtype(dtype, DTYPES["float32"])
     if upload_repo is not None:
-        check_repo(upload_repo)
-        if not sys.stdin.isatty():
-            raise RequestError("--upload-repo asks before it uploads, so it needs a terminal. Run the command in one.")
+        _check_upload(upload_repo)
     check_room(mlx_path, 0)
     terminal = Terminal(quiet)
     with terminal.loading(hf_path):
         source = find_checkpoint(hf_path, revision=revision)
+    if is_pipeline(source.directory):
+        of_speech = {"codec": codec, "with-codec": with_codec, "tied-heads": tied_heads, "lora": lora}
+        refuse_options_of_speech(of_speech | {"calibrate": calibrate})
+        whole = convert_sounds(source, mlx_path, recipe, stored, base_model, upload_repo, terminal)
+        return _upload(terminal, mlx_path, upload_repo, size(whole))
+    with terminal.loading(hf_path):
         config = load_config(source.directory)
         inside = codec_to_include(source, config, codec, with_codec)
         adapters = _to_bake_in(lora or [], calibrate)
     planned = plan(source.directory, config, recipe, stored, adapters=adapters)
     if calibrate is not None:
-        with terminal.loading(f"{hf_path}, which speaks the texts of {calibrate}"):
-            model = load(hf_path, revision=revision, codec=codec, tied_heads=tied_heads)
-            jobs = [model.job(model.request({**OPTIONS, **given})) for given in read_requests(calibrate)]
-            calibration = Calibration(model.architecture, spoken(model.architecture, jobs))
-        planned = plan(source.directory, config, recipe, stored, calibration.factor)
+        speaker = Source(hf_path, codec, revision=revision, tied_heads=tied_heads)
+        planned = plan(source.directory, config, recipe, stored, _factors(speaker, calibrate, terminal))
     beside = 0 if inside is None else weights_nbytes(inside)
     with terminal.writing(str(mlx_path), planned.nbytes + beside) as show:
         absent = write(
@@ -170,8 +174,7 @@ def convert(
     _name_the_fastest(terminal, paces(source.directory, config))
     for name in absent:
         terminal.say(f"absent: {name}")
-    if upload_repo is not None:
-        _upload(terminal, mlx_path, upload_repo, size(planned.nbytes + beside))
+    _upload(terminal, mlx_path, upload_repo, size(planned.nbytes + beside))
 
 
 def _name_the_fastest(terminal: Terminal, found: Mapping[str, Pace]) -> None:
@@ -194,10 +197,31 @@ def _to_bake_in(lora: Sequence[str], calibrate: Path | None) -> list[tuple[Store
     return [(one, weights[one.name]) for one in adapters.read_adapters(adapters.find_adapters(directories))]
 
 
-def _upload(terminal: Terminal, directory: Path, repo: str, much: str) -> None:
-    """Upload a copy of that size, if the person at the terminal says yes."""
+def _factors(speaker: Source, texts: Path, terminal: Terminal) -> Factors:
+    """The factors of a calibration: the model is loaded, and speaks the texts of a file."""
+    from moss_tts.checkpoints.calibration import OPTIONS, Calibration, read_requests, spoken
+
+    with terminal.loading(f"{speaker.model}, which speaks the texts of {texts}"):
+        model = speaker.load()
+        jobs = [model.job(model.request({**OPTIONS, **given})) for given in read_requests(texts)]
+        return Calibration(model.architecture, spoken(model.architecture, jobs)).factor
+
+
+def _check_upload(repo: str) -> None:
+    """Refuse an upload that cannot be, before anything is written."""
+    from moss_tts.checkpoints.upload import check_repo
+
+    check_repo(repo)
+    if not sys.stdin.isatty():
+        raise RequestError("--upload-repo asks before it uploads, so it needs a terminal. Run the command in one.")
+
+
+def _upload(terminal: Terminal, directory: Path, repo: str | None, much: str) -> None:
+    """Upload a copy of that size into a repository, if one was named and the person at the terminal says yes."""
     from moss_tts.checkpoints.upload import upload
 
+    if repo is None:
+        return
     where = f"https://huggingface.co/{repo}"
     if not typer.confirm(f"Upload {directory}, {much}, to {where}? Everybody will be able to see it."):
         terminal.say("Nothing was uploaded.")

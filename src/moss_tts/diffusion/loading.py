@@ -112,19 +112,25 @@ class SoundFiles:
         Raises:
             CheckpointError: weights are missing, surplus or of another shape.
         """
+        return _settled(self.unread_transformer(dtype))
+
+    def unread_transformer(self, dtype: mx.Dtype) -> DiffusionTransformer:
+        """The same, but values are read when they are evaluated.
+
+        Raises:
+            CheckpointError: see `load_transformer`.
+        """
         weights = self.transformer_weights()
         names = TransformerNames.found_in(weights)
         named = {
             name: weight.astype(dtype if in_blocks(name) else mx.float32) if _is_floating(weight) else weight
             for name, weight in transformer_weights(weights, names).items()
         }
-        del weights
         network = DiffusionTransformer(self.config.transformer)
         if (block := self.config.pipeline.quantization) is not None:
             quantize(network, block, lambda path, _: f"{path}.scales" in named)
         _explained(self.directory / "transformer", lambda: load_strict(network, named, names))
-        named.clear()
-        return _settled(network)
+        return network
 
     def load_decoder(self) -> SoundDecoder:
         """The decoder of the autoencoder.

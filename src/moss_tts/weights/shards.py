@@ -81,8 +81,17 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
         CheckpointError: no weights, a missing, broken or incomplete file, a type that cannot be converted, or a
             tensor in two files.
     """
+    return tensors_of(weight_files(directory))
+
+
+def tensors_of(files: Sequence[Path]) -> dict[str, StoredTensor]:
+    """All tensors of some files by name.
+
+    Raises:
+        CheckpointError: see `stored_tensors`.
+    """
     found: dict[str, StoredTensor] = {}
-    for path in weight_files(directory):
+    for path in files:
         for name, tensor in (pickled_tensors(path) if is_pickled(path) else _safetensors(path)).items():
             if name in found:
                 raise CheckpointError(f"{name} is in two files: {found[name].file} and {path}.")
