@@ -30,7 +30,7 @@ def load(
     """Load a checkpoint.
 
     MOSS-SoundEffect v2 comes back as a SoundModel (moss_tts.diffusion.model), which has the same methods; of the
-    options, name, dtype, revision and token are for it.
+    options, name, dtype, revision, token and max_memory are for it.
 
     Args:
         name: its directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if need be; None is the
@@ -41,7 +41,7 @@ def load(
         token: hub token.
         codec_dtype: "float32", "bfloat16" or "8bit", for the codec's decoder; its encoder is always float32.
         kv_bits: 8 or 4, for keys and values of the context; None keeps them as computed.
-        max_memory: bytes that speaking a minute may take; mlx is told to keep below them.
+        max_memory: bytes that speaking a minute, or a sound, may take; mlx is told to keep below them.
         tied_heads: "embeddings" drops stored heads that differ from the embeddings they are tied to; None refuses them.
         adapters: LoRA adapters as PEFT saves them, in directories or ORG/REPO[/FOLDER] of the hub, by their names.
 
@@ -55,7 +55,6 @@ def load(
         "codec": codec,
         "codec_dtype": codec_dtype,
         "kv_bits": kv_bits,
-        "max_memory": max_memory,
         "tied_heads": tied_heads,
         "adapters": adapters or None,
     }
@@ -63,8 +62,8 @@ def load(
         if given := [option for option, value in options.items() if value not in (None, "float32")]:
             raise RequestError(f"{name} makes sounds by diffusion, and has no {given[0]}; leave it out.")
         # As a union, each program that loads a speech model would have to tell its type checker which of the two it is.
-        return cast(Model, load_sound_model(source, dtype))
-    return speech.load(name, dtype=dtype, revision=revision, token=token, **options)
+        return cast(Model, load_sound_model(source, dtype, max_memory))
+    return speech.load(name, dtype=dtype, revision=revision, token=token, max_memory=max_memory, **options)
 
 
 def sound_source(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -58,10 +59,15 @@ def test_wrong_usage_is_one_sentence(run, tmp_path, arguments, message):
     assert ended.err.count("\n") == 1
 
 
-def test_inspect_says_that_it_is_a_sound_model(run):
+def test_inspect_describes_sound_models(run, tmp_path):
     ended = run("inspect", GOLDEN)
-    assert (ended.code, ended.err.count("\n")) == (1, 1)
-    assert "is a sound model" in ended.err
+    assert (ended.code, ended.out.splitlines()[0]) == (0, f"sound model {GOLDEN}")
+    assert "up to 3 s at 1200 Hz" in ended.out
+    told = json.loads(run("inspect", GOLDEN, "--json").out)
+    assert (told["kind"], told["runs"], told["computes_in"]) == ("sound model", True, "float32")
+    assert told["needed_bytes"] > told["memory"]["transformer"]
+    shutil.copytree(GOLDEN, tmp_path / "broken", ignore=shutil.ignore_patterns("text_encoder"))
+    assert "lacks text_encoder/ (text encoder)" in run("inspect", tmp_path / "broken").err
 
 
 def test_a_speech_model_is_no_sound_model(run, checkpoints):

@@ -12,8 +12,9 @@ import pytest
 import moss_tts
 from moss_tts.checkpoints.loading import find_checkpoint
 from moss_tts.diffusion.conversion import convert_sound, plan_sound
+from moss_tts.diffusion.inspection import limit_memory, memory_of
 from moss_tts.diffusion.loading import SoundFiles
-from moss_tts.errors import RequestError
+from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.weights.layout import read_safetensors
 from moss_tts.weights.quantisation import recipe_of
 from moss_tts.weights.shards import check_sums
@@ -28,9 +29,11 @@ def source(tmp_path_factory) -> Path:
     return write_sound_model(tmp_path_factory.mktemp("sounds") / "source")
 
 
-def copy_of(source: Path, target: Path, bits: int | None = None, dtype: mx.Dtype | None = None) -> Path:
+def copy_of(
+    source: Path, target: Path, bits: int | None = None, dtype: mx.Dtype | None = None, group_size: int = 32
+) -> Path:
     files = SoundFiles.find(source)
-    recipe = None if bits is None else recipe_of(bits=bits, group_size=32)
+    recipe = None if bits is None else recipe_of(bits=bits, group_size=group_size)
     convert_sound(find_checkpoint(source), target, files, plan_sound(files, recipe, dtype))
     return target
 
@@ -84,3 +87,17 @@ def test_the_command_converts_sound_models(source, tmp_path, capsys):
     run, copy = runner(capsys), tmp_path / "copy"
     done = run("convert", "--hf-path", source, "--mlx-path", copy, "-q", "--q-group-size", 32)
     assert (done.code, SoundFiles.find(copy).config.pipeline.quantization["bits"]) == (0, 4)
+
+
+def test_the_memory_of_a_copy_is_foretold(source, tmp_path):
+    files = SoundFiles.find(source)
+    memory = memory_of(files, "float32")
+    for bits in (8, 4):
+        copy = SoundFiles.find(copy_of(source, tmp_path / str(bits), bits, group_size=64))
+        assert memory_of(copy, "float32").transformer == memory.smaller[f"-q --q-bits {bits}"]
+    with pytest.raises(CheckpointError, match="With `moss-tts convert -q --q-bits 8` it would need"):
+        limit_memory(files, memory.needed() - 1, "float32")
+    with pytest.raises(CheckpointError, match="Even with the fewest sensible bits"):
+        moss_tts.load(source, max_memory=1000)
+    with pytest.raises(RequestError, match="max_memory must be a number of bytes above 0, got 0"):
+        moss_tts.load(source, max_memory=0)

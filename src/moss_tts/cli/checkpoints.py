@@ -43,8 +43,12 @@ def inspect(
     --verify, all weights are read as well. The exit code is 1 if the checkpoint cannot run.
     """
     from moss_tts.checkpoints.inspection import inspect_checkpoint
+    from moss_tts.checkpoints.names import is_pipeline
     from moss_tts.cli.inspection_text import as_json, as_text
+    from moss_tts.cli.sound_inspection import show
 
+    if is_pipeline(Path(directory).expanduser()):
+        raise typer.Exit(0 if show(Path(directory).expanduser(), verify, json) else 1)
     inspection = inspect_checkpoint(directory, codec, codec_dtype, verify)
     print(as_json(inspection) if json else as_text(inspection))
     raise typer.Exit(0 if inspection.runs else 1)

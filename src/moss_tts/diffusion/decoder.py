@@ -172,6 +172,10 @@ class SoundDecoder(nn.Module):
             wave = self(latents[..., first:last])
             yield np.array(wave[:, start - first * hop : end - first * hop])
 
+    def most_values(self, samples: int) -> int:
+        """Values of the largest intermediate result of one sound of so many samples."""
+        return min(_MOST_VALUES, samples * self._widest)
+
     @property
     def _widest(self) -> int:
         """Values per sample of the largest intermediate result: the values that a kernel of 7 needs."""

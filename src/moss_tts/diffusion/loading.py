@@ -150,15 +150,21 @@ class SoundFiles:
         Raises:
             CheckpointError: weights are missing, surplus or of another shape.
         """
+        return _settled(self.unread_text_encoder(dtype))
+
+    def unread_text_encoder(self, dtype: str | None) -> TextEncoder:
+        """The same, but values are read when they are evaluated.
+
+        Raises:
+            CheckpointError: see `load_text_encoder`.
+        """
         directory = self.directory / "text_encoder"
         weights = read_weights(directory)
         chosen = compute_dtype(dtype, stored_dtype(weights))
         named = LAYOUT.sanitize({name: weight.astype(chosen) for name, weight in weights.items()}, 0)
-        del weights
         encoder = TextEncoder(self.config.text_encoder)
         _explained(directory, lambda: load_strict(encoder, named, LAYOUT))
-        named.clear()
-        return _settled(encoder)
+        return encoder
 
     def load_prompt_encoder(self) -> PromptEncoder:
         """The tokenizer.

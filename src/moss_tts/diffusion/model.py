@@ -19,6 +19,7 @@ from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.device.thread import closed_at_exit, closing, items_from_device, on_device, refuse_fork
 from moss_tts.diffusion.config import SoundConfig
 from moss_tts.diffusion.engine import SoundChunk, SoundEngine, SoundJob, SoundParts, make_latents, make_sound
+from moss_tts.diffusion.inspection import limit_memory
 from moss_tts.diffusion.loading import EncoderOnDemand, SoundFiles, transformer_dtype
 from moss_tts.diffusion.request import SoundOptions, SoundRequest, resolve_sound_request
 from moss_tts.errors import GenerationError, MossTTSWarning, RequestError
@@ -371,28 +372,26 @@ def _one_after_the_other(
                 yield due
 
 
-def load_sound_model(source: CheckpointSource, dtype: str | None = None) -> SoundModel:
+def load_sound_model(source: CheckpointSource, dtype: str | None = None, max_memory: int | None = None) -> SoundModel:
     """Load a sound model.
 
     Args:
         source: its directory.
         dtype: "float32" or "bfloat16" for the blocks of the transformer; by default float32 on a CPU, else bfloat16.
+        max_memory: bytes that a sound may take; mlx is told to keep below them.
 
     Raises:
-        CheckpointError: missing, broken or unfitting files.
+        CheckpointError: missing, broken or unfitting files, or too little memory.
         ConfigError: another pipeline.
-        RequestError: a type that cannot be computed in.
+        RequestError: a type that cannot be computed in, or no number of bytes.
     """
     kind, files = transformer_dtype(dtype), SoundFiles.find(source.directory)
+    if max_memory is not None:
+        limit_memory(files, max_memory, dtype)
 
     def read() -> SoundModel:
-        parts = SoundParts(
-            files.config,
-            files.load_prompt_encoder(),
-            EncoderOnDemand(files, dtype),
-            files.load_transformer(kind),
-            files.load_decoder(),
-        )
+        tokens, encode = files.load_prompt_encoder(), EncoderOnDemand(files, dtype)
+        parts = SoundParts(files.config, tokens, encode, files.load_transformer(kind), files.load_decoder())
         return SoundModel(parts, source.directory.name)
 
     return on_device(read)
