@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moss_tts.speaking.engine import Run, SpeechChunk, SpeechEngine, merged
+from moss_tts.speaking.driving import merged
+from moss_tts.speaking.engine import Run, SpeechChunk, SpeechEngine
 
 # Of full scale, or of the loudest sample beyond it; docs/long-form.md and docs/performance.md say so.
 SAMPLES_AGREE_TO = 1e-6

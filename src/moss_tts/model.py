@@ -43,7 +43,8 @@ from moss_tts.prompts.options import GenerateOptions, spells_out_options
 from moss_tts.request import MossNormalizedRequest, resolve_generation_request
 from moss_tts.result import GenerationResult, Speech
 from moss_tts.sessions.opening import SessionMaker
-from moss_tts.speaking.engine import SpeechChunk, speak_one
+from moss_tts.speaking.driving import speak_one
+from moss_tts.speaking.engine import SpeechChunk
 from moss_tts.speaking.jobs import AnyOf, Cancel
 from moss_tts.speaking.narration import OnSegment
 from moss_tts.speaking.results import BatchResults, Callbacks, results_of, results_one_by_one, results_side_by_side

@@ -28,7 +28,7 @@ from moss_tts.prompts.messages import (
     as_message,
     build_user_message,
 )
-from moss_tts.prompts.packing import Rows
+from moss_tts.prompts.packing import PromptPacker, Rows
 from moss_tts.prompts.reference_codes import check_files, encode_references, load_waveform
 
 __all__ = ["AssistantMessage", "Message", "MossTTSProcessor", "UserMessage", "build_user_message"]
@@ -63,6 +63,11 @@ class MossTTSProcessor:
                 "config.json belong to different checkpoints."
             )
         self._packer = ARCHITECTURES[type(config)].packer(config, encoder)
+
+    @property
+    def packer(self) -> PromptPacker:
+        """Writes conversations as rows."""
+        return self._packer
 
     @property
     def text_heading(self) -> tuple[int, ...]:

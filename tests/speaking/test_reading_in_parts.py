@@ -15,7 +15,8 @@ from moss_tts.context import reading as context_reading
 from moss_tts.context.reading import ON_CPU, ON_GPU, PartSizes, Reading, parts
 from moss_tts.model import Model
 from moss_tts.speaking import reading
-from moss_tts.speaking.engine import SpeechEngine, SpeechJob, is_last, speak_one
+from moss_tts.speaking.driving import speak_one
+from moss_tts.speaking.engine import SpeechEngine, SpeechJob, is_last
 from moss_tts.speaking.reading import Readings
 
 ENDLESS = {"text_temperature": 0.0, "runaway_guard": False, "max_tokens": 10**6}

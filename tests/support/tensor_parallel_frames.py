@@ -13,7 +13,8 @@ import moss_tts  # noqa: F401 - before mlx: it brings the fast BLAS
 import mlx.core as mx  # isort: skip
 import numpy as np
 
-from moss_tts.speaking.engine import SpeechEngine, speak_one
+from moss_tts.speaking.driving import speak_one
+from moss_tts.speaking.engine import SpeechEngine
 from moss_tts.tensor_parallel import load_part
 
 OPTIONS = {"text": "Hello there.", "max_tokens": 30, "seed": 3}

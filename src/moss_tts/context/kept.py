@@ -21,22 +21,29 @@ class KeptContext:
 
     def __init__(self, channels: int) -> None:
         self.rows = np.zeros((0, channels), dtype=np.int32)
-        # The rows before the turn that is being spoken, and how many of all rows the keys and values are those of.
+        # The rows before the turn, and how many of all rows the keys and values are those of.
         self._before, self._valid = self.rows, 0
         self._caches: list[Cache] | None = None
+        self._is_taken = False
+
+    def begin(self) -> None:
+        """Begin a turn."""
+        self._before, self._is_taken = self.rows, False
 
     def take(self, make: Callable[[], list[Cache]]) -> tuple[list[Cache], np.ndarray]:
-        """Begin a turn: caches of the context's first rows, and the rows (N, 1 + Q) that they lack.
+        """Caches of the context's first rows for a turn, and the rows (N, 1 + Q) that they lack.
 
         Args:
             make: gives empty caches, for a context without any.
         """
-        caches, self._caches = self._caches, None
+        self.begin()
+        caches, self._caches, self._is_taken = self._caches, None, True
         held = 0 if caches is None else min(self._valid, caches[0].size())
-        caches = caches if caches is not None and held else make()
+        if caches is None or not held:
+            caches = make()
         for cache in caches:
             cache.trim(cache.size() - held)
-        self._before, self._valid = self.rows, len(self.rows)
+        self._valid = len(self.rows)
         return caches, self.rows[held:]
 
     def give_back(self, caches: Sequence[Cache]) -> None:
@@ -47,12 +54,17 @@ class KeptContext:
         """Say what of the turn belongs to the context; it may be said again, with fewer rows.
 
         Args:
-            made: the first rows (N, 1 + Q) that the turn read and made; none, and it has never been.
-            then: rows (N, 1 + Q) that follow them, which the next turn reads.
+            made: the first rows (N, 1 + Q) that the turn has read and made.
+            then: rows (N, 1 + Q) that follow them, and that nothing has read yet.
         """
-        self._valid = len(self._before) + len(made)
+        if self._is_taken:
+            self._valid = len(self._before) + len(made)
         self.rows = np.concatenate([self._before, made, *([] if then is None else [then])])
 
-    def forget_caches(self) -> None:
-        """Free the keys and values; the next turn computes them again."""
-        self._caches = None
+    def cancel(self) -> None:
+        """Let the context be as if the turn had never been."""
+        self.settle(self._before[:0])
+
+    def clear(self) -> None:
+        """Forget all rows, and free their keys and values."""
+        self._caches, self.rows, self._valid = None, self.rows[:0], 0

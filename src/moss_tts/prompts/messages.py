@@ -259,6 +259,21 @@ class PromptEncoder:
         ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
         return ids
 
+    def normalised(self, text: str) -> str:
+        """The text as the vocabulary has its characters."""
+        normalizer = self._plain.normalizer
+        return text if normalizer is None else str(normalizer.normalize_str(text))
+
+    def settled(self, text: str) -> int:
+        """How many characters of a normalised text have ids that stay the same, whatever follows.
+
+        The pieces that the vocabulary splits a text into never share a token. The last two may still change: white
+        space looks at what follows it.
+        """
+        split = self._plain.pre_tokenizer
+        pieces = [] if split is None else split.pre_tokenize_str(text)
+        return int(pieces[-2][1][0]) if len(pieces) > 1 else 0
+
     def encode_template(self, text: str) -> list[int]:
         """Ids of the prompt's own words, in which the spelling of a control token is that token."""
         pieces = self._template_pieces(text)

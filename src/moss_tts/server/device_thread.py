@@ -24,7 +24,8 @@ from moss_tts.device.thread import own_device
 from moss_tts.errors import GenerationError, RequestError
 from moss_tts.model import Model
 from moss_tts.server.abilities import warm_up_options
-from moss_tts.speaking.engine import Run, SpeechJob, speak_one
+from moss_tts.speaking.driving import speak_one
+from moss_tts.speaking.engine import Run, SpeechJob
 from moss_tts.speaking.listening import ListenedEngine, Listener
 
 T = TypeVar("T")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 from weakref import WeakSet
 
 from moss_tts.errors import GenerationError, RequestError
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.options import GenerateOptions, spells_out_options
+from moss_tts.prompts.turns import RealtimePacker
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.sessions.protocol import Conversation
+from moss_tts.sessions.rowwise import RowwiseConversation
 from moss_tts.sessions.segmented import SegmentedConversation
 from moss_tts.sessions.session import Session
 from moss_tts.speaking.engine import SpeechEngine
@@ -55,6 +57,17 @@ def session_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"long_form_retry_attempts": RETRIES, **given, **IMPLIED, "text": "Text."}
 
 
+def refuse_segments(options: Mapping[str, Any]) -> None:
+    """Refuse options of segments, where a turn has none.
+
+    Raises:
+        RequestError: there is one.
+    """
+    for name, value in options.items():
+        if name.startswith("long_form_") and value is not None:
+            raise RequestError(f"{name} is no option of this model's sessions: a turn has no segments. Leave it out.")
+
+
 class SessionMaker(JobMaker):
     """A JobMaker that opens sessions, which share an engine."""
 
@@ -71,7 +84,9 @@ class SessionMaker(JobMaker):
         """The request of some options; its notes become warnings."""
 
     @spells_out_options
-    def session(self, *, host: Host | None = None, **options: Unpack[GenerateOptions]) -> Session:
+    def session(
+        self, *, host: Host | None = None, marks_ends: bool = False, **options: Unpack[GenerateOptions]
+    ) -> Session:
         """Open a session: text goes in while sound comes out.
 
             with model.session(voice="ada", seed=7) as session:
@@ -82,6 +97,7 @@ class SessionMaker(JobMaker):
 
         Args:
             host: speaks the turns, for servers that have an engine of their own; notes then become no warnings.
+            marks_ends: with Realtime, whether a row follows each turn that says that it has ended, as in training.
             **options: see GenerateOptions; all but those that set a text or its length, or that treat seams.
 
         Raises:
@@ -93,16 +109,22 @@ class SessionMaker(JobMaker):
         if preset.prompt_field != "text":
             raise RequestError(f"preset {preset.name} makes sounds and speaks no text, so it has no sessions.")
         settled = session_options(options)
+        if self.architecture.reads_text_beside:
+            refuse_segments(options)
         request = self._noted_request(settled) if host is None else self.request(settled)
         chosen = host or self._own_host()
-        conversation = self._conversation(chosen, request)
+        conversation = self._conversation(chosen, request, marks_ends)
         session = Session(chosen, conversation, self.sample_rate, request.seed, request.notes, warns=host is None)
         self._sessions = self._sessions or WeakSet()
         self._sessions.add(session)
         return session
 
-    def _conversation(self, host: Host, request: MossNormalizedRequest) -> Conversation:
+    def _conversation(self, host: Host, request: MossNormalizedRequest, marks_ends: bool) -> Conversation:
         """The context of a session, of the kind that the model needs."""
+        if self.architecture.reads_text_beside:
+            return RowwiseConversation(host, self, request, cast(RealtimePacker, self.processor.packer), marks_ends)
+        if marks_ends:
+            raise RequestError("marks_ends is for models that read their text while they speak. Leave it out.")
         return SegmentedConversation(host, self, request)
 
     def _own_host(self) -> HostOnDevice:

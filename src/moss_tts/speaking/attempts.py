@@ -19,7 +19,8 @@ from moss_tts.device.memory import release_memory
 from moss_tts.errors import GenerationError, MossTTSError
 from moss_tts.frames import FinishReason
 from moss_tts.speaking.checking import Take, best
-from moss_tts.speaking.engine import Engine, Run, SpeechChunk, SpeechJob, speak_one
+from moss_tts.speaking.driving import Engine, speak_one
+from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob
 
 # Errors after which another seed may succeed; MLX raises RuntimeError.
 RETRYABLE: Final = (MossTTSError, RuntimeError)

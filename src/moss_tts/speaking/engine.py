@@ -11,12 +11,12 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from itertools import accumulate
 from math import ceil
-from typing import Any, Protocol
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -97,7 +97,10 @@ class SpeechJob:
 
 @dataclass(eq=False)
 class Run:
-    """A job while it is spoken: its reader, frames that wait for the codec, and audio that waits to be a chunk."""
+    """A job while it is spoken: its reader, frames that wait for the codec, and audio that waits to be a chunk.
+
+    It is starved while its next row needs text that is not there yet.
+    """
 
     job: SpeechJob
     reader: FrameReader
@@ -107,6 +110,7 @@ class Run:
     chunks: int = 0
     spoke: bool = False
     ended: FinishReason | None = None
+    starved: bool = False
 
     @property
     def owner(self) -> Hashable | None:
@@ -136,7 +140,8 @@ class Run:
     @property
     def due(self) -> bool:
         """Whether a chunk is wanted now."""
-        return self.ended is not None or sum(map(len, self.frames + _heard(self.undecoded))) >= self.wanted
+        wanted = 1 if self.starved else self.wanted
+        return self.ended is not None or sum(map(len, self.frames + _heard(self.undecoded))) >= wanted
 
     def hand_over(self) -> list[Frames]:
         """The frames that wait for the codec, or a part of them if there are many."""
@@ -166,22 +171,6 @@ def _heard(frames: Sequence[Frames]) -> list[np.ndarray]:
     return [part.codes for part in frames if not part.context]
 
 
-class Engine(Protocol):
-    """Something that speaks jobs: an engine, or access to an engine that others use as well."""
-
-    def submit(self, job: SpeechJob) -> Run:
-        """Queue a job."""
-        ...
-
-    def step(self) -> list[tuple[Run, SpeechChunk | GenerationError]]:
-        """The chunks that became due."""
-        ...
-
-    def drop(self, run: Run) -> None:
-        """Remove a job, whatever its state is."""
-        ...
-
-
 class SpeechEngine:
     """Speaks jobs side by side.
 
@@ -203,6 +192,8 @@ class SpeechEngine:
         self._rows: list[Run] = []
         self._runs: list[Run] = []
         self._batch: RowBatch | None = None
+        # Runs that are starved, each as a batch of its own.
+        self._starved: dict[Run, RowBatch] = {}
         self._streams = CodecStreams(codec)
         # Rows that were issued and not yet read, with the runs that they belong to.
         self._pending: deque[tuple[mx.array, list[Run]]] = deque()
@@ -232,14 +223,16 @@ class SpeechEngine:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do until a job is submitted, or is heard again."""
-        waits = self._waiting or self._readings or self._rows or self._call
-        return not waits and not any(run.job.is_heard() for run in self._runs)
+        fed = any(not batch.is_stuck for batch in self._starved.values())
+        waits = self._waiting or self._readings or self._rows or self._call or fed
+        return not waits and not any(run.job.is_heard() and (run.due or not run.starved) for run in self._runs)
 
     def step(self) -> list[tuple[Run, SpeechChunk | GenerationError]]:
         """Advance every job by a row, or its prompt by a part, and return the chunks that became due.
 
         A job is over with its first finish_reason or error.
         """
+        self._feed()
         self._begin_reading()
         for run, batch in self._readings.go_on(others_speak=self._batch is not None):
             self._join(run, batch)
@@ -271,25 +264,46 @@ class SpeechEngine:
         if batch is None:
             run.ended = "cancelled"
             return
+        self._add(run, batch)
+        run.take(run.reader.start())
+
+    def _add(self, run: Run, batch: RowBatch) -> None:
         if self._batch is None:
             self._batch = batch
         else:
             self._batch.extend(batch)
         self._rows.append(run)
-        run.take(run.reader.start())
         share_cores(self._many)
+
+    def _feed(self) -> None:
+        """Let starved jobs go on if their text has come."""
+        for run, batch in list(self._starved.items()):
+            if not batch.is_stuck:
+                run.starved = False
+                self._add(run, self._starved.pop(run))
+
+    def _starve(self, batch: RowBatch) -> None:
+        """Make a last row for jobs with text that is not there yet; then they leave the batch."""
+        for row in (rows := batch.waiting()):
+            run, part = self._rows[row], batch.part(row)
+            self._pending.append((part.step(), [run]))
+            self._starved[run], run.starved = part, True
+        self._remove(rows)
 
     def _advance(self) -> None:
         """Issue the next row of all jobs, and read those that are there: mostly the row before it."""
         assert self._batch is not None
-        self._pending.append((self._batch.step(), list(self._rows)))
-        behind = 0 if self._batch.at_once else 1
+        self._starve(self._batch)
+        behind = 0
+        if self._batch is not None:
+            self._pending.append((self._batch.step(), list(self._rows)))
+            behind = 0 if self._batch.at_once else 1
         while len(self._pending) > behind:
             values, runs = self._pending.popleft()
             for run, row in zip(runs, np.array(values), strict=True):
-                if run in self._rows:
+                if run in self._rows or run in self._starved:
                     self._read(run, row)
-            self._leave([run for run in self._rows if run.ended is not None])
+            self._leave([run for run in [*self._rows, *self._starved] if run.ended is not None])
 
     def _read(self, run: Run, row: np.ndarray) -> None:
         if run.cancelled:
@@ -299,19 +313,29 @@ class SpeechEngine:
         run.ended = run.reader.finish_reason
 
     def _leave(self, done: list[Run]) -> None:
-        """Make no more rows for these jobs. The last jobs of the batch take their places, so that few have to move."""
-        kept = list(range(len(self._rows)))
-        for row in reversed(range(len(kept))):
-            if self._rows[row] in done:
-                kept[row] = kept[-1]
-                kept.pop()
-        if len(kept) == len(self._rows):
+        """Make no more rows for these jobs, and give contexts back to the conversations that keep them."""
+        rows = [row for row, run in enumerate(self._rows) if run in done]
+        left = [(self._rows[row], self._batch, row) for row in rows]
+        left += [(run, batch, 0) for run in done if (batch := self._starved.pop(run, None)) is not None]
+        for run, batch, row in left:
+            if (context := run.job.request.context) is not None and batch is not None:
+                context.give_back(batch.part(row).caches)
+        self._remove(rows)
+
+    def _remove(self, rows: list[int]) -> None:
+        """Remove rows of the batch. The last ones take their places, so that few have to move."""
+        if not rows:
             return
+        kept = list(range(len(self._rows)))
+        for row in reversed(rows):
+            kept[row] = kept[-1]
+            kept.pop()
         self._rows = [self._rows[row] for row in kept]
         share_cores(self._many)
         if not kept:
             self._batch = None
-            self._pending.clear()
+            if not self._starved:
+                self._pending.clear()
         elif self._batch is not None:
             self._batch.select(kept)
 
@@ -360,41 +384,3 @@ class SpeechEngine:
 def is_last(result: SpeechChunk | GenerationError) -> bool:
     """Whether a job ends with it."""
     return isinstance(result, GenerationError) or result.finish_reason is not None
-
-
-def speak_all(
-    engine: Engine, jobs: Sequence[SpeechJob]
-) -> Generator[tuple[int, SpeechChunk | GenerationError], None, None]:
-    """(job, chunk) of all jobs as they become due, or (job, error) where one failed.
-
-    Each job ends with its first finish_reason or error. Closing the generator drops the other jobs.
-    """
-    runs = [engine.submit(job) for job in jobs]
-    left = len(runs)
-    try:
-        while left:
-            for run, chunk in engine.step():
-                left -= is_last(chunk)
-                yield runs.index(run), chunk
-    finally:
-        for run in runs:
-            engine.drop(run)
-
-
-def speak_one(engine: Engine, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
-    """Chunks of one job.
-
-    Raises:
-        GenerationError: it failed.
-    """
-    for _, chunk in speak_all(engine, [job]):
-        if isinstance(chunk, GenerationError):
-            raise chunk
-        yield chunk
-
-
-def merged(chunks: list[SpeechChunk]) -> SpeechChunk:
-    """Consecutive chunks as one."""
-    frames = [chunk.frames for chunk in chunks if len(chunk.frames)] or [chunks[0].frames]
-    audio = np.concatenate([chunk.audio for chunk in chunks])
-    return SpeechChunk(audio, np.concatenate(frames), chunks[-1].finish_reason, chunks[-1].prompt_rows)

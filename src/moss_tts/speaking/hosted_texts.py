@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob, speak_one
+from moss_tts.speaking.driving import speak_one
+from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob
 from moss_tts.speaking.jobs import JobMaker
 from moss_tts.speaking.listening import Host, Result
 from moss_tts.speaking.narration import Narrator, SpeechBackend

@@ -13,6 +13,7 @@ from moss_tts.architectures import Architecture
 from moss_tts.audio.references import CodeArray
 from moss_tts.audio.tempo import Tempo
 from moss_tts.codec import MossAudioTokenizer
+from moss_tts.context.kept import KeptContext
 from moss_tts.context.prefixes import KeptPrefixes
 from moss_tts.context.text_column import TextColumn
 from moss_tts.processor import MossTTSProcessor
@@ -90,13 +91,33 @@ class JobMaker:
             AudioError: a reference that cannot be used.
         """
         ids, _ = self.processor.prepare_generation_inputs(list(request.messages), request.mode, request.preset.template)
+        spoken = self.processor.spoken_ids(request.messages)
+        job = self.job_of(np.array(ids)[0], request, None if spoken is None else TextColumn(spoken[LEAD:]))
+        if cancel is not None:
+            job = replace(job, cancelled=cancel.is_set)
+        guarded = request.runaway_guard and request.tokens is None
+        return self._guarded(job, request.text) if guarded and request.text is not None else job
+
+    def job_of(
+        self,
+        prompt: np.ndarray,
+        request: MossNormalizedRequest,
+        column: TextColumn | None = None,
+        context: KeptContext | None = None,
+    ) -> SpeechJob:
+        """A prompt as a SpeechEngine takes it, with the sampling, the budget and the chunks of a request.
+
+        Args:
+            prompt: its rows (T, 1 + Q).
+            request: a request of `Model.request`.
+            column: the text behind the prompt, for models that read it while they speak.
+            context: the conversation that it is a turn of.
+        """
         assert request.n_vq_for_inference is not None, "the architecture has settled it"
         adapters = tuple((name, weight) for name, weight in request.adapters if weight)
         interval = max(1, round(request.streaming_interval * self.codec().config.frame_rate))
-        spoken = self.processor.spoken_ids(request.messages)
-        column = None if spoken is None else TextColumn(spoken[LEAD:])
         job = SpeechJob(
-            np.array(ids)[0],
+            prompt,
             RowRequest(
                 request.sampling,
                 request.seed,
@@ -104,16 +125,15 @@ class JobMaker:
                 adapters,
                 request.preset.window,
                 column,
+                context,
             ),
             request.n_vq_for_inference,
             self._streamed(interval) if request.stream else ChunkSizes(),
-            cancel.is_set if cancel is not None else lambda: False,
         )
         if request.speed != 1:
             tempo = Tempo(request.speed, self.sample_rate, self.codec().config.channels)
             job = replace(job, retimed=tempo.feed)
-        guarded = request.runaway_guard and request.tokens is None
-        return self._guarded(job, request.text) if guarded and request.text is not None else job
+        return job
 
     def _streamed(self, interval: int) -> ChunkSizes:
         return ChunkSizes(tuple(min(size, interval) for size in self.architecture.first_chunks), interval)

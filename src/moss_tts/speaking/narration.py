@@ -32,7 +32,8 @@ from moss_tts.request import MossNormalizedRequest
 from moss_tts.speaking.attempts import CUT_SHORT, Attempts, Limits, one_by_one, side_by_side
 from moss_tts.speaking.checking import Check, Take
 from moss_tts.speaking.conditioning import conditioned
-from moss_tts.speaking.engine import Engine, SpeechChunk, SpeechJob, merged
+from moss_tts.speaking.driving import Engine, merged
+from moss_tts.speaking.engine import SpeechChunk, SpeechJob
 from moss_tts.text.cast import Casting
 
 NO_VOICES: Final[Mapping[Casting, MossNormalizedRequest]] = {}

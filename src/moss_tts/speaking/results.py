@@ -17,7 +17,8 @@ from moss_tts.long_form import SegmentMetrics, TextSegment
 from moss_tts.prompts.messages import UserMessage
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.result import GenerationResult
-from moss_tts.speaking.engine import Engine, SpeechChunk, SpeechJob, merged, speak_all
+from moss_tts.speaking.driving import Engine, merged, speak_all
+from moss_tts.speaking.engine import SpeechChunk, SpeechJob
 from moss_tts.speaking.narration import OnSegment
 from moss_tts.subtitles.cues import Cue, CueClock, CueRules
 from moss_tts.text.boundaries import BoundaryKind
