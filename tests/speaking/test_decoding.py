@@ -17,6 +17,7 @@ from moss_tts.frames import Frames
 from moss_tts.model import Model
 from moss_tts.speaking import engine as speech
 from moss_tts.speaking.decoding import CodecStreams
+from moss_tts.speaking.driving import merged
 from moss_tts.speaking.engine import ChunkSizes, SpeechChunk, SpeechEngine, SpeechJob, is_last
 from support.crossings import counted_crossings
 
@@ -105,7 +106,7 @@ def heard_of(engine: SpeechEngine) -> dict[speech.Run, SpeechChunk]:
             assert isinstance(chunk, SpeechChunk)
             assert len(chunk.frames) <= MOST_PER_CALL
             chunks.setdefault(run, []).append(chunk)
-    return {run: speech.merged(parts) for run, parts in chunks.items()}
+    return {run: merged(parts) for run, parts in chunks.items()}
 
 
 @pytest.mark.parametrize("n_vq", [3, 2])

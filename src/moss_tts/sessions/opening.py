@@ -97,7 +97,7 @@ class SessionMaker(JobMaker):
 
         Args:
             host: speaks the turns, for servers that have an engine of their own; notes then become no warnings.
-            marks_ends: with Realtime, whether a row follows each turn that says that it has ended, as in training.
+            marks_ends: whether a row follows each turn of Realtime that says that it has ended, as in training.
             **options: see GenerateOptions; all but those that set a text or its length, or that treat seams.
 
         Raises:

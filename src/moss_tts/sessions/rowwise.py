@@ -267,7 +267,7 @@ class RowwiseTurn:
         self._stop()
         # The last frame before a limit was never read.
         self._settle(len(self._codes) - (reason != "stop"), self._conversation.end_row)
-        if left := self.text_left:
+        if reason == "stop" and (left := self.text_left):
             self._listener.note(f"The model ended its speech before its text: {shown(left)} was not spoken.")
 
     def _settle(self, frames: int, then: np.ndarray | None) -> None:
