@@ -14,7 +14,7 @@ CAST = Cast({"Alice": Casting("ada", seed=7), "S1": Casting("bob")})
 
 def script(*texts: str, cast: Cast = CAST, actor: str = "") -> Script:
     cues = [FilmCue(n, 4 * n, float(n), n + 0.5, text, actor) for n, text in enumerate(texts, start=1)]
-    return script_of(cues, cast, ["carol"])
+    return script_of(cues, cast, ["ada", "bob", "carol"])
 
 
 def said(text: str, actor: str = "") -> list[tuple[str | None, str]]:
@@ -92,7 +92,7 @@ def test_a_narrator_speaks_what_nobody_else_does():
 
 def test_cues_with_one_start_follow_each_other():
     cues = [FilmCue(1, 2, 1.0, 2.0, "One."), FilmCue(2, 6, 1.0, 3.0, "carol: Two."), FilmCue(3, 9, 2.0, 3.0, "Three.")]
-    first, second = script_of(cues, CAST, ["carol"]).cues
+    first, second = script_of(cues, CAST, ["ada", "bob", "carol"]).cues
     assert (first.text, first.cue.start, first.end, first.voice) == ("One. Two.", 1.0, 3.0, None)
     assert second.text == "Three."
 
@@ -106,3 +106,11 @@ def test_what_is_not_said_is_counted():
 def test_an_unknown_speaker_is_named_with_its_line():
     with pytest.raises(RequestError, match=r"line 8: The cast has no voice for 'S2'"):
         script("Hello", "[S2] Hi")
+
+
+def test_a_voice_that_is_not_registered_is_named_with_its_line():
+    cast = Cast({"Alice": Casting("dora", where="cast cast.txt, line 3")})
+    with pytest.raises(
+        RequestError, match=r"line 8: there is no voice 'dora' \(cast cast.txt, line 3\); registered are"
+    ):
+        script("Hello", "Alice: Hi", cast=cast)

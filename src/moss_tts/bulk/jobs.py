@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from moss_tts.audio.voice_files import LEXICON
 from moss_tts.books.manifest import option_fingerprints
 from moss_tts.errors import RequestError, shown
 from moss_tts.prompts.options import OPTIONS, check_options
@@ -203,7 +202,6 @@ def content_of(options: Mapping[str, Any], shared: Mapping[str, Any]) -> str:
     counted = dict(options)
     if (name := counted.get("voice")) is not None:
         voice = Voices()[name]
-        counted["voice"] = [name, voice.record.source_sha256, voice.record.transcript, voice.record.adapters]
-        counted["voice"] += [voice.directory / LEXICON] if voice.lexicon is not None else []
+        counted["voice"] = [name, voice.fingerprint, voice.record.transcript, voice.record.adapters]
     content = json.dumps([option_fingerprints(counted), dict(shared)], sort_keys=True)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:32]

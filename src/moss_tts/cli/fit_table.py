@@ -27,11 +27,17 @@ def clock(seconds: float) -> str:
 def show_misfits(fits: Sequence[Fit], cues: Sequence[Cue], terminal: Terminal) -> None:
     """Print a table of the cues that end late or were cut off, with the tempo that they would have needed."""
     misfits = [(fit, cue) for fit, cue in zip(fits, cues, strict=True) if not fit.is_fit]
+    lost = [fit.lost for fit, _ in misfits if fit.lost]
+    if lost:
+        cut = "1 cue is" if len(lost) == 1 else f"{len(lost)} cues are"
+        terminal.warn(
+            f"the end of {cut} cut off, by up to {max(lost):.2f} s; raise --fastest, or say it in fewer words."
+        )
     if not misfits or terminal.quiet:
         return
     table = Table(title="Cues that did not fit, in seconds", title_justify="left", box=None, padding=(0, 1))
     for name in ("at", "cue", "spoken", "tempo", "needed", "late", "cut off"):
-        table.add_column(name, justify="right", min_width=max(7, len(name)))
+        table.add_column(name, justify="right", min_width=9 if name == "at" else 7)
     table.add_column("text", overflow="ellipsis", no_wrap=True)
     for fit, cue in misfits:
         numbers = [fit.room.seconds, fit.spoken, fit.tempo, fit.needed, fit.late, fit.lost]

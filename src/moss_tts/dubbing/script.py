@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
 import regex
 
 from moss_tts.dubbing.subtitle_files import FilmCue
-from moss_tts.errors import RequestError
+from moss_tts.errors import RequestError, shown
 from moss_tts.text.cast import NARRATOR, Cast, Casting
 from moss_tts.text.tags import PAUSE, SPEAKER_TAG, has_words
-from moss_tts.text.voice_marks import VOICE_MARK, stretches
+from moss_tts.text.voice_marks import VOICE_MARK, Stretch, stretches
 
 _VOICE_TAG: Final = regex.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>", regex.IGNORECASE)
 _TAG: Final = regex.compile(r"</?[a-zA-Z][^<>]*>|<[\d:.]+>|</?v[^<>]*>")
@@ -96,13 +96,15 @@ def script_of(cues: Sequence[FilmCue], cast: Cast, voices: Iterable[str] = ()) -
         voices: names of registered voices, which stand for themselves before a colon.
 
     Raises:
-        RequestError: a mark that names no voice; the message names the line.
+        RequestError: a mark that names no voice, or a voice that is not registered; the message names the line.
     """
-    known = Cast({**{name: Casting(name) for name in voices}, **cast.castings})
+    registered = set(voices)
+    known = Cast({**{name: Casting(name) for name in registered}, **cast.castings})
     reader, spoken = _Reader(known), list[SpokenCue]()
     for cue in cues:
         try:
             said = [one for one in stretches(reader.words(cue), known) if has_words(one.text)]
+            _check_voices(said, registered)
         except RequestError as error:
             raise RequestError(f"line {cue.line}: {error}") from error
         if not said:
@@ -114,6 +116,13 @@ def script_of(cues: Sequence[FilmCue], cast: Cast, voices: Iterable[str] = ()) -
         else:
             spoken.append(SpokenCue(cue, cue.end, parts))
     return Script(tuple(spoken), reader.left_out, reader.labels)
+
+
+def _check_voices(said: Iterable[Stretch], registered: Set[str]) -> None:
+    for one in said:
+        if one.casting is not None and one.casting.voice is not None and one.casting.voice not in registered:
+            known = f"registered are {', '.join(sorted(registered))}" if registered else "none is registered"
+            raise RequestError(f"there is no voice {shown(one.casting.voice)} ({one.casting.where}); {known}.")
 
 
 class _Reader:

@@ -78,9 +78,13 @@ def voiced(options: Mapping[str, Any], casting: Casting | None) -> dict[str, Any
     if casting is None:
         return dict(options)
     told = {name: value for name, value in options.items() if name not in _VOICE_OPTIONS}
-    told |= {"voice": casting.voice, "seed": casting.seed, "adapters": dict(casting.adapters) or None}
-    kept = {name: options[name] for name in ("seed", "adapters") if told[name] is None and name in options}
-    return {name: value for name, value in told.items() if value is not None} | kept
+    if casting.voice is not None:
+        told["voice"] = casting.voice
+    if casting.seed is not None:
+        told["seed"] = casting.seed
+    if casting.adapters:
+        told["adapters"] = {**(options.get("adapters") or {}), **dict(casting.adapters)}
+    return told
 
 
 def cue_seed(seed: int, id_: str) -> int:
