@@ -25,6 +25,8 @@ import moss_tts
 from moss_tts.audio.files import write_audio
 from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.server.app import PAGE
+from moss_tts.subtitles.formats import srt, vtt
+from moss_tts.text.lexicon import Lexicon
 from moss_tts.voices import NAME, RESERVED, Voices
 from support.serving import Serving, assert_same_speech, serving
 
@@ -58,6 +60,7 @@ def servers(checkpoints, alice, tmp_path_factory) -> Iterator[Servers]:
         known.add("silent", alice)
         return directory
 
+    names = Lexicon.of({"there": "everywhere"})
     kinds: dict[str, Callable[[], Any]] = {
         "packaged": lambda: serving(packaged_voice(), tmp_path_factory.mktemp("none")),
         "plain": lambda: serving(checkpoint("MOSS-TTS"), tmp_path_factory.mktemp("own"), max_frames=4096),
@@ -65,6 +68,13 @@ def servers(checkpoints, alice, tmp_path_factory) -> Iterator[Servers]:
         "dialogue": lambda: serving(checkpoint("MOSS-TTSD"), voices()),
         "design": lambda: serving(checkpoint("MOSS-VoiceGenerator"), voices()),
         "effect": lambda: serving(checkpoint("MOSS-SoundEffect"), voices()),
+        "pair": lambda: serving(
+            checkpoint("MOSS-TTS"),
+            voices(),
+            more={"fast": checkpoints["nano"]},
+            max_loaded=1,
+            lexicons={"names": names},
+        ),
         "locked": lambda: serving(checkpoint("MOSS-TTS"), voices(), api_key="secret"),
     }
     with ExitStack() as stack:
@@ -215,6 +225,28 @@ def test_errors_are_told_in_words(use, servers):
 @pytest.mark.parametrize("name", ["arrangement", "accessible", "documentation"])
 def test_how_it_looks(use, servers, name):
     use(servers("plain"), name)
+
+
+@pytest.mark.parametrize("name", ["aModel", "aModelThatIsLoaded"])
+def test_a_model_is_chosen(use, servers, name):
+    server = servers("pair")
+    server.post("/v1/models/demo/load")
+    use(server, name)
+
+
+def test_one_model_is_no_choice(once, servers):
+    once(servers("plain"), "oneModel")
+
+
+def test_speed_lexicon_and_subtitles(once, servers):
+    server = servers("pair")
+    found = once(server, "subtitles")
+    with server.models.first.source.load() as model:
+        names = Lexicon.of({"there": "everywhere"})
+        cues = model.say("Hello there.", seed=1, speed=2, lexicon=names, streaming_interval=0.24).cues
+    for form, written in (("srt", srt(cues)), ("vtt", vtt(cues))):
+        assert base64.b64decode(found[form]).decode() == written
+    assert "Hello there." in srt(cues)
 
 
 def test_asking_for_a_key_is_accessible(use, servers):

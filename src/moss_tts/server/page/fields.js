@@ -1,5 +1,6 @@
 // The form: which fields there are, what they say, and what a request makes of them.
 import { $, element, grouped, say } from "./dom.js";
+import { areSeveral, chosen } from "./models.js";
 import { Refusal } from "./server.js";
 import { choices, voiceFields } from "./voice_choice.js";
 
@@ -27,6 +28,7 @@ export function suit(loaded) {
   $("duration_s").max = limits.seconds ?? 3600;
   $("max_tokens").max = limits.frames / frameRate;
   if ("max_tokens" in defaults) $("max_tokens").placeholder = Math.min(defaults.max_tokens, limits.frames) / frameRate;
+  offerLexicons(loaded.lexicons);
   const isDialogue = fields.includes("dialogue_speakers");
   $("tags").hidden = !isDialogue;
   // A voice is one speaker's, and of no use where no model follows one.
@@ -37,6 +39,20 @@ export function suit(loaded) {
   $("model-note").textContent = language ? `This voice speaks ${language} only.` : "";
   $("model-note").hidden = !language;
   countCharacters();
+}
+
+function offerLexicons(names) {
+  const none = element("option", { value: "", textContent: "none" });
+  const kept = $("lexicon").value;
+  $("lexicon").replaceChildren(none, ...names.map((name) => element("option", { value: name, textContent: name })));
+  pick($("lexicon"), kept);
+  $("lexicon-choice").hidden = names.length === 0;
+}
+
+/** Choose an option, or the first one where there is no such option. */
+function pick(select, value) {
+  select.value = value;
+  if (select.selectedIndex < 0) select.selectedIndex = 0;
 }
 
 function prompt() {
@@ -59,7 +75,9 @@ export function countCharacters() {
 export function body() {
   check();
   const fields = { response_format: "pcm", stream_format: "sse", verbose: true };
-  if ("streaming_interval" in model.defaults) fields.streaming_interval = 0.24;
+  if (areSeveral()) fields.model = model.id;
+  // Sounds are made as a whole, and have no segments.
+  if ("streaming_interval" in model.defaults) Object.assign(fields, { streaming_interval: 0.24, timestamps: "segment" });
   fields[model.prompt_field] = $("input").value;
   for (const field of fieldsOf("[data-text]")) {
     if (field !== $("input") && isShown(field) && field.value.trim()) fields[field.name] = field.value;
@@ -149,12 +167,13 @@ function describe(field, change) {
 /** All that the form says, but for recordings. */
 export function snapshot() {
   const values = Object.fromEntries(fieldsOf(EVERY).map((field) => [field.id, field.type === "checkbox" ? field.checked : field.value]));
-  return { ...values, format: $("format").value, voices: choices().map((choice) => choice.snapshot()) };
+  return { ...values, model: chosen()?.id, format: $("format").value, voices: choices().map((choice) => choice.snapshot()) };
 }
 
 export function restore(kept) {
   for (const field of fieldsOf(EVERY)) {
     if (field.type === "checkbox") field.checked = kept[field.id] === true;
+    else if (field.tagName === "SELECT") pick(field, kept[field.id] ?? "");
     else field.value = kept[field.id] ?? "";
   }
   if (kept.format) $("format").value = kept.format;

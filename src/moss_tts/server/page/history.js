@@ -24,9 +24,9 @@ async function list() {
 }
 
 /** What is kept of a speech beside its samples. */
-export function entryOf({ player, text, settings, seed, reason }) {
+export function entryOf({ player, text, settings, seed, reason, cues }) {
   const { rate, channels, seconds, frames } = player.pcm;
-  return { text, settings, seed, reason, rate, channels, seconds, bytes: 2 * frames * channels, time: Date.now() };
+  return { text, settings, cues, seed, reason, rate, channels, seconds, bytes: 2 * frames * channels, time: Date.now() };
 }
 
 export async function remember(entry, player) {

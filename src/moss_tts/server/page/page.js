@@ -2,11 +2,13 @@
 import { $, download, say } from "./dom.js";
 import * as fields from "./fields.js";
 import { entryOf, remember, showHistory } from "./history.js";
+import { choose, chosen, loadModels, look } from "./models.js";
 import { toWav } from "./pcm.js";
 import { silence } from "./preview.js";
 import { Refusal, ask, useKey } from "./server.js";
 import { speak } from "./speech.js";
 import { keepForm, keptForm, openStore } from "./store.js";
+import { isSubtitles, toSubtitles } from "./subtitles.js";
 import * as transport from "./transport.js";
 import { choices, makeChoices } from "./voice_choice.js";
 import { loadVoices, saveDialog } from "./voices.js";
@@ -31,13 +33,19 @@ async function start() {
 }
 
 async function load() {
-  const { data } = await (await ask("v1/models")).json();
-  const model = (state.model = data[0]);
+  const kept = keptForm();
+  await loadModels(kept.model);
   $("key-form").hidden = true;
+  await suit(kept);
+}
+
+/** Show what the chosen model follows, with these settings. */
+async function suit(settings) {
+  const model = (state.model = chosen());
   $("about").textContent = `${model.id} · ${model.sample_rate / 1000} kHz`;
   makeChoices(model, state.store);
   fields.suit(model);
-  fields.restore(keptForm());
+  fields.restore(settings);
   for (const choice of choices()) await choice.recall();
   await loadVoices((voices) => choices().forEach((choice) => choice.offer(voices)));
 }
@@ -61,6 +69,7 @@ async function begin() {
     await remember(entry, speech.player);
   });
   $("keep").hidden = state.result === null;
+  await look().catch(() => null);
 }
 
 /** A result that is whole can be kept elsewhere. */
@@ -69,8 +78,10 @@ function showResult(entry, player) {
   $("keep").hidden = false;
 }
 
-function useAgain({ settings, seed }) {
-  fields.restore({ ...settings, seed: String(seed) });
+async function useAgain({ settings, seed }) {
+  const again = { ...settings, seed: String(seed) };
+  if (choose(settings.model)) await suit(again);
+  else fields.restore(again);
   keep();
   $("input").focus();
   $("input").scrollIntoView({ block: "nearest" });
@@ -88,8 +99,13 @@ function keepSoon() {
   state.timer = setTimeout(keep, PAUSE);
 }
 
-/** WAV is made here; of other formats the server makes files. */
+/** WAV and subtitles are made here; of other formats the server makes files. */
 async function file(format) {
+  const { cues, settings } = state.result.entry;
+  if (isSubtitles(format)) {
+    if (!cues?.length) throw new Refusal("Nothing is known of when the segments of this speech are heard.");
+    return toSubtitles(cues, format);
+  }
   const { rate, channels } = state.result.player.pcm;
   const samples = state.result.player.pcm.all();
   if (format === "wav") return toWav(samples, rate, channels);
@@ -97,6 +113,7 @@ async function file(format) {
     throw new Refusal("This speech is too long for the server to convert. WAV has no limit.");
   }
   const query = new URLSearchParams({ response_format: format, sample_rate: rate, channels });
+  if (settings.model) query.set("model", settings.model);
   const headers = { "Content-Type": "audio/pcm" };
   return (await ask(`v1/audio/encode?${query}`, { method: "POST", headers, body: samples })).blob();
 }
@@ -128,6 +145,13 @@ $("form").addEventListener("submit", (event) => {
 });
 $("form").addEventListener("input", keepSoon);
 $("form").addEventListener("change", keepSoon);
+$("model").addEventListener("change", async () => {
+  await suit(fields.snapshot());
+  await look().catch(() => null);
+});
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && state.model) look().catch(() => null);
+});
 $("input").addEventListener("input", fields.countCharacters);
 $("tags").addEventListener("click", ({ target }) => target.dataset.tag && fields.insertTag(target.dataset.tag));
 $("pause").addEventListener("click", silence);

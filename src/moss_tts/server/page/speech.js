@@ -1,6 +1,7 @@
 // One request for speech: it is sent, heard while it comes in, and told of in words.
 import { $, plural, say } from "./dom.js";
 import { body, complain, snapshot } from "./fields.js";
+import { follow } from "./models.js";
 import { Refusal, ask, bytes, events } from "./server.js";
 import { wake } from "./player.js";
 import * as transport from "./transport.js";
@@ -27,15 +28,17 @@ export async function speak(model, keep) {
   transport.begin(running);
   $("keep").hidden = true;
   say("Waiting for the first sound…");
-  const speech = { text: $("input").value, settings: snapshot(), seed: null, reason: null, warning: "", first: null };
+  const speech = { text: $("input").value, settings: snapshot(), cues: [], seed: null, reason: null, warning: "", first: null };
   await tell(speech, request, running.signal);
   if (speech.player?.seconds) await keep(speech);
 }
 
 async function tell(speech, request, signal) {
-  const started = performance.now();
+  const [started, answered] = [performance.now(), new AbortController()];
   try {
-    await receive(speech, await ask("v1/audio/speech", { ...request, signal }), started);
+    follow(tellLoading, answered.signal);
+    const response = await ask("v1/audio/speech", { ...request, signal }).finally(() => answered.abort());
+    await receive(speech, response, started);
     transport.end();
     say(summary(speech));
   } catch (error) {
@@ -55,6 +58,10 @@ async function receive(speech, response, started) {
       speech.reason = event.finish_reason;
       return;
     }
+    if (event.type === "speech.segment") {
+      speech.cues.push({ start: event.start, end: event.end, text: event.text });
+      continue;
+    }
     if (event.type === "speech.audio.progress") {
       say("Making the sound.");
       showProgress(event.progress);
@@ -71,6 +78,11 @@ async function receive(speech, response, started) {
     showProgress(event.progress ?? null, speech.text.length);
   }
   throw new Refusal("The connection to the server was lost.");
+}
+
+function tellLoading({ id, state }, share) {
+  const far = share === null ? "" : ` (${Math.floor(share * 100)} %)`;
+  say(state === "loading" ? `The model ${id} is being loaded${far}.` : `Waiting for room for the model ${id}.`);
 }
 
 /** Headers are ASCII: other characters are written as Python writes them. */
