@@ -8,9 +8,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import pytest
+import soundfile
 
 FOLDER = Path(__file__).parents[1] / "docs" / "examples"
 # Program -> its arguments, what it writes, what it says.
@@ -35,7 +40,7 @@ pytestmark = pytest.mark.slow
 def test_every_example_is_listed_and_run():
     there = {path.name for path in FOLDER.iterdir() if path.suffix in (".py", ".ipynb")}
     assert set(re.findall(r"\]\(([\w.]+)\)", (FOLDER / "README.md").read_text())) == there
-    assert there == {*PROGRAMS, "with_fastapi.py", "notebook.ipynb"}
+    assert there == {*PROGRAMS, "chat_aloud.py", "with_fastapi.py", "notebook.ipynb"}
 
 
 def run(program: str, arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -91,3 +96,50 @@ def test_the_notebook_runs():
     assert shown[1]._repr_html_().startswith("<audio controls")
     assert re.fullmatch(r"\d\.\d\d s, -\d\d dB", shown[2])
     assert "closed" in repr(shown[3])
+
+
+class Chat(BaseHTTPRequestHandler):
+    """A chat server that writes its answer in pieces, as OpenAI's does."""
+
+    answer: ClassVar = ["Well, ", "this is the ", "first clause, ", "and that is more. ", "It was late!"]
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        for text in self.answer:
+            part = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+            self.wfile.write(f"data: {json.dumps(part)}\n\n".encode())
+        self.wfile.write(b"data: [DONE]\n\n")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_chat_is_heard_while_it_is_written(checkpoints, delay_model, tmp_path):
+    pytest.importorskip("websockets", reason="the extra server is not installed")
+    from support.serving import assert_same_speech, serving
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as chat, serving(checkpoints["delay"], tmp_path) as speech:
+        threading.Thread(target=chat.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{chat.server_port}/v1"
+        arguments = [
+            "Tell me a story.",
+            "--chat",
+            address,
+            "--model",
+            "any",
+            "--speech",
+            f"ws://127.0.0.1:{speech.port}",
+        ]
+        done = run("chat_aloud.py", arguments, tmp_path)
+        chat.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert Chat.asked[0]["messages"] == [{"role": "user", "content": "Tell me a story."}]
+    assert "".join(Chat.answer) in done.stdout
+    heard, rate = soundfile.read(tmp_path / "answer.wav", dtype="int16")
+    assert rate == delay_model.sample_rate
+    with delay_model.session(seed=1) as session:
+        assert_same_speech(heard, np.concatenate([chunk.audio for chunk in session.speak(Chat.answer)]))
