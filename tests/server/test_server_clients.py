@@ -116,6 +116,24 @@ def test_openai_models_and_voices(client, expected):
     assert client.audio.voices.delete("alice").deleted
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"model": "tts-1", "voice": "alloy", "response_format": "pcm"},
+        {"model": "tts-1", "voice": "default", "response_format": "wav", "speed": 1.0, "stream_format": "audio"},
+        {"model": "gpt-4o-mini-tts", "voice": "ash", "response_format": "mp3", "speed": 1.0, "stream_format": "sse"},
+    ],
+    ids=["pipecat", "livekit", "livekit as it comes"],
+)
+def test_requests_of_voice_agents(served, body):
+    """docs/agents.md names the releases whose requests these are."""
+    response = served.post(json={"input": "Hello there.", **body})
+    assert response.status_code == 200, response.text
+    is_event = body.get("stream_format") == "sse"
+    assert (b"speech.audio.delta" in response.content) == is_event
+    assert len(response.content) > 1000
+
+
 # --------------------------------------------------------------------------------------------- other readers
 
 
