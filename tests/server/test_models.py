@@ -127,6 +127,14 @@ def test_a_client_that_leaves_the_line_keeps_nobody_out(pair):
     pair.wait_until_idle()
 
 
+def test_models_that_do_not_fit_together_take_turns(checkpoints, tmp_path, alone):
+    """--max-memory is for all of them; each of these alone fits."""
+    with serving(checkpoints["delay"], tmp_path, more={"fast": checkpoints["nano"]}, max_memory=2_000_000) as running:
+        for name in ("demo", "fast", "demo"):
+            assert_same_speech(running.pcm(BODY | {"model": name}), alone[name])
+            assert states(running) == {"demo": "unloaded", "fast": "unloaded"} | {name: "loaded"}
+
+
 # ------------------------------------------------------------------------------------------------ keep-alive
 
 
