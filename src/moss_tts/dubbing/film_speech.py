@@ -156,6 +156,8 @@ class FilmSpeech:
         for row in self._rows.values():
             if "file" in row:
                 (self._directory / row["file"]).unlink(missing_ok=True)
-        self._results.file.unlink(missing_ok=True)
+        # A process that was killed leaves parts of files behind.
+        for path in [self._results.file, *self._directory.glob(".*.incomplete")]:
+            path.unlink(missing_ok=True)
         with suppress(OSError):
             self._directory.rmdir()
