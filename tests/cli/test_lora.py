@@ -7,7 +7,6 @@ import soundfile
 
 import moss_tts
 from moss_tts.cli.arguments import read_lora, spoken_by
-from moss_tts.cli.read_book import fingerprint_of
 from moss_tts.cli.speak_text import Source
 from moss_tts.errors import RequestError
 from moss_tts.weights.layout import read_weights
@@ -96,11 +95,11 @@ def test_a_book_is_not_continued_with_another_adapter(checkpoints, tmp_path):
     layers = linears_of(read_weights(checkpoints["delay"]))
     first, other = (str(write_adapter(tmp_path / str(seed), layers, seed=seed)) for seed in (1, 2))
     prints = [
-        fingerprint_of(Source(str(checkpoints["delay"]), adapters=adapters))
+        Source(str(checkpoints["delay"]), adapters=adapters).fingerprint()
         for adapters in ({}, {"ada": first}, {"ada": other}, {"ada": first, "b": other}, {"ada": other, "b": first})
     ]
     assert len(set(prints)) == len(prints)
-    assert prints[1] == fingerprint_of(Source(str(checkpoints["delay"]), adapters={"ada": first}))
+    assert prints[1] == Source(str(checkpoints["delay"]), adapters={"ada": first}).fingerprint()
 
 
 def test_a_registered_voice_with_an_adapter(capsys, checkpoints, monkeypatch, tmp_path):

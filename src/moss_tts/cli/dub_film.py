@@ -15,7 +15,6 @@ from moss_tts.books.work_lock import work_lock
 from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.fit_table import clock, show_misfits, summary_of
 from moss_tts.cli.output_files import interruptible
-from moss_tts.cli.read_book import fingerprint_of
 from moss_tts.cli.speak_text import INTERRUPTED, Source, check_output, write_cues
 from moss_tts.cli.subtitles import subtitle_path
 from moss_tts.cli.terminal import Terminal
@@ -140,7 +139,7 @@ def _dub_film(
     started = time.monotonic()
     with terminal.loading(source.name):
         model = source.load_speech()
-        speech = FilmSpeech(model, script.cues, options, bounds, to.work, fingerprint_of(source))
+        speech = FilmSpeech(model, script.cues, options, bounds, to.work, source.fingerprint())
     if not speak(speech, to, terminal):
         terminal.warn(f"Interrupted. What is spoken is in {to.work}; run the same command again to continue.")
         return INTERRUPTED

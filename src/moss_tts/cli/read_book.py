@@ -106,7 +106,7 @@ def _read_aloud(reading: Reading, terminal: Terminal) -> int:
     book, options, to, source = reading.book, reading.options, reading.to, reading.source
     more = reading.voices.fingerprints() | reading.check.fingerprints()
     with terminal.loading(source.model):
-        kept, seed = begin_reading(to.work, book, options, fingerprint_of(source), more=more, force=to.force)
+        kept, seed = begin_reading(to.work, book, options, source.fingerprint(), more=more, force=to.force)
         model = source.load_speech()
     check = reading.check.loaded(reading.language(model), terminal)
     plans = reading.plan(model, terminal)
@@ -156,21 +156,6 @@ def _read_aloud(reading: Reading, terminal: Terminal) -> int:
         terminal.warn(f"{len(bad) - MOST_NAMED} more segments were misspoken: {to.times} has them, as --report does.")
     kept.remove()
     return 0
-
-
-def fingerprint_of(source: Source) -> str:
-    """A fingerprint of this checkpoint, codec, type and adapters."""
-    from moss_tts.books.manifest import checkpoint_fingerprint
-    from moss_tts.checkpoints.adapters import find_adapters
-    from moss_tts.checkpoints.loading import find_checkpoint
-
-    directories = [find_checkpoint(source.model, revision=source.revision).directory]
-    if source.codec is not None:
-        directories.append(find_checkpoint(source.codec).directory)
-    directories += find_adapters(dict(sorted(source.adapters.items()))).values()
-    context = None if source.kv_bits is None else f"context {source.kv_bits}"
-    precision = " ".join(filter(None, (source.dtype, source.codec_dtype, context)))
-    return checkpoint_fingerprint(directories, precision or None)
 
 
 @contextmanager

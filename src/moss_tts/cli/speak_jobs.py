@@ -17,7 +17,6 @@ from moss_tts.bulk.kept_results import RESULTS, KeptResults, Row
 from moss_tts.bulk.speaking import FilesOfJobs, pending_jobs, speak_jobs
 from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.output_files import interruptible
-from moss_tts.cli.read_book import fingerprint_of
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles
 from moss_tts.cli.terminal import Terminal
@@ -92,7 +91,7 @@ def speak_to_files(jobs: Sequence[Job], to: Destination, source: Source, at_once
 def _speak_to_files(jobs: Sequence[Job], to: Destination, source: Source, at_once: int, terminal: Terminal) -> int:
     results, files, started = KeptResults(to.output), to.files(source.name), time.monotonic()
     with terminal.loading(source.name):
-        pending, done = pending_jobs(jobs, results, files, fingerprint_of(source))
+        pending, done = pending_jobs(jobs, results, files, source.fingerprint())
         model = source.load_speech() if pending else None
     told = _Told(terminal, jobs, done)
     if model is not None:

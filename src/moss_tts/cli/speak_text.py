@@ -64,6 +64,20 @@ class Source:
 
         return sound_source(self.model, self.revision) is not None
 
+    def fingerprint(self) -> str:
+        """A sum over checkpoint, codec, type and adapters: what speaks. Missing files are fetched."""
+        from moss_tts.books.manifest import checkpoint_fingerprint
+        from moss_tts.checkpoints.adapters import find_adapters
+        from moss_tts.checkpoints.loading import find_checkpoint
+
+        directories = [find_checkpoint(self.model, revision=self.revision).directory]
+        if self.codec is not None:
+            directories.append(find_checkpoint(self.codec).directory)
+        directories += find_adapters(dict(sorted(self.adapters.items()))).values()
+        context = None if self.kv_bits is None else f"context {self.kv_bits}"
+        precision = " ".join(filter(None, (self.dtype, self.codec_dtype, context)))
+        return checkpoint_fingerprint(directories, precision or None)
+
     def load(self) -> Model:
         """The model in memory. Missing files are fetched first, in this thread, which Ctrl-C reaches."""
         # Imported here, because it takes seconds: wrong usage and plans should not wait for it.
