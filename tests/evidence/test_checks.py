@@ -13,7 +13,7 @@ from moss_tts.errors import CheckFailedError
 from moss_tts.evidence.checks import Check, all_checks, examine, without_folders
 from moss_tts.evidence.comparing import close, measured, require, same
 from moss_tts.evidence.kinds import CHECKS
-from moss_tts.evidence.laws import PRODUCT_LAWS
+from moss_tts.evidence.laws import MODEL_LAWS, PRODUCT_LAWS
 
 TESTS = Path(__file__).parents[1]
 
@@ -65,6 +65,13 @@ def test_every_golden_kind_and_architecture_has_its_checks(tmp_path):
     assert all(check.statement.endswith(".") for check in checks)
     assert len(CHECKS) >= 5
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ARCHITECTURE_KEYS)
+def test_laws_hold_for_every_architecture(name, tmp_path):
+    found = [examine(check) for check in all_checks(tmp_path) if check.subject == f"law of {name}"]
+    assert len(found) == len(MODEL_LAWS)
+    assert [finding.failure for finding in found if not finding.holds] == []
 
 
 def failing(error: Exception) -> Check:
