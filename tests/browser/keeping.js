@@ -1,6 +1,6 @@
 // What outlives a reload, what the key opens, and what people are told when things go wrong.
 import assert from "node:assert/strict";
-import { close, isHeard, open, speak, status } from "./browser.js";
+import { close, isAccessible, isHeard, open, speak, status } from "./browser.js";
 
 const ready = (page) => page.waitForFunction(() => document.querySelector("#about").textContent.includes("kHz"));
 
@@ -178,4 +178,33 @@ async function cutOff(page) {
   await status(page, "^The connection to the server was lost. 1.0 s are ready");
   await page.waitForFunction(() => document.querySelectorAll("#history li").length === 1);
   await page.unroute("**/v1/audio/speech");
+}
+
+/** A field for each adapter; an empty one leaves the weight to the server, and what is given is sent and kept. */
+export async function adapterWeights(at) {
+  const page = await open(at);
+  const [ada, other] = [page.getByLabel("ada", { exact: true }), page.getByLabel("old & slow", { exact: true })];
+  assert.deepEqual([await ada.getAttribute("placeholder"), await other.getAttribute("placeholder")], ["0.5", "0"]);
+  const sent = async () => {
+    const asked = page.waitForRequest("**/v1/audio/speech");
+    await speak(page, "Hello there.", "^(Done|Stopped)");
+    return (await asked).postDataJSON().adapters;
+  };
+  assert.equal(await sent(), undefined);
+  await other.fill("1.5");
+  assert.deepEqual(await sent(), { ada: 0.5, "old & slow": 1.5 });
+  await ada.fill("-0.25");
+  assert.deepEqual(await sent(), { ada: -0.25, "old & slow": 1.5 });
+  await other.fill("1000");
+  await page.click("#speak");
+  await status(page, "^old & slow must be from -100 to 100");
+  await other.fill("2");
+  await page.waitForTimeout(400);
+  await page.reload();
+  await ready(page);
+  assert.deepEqual([await ada.inputValue(), await other.inputValue()], ["-0.25", "2"]);
+  await isAccessible(page, "with adapters");
+  await page.click("#reset");
+  assert.equal(await ada.inputValue(), "");
+  await close(page);
 }

@@ -25,7 +25,8 @@ def adapter(checkpoints, tmp_path_factory):
 def test_the_field_and_the_operators_weights(checkpoints, adapter, tmp_path):
     model = moss_tts.load(checkpoints["delay"], adapters={"ada": adapter})
     with serving(checkpoints["delay"], tmp_path, lora={"ada": adapter}, adapters={"ada": 0.5}) as running:
-        assert running.get("/v1/models").json()["data"][0]["adapters"] == ["ada"]
+        served = running.get("/v1/models").json()["data"][0]
+        assert (served["adapters"], served["defaults"]["adapters"]) == (["ada"], {"ada": 0.5})
         for weights, named in ((0.5, {}), (0.0, {"adapters": {}}), (1.5, {"adapters": {"ada": 1.5}})):
             expected = next(model.generate("Hello.", adapters={"ada": weights}, **OPTIONS)).audio
             made = np.asarray(running.pcm({"input": "Hello.", **OPTIONS, **named})) / 32768

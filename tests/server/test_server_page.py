@@ -28,6 +28,8 @@ from moss_tts.server.app import PAGE
 from moss_tts.subtitles.formats import srt, vtt
 from moss_tts.text.lexicon import Lexicon
 from moss_tts.voices import NAME, RESERVED, Voices
+from moss_tts.weights.layout import read_weights
+from support.adapters import linears_of, write_adapter
 from support.serving import Serving, assert_same_speech, serving
 
 BROWSER = Path(__file__).parents[1] / "browser"
@@ -61,6 +63,13 @@ def servers(checkpoints, alice, tmp_path_factory) -> Iterator[Servers]:
         return directory
 
     names = Lexicon.of({"there": "everywhere"})
+
+    def adapted() -> Any:
+        layers = linears_of(read_weights(checkpoints["delay"]))
+        root = tmp_path_factory.mktemp("adapters")
+        lora = {name: write_adapter(root / name, layers, seed) for seed, name in enumerate(("ada", "old & slow"))}
+        return serving(checkpoint("MOSS-TTS"), voices(), lora=lora, adapters={"ada": 0.5})
+
     kinds: dict[str, Callable[[], Any]] = {
         "packaged": lambda: serving(packaged_voice(), tmp_path_factory.mktemp("none")),
         "plain": lambda: serving(checkpoint("MOSS-TTS"), tmp_path_factory.mktemp("own"), max_frames=4096),
@@ -75,6 +84,7 @@ def servers(checkpoints, alice, tmp_path_factory) -> Iterator[Servers]:
             max_loaded=1,
             lexicons={"names": names},
         ),
+        "adapted": adapted,
         "locked": lambda: serving(checkpoint("MOSS-TTS"), voices(), api_key="secret"),
     }
     with ExitStack() as stack:
@@ -140,6 +150,10 @@ def test_stop_ends_the_sound_and_the_request(use, servers):
     use(server, "whileItIsMade")
     server.wait_until_idle()
     assert server.outcome("cancelled") == before + 2
+
+
+def test_each_adapter_has_a_weight(use, servers):
+    use(servers("adapted"), "adapterWeights")
 
 
 # --------------------------------------------------------------------------------------------------- voices

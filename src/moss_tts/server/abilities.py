@@ -5,6 +5,7 @@ The page shows only these fields; the schema takes its defaults from here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -72,14 +73,23 @@ class Abilities:
         return {name: value for name, value in vars(self).items() if name != "is_whole"}
 
 
-def abilities_of(model: Model, settings: Settings) -> Abilities:
-    """The abilities of a model of whichever kind."""
+def abilities_of(model: Model, settings: Settings, adapters: Mapping[str, float] | None = None) -> Abilities:
+    """The abilities of a model of whichever kind.
+
+    Args:
+        model: the model.
+        settings: those of the server.
+        adapters: weights, by name, of its adapters for requests that name none.
+    """
     loaded: object = model
-    return _of_sounds(loaded, settings) if isinstance(loaded, SoundModel) else _of_speech(model, settings)
+    return (
+        _of_sounds(loaded, settings) if isinstance(loaded, SoundModel) else _of_speech(model, settings, adapters or {})
+    )
 
 
-def _of_speech(model: Model, settings: Settings) -> Abilities:
+def _of_speech(model: Model, settings: Settings, adapters: Mapping[str, float]) -> Abilities:
     preparation, field = model.config.text_preparation, model.preset.prompt_field
+    names = list(model.architecture.network.adapters.names)
     return Abilities(
         preset=model.preset.name,
         fields=_fields(model),
@@ -89,9 +99,9 @@ def _of_speech(model: Model, settings: Settings) -> Abilities:
         frame_rate=model.codec().config.frame_rate,
         language=None if preparation is None else LANGUAGE_NAMES[preparation.language][-1].capitalize(),
         voice=settings.voice,
-        adapters=list(model.architecture.network.adapters.names),
+        adapters=names,
         lexicons=list(settings.lexicons),
-        defaults=_defaults(model, model.request({field: "Hello."})),
+        defaults=_defaults(model, model.request({field: "Hello."})) | ({"adapters": dict(adapters)} if names else {}),
         limits=_limits(settings),
     )
 

@@ -137,7 +137,7 @@ class Models:
             served.note_loading()
             with shown(served.name):
                 served.note_loaded(served.device.start())
-            served.abilities = abilities_of(served.model, self._settings)  # type: ignore[arg-type]
+            served.abilities = abilities_of(served.model, self._settings, served.source.adapters)  # type: ignore[arg-type]
 
     def stop(self, seconds: float | None = None) -> bool:
         """Fail what is still being spoken, and end all threads; whether they have ended, if not waited for longer."""

@@ -1,11 +1,12 @@
 // The form: which fields there are, what they say, and what a request makes of them.
 import { $, element, grouped, say } from "./dom.js";
+import { offerAdapters, wantedWeights } from "./adapters.js";
 import { areSeveral, chosen } from "./models.js";
 import { Refusal } from "./server.js";
 import { choices, voiceFields } from "./voice_choice.js";
 
 const FORM = document.querySelector("#form");
-const EVERY = "[data-text], [data-number], [data-flag]";
+const EVERY = "[data-text], [data-number], [data-adapter], [data-flag]";
 
 let model = null;
 
@@ -17,6 +18,7 @@ const labelOf = (field) => field.labels[0].textContent.trim();
 export function suit(loaded) {
   model = loaded;
   const { fields, defaults, limits, frame_rate: frameRate, language } = loaded;
+  offerAdapters(loaded.adapters, defaults.adapters ?? {});
   for (const part of document.querySelectorAll("[data-needs]")) {
     part.hidden = !part.dataset.needs.split(" ").some((field) => fields.includes(field));
   }
@@ -84,6 +86,8 @@ export function body() {
   }
   for (const field of fieldsOf("[data-number]")) if (isWanted(field)) fields[field.name] = amount(field);
   for (const field of fieldsOf("[data-flag]")) if (isShown(field) && field.checked) fields[field.name] = true;
+  const adapters = wantedWeights();
+  if (adapters) fields.adapters = adapters;
   const { own, files } = voiceFields();
   if (own.dialogue_speakers && !/\[S\d+\]/.test($("input").value)) {
     throw new Refusal("Begin each turn of the script with [S1] or [S2].", at("input"));
@@ -115,7 +119,8 @@ function sendable(fields, files) {
 function check() {
   if (!model) throw new Refusal("The server has not answered yet. Reload this page.");
   if (!$("input").value.trim()) throw new Refusal("There is nothing to speak yet. Write something first.", at("input"));
-  for (const field of fieldsOf("[data-number]")) if (isShown(field) && !field.validity.valid) throw outOfRange(field);
+  const numbers = fieldsOf("[data-number], [data-adapter]");
+  for (const field of numbers) if (isShown(field) && !field.validity.valid) throw outOfRange(field);
 }
 
 const at = (name) => ({ field: name });
