@@ -16,6 +16,7 @@ LAYOUTS = {
     "plain": ([(0, 16)], [(0,), (0,), (0,)]),
     "joined": ([(0, 16), (16, 8), (24, 8)], [(0, 1, 2), (0, 2), (1,)]),
     "even": ([(0, 8), (8, 8), (16, 8)], [(0, 1, 2), (0, 1, 2), (0, 1, 2)]),
+    "pieces": ([(0, 16), (16, 8), (24, 8)], [(0, 1, 2), (0, 1, 2), (0, 1, 2)]),
     "gaps": ([(0, 8), (8, 8), (16, 8)], [(1,), (1,), ()]),
 }
 
@@ -44,7 +45,16 @@ def expected(factors: Sequence[Factors], x: mx.array, y: mx.array, rows: Sequenc
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize(
-    "rows", [[[1, 0.5, -2]], [[0, 0, 1]], [[0, 1, 0], [0, 0, 0]], [[1, 0, 0], [0, 2, 0], [0, 0, 0]]], ids=str
+    "rows",
+    [
+        [[1, 0.5, -2]],
+        [[1, 1, 1]],
+        [[1, 1, 1], [1, 0, 1]],
+        [[0, 0, 1]],
+        [[0, 1, 0], [0, 0, 0]],
+        [[1, 0, 0], [0, 2, 0], [0, 0, 0]],
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("each", [1, 3])
 def test_it_adds_what_each_adapter_adds(layout: str, rows: list[list[float]], each: int) -> None:
@@ -76,10 +86,21 @@ def test_adapters_of_other_layers_leave_an_output_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_stack_gives_its_matrices_again(layout: str) -> None:
+    _, low_rank, factors, _ = made(layout)
+    by_place = {(one.owner, one.start): one for one in low_rank.all.parts()}
+    assert len(by_place) == len(factors)
+    for one in factors:
+        again = by_place[one.owner, one.start]
+        assert mx.array_equal(again.down, one.down)
+        assert mx.array_equal(again.up, one.up)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_request_gets_the_same_bits_whatever_others_want(layout: str) -> None:
     adapters, low_rank, _, outputs = made(layout)
-    x, y = mx.random.normal((3, INPUTS)), mx.random.normal((3, outputs))
-    rows = [[0, 1.5, 0], [1, 0, 2], [0, 0, 0]]
+    x, y = mx.random.normal((4, INPUTS)), mx.random.normal((4, outputs))
+    rows = [[0, 1.5, 0], [1, 0, 2], [0, 0, 0], [1, 1, 1]]
     with adapters.using(Weights(rows)):
         together = low_rank(x, y)
     for index, row in enumerate(rows):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from math import gcd
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import mlx.core as mx
@@ -23,6 +24,8 @@ T = TypeVar("T")
 # Choices among the adapters of a model that are kept ready, besides that of all: those of the rows, of the prompts that
 # are read beside them, and of those before.
 MOST_STACKS = 3
+# Parts of different sizes, such as queries, keys and values, are computed in up to this many pieces each.
+MOST_PIECES = 4
 # (name, weight) of the adapters that a request wants.
 Wanted: TypeAlias = tuple[tuple[str, float], ...]
 
@@ -49,15 +52,18 @@ class Weights:
     def __init__(self, rows: Sequence[Sequence[float]]) -> None:
         self.active = tuple(number for number, column in enumerate(zip(*rows, strict=True)) if any(column))
         self._rows = mx.array([list(row) for row in rows], dtype=mx.float32)
+        self._ones = {number for number, column in enumerate(zip(*rows, strict=True)) if set(column) == {1.0}}
         self._spread: dict[tuple[tuple[int, ...], mx.Dtype], mx.array] = {}
 
-    def by_rank(self, owners: tuple[int, ...], dtype: mx.Dtype) -> mx.array:
-        """(B, R): for each request and rank the weight of the adapter that the rank belongs to.
+    def by_rank(self, owners: tuple[int, ...], dtype: mx.Dtype) -> mx.array | None:
+        """(B, R): for each request and rank the weight of the adapter that the rank belongs to; None if all are 1.
 
         Args:
             owners: R numbers of adapters.
             dtype: the type of the result.
         """
+        if self._ones.issuperset(owners):
+            return None
         if (owners, dtype) not in self._spread:
             self._spread[owners, dtype] = self._rows[:, mx.array(owners)].astype(dtype)
         return self._spread[owners, dtype]
@@ -160,32 +166,41 @@ class Stack(nn.Module):
         self.owners = tuple(one.owner for one in in_order for _ in range(len(one.down)))
         self.down = turned(mx.concatenate([one.down for one in in_order]))
         ups = [mx.concatenate([one.up for one in group], axis=1).T for group in by_start.values()]
-        # Parts of one size side by side, such as the heads of all codebooks, are one product.
-        same = len(ups) > 1 and len({up.shape for up in ups}) == 1
-        self._even = same and list(by_start) == list(range(0, outputs, ups[0].shape[1]))
-        self.ups: Any = mx.stack(ups) if self._even else [mx.contiguous(up) for up in ups]
         self._starts = tuple(by_start)
         self._outputs = outputs
+        self._known: tuple[Weights, mx.array | None] | None = None
+        # The part that each of several equal pieces of the outputs belongs to; none if there are no such pieces.
+        self._pieces = _pieces(self._starts, [up.shape for up in ups], outputs)
+        if self._pieces:
+            unit = outputs // len(self._pieces)
+            pieces = [piece for up in ups for piece in mx.split(up, up.shape[1] // unit, axis=1)]
+            self.ups: Any = mx.stack(pieces)
+            self._order = mx.array(self._pieces)
+        else:
+            self.ups = [mx.contiguous(up) for up in ups]
 
     def __call__(self, x: mx.array, y: mx.array, weights: Weights, ids: mx.array | slice | None) -> mx.array:
         """See LowRank; the adapters of the stack with such weights."""
         hidden = x @ self.down
-        factors = weights.by_rank(self.owners, hidden.dtype)
-        if len(factors) > 1 and hidden.shape != factors.shape:
-            by_request = hidden.reshape(len(factors), -1, hidden.shape[-1])
-            scaled = (by_request * factors[:, None]).reshape(hidden.shape)
-        else:
-            scaled = hidden * factors
+        scaled = _scaled(hidden, self._factors(weights, hidden.dtype))
         if ids is not None:  # only heads are asked for some outputs, and each head is one part
             return y + scaled @ self.ups[0][:, ids]
+        if self._pieces:
+            return self._by_pieces(scaled, y)
         if len(self.ups) == 1 and self.ups[0].shape[1] == self._outputs:
             return mx.addmm(y, scaled, self.ups[0])
-        return y + (self._even_parts(scaled) if self._even else self._parts(scaled))
+        return y + self._parts(scaled)
+
+    def _factors(self, weights: Weights, dtype: mx.Dtype) -> mx.array | None:
+        """See Weights.by_rank; a frame asks for the same ones hundreds of times."""
+        if self._known is None or self._known[0] is not weights:
+            self._known = weights, weights.by_rank(self.owners, dtype)
+        return self._known[1]
 
     def parts(self) -> Iterator[Factors]:
-        """The pairs of matrices again, as views."""
+        """The pairs of matrices again, as views where nothing was cut."""
         at = 0
-        for start, up in zip(self._starts, self.ups, strict=True):
+        for start, up in zip(self._starts, self._whole_ups(), strict=True):
             owners = self.owners[at : at + len(up)]
             for owner in dict.fromkeys(owners):
                 first, rank = owners.index(owner), owners.count(owner)
@@ -193,10 +208,25 @@ class Stack(nn.Module):
                 yield Factors(owner, start, down, up[first : first + rank].T)
             at += len(up)
 
-    def _even_parts(self, hidden: mx.array) -> mx.array:
-        """(..., R) -> (..., out) of parts of one size."""
-        by_part = hidden.reshape(-1, *self.ups.shape[:2]).transpose(1, 0, 2) @ self.ups
-        return by_part.transpose(1, 0, 2).reshape(*hidden.shape[:-1], self._outputs)
+    def _whole_ups(self) -> list[mx.array]:
+        if not self._pieces:
+            return list(self.ups)
+        by_part = [
+            [piece for piece, part in zip(self.ups, self._pieces, strict=True) if part == number]
+            for number in range(len(self._starts))
+        ]
+        return [pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=1) for pieces in by_part]
+
+    def _by_pieces(self, hidden: mx.array, y: mx.array) -> mx.array:
+        """(..., R) and (..., out) -> (..., out): one product for all pieces."""
+        count, rank = self.ups.shape[:2]
+        by_part = hidden.reshape(-1, len(self._starts), rank)
+        if count > len(self._starts):
+            by_part = by_part[:, self._order]
+        if len(by_part) == 1:
+            return y + (by_part.reshape(count, 1, rank) @ self.ups).reshape(y.shape)
+        added = by_part.transpose(1, 0, 2) @ self.ups
+        return y + added.transpose(1, 0, 2).reshape(y.shape)
 
     def _parts(self, hidden: mx.array) -> mx.array:
         """(..., R) -> (..., out), zero where no adapter changes an output."""
@@ -209,6 +239,37 @@ class Stack(nn.Module):
         if end < self._outputs:
             pieces.append(mx.zeros((*hidden.shape[:-1], self._outputs - end), hidden.dtype))
         return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=-1)
+
+
+def _pieces(starts: Sequence[int], shapes: Sequence[tuple[int, ...]], outputs: int) -> tuple[int, ...]:
+    """The number of the part that each of several equal pieces of the outputs belongs to, or nothing.
+
+    Args:
+        starts: the first output of each part.
+        shapes: (rank, outputs) of each part.
+        outputs: the number of outputs together.
+    """
+    sizes = [columns for _, columns in shapes]
+    gapless = list(starts) == [sum(sizes[:index]) for index in range(len(sizes))] and sum(sizes) == outputs
+    unit = gcd(*sizes)
+    if (
+        len(starts) == 1
+        or len({rank for rank, _ in shapes}) > 1
+        or not gapless
+        or outputs > MOST_PIECES * len(sizes) * unit
+    ):
+        return ()
+    return tuple(part for part, size in enumerate(sizes) for _ in range(size // unit))
+
+
+def _scaled(hidden: mx.array, factors: mx.array | None) -> mx.array:
+    """(..., R) times the factors (B, R) of the requests that the rows belong to; None are ones."""
+    if factors is None:
+        return hidden
+    if len(factors) == 1 or hidden.shape == factors.shape:
+        return hidden * factors
+    by_request = hidden.reshape(len(factors), -1, hidden.shape[-1])
+    return (by_request * factors[:, None]).reshape(hidden.shape)
 
 
 class LowRank(nn.Module):
