@@ -105,10 +105,11 @@ class Voice(RegisteredVoice):
 
     @property
     def fingerprint(self) -> str:
-        """What decides how it sounds: the hash of its recording, and that of its lexicon if it has one."""
+        """What decides how it sounds: hashes of its recording and of its lexicon, and its adapters."""
         lexicon = self.directory / LEXICON
         words = [hashlib.sha256(lexicon.read_bytes()).hexdigest()[:16]] if lexicon.is_file() else []
-        return " ".join([self.record.source_sha256[:16], *words])
+        adapters = [f"{name}={weight:g}" for name, weight in sorted((self.record.adapters or {}).items())]
+        return " ".join([self.record.source_sha256[:16], *words, *adapters])
 
     def codes(self, model: Model) -> CodeMatrix:
         """The recording as codes (F, Q) of a model.

@@ -312,6 +312,13 @@ def test_a_mark_alone_in_its_line_stays_so_in_plain_text(tmp_path, mark):
     assert text == f"{joined}\n\n{mark.strip()}\n\n{joined}"
 
 
+@pytest.mark.parametrize("name", ["a.md", "a.txt"])
+def test_a_mark_before_the_first_heading_is_the_first_chapters(tmp_path, name):
+    heading = "# Chapter 1" if name == "a.md" else "Chapter 1"
+    [(title, text)] = read(tmp_path, name, f"[voice: ada]\n\n{heading}\n\nHi there.\n")
+    assert (title, text) == ("Chapter 1", "[voice: ada]\n\nChapter 1\n\nHi there.")
+
+
 def test_a_title_has_no_voice_mark(tmp_path):
     chapters = read(tmp_path, "a.md", "# [voice: ada] One\n\nHi.\n\n# [voice: ada]\n\n[S1]\n\nHo.")
     assert chapters == [("One", "[voice: ada] One\n\nHi."), ("a 2", "[voice: ada]\n\n[S1]\n\nHo.")]

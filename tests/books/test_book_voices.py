@@ -267,6 +267,7 @@ def run(capsys, voices, monkeypatch, tmp_path):
         ),
         ("Hi.", 'narrator = ada\n"Eve" = eve', "cast cast.txt, line 2: There is no voice 'eve'."),
         ("[S1] Hi. [S2] Ho.", "S1 = ada", "chapter 1 ('play'): The cast has no voice for 'S2'. The cast has S1."),
+        ("[voice: ada]", "", "chapter 1 ('play'): there are voice marks, and no text"),
         ("[voice:] Hi.", "", "chapter 1 ('play'): the mark '[voice:]' must name one voice"),
     ],
 )

@@ -9,11 +9,11 @@ from moss_tts.text.cast import Cast, Casting
 from moss_tts.text.voice_marks import refuse_voice_marks, stretches, without_voice_marks
 
 FILE = """\ufeff# Who speaks.
-narrator = Ada
+Narrator = Ada  # a comment "behind" an = entry
 "Alice" = bob, seed 7
 
 “Old Tom” = default, adapter warm=0.8, adapter dry
-S1 = carol
+s1 = carol#too
 """
 
 
@@ -93,6 +93,7 @@ SCOPES = [
     ("[voice: ada] Two.\nStill.\n\nThree.", [("ada", "Two.\nStill."), (None, "Three.")]),
     ("[voice: x]\n\nOne.\n\n[voice: y] Two.\n\nThree.", [("x", "One."), ("y", "Two."), ("x", "Three.")]),
     ("He said: [Alice] Hi. [narrator] And went.", [(None, "He said:"), ("bob", "Hi."), (None, "And went.")]),
+    ("[voice: Default] Hi.\n\nOne.", [("own", "Hi."), (None, "One.")]),
     ("Hi. [Alice]\n\nOne.", [(None, "Hi.\n\nOne.")]),
     # Lines of a script, and lines that were joined.
     ("Alice: Hi.\nOLD  TOM: Ho.\n\nThey go.", [("bob", "Hi."), ("own", "Ho."), (None, "They go.")]),
@@ -135,7 +136,8 @@ def test_a_mark_without_a_voice_is_refused(mark):
     st.lists(st.sampled_from(["[voice: ada]", "[Alice]", "Alice: ", "[narrator]", "\n", "\n\n", " ", "So. ", "x,y "]))
 )
 def test_nothing_but_marks_is_lost(parts):
-    text = "".join(parts)
+    text = "".join([*parts, "So."])
+    parts = [*parts, "So."]
     spoken = " ".join(part.text for part in stretches(text, NAMED))
     assert "[" not in spoken
     assert "".join(spoken.replace("Alice:", "").split()) == "".join(

@@ -10,7 +10,7 @@ from moss_tts.errors import RequestError
 from moss_tts.text.harmless import one_line
 from moss_tts.text.tags import PAUSE as PAUSE_TAG
 from moss_tts.text.tags import SPEAKER_TAG, has_words
-from moss_tts.text.voice_marks import without_voice_marks
+from moss_tts.text.voice_marks import VOICE_MARK, without_voice_marks
 
 # The paragraph that stands for a break between scenes; any paragraph without a letter or digit is one.
 SCENE_BREAK = "* * *"
@@ -83,7 +83,8 @@ def chapters_of(sections: Iterable[Section], book_title: str) -> tuple[Chapter, 
     for section in sections:
         waiting += section.paragraphs
         is_front = not section.title and not chapters
-        if section.has_body or is_front:
+        # A mark before the first heading holds for the chapter under it.
+        if (section.has_body or is_front) and not _is_mark(waiting):
             if text := spoken_text(waiting):
                 usual = f"{book_title} {len(chapters) + 1}" if chapters else book_title
                 title = without_voice_marks(section.title) or usual
@@ -95,6 +96,12 @@ def chapters_of(sections: Iterable[Section], book_title: str) -> tuple[Chapter, 
         title = last.title if last is not None else one_line(book_title, MAX_TITLE)
         chapters.append(Chapter(title, spoken_text([*([last.text] if last is not None else []), rest])))
     return tuple(chapters)
+
+
+def _is_mark(paragraphs: Iterable[str]) -> bool:
+    """Whether paragraphs say nothing but which voice speaks."""
+    text = "\n".join(paragraphs)
+    return VOICE_MARK.search(text) is not None and not has_words(without_voice_marks(text))
 
 
 def spoken_text(paragraphs: Iterable[str]) -> str:

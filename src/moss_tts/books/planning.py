@@ -10,7 +10,7 @@ from typing import Any
 
 from moss_tts.books.chapters import Book, errors_name_chapter
 from moss_tts.books.m4b import BITS_PER_CHANNEL
-from moss_tts.books.voices import ONE_VOICE, BookVoices
+from moss_tts.books.voices import ONE_VOICE, BookVoices, parts_of
 from moss_tts.long_form import LongFormOptions, TextSegment, normalize_line_ends
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.options import LONG_FORM, check_options
@@ -21,7 +21,7 @@ from moss_tts.text.boundaries import BoundaryKind
 from moss_tts.text.cast import Casting
 from moss_tts.text.lexicon import Respeller
 from moss_tts.text.preparation import TextPreparation
-from moss_tts.text.voice_marks import Stretch, stretches
+from moss_tts.text.voice_marks import Stretch
 
 Options = Mapping[str, Any]
 
@@ -83,9 +83,10 @@ def plan_book(
         return plan_text(stretch.text, chosen, preparation, cut, respell(stretch.casting))
 
     plans = []
-    for number, chapter in enumerate(book.chapters):
+    for number in range(len(book.chapters)):
+        parts = parts_of(book, number, voices.cast)
         with errors_name_chapter(book, number):
-            plans.append(_in_chapter(stretches(chapter.text, voices.cast), plan))
+            plans.append(_in_chapter(parts, plan))
     return plans
 
 
@@ -126,8 +127,8 @@ def reading_notes(
 ) -> list[str]:
     """Sentences for people about options and parts of the text that the checkpoint cannot follow."""
     texts = defaultdict[Casting | None, list[str]](list)
-    for chapter in book.chapters:
-        for part in stretches(chapter.text, voices.cast):
+    for number in range(len(book.chapters)):
+        for part in parts_of(book, number, voices.cast):
             texts[part.casting].append(part.text)
     notes: list[str] = []
     for casting, parts in texts.items():

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from moss_tts.books.chapters import Book, errors_name_chapter
-from moss_tts.errors import UnknownVoiceError
+from moss_tts.errors import RequestError, UnknownVoiceError
 from moss_tts.text.cast import NARRATOR, Cast, Casting
-from moss_tts.text.voice_marks import stretches
+from moss_tts.text.voice_marks import Stretch, stretches
 from moss_tts.voices import Voice, Voices
 
 Options = Mapping[str, Any]
@@ -43,10 +43,10 @@ class BookVoices:
                 where.
         """
         found = {casting.voice: _registered(casting, voices) for casting in cast.castings.values() if casting.voice}
-        for number, chapter in enumerate(book.chapters):
-            with errors_name_chapter(book, number):
-                for part in stretches(chapter.text, cast):
-                    if part.casting is not None and part.casting.voice and part.casting.voice not in found:
+        for number in range(len(book.chapters)):
+            for part in parts_of(book, number, cast):
+                if part.casting is not None and part.casting.voice and part.casting.voice not in found:
+                    with errors_name_chapter(book, number):
                         found[part.casting.voice] = _registered(part.casting, voices)
         return cls(cast, found)
 
@@ -76,6 +76,19 @@ class BookVoices:
         cast = {f"cast {name}": str(casting) for name, casting in self.cast.castings.items()}
         recordings = {f"voice {name}": voice.fingerprint for name, voice in self.registered.items()}
         return cast | recordings
+
+
+def parts_of(book: Book, number: int, cast: Cast) -> list[Stretch]:
+    """The parts of a chapter, each for one voice.
+
+    Raises:
+        RequestError: a mark that names no voice, or nothing but marks.
+    """
+    with errors_name_chapter(book, number):
+        parts = stretches(book.chapters[number].text, cast)
+        if not parts:
+            raise RequestError("there are voice marks, and no text that a voice could speak")
+        return parts
 
 
 def _registered(casting: Casting, voices: Voices) -> Voice:

@@ -1,10 +1,10 @@
 """Casts: which voice speaks for the narrator, and for each speaker of a text.
 
-A file has a line for each of them:
+A file has a line for each of them; # begins a comment:
 
     narrator = ada
     "Alice" = bob, seed 7
-    S1 = default, adapter warm=0.8
+    S1 = default, adapter warm=0.8  # the voice that the model has by itself
 
 `voice_marks.py` finds the speakers in a text.
 """
@@ -26,7 +26,9 @@ NARRATOR: Final = "narrator"
 # The voice that a model has without a recording.
 OWN_VOICE: Final = "default"
 MOST_CHARACTERS: Final = 60
-_ENTRY: Final = regex.compile(r"(?P<speaker>narrator|S\d{1,2}|\"[^\"]*\"|“[^”]*”)\s*=(?P<casting>.*)")
+_ENTRY: Final = regex.compile(
+    r"(?P<speaker>narrator|S\d{1,2}|\"[^\"]*\"|“[^”]*”)\s*=(?P<casting>[^#]*)(?:#.*)?", regex.IGNORECASE
+)
 _NAME: Final = regex.compile(r"[^\[\]{}:\n]*\w[^\[\]{}:\n]*")
 _FORM: Final = 'write narrator = VOICE, "Name" = VOICE or S1 = VOICE'
 
@@ -120,6 +122,11 @@ def is_numbered(speaker: str) -> bool:
     return regex.fullmatch(r"S\d{1,2}", speaker) is not None
 
 
+def registered(voice: str) -> str | None:
+    """The name under which a voice is registered; None for the voice that a model has by itself."""
+    return None if voice.lower() == OWN_VOICE else voice.lower()
+
+
 def _folded(name: str) -> str:
     return " ".join(name.split()).casefold()
 
@@ -135,12 +142,14 @@ def _entry(line: str, where: str) -> tuple[str, Casting]:
             f"the name {shown(speaker)} must have 1 to {MOST_CHARACTERS} characters, a letter or digit among them, and "
             "neither brackets nor colons"
         )
-    if match["speaker"][0] in '"“' and (speaker.casefold() == NARRATOR or is_numbered(speaker)):
+    if match["speaker"][0] not in '"“':
+        speaker = NARRATOR if speaker.casefold() == NARRATOR else speaker.upper()
+    elif speaker.casefold() == NARRATOR or is_numbered(speaker.upper()):
         raise RequestError(f"write {speaker} without quotes")
     voice, *more = (part.strip() for part in match["casting"].split(","))
     if not voice or len(voice.split()) > 1:
         raise RequestError(f"{speaker} needs the name of one voice, got {shown(voice)}; {_FORM}")
-    return speaker, Casting(None if voice == OWN_VOICE else voice.lower(), *_options(more), where)
+    return speaker, Casting(registered(voice), *_options(more), where)
 
 
 def _options(parts: list[str]) -> tuple[int | None, tuple[tuple[str, float], ...]]:

@@ -9,18 +9,19 @@ the next mark, or to the end of its paragraph. What no mark names is the narrato
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import regex
 
 from moss_tts.errors import RequestError, shown
-from moss_tts.text.cast import NARRATOR, Cast, Casting
+from moss_tts.text.cast import NARRATOR, Cast, Casting, registered
 from moss_tts.text.tags import SPEAKER_TAG, has_words
 
 VOICE_MARK: Final = regex.compile(r"\[voice:[^\[\]\n]*\]", regex.IGNORECASE)
 _PARAGRAPH_END: Final = regex.compile(r"\n[^\S\n]*\n\s*")
+_LINE_END: Final = regex.compile(r"[^\S\n]*(?:\n|\Z)")
 # The beginning of a line, or the end of a sentence; no space stands behind a wide one.
 _BEFORE_NAME: Final = r"(?:^[^\S\n]*|(?<=[.!?…][\"'”’»)\]]?\s)|(?<=[。！？][”’」』）]?))"
 _COLON: Final = r"(?::(?![\w/])|：)"
@@ -52,7 +53,7 @@ class _Mark:
 
 
 def stretches(text: str, cast: Cast) -> list[Stretch]:
-    """The parts of a text, each for one voice. Parts side by side in the same voice are one.
+    """The parts of a text, each for one voice. Parts side by side in the same voice are one. Marks alone have none.
 
     Raises:
         RequestError: a mark that names no voice, or a speaker such as [S3] that the cast does not have while it has
@@ -61,17 +62,27 @@ def stretches(text: str, cast: Cast) -> list[Stretch]:
     marks = _pattern(cast)
     if not marks.search(text):
         return [Stretch(cast.narrator, text)]
-    joined: list[Stretch] = []
-    for part in _voiced(text.replace("\r\n", "\n"), cast, marks):
-        last = joined[-1] if joined else None
-        # Pauses and scene breaks belong to what stands before them.
-        if last is not None and (last.casting == part.casting or not has_words(part.text)):
-            joined[-1] = Stretch(last.casting, _with(last, part.text), part.ends_paragraph)
-        elif last is not None and not has_words(last.text):
-            joined[-1] = Stretch(part.casting, _with(last, part.text), part.ends_paragraph)
-        else:
-            joined.append(part)
-    return joined
+    return list(map(_joined, _by_voice(_voiced(text.replace("\r\n", "\n"), cast, marks))))
+
+
+def _by_voice(parts: Iterable[Stretch]) -> Iterator[list[Stretch]]:
+    """Parts side by side in the same voice. Pauses and scene breaks belong to what stands before them."""
+    group, speaks = list[Stretch](), None
+    for part in parts:
+        has_speech = has_words(part.text)
+        if has_speech and speaks is not None and speaks.casting != part.casting:
+            yield group
+            group = []
+        speaks = part if has_speech else speaks
+        group.append(part)
+    if group:
+        yield group
+
+
+def _joined(parts: Sequence[Stretch]) -> Stretch:
+    casting = next((part.casting for part in parts if has_words(part.text)), parts[0].casting)
+    text = "".join(part.text + ("\n\n" if part.ends_paragraph else " ") for part in parts[:-1]) + parts[-1].text
+    return Stretch(casting, text, parts[-1].ends_paragraph)
 
 
 def without_voice_marks(text: str) -> str:
@@ -92,10 +103,6 @@ def refuse_voice_marks(text: str | None) -> None:
         )
 
 
-def _with(before: Stretch, text: str) -> str:
-    return before.text + ("\n\n" if before.ends_paragraph else " ") + text
-
-
 def _voiced(text: str, cast: Cast, marks: regex.Pattern[str]) -> Iterator[Stretch]:
     """The parts of the text between marks and ends of paragraphs."""
     standing = cast.narrator
@@ -113,8 +120,12 @@ def _voiced(text: str, cast: Cast, marks: regex.Pattern[str]) -> Iterator[Stretc
 
 def _marks(paragraph: str, pattern: regex.Pattern[str], cast: Cast) -> Iterator[_Mark]:
     for match in pattern.finditer(paragraph):
-        line = paragraph[paragraph.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
-        yield _Mark(match.start(), match.end(), _named(match, cast), line.strip() == match[0].strip())
+        start, end = match.span()
+        before = start
+        while before and paragraph[before - 1].isspace() and paragraph[before - 1] != "\n":
+            before -= 1
+        is_alone = (not before or paragraph[before - 1] == "\n") and _LINE_END.match(paragraph, end) is not None
+        yield _Mark(start, end, _named(match, cast), is_alone)
 
 
 def _pattern(cast: Cast) -> regex.Pattern[str]:
@@ -132,14 +143,14 @@ def _named(match: regex.Match[str], cast: Cast) -> Casting | None:
     """The voice that a mark names."""
     found = match.groupdict()
     if found.get("voice") is not None:
-        return _registered(match[0])
+        return _of_voice(match[0])
     speaker = found.get("speaker") or found.get("name") or (found.get("tag") or "").strip("[]")
     return cast.narrator if speaker.casefold() == NARRATOR else cast[speaker]
 
 
-def _registered(mark: str) -> Casting:
+def _of_voice(mark: str) -> Casting:
     """The voice of [voice: ada]."""
     name = mark[1:-1].partition(":")[2].strip()
     if not name or len(name.split()) > 1:
         raise RequestError(f"the mark {shown(mark)} must name one voice, such as [voice: ada]")
-    return Casting(name.lower(), where=mark)
+    return Casting(registered(name), where=mark)
