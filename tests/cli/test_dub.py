@@ -127,11 +127,28 @@ def test_what_cannot_be_spoken_is_named_and_the_rest_is_there(run, checkpoints, 
             raise GenerationError("nothing came out.")
         return request(self, options)
 
-    monkeypatch.setattr(Model, "request", failing)
-    ended = run("dub", "film.srt", "-m", checkpoints["delay"], "-o", "t.wav", "--subtitles", ".srt")
+    arguments = ("dub", "film.srt", "-m", checkpoints["delay"], "-o", "t.wav", "--subtitles", ".srt")
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "request", failing)
+        ended = run(*arguments)
     assert ended.code == 1
     assert "line 2 could not be spoken: nothing came out." in ended.err
     assert [cue.plaintext for cue in pysubs2.load("t.srt")] == WORDS[1:3]
+    kept = sorted(path.name for path in Path("t.wav.work").glob("*.flac"))
+    assert kept == ["2-1.flac", "3-1.flac"]
+    # Only what failed is spoken again.
+    added = list[str]()
+    add = KeptResults.add
+    monkeypatch.setattr(KeptResults, "add", lambda self, row: added.append(row["id"]) or add(self, row))
+    assert (run(*arguments).code, added) == (0, ["1-1"])
+    assert not Path("t.wav.work").exists()
+
+
+def test_what_the_voice_does_not_follow_is_told_once(run):
+    film(2)
+    ended = run("dub", "film.srt", "-o", "t.wav", "--instruction", "An old man", "--seed", 1)
+    assert ended.code == 0
+    assert ended.err.count("does not follow instruction") == 1
 
 
 def test_a_plan_shows_words_and_voices(run):

@@ -103,6 +103,13 @@ def speak_jobs(
         yield job, row
 
 
+def remarks_on(row: Row, where: str) -> list[str]:
+    """Sentences for people about a job that is done: whether it was cut short, or spoken otherwise than asked."""
+    why = {"length": "at its limit", "silence": "because the model stayed silent"}.get(row["finish_reason"])
+    cut = [] if why is None else [f"{where} was stopped {why}, so its end may be missing."]
+    return [*cut, *row.get("notes", ())]
+
+
 def _written(job: Job, outcome: Outcome, to: FilesOfJobs, find: Find | None) -> Mapping[str, Any]:
     """The result of a job, after its files are written."""
     if isinstance(outcome, MossTTSError):

@@ -30,6 +30,7 @@ from moss_tts.voices import Voices
 FAILED: Final = 1
 FILMS: Final = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
 MOST_SHOWN: Final = 5
+MOST_WARNINGS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -148,15 +149,22 @@ def _dub_film(
     write_track(to.output, track, model.sample_rate, model.channels, to.film.stem, mark)
     if (subtitles := to.subtitle_file()) is not None:
         write_cues(speech.heard, subtitles, terminal)
-    speech.remove()
-    for line, why in speech.failures:
-        terminal.warn(f"line {line} could not be spoken: {why}")
+    if not speech.failures:
+        speech.remove()
+    told = [*speech.remarks(), *(f"line {line} could not be spoken: {why}" for line, why in speech.failures)]
+    for sentence in told[:MOST_WARNINGS]:
+        terminal.warn(sentence)
+    if len(told) > MOST_WARNINGS:
+        terminal.warn(f"and {len(told) - MOST_WARNINGS} more lines like these.")
     show_misfits(speech.fits, speech.heard, terminal)
     tell_left_out(script, terminal)
     took = in_words(time.monotonic() - started)
     terminal.say(f"{to.output}: {summary_of(speech.fits, len(script.cues))}, made in {took}")
     terminal.say(f"put it into the film: {to.muxing()}")
-    return FAILED if speech.failures else 0
+    if speech.failures:
+        terminal.warn(f"Run the same command again to try these lines again; the others are kept in {to.work}.")
+        return FAILED
+    return 0
 
 
 def speak(speech: FilmSpeech, to: Destination, terminal: Terminal) -> bool:

@@ -14,14 +14,13 @@ from moss_tts.audio.marking import mark_of
 from moss_tts.books.work_lock import work_lock
 from moss_tts.bulk.jobs import Job
 from moss_tts.bulk.kept_results import RESULTS, KeptResults, Row
-from moss_tts.bulk.speaking import FilesOfJobs, pending_jobs, speak_jobs
+from moss_tts.bulk.speaking import FilesOfJobs, pending_jobs, remarks_on, speak_jobs
 from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import RequestError
-from moss_tts.speaking.attempts import CUT_SHORT
 from moss_tts.subtitles.formats import SUBTITLES
 
 FAILED = 1
@@ -127,7 +126,7 @@ class _Told:
     def __init__(self, terminal: Terminal, jobs: Sequence[Job], done: Sequence[Row]) -> None:
         self._terminal, self._jobs, self._before = terminal, len(jobs), len(done)
         self._counts = Counter[str](done=len(done))
-        self._notes = set[str]()
+        self._remarks = set[str]()
         self.seconds = sum(row["seconds"] for row in done)
 
     def hear(self, job: Job, row: Row) -> None:
@@ -138,13 +137,10 @@ class _Told:
             self._terminal.warn(f"{where} failed: {row['error']}")
             return
         self.seconds += row["seconds"]
-        if row["finish_reason"] in CUT_SHORT:
-            why = {"length": "at its limit", "silence": "because the model stayed silent"}[row["finish_reason"]]
-            self._terminal.warn(f"{where} was stopped {why}, so its end may be missing.")
-        for note in row.get("notes", ()):
-            if note not in self._notes:  # most are the same for all jobs
-                self._notes.add(note)
-                self._terminal.warn(note)
+        for remark in remarks_on(row, where):
+            if remark not in self._remarks:  # most are the same for all jobs
+                self._remarks.add(remark)
+                self._terminal.warn(remark)
 
     @property
     def failed(self) -> int:

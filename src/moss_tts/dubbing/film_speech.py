@@ -13,7 +13,7 @@ import numpy as np
 from moss_tts.audio.files import read_audio
 from moss_tts.bulk.jobs import Job
 from moss_tts.bulk.kept_results import KeptResults, Row
-from moss_tts.bulk.speaking import FilesOfJobs, pending_jobs, speak_jobs
+from moss_tts.bulk.speaking import FilesOfJobs, pending_jobs, remarks_on, speak_jobs
 from moss_tts.dubbing.fitting import Bounds, Fit, fitted, rooms_of, trimmed
 from moss_tts.dubbing.script import SpokenCue
 from moss_tts.dubbing.track import Placed
@@ -114,6 +114,13 @@ class FilmSpeech:
         for job, row in speak_jobs(self._model, pending, self._results, files, at_once, cancel):
             self._rows[job.id] = row
             yield job
+
+    def remarks(self) -> list[str]:
+        """Sentences for people about cues that were cut short, or spoken otherwise than asked; each once."""
+        done = [job for job in self.jobs if self._rows[job.id]["status"] == "done"]
+        return list(
+            dict.fromkeys(remark for job in done for remark in remarks_on(self._rows[job.id], f"line {job.line}"))
+        )
 
     # --------------------------------------------------------------------------------------------- placing
 
