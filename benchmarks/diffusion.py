@@ -1,10 +1,10 @@
 """How long a step of MOSS-SoundEffect v2 takes, with random weights of the published shapes.
 
-It is compared with what the machine's products of matrices reach in the same run, at the shapes of the feed-forward
-layers. Blocks are alike, so some of them are timed and the step is told from
-that: on two cores a whole one takes a minute.
+It is compared with what the machine's products of matrices reach, at the shapes of the feed-forward layers. Both take
+turns, and medians are compared, because a machine's speed changes. Blocks are alike, so some of them are timed and
+the step is told from that: on two cores a whole one takes half a minute.
 
-    python benchmarks/diffusion.py [--blocks 2] [--sounds 1] [--guidance 4]
+    python benchmarks/diffusion.py [--blocks 2] [--rounds 7] [--sounds 1] [--guidance 4]
 """
 
 from __future__ import annotations
@@ -38,28 +38,26 @@ def products(config: TransformerConfig, passes: int, described: int) -> float:
     return passes * alone + described * from_text
 
 
-def seconds(work: Callable[[], mx.array], times: int = 3) -> float:
-    """The median of some runs, after one that does not count."""
+def seconds(work: Callable[[], mx.array]) -> float:
+    """How long one run takes."""
+    started = time.perf_counter()
     mx.eval(work())
-    taken = []
-    for _ in range(times):
-        started = time.perf_counter()
+    return time.perf_counter() - started
+
+
+def in_turns(rounds: int, *works: Callable[[], mx.array]) -> list[float]:
+    """The median of some runs of each, after one that does not count."""
+    for work in works:
         mx.eval(work())
-        taken.append(time.perf_counter() - started)
-    return float(np.median(taken))
-
-
-def peak(passes: int) -> float:
-    """Pairs of operations per second of the machine's products."""
-    x = mx.random.normal((passes * LATENTS, PUBLISHED.width))
-    w = mx.random.normal((PUBLISHED.hidden, PUBLISHED.width))
-    mx.eval(x, w)
-    return x.shape[0] * w.size / seconds(lambda: x @ w.T)
+    taken = [[seconds(work) for work in works] for _ in range(rounds)]
+    print("seconds of each run:", "  ".join(", ".join(f"{one:.3f}" for one in row) for row in zip(*taken, strict=True)))
+    return [float(median) for median in np.median(taken, axis=0)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sounds", type=int, default=1)
     parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
@@ -75,8 +73,11 @@ def main() -> None:
     passes = len(guide.sounds)
     latents = mx.random.normal((passes, PUBLISHED.channels, LATENTS))
     [moment] = network.times(np.array([700.0]))
-    best = peak(passes)
-    whole = seconds(lambda: network(latents, moment, guide.text))
+    x = mx.random.normal((passes * LATENTS, PUBLISHED.width))
+    w = mx.random.normal((PUBLISHED.hidden, PUBLISHED.width))
+    mx.eval(x, w)
+    product, whole = in_turns(asked.rounds, lambda: x @ w.T, lambda: network(latents, moment, guide.text))
+    best = x.shape[0] * w.size / product
     pairs = products(PUBLISHED, passes, asked.sounds)
     per_block = whole / asked.blocks
     print(f"products of matrices: {best / 1e9:.0f} G pairs/s")

@@ -61,3 +61,12 @@ static inline float powers(long size, float *x, float largest) {
     for (long i = 0; i < size; i++) sum += x[i] = power(x[i] - largest);
     return sum;
 }
+
+/* x times the sigmoid of once * x + cubed * x^3. */
+static inline float by_sigmoid(float once, float cubed, float x) {
+    float octaves = -OCTAVES * (once * x + cubed * x * x * x);
+    return x / (1 + power(octaves > 63 ? 63 : octaves));
+}
+
+/* Its factors for GPT-2's approximation of GELU. */
+static const float GELU_ONCE = 1.595769122f, GELU_CUBED = 0.0713548162726f;

@@ -76,14 +76,11 @@ static void attend(const context *c, const row *at, int head, int size, const fl
 
 /* x times its sigmoid, or that of GPT-2's GELU, at columns from..to of each row. */
 static void activate(const decoder *d, int rows, float *hidden, long from, long to) {
-    float once = d->gelu ? 1.595769122f : 1, cubed = d->gelu ? 0.0713548162726f : 0;
+    float once = d->gelu ? GELU_ONCE : 1, cubed = d->gelu ? GELU_CUBED : 0;
     for (int row = 0; row < rows; row++) {
         float *x = hidden + (long)row * d->hidden;
 #pragma omp simd
-        for (long i = from; i < to; i++) {
-            float octaves = -OCTAVES * (once * x[i] + cubed * x[i] * x[i] * x[i]);
-            x[i] /= 1 + power(octaves > 63 ? 63 : octaves);
-        }
+        for (long i = from; i < to; i++) x[i] = by_sigmoid(once, cubed, x[i]);
     }
 }
 

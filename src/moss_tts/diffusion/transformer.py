@@ -14,7 +14,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from moss_tts.device.kernels import RMSNorm, attend, for_both, gelu, issue, layer_norm, on_cpu, swish, turn_neighbours
+from moss_tts.device.kernels import RMSNorm, for_both, gelu, issue, layer_norm, swish, turn_neighbours
+from moss_tts.device.many_rows import attend_to_all, gelu_of_many
 from moss_tts.diffusion.config import TEXT_ROWS, TransformerConfig
 
 _ROPE_BASE = _TIME_BASE = 10000.0
@@ -90,8 +91,8 @@ class SelfAttention(Attention):
         """(B, T, d) -> (B, T, d), given the angles of T positions, (T, 1, d / heads) each."""
         q = turn_neighbours(self.by_head(self.norm_q(self.q(x))), cos, sin)
         k = turn_neighbours(self.by_head(self.norm_k(self.k(x))), cos, sin)
-        q, k, v = (one.swapaxes(1, 2).astype(x.dtype) for one in (q, k, self.by_head(self.v(x))))
-        return cast(mx.array, self.o(self.flat(_attend_all(q, k, v))))
+        q, k, v = (one.astype(x.dtype) for one in (q, k, self.by_head(self.v(x))))
+        return cast(mx.array, self.o(attend_to_all(q, k, v)))
 
 
 class CrossAttention(Attention):
@@ -133,7 +134,7 @@ class Block(nn.Module):
         x = x + gate * self.self_attn(self._normed(x, 1 + scale, shift), cos, sin)
         x = x + self.from_text(x, text, index)
         normed = self._normed(x, 1 + scale_last, shift_last)
-        return x + gate_last * self.ffn.last(gelu(self.ffn.first(normed)))
+        return x + gate_last * self.ffn.last(gelu_of_many(self.ffn.first(normed)))
 
     def from_text(self, x: mx.array, text: Text, index: int) -> mx.array:
         """What cross-attention adds to x (B, T, d): (B, T, d), or (B, 1, d) where no sound has a description."""
@@ -234,15 +235,6 @@ class DiffusionTransformer(nn.Module):
             issue(x)
         shift, scale = time.head
         return cast(mx.array, self.head.head(layer_norm(x, 1 + scale, shift, self._config.eps))).swapaxes(1, 2)
-
-
-def _attend_all(q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-    """Attention (B, heads, T, d / heads); head by head on a CPU, so that scores stay in its cache: half the time."""
-    scale = q.shape[-1] ** -0.5
-    if not on_cpu():
-        return attend(q, k, v, scale=scale, mask=None)
-    heads = zip(*(mx.split(one, one.shape[1], axis=1) for one in (q, k, v)), strict=True)
-    return mx.concatenate([attend(*head, scale=scale, mask=None) for head in heads], axis=1)
 
 
 def _waves(timesteps: np.ndarray, width: int) -> np.ndarray:
