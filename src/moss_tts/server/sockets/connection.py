@@ -33,8 +33,8 @@ class SocketConnection(WebSocketsSansIOProtocol):
 
     @property
     def closed(self) -> bool:
-        """Whether it is no more."""
-        return self.disconnected
+        """Whether it is no more, or about to be."""
+        return self.transport.is_closing()
 
     def handle_cont(self, event: Frame) -> None:
         """Take a fragment of a message, if there are not far too many: each costs more memory than its bytes."""
