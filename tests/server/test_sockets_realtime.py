@@ -295,6 +295,25 @@ def test_what_the_model_has_no_place_for(talk):
     assert refused(talk, type="input.tokens", turn_id="t", token_ids=[1]) == (None, "invalid_value")
 
 
+def test_what_the_user_said_and_ids_go_to_a_model_that_takes_them(served, talk, monkeypatch):
+    beep = Beep(takes_all=True)
+    monkeypatch.setattr(type(served.model), "_conversation", lambda *_: beep)
+    assert talk.configure()["input_modes"] == ["text", "tokens"]
+    audio = "data:audio/wav;base64," + base64.b64encode(recording()).decode()
+    talk.send("turn.start", turn_id="t", user={"text": "Where were you?", "audio": audio})
+    assert talk.answer()["type"] == "turn.started"
+    talk.send("input.tokens", turn_id="t", token_ids=[7, 8], seq_no=0)
+    assert talk.answer()["accepted_seq_no"] == 0
+    assert refused(talk, type="input.text", turn_id="t", text="Well.") == ("type", "mixed_input")
+    talk.send("input.tokens", turn_id="t", token_ids=[9], seq_no=1)
+    talk.send("input.done", turn_id="t")
+    assert talk.until("turn.done").last["committed"]
+    assert beep.ids == [7, 8, 9]
+    [user] = beep.users
+    assert user.text == "Where were you?"
+    assert user.audio is not None
+
+
 def recording() -> bytes:
     return encode_audio(0.1 * np.random.default_rng(0).standard_normal(8000), 8000, ".wav")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -104,15 +104,20 @@ class Talk:
 class Beep:
     """A conversation whose turns are one short sound each, without a model."""
 
-    takes_tokens = takes_user = False
     pending, text_left = 0, ""
 
-    def __init__(self, note: str | None = None) -> None:
-        self._note = note
+    def __init__(self, note: str | None = None, takes_all: bool = False) -> None:
+        self._note, self.takes_tokens, self.takes_user = note, takes_all, takes_all
+        self.users: list[Any] = []
+        self.ids: list[int] = []
 
-    def begin(self, _: Any, listener: Any) -> Beep:
+    def begin(self, user: Any, listener: Any) -> Beep:
+        self.users.append(user)
         self._listener = listener
         return self
+
+    def push_tokens(self, ids: Sequence[int]) -> None:
+        self.ids += ids
 
     def push(self, _: str) -> None:
         if self._note is not None:

@@ -7,7 +7,10 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import ClassVar
+
+import anyio.to_thread
 
 from moss_tts.errors import MossTTSError, TurnOverError
 from moss_tts.server.errors import ApiError
@@ -19,6 +22,8 @@ from moss_tts.sessions.turn import Turn
 
 # Codes with which a WebSocket is closed (RFC 6455).
 NORMAL, LIMIT, UNWANTED, MISTAKE, RESTART = 1000, 1001, 1008, 1011, 1012
+
+LARGE = 2**16
 
 log = logging.getLogger("moss_tts.server")
 
@@ -185,7 +190,9 @@ class SocketSession(ABC):
             content = await self._socket.receive()
         except TimeoutError as error:
             raise self._late() from error
-        return parsed(content, self.kinds, self._settings.max_chars)
+        read = partial(parsed, content, self.kinds, self._settings.max_chars)
+        # Recordings are megabytes, which others should not wait for.
+        return read() if len(content) < LARGE else await anyio.to_thread.run_sync(read)
 
     def _late(self) -> SocketClosed:
         """Why nothing more is waited for."""
