@@ -265,6 +265,13 @@ def test_links_and_scripts_exist(document):
         assert (ROOT / script).stat().st_mode & 0o100, script
 
 
+def test_the_site_has_every_page_and_the_readme_all_that_are_not_notes():
+    site = (ROOT / "mkdocs.yml").read_text()
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
+    assert [page for page in pages if not re.search(rf"(: | - ){re.escape(page)}$", site, flags=re.MULTILINE)] == []
+    assert [page for page in pages if "/" not in page and page != "index.md" and f"(docs/{page}" not in README] == []
+
+
 def test_the_index_of_decisions_names_every_note():
     notes = {note.name for note in (ROOT / "docs" / "decisions").glob("*.md")} - {"README.md"}
     assert set(re.findall(r"\]\(([\w-]+\.md)\)", (ROOT / "docs" / "decisions" / "README.md").read_text())) == notes
