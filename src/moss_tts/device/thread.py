@@ -12,10 +12,12 @@ import atexit
 import os
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from functools import cache
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -28,6 +30,8 @@ T = TypeVar("T")
 closing = threading.Event()
 # The longest wait for work that does not look at `closing`, such as loading.
 SECONDS_TO_END = 20.0
+# The longest wait for the system to end a thread.
+SECONDS_OF_ENDING = 0.1
 
 _END: Any = object()
 _open: WeakSet[Generator[Any, None, None]] = WeakSet()
@@ -96,6 +100,20 @@ def _do(work: Callable[[], Any], future: Future[Any]) -> None:
 @cache
 def _device_thread() -> Worker:
     return Worker("device", prepare_exit=_finish_arrays)
+
+
+def join_wholly(thread: threading.Thread, seconds: float | None = None) -> None:
+    """Wait for the end of a thread that computed, so that the process may exit.
+
+    Before Python 3.13 `join` returns while the system is still ending the thread, and MLX aborts a process that exits
+    meanwhile. Linux tells when the thread is gone; elsewhere a moment is waited.
+    """
+    thread.join(seconds)
+    if thread.is_alive() or thread.native_id is None or sys.version_info >= (3, 13):
+        return
+    task, last = Path(f"/proc/self/task/{thread.native_id}"), time.monotonic() + SECONDS_OF_ENDING
+    while (task.exists() or sys.platform != "linux") and time.monotonic() < last:
+        time.sleep(0.001)
 
 
 def refuse_fork() -> None:

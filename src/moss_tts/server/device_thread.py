@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import mlx.core as mx
 
 from moss_tts.device.memory import cache_limit, release_memory
-from moss_tts.device.thread import own_device
+from moss_tts.device.thread import join_wholly, own_device
 from moss_tts.errors import GenerationError, RequestError
 from moss_tts.model import Model
 from moss_tts.server.abilities import warm_up_options
@@ -143,7 +143,7 @@ class Device:
         if self._thread.ident is None:
             return True
         self.call(self._stop)
-        self._thread.join(seconds)
+        join_wholly(self._thread, seconds)
         return not self._thread.is_alive()
 
     # ----------------------------------------------------------------------------- on the device's thread
