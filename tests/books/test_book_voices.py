@@ -21,6 +21,8 @@ from moss_tts.long_form import retry_seed
 from moss_tts.speaking.checking import Check
 from moss_tts.text.cast import Cast, Casting
 from moss_tts.voices import Voices
+from moss_tts.weights.layout import read_weights
+from support.adapters import linears_of, write_adapter
 from support.command_line import runner
 
 TEXT = """
@@ -343,3 +345,18 @@ def test_a_plan_and_a_preview_name_the_voices(run, checkpoints, tmp_path):
     assert sorted(path.name for path in (tmp_path / "play.preview").iterdir()) == names
     assert "play.preview/02 Alice.wav: Alice, " in ended.out
     assert not (tmp_path / "play").exists()
+
+
+def test_an_adapter_is_heard_in_its_voice_alone(run, checkpoints, tmp_path):
+    layers = linears_of(read_weights(checkpoints["delay"]))
+    adapter = write_adapter(tmp_path / "warm", layers)
+    (tmp_path / "play.txt").write_text("It is cold.\n\nTom: So it is.")
+    heard = []
+    for more in ("", ", adapter warm"):
+        (tmp_path / "cast.txt").write_text(f'narrator = default\n"Tom" = ada, seed 3{more}\n')
+        told = ["--lora", f"warm={adapter}:0", "--max-tokens", "8", "--seed", "7", "--format", "wav", "--preview"]
+        ended = run("read", "play.txt", "--cast", "cast.txt", "--model", checkpoints["delay"], *told)
+        assert ended.code == 0, ended.err
+        heard.append([path.read_bytes() for path in sorted((tmp_path / "play.preview").iterdir())])
+    assert heard[0][0] == heard[1][0]
+    assert heard[0][1] != heard[1][1]
