@@ -9,7 +9,8 @@ import pytest
 import requests
 
 from moss_tts.server import logs
-from support.serving import Serving, serving
+from support.serving import Serving, serving, wait_until
+from support.sockets import REALTIME, talking
 
 pytest.importorskip("fastapi", reason="the extra server is not installed")
 
@@ -78,3 +79,18 @@ def test_loggers_are_as_before(capsys):
     assert before == [(logging.getLogger(name).level, logging.getLogger(name).propagate) for name in logs.LOGGERS]
     logging.getLogger("uvicorn").info("nothing")
     assert capsys.readouterr().err == ""
+
+
+def test_a_session_over_a_websocket_has_one_line(served: Serving, capsys):
+    with logs.shown(True):
+        with talking(served, headers={"X-Request-Id": "mine-2"}) as talk:
+            assert talk.connection.response is not None
+            assert talk.connection.response.headers["x-request-id"] == "mine-2"
+            talk.configure()
+            talk.send("session.close")
+            assert talk.closed() == 1000
+        wait_until(lambda: served.counter("moss_tts_sessions") == 0)
+    (entry,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line]
+    assert (entry["method"], entry["path"], entry["status"]) == ("WEBSOCKET", REALTIME, 101)
+    assert entry["request"] == "mine-2"
+    assert entry["bytes"] > 100

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ pytest.importorskip("fastapi", reason="the extra server is not installed")
 from support.serving import assert_same_speech, serving
 from support.sockets import OPTIONS, STREAM, Talk, talking
 
+DOCUMENT = Path(__file__).parents[2] / "docs" / "server.md"
 PIECES = ["Well, this is the first ", "clause, and that is more. ", "It was late!"]
 TEXT = "".join(PIECES)
 
@@ -63,6 +66,13 @@ def test_the_documented_conversation(talk, spoken):
     assert_same_speech(heard.samples, spoken[1])
     talk.send("session.close")
     assert talk.closed() == 1000
+
+
+def test_the_program_of_the_documents_runs(served, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    [program] = re.findall(r"```python\n(import json\nfrom websockets.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    exec(program.replace("127.0.0.1:8000", f"127.0.0.1:{served.port}"), {})
+    assert (tmp_path / "speech.pcm").stat().st_size > 2000
 
 
 def test_without_streaming_an_utterance_is_one_whole_file(talk, spoken):
