@@ -1,4 +1,7 @@
-"""The work of `moss-tts dub`: speak the cues that are missing, fit them to their times, write the track."""
+"""The work of `moss-tts dub`: speak the cues that are missing, fit them to their times, write the track.
+
+Modules that speak are imported only where they are needed, so that a plan appears at once.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from moss_tts.audio.marking import mark_of
 from moss_tts.audio.tempo import require_tempo
@@ -18,7 +21,6 @@ from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source, check_output, write_cues
 from moss_tts.cli.subtitles import subtitle_path
 from moss_tts.cli.terminal import Terminal
-from moss_tts.dubbing.film_speech import FilmSpeech
 from moss_tts.dubbing.fitting import Bounds
 from moss_tts.dubbing.script import Script, script_of
 from moss_tts.dubbing.subtitle_files import read_film
@@ -26,6 +28,9 @@ from moss_tts.dubbing.track import TRACK_FORMATS, pieces, write_track
 from moss_tts.errors import RequestError
 from moss_tts.text.cast import Cast
 from moss_tts.voices import Voices
+
+if TYPE_CHECKING:
+    from moss_tts.dubbing.film_speech import FilmSpeech
 
 FAILED: Final = 1
 FILMS: Final = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
@@ -139,6 +144,8 @@ def _dub_film(
 ) -> int:
     started = time.monotonic()
     with terminal.loading(source.name):
+        from moss_tts.dubbing.film_speech import FilmSpeech  # it takes seconds to import, and plans do without
+
         model = source.load_speech()
         speech = FilmSpeech(model, script.cues, options, bounds, to.work, source.fingerprint())
     if not speak(speech, to, terminal):

@@ -1,4 +1,7 @@
-"""The work of `moss-tts batch`: load, speak what is not done yet, keep what is spoken."""
+"""The work of `moss-tts batch`: load, speak what is not done yet, keep what is spoken.
+
+Modules that speak take seconds to import, and are imported only where they are needed: wrong usage does not wait.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from moss_tts.audio.files import WRITABLE_FORMATS
 from moss_tts.audio.marking import mark_of
 from moss_tts.books.work_lock import work_lock
 from moss_tts.bulk.jobs import Job
 from moss_tts.bulk.kept_results import RESULTS, KeptResults, Row
-from moss_tts.bulk.speaking import FilesOfJobs, pending_jobs, remarks_on, speak_jobs
 from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source
@@ -22,6 +25,9 @@ from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import RequestError
 from moss_tts.subtitles.formats import SUBTITLES
+
+if TYPE_CHECKING:
+    from moss_tts.bulk.speaking import FilesOfJobs
 
 FAILED = 1
 
@@ -67,6 +73,8 @@ class Destination:
 
     def files(self, made_by: str) -> FilesOfJobs:
         """The files, made by a model of this name."""
+        from moss_tts.bulk.speaking import FilesOfJobs
+
         subtitles = None if self.subtitles.file is None else self.subtitles.file.name
         return FilesOfJobs(
             self.output, self.suffix, mark_of(made_by) if self.mark else None, subtitles, self.subtitles.words
@@ -88,8 +96,11 @@ def speak_to_files(jobs: Sequence[Job], to: Destination, source: Source, at_once
 
 
 def _speak_to_files(jobs: Sequence[Job], to: Destination, source: Source, at_once: int, terminal: Terminal) -> int:
-    results, files, started = KeptResults(to.output), to.files(source.name), time.monotonic()
+    results, started = KeptResults(to.output), time.monotonic()
     with terminal.loading(source.name):
+        from moss_tts.bulk.speaking import pending_jobs, speak_jobs
+
+        files = to.files(source.name)
         pending, done = pending_jobs(jobs, results, files, source.fingerprint())
         model = source.load_speech() if pending else None
     told = _Told(terminal, jobs, done)
@@ -131,6 +142,8 @@ class _Told:
 
     def hear(self, job: Job, row: Row) -> None:
         """Take in the result of a job; warn if it failed, was cut short, or was spoken otherwise than asked."""
+        from moss_tts.bulk.speaking import remarks_on
+
         self._counts[row["status"]] += 1
         where = f"line {job.line} ({job.id})" if job.id != str(job.line) else f"line {job.line}"
         if row["status"] == "failed":
