@@ -215,6 +215,17 @@ def test_an_interrupted_turn_keeps_what_was_heard(realtime):
         ended(turn_of(session, "turn3"))
 
 
+def test_a_closed_session_holds_no_keys_and_values(realtime):
+    session = realtime.session(**GREEDY)
+    turn = session.turn()
+    turn.push(CASES["plain"]["text"])
+    next(turn)
+    session.close()
+    held = session._host.call(lambda: session._host.call(lambda: session._conversation.context._caches)).result()
+    assert held.result() is None
+    assert not len(session._conversation.context.rows)
+
+
 def test_nothing_is_computed_while_there_is_no_text(realtime, monkeypatch):
     steps = []
     step = SpeechEngine.step
@@ -299,6 +310,8 @@ def test_text_that_the_model_does_not_reach_is_told(realtime):
             list(turn)
         assert turn.text_left
         assert CASES["voice"]["text"].endswith(turn.text_left)
+    with pytest.warns(MossTTSWarning, match=f"the last {CASES['voice']['text_left']} tokens were not spoken"):
+        realtime.say(CASES["voice"]["text"], ref_audio=WANTED["voice.codes"], **GREEDY)
 
 
 def test_a_text_has_a_longest_speech(realtime, monkeypatch):

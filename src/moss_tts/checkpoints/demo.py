@@ -275,7 +275,7 @@ STEADY, STEADY_GAIN, STEADY_LOSS = 40.0, 1.3, 0.9
 # What it adds to logits of text tokens: on average 20 to 60 frames until the end of speech, then the turn's.
 GO_ON, END_SPEECH, END_TURN = 2.0, 1.0, 10.0
 # The same for a codebook that has the mark of the end among its codes.
-MARK_OF_END = 10.8
+MARK_OF_END = 11.2
 # Makes up for the little that the norms leave to the other coordinates.
 SENSITIVITY = 6.0
 

@@ -59,7 +59,7 @@ def demo_checkpoint(
         Path, typer.Argument(metavar="DIR", help="Write into this directory, which must be new or empty.")
     ],
     architecture: Annotated[
-        str, typer.Option(metavar="NAME", help="Choose delay, local, local_v1_5 or nano.")
+        str, typer.Option(metavar="NAME", help="Choose delay, local, local_v1_5, nano or realtime.")
     ] = "delay",
     seed: Annotated[int, typer.Option(metavar="N", help="Draw the weights with this seed.")] = 0,
 ) -> None:

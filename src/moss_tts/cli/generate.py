@@ -154,8 +154,8 @@ def generate(
         str | None,
         VOICE(
             metavar="NAME",
-            help="Choose the variant: moss_tts, moss_tts_local, moss_tts_local_v1_5, nano, ttsd, voice_generator or "
-            "soundeffect. By default the checkpoint's name decides.",
+            help="Choose the variant: moss_tts, moss_tts_local, moss_tts_local_v1_5, nano, realtime, ttsd, "
+            "voice_generator or soundeffect. By default the checkpoint's name decides.",
         ),
     ] = None,
     seed: Annotated[

@@ -24,7 +24,7 @@ class KeptContext:
         # The rows before the turn, and how many of all rows the keys and values are those of.
         self._before, self._valid = self.rows, 0
         self._caches: list[Cache] | None = None
-        self._is_taken = False
+        self._is_taken = self._is_closed = False
 
     def begin(self) -> None:
         """Begin a turn."""
@@ -48,7 +48,7 @@ class KeptContext:
 
     def give_back(self, caches: Sequence[Cache]) -> None:
         """Keep caches that hold the rows before the turn, and those that it added."""
-        self._caches = list(caches)
+        self._caches = None if self._is_closed else list(caches)
 
     def settle(self, made: np.ndarray, then: np.ndarray | None = None) -> None:
         """Say what of the turn belongs to the context; it may be said again, with fewer rows.
@@ -65,6 +65,6 @@ class KeptContext:
         """Let the context be as if the turn had never been."""
         self.settle(self._before[:0])
 
-    def clear(self) -> None:
-        """Forget all rows, and free their keys and values."""
-        self._caches, self.rows, self._valid = None, self.rows[:0], 0
+    def close(self) -> None:
+        """Forget all rows, and free their keys and values; none follow."""
+        self._caches, self.rows, self._valid, self._is_closed = None, self.rows[:0], 0, True

@@ -69,7 +69,7 @@ class RowwiseConversation:
 
     def close(self) -> None:
         """Free the context."""
-        self.context.clear()
+        self.context.close()
 
     def _header(self, user: UserTurn) -> np.ndarray:
         """The rows (N, 1 + Q) before the text of a reply."""

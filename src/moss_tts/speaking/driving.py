@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from moss_tts.errors import GenerationError
+from moss_tts.errors import GenerationError, MossTTSWarning
 from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob, is_last
 
 
@@ -47,14 +48,19 @@ def speak_all(
 
 
 def speak_one(engine: Engine, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
-    """Chunks of one job.
+    """Chunks of one job. A MossTTSWarning says if the model read its text while it spoke, and ended before it.
 
     Raises:
         GenerationError: it failed.
     """
+    unread = 0 if job.request.column is None else len(job.request.column)
     for _, chunk in speak_all(engine, [job]):
         if isinstance(chunk, GenerationError):
             raise chunk
+        unread -= len(chunk.frames)
+        if unread > 0 and chunk.finish_reason == "stop":
+            note = f"The model ended its speech before its text: the last {unread} tokens were not spoken."
+            warnings.warn(note, MossTTSWarning, stacklevel=2)
         yield chunk
 
 
