@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import logging
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -153,12 +152,12 @@ class Device:
             with own_device(), cache_limit():
                 while not self._stopping:
                     self._work()
+        except Exception as error:
+            log.exception("the device's thread ends")
+            self._fail_all(DeviceFailure.of(error))
         finally:
             self.failed, self._stopping = not self._stopping, True
-            if self._engine is not None:
-                self._engine.fail_all(DeviceFailure("the server is stopping"))
-            if self.failed:
-                log.critical("the device's thread ends", exc_info=sys.exc_info())
+            self._fail_all(DeviceFailure("the server is stopping"))
             # Threads that hand in work from here on see it, and refuse the work themselves.
             self._ended = True
             self._refuse_inbox()
@@ -184,9 +183,9 @@ class Device:
         self._engine = None if self._model is None else ListenedEngine(self._model.new_engine(self._max_batch))
 
     def _unload_model(self) -> None:
-        if self._model is None or self._engine is None:
+        if self._model is None:
             return
-        self._engine.fail_all(DeviceFailure("the model was unloaded"))
+        self._fail_all(DeviceFailure("the model was unloaded"))
         self._prefixes = self._model.kept_prefixes(round(PREFIXES_SHARE * self.memory))
         model, self._model, self._engine = self._model, None, None
         model.close()
@@ -249,6 +248,10 @@ class Device:
     def _drop(self, run: Future[Run]) -> None:
         if run.exception() is None and self._engine is not None and self._engine.drop(run.result()):
             self._ended_since_release += 1
+
+    def _fail_all(self, failure: DeviceFailure) -> None:
+        if self._engine is not None:
+            self._engine.fail_all(failure)
 
     def _stop(self) -> None:
         self._stopping = True
