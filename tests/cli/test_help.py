@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +14,12 @@ import typer
 
 from moss_tts import cli
 from support.sentences import is_a_sentence
+
+
+def test_help_does_not_wait_for_mlx():
+    """Nor does it need a backend, which `pip install moss-tts-mlx` alone does not bring on Linux."""
+    program = "import sys, moss_tts.cli; sys.exit(' '.join({'mlx.core', 'transformers'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60).stderr == "\n"
 
 
 def every_command() -> dict[str, Any]:

@@ -11,12 +11,14 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from moss_tts.errors import RequestError
 from moss_tts.strict import NUMBERS, is_number
-from moss_tts.text.cast import Cast
 from moss_tts.text.lexicon import Lexicon
+
+if TYPE_CHECKING:
+    from moss_tts.text.cast import Cast
 
 SPEAKER = re.compile(r"(S[1-9]\d?)=(.*)", re.DOTALL)
 
@@ -235,6 +237,8 @@ def read_cast(file: Path | None, given: Mapping[str, Any]) -> Cast:
     Raises:
         RequestError: the file is no cast, or the narrator has a voice in it and another one in the arguments.
     """
+    from moss_tts.text.cast import Cast  # it brings mlx, for which --help should not wait
+
     if file is None:
         return Cast()
     cast = Cast.read(file)
