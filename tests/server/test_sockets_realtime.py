@@ -59,8 +59,10 @@ def test_the_documented_conversation(talk, delay_model):
     """SGLang-Omni's: a session with its fields, two turns in acknowledged pieces, the end."""
     fields = {"model": "demo", "voice": "default", "response_format": "pcm", "sample_rate": 24000}
     sampling = {"temperature": 0.8, "top_p": 0.6, "top_k": 30, "repetition_penalty": 1.1}
-    talk.send("session.config", session={**fields, **sampling, "seed": 5, "max_new_tokens": 6})
+    more = {"repetition_window": 50, "seed": 5, "max_new_tokens": 6}
+    talk.send("session.config", session={**fields, **sampling, **more})
     configured = receive_until(talk, "session.configured")
+    assert configured["warnings"] == ["repetition_window was left out: each model has its own."]
     assert (configured["sample_rate"], configured["max_active_turns"]) == (24000, 1)
     assert configured["input_modes"] == ["text"]
     made = []

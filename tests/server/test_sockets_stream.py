@@ -112,6 +112,12 @@ def test_another_configuration_between_two_utterances(talk, spoken):
     assert talk.until("session.done").last["total_sentences"] == 1
 
 
+def test_what_is_left_out_is_told(talk):
+    talk.send("session.config", repetition_window=50, **OPTIONS)
+    talk.send("input.done")
+    assert talk.answer()["warnings"] == ["repetition_window was left out: each model has its own."]
+
+
 def test_an_utterance_without_text(talk):
     talk.send("session.config", stream_audio=True, **OPTIONS)
     for index in range(2):

@@ -110,7 +110,7 @@ class RealtimeSession(SocketSession):
                 "input_modes": ["text", "tokens"] if session.takes_tokens else ["text"],
                 "max_active_turns": 1,
                 "seed": session.seed,
-                "warnings": list(session.notes),
+                "warnings": self.warnings,
             }
         )
 

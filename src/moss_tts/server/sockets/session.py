@@ -24,6 +24,7 @@ from moss_tts.sessions.turn import Turn
 NORMAL, LIMIT, UNWANTED, MISTAKE, RESTART = 1000, 1001, 1008, 1011, 1012
 
 LARGE = 2**16
+WINDOW_LEFT_OUT = "repetition_window was left out: each model has its own."
 
 log = logging.getLogger("moss_tts.server")
 
@@ -51,6 +52,7 @@ class SocketSession(ABC):
     Attributes:
         kinds: the messages of the protocol besides session.config, by their type.
         active: the turn that is being spoken; None between two turns.
+        warnings: sentences for people about options that are followed otherwise than asked.
     """
 
     kinds: ClassVar[Mapping[str, type[Message]]]
@@ -64,6 +66,7 @@ class SocketSession(ABC):
         self._session: OpenSession | None = None
         self._form = SoundForm("pcm", whole=False)
         self.active: SocketTurn | None = None
+        self.warnings: list[str] = []
         self._speaking: asyncio.Task[None] | None = None
 
     # --------------------------------------------------------------------------------------- one protocol's
@@ -179,6 +182,8 @@ class SocketSession(ABC):
         await self._opened.aclose()
         self._opened.push_async_callback(opened.aclose)
         self._session, self._form = session, form
+        left_out = [] if configuration.sound.repetition_window is None else [WINDOW_LEFT_OUT]
+        self.warnings = [*session.session.notes, *left_out]
         await self.configured()
 
     def _check_rate(self, given: int | None, rate: int) -> None:

@@ -84,8 +84,10 @@ class StreamSession(SocketSession):
                 "error": turn.error is not None,
             }
         )
-        await self._utterance_done(1)
+        await self._utterance_done(1, turn.turn.notes)
 
-    async def _utterance_done(self, sentences: int) -> None:
+    async def _utterance_done(self, sentences: int, notes: tuple[str, ...] = ()) -> None:
         index, self._utterances = self._utterances, self._utterances + 1
-        await self._socket.send({"type": "session.done", "utterance_index": index, "total_sentences": sentences})
+        warnings = [*self.warnings, *notes]
+        facts = {"utterance_index": index, "total_sentences": sentences} | ({"warnings": warnings} if warnings else {})
+        await self._socket.send({"type": "session.done", **facts})
