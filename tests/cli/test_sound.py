@@ -44,7 +44,7 @@ def test_generate_makes_sounds_too_and_says_what_it_left_out(run, tmp_path):
         (("sound", " ", "--model", GOLDEN), "There is no text"),
         (("sound", "Rain", "--model", GOLDEN, "-o", "-"), "Name a file for this sound"),
         (("sound", "Rain", "--model", GOLDEN, "-o", "rain.xyz"), "must end in"),
-        (("bench", "--model", GOLDEN), "is a sound model"),
+        (("bench", "--model", GOLDEN, "--kv-bits", 8), "has no kv_bits; leave it out"),
         (("read", "tale.txt", "--model", GOLDEN), "sfx2 makes sounds and speaks no text; use `moss-tts sound`"),
         (("follow", "--model", GOLDEN, "-o", "rain.wav"), "sfx2 makes sounds and speaks no text"),
         (("generate", "Rain", "--model", GOLDEN, "--stream"), "cannot be streamed"),
@@ -68,6 +68,13 @@ def test_inspect_describes_sound_models(run, tmp_path):
     assert told["needed_bytes"] > told["memory"]["transformer"]
     shutil.copytree(GOLDEN, tmp_path / "broken", ignore=shutil.ignore_patterns("text_encoder"))
     assert "lacks text_encoder/ (text encoder)" in run("inspect", tmp_path / "broken").err
+
+
+def test_bench_times_sound_models(run):
+    told = json.loads(run("bench", "--model", GOLDEN, "--json").out)
+    assert told["whole"] == told["description"] + told["steps"] * told["step"] + told["decoding"]
+    assert min(told["step"], told["decoding"], told["peak"]) > 0
+    assert re.search(r"sound +about \d+ s for 100 steps", run("bench", "--model", GOLDEN).out)
 
 
 def test_a_speech_model_is_no_sound_model(run, checkpoints):

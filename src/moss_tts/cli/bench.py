@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from moss_tts.cli.arguments import read_lora
 from moss_tts.cli.options import Checkpoint, Codec, CodecDtype, Dtype, KvBits, Lora, TiedHeads, examples
-from moss_tts.errors import RequestError
+
+if TYPE_CHECKING:
+    from moss_tts.diffusion.model import SoundModel
 
 EXAMPLES = examples(
     ("Measure the packaged voice", "moss-tts bench"),
@@ -24,10 +26,12 @@ def bench(
     kv_bits: KvBits = None,
     tied_heads: TiedHeads = None,
     lora: Lora = None,
-    frames: Annotated[int, typer.Option(min=8, metavar="N", help="Measure over N frames of 80 ms.")] = 50,
+    frames: Annotated[int, typer.Option(min=8, metavar="N", help="Measure speech over N frames of 80 ms.")] = 50,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure how fast a checkpoint speaks on this machine, how much memory it takes, and how near it is to the limit.
+
+    Of a sound model, some steps and the decoding are timed, and a whole sound is told from these.
 
     Close other programs first, because they slow it down.
     """
@@ -51,7 +55,11 @@ def bench(
     )
     with Terminal().loading(f"{source.model} and timing it"):
         if source.makes_sounds:
-            raise RequestError(f"{source.name} is a sound model; benchmarks/diffusion.py times those.")
+            from moss_tts.diffusion.bench import bench_sounds
+
+            sounds = bench_sounds(lambda: cast("SoundModel", source.load()))
+            print(sounds.as_json() if json else sounds.as_text())
+            return
         measured = measure.bench(source.load, frames, adapters=weights)
     print(measure.as_json(measured) if json else measure.as_text(measured))
     if not json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -101,7 +101,7 @@ class SoundChunk(SpeechChunk):
     step: int = 0
 
 
-def make_latents(parts: SoundParts, jobs: Sequence[SoundJob]) -> Iterator[mx.array]:
+def make_latents(parts: SoundParts, jobs: Sequence[SoundJob]) -> Generator[mx.array, None, None]:
     """The latents (B, C, T) of sounds that are made together, after each step.
 
     Args:
