@@ -57,7 +57,7 @@ def check_device(
     if checkpoint is not None:
         source = Source(checkpoint, codec, dtype, codec_dtype=codec_dtype)
         if source.makes_sounds:
-            raise RequestError(f"{source.name} is a sound model; benchmarks/diffusion.py times those.")
+            raise RequestError(f"{source.name} is a sound model; `moss-tts bench` times those.")
         sources[source.name] = source
     terminal, machine = Terminal(), facts()
     findings = list(_findings(terminal))
