@@ -311,9 +311,8 @@ def test_what_the_user_said_and_ids_go_to_a_model_that_takes_them(served, talk, 
     talk.send("input.done", turn_id="t")
     assert talk.until("turn.done").last["committed"]
     assert beep.ids == [7, 8, 9]
-    [user] = beep.users
-    assert user.text == "Where were you?"
-    assert user.audio is not None
+    assert beep.user.text == "Where were you?"
+    assert beep.user.audio is not None
 
 
 def recording() -> bytes:

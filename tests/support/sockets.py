@@ -108,11 +108,11 @@ class Beep:
 
     def __init__(self, note: str | None = None, takes_all: bool = False) -> None:
         self._note, self.takes_tokens, self.takes_user = note, takes_all, takes_all
-        self.users: list[Any] = []
+        self.user: Any = None
         self.ids: list[int] = []
 
     def begin(self, user: Any, listener: Any) -> Beep:
-        self.users.append(user)
+        self.user = user
         self._listener = listener
         return self
 
