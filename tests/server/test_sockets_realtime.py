@@ -14,7 +14,9 @@ pytest.importorskip("fastapi", reason="the extra server is not installed")
 
 import av
 
+import moss_tts
 from moss_tts.audio.files import encode_audio
+from moss_tts.checkpoints.demo import write_demo_checkpoint
 from support.serving import assert_same_speech, serving
 from support.sockets import OPTIONS, Beep, Talk, talking
 
@@ -384,3 +386,38 @@ def test_the_first_message_must_be_the_configuration(served, first):
         talk.connection.send(first)
         assert talk.answer()["type"] == "error"
         assert talk.closed() == 1008
+
+
+# ------------------------------------------------------------------------------------------------ MOSS-TTS-Realtime
+
+
+IDS = list(range(5, 25))
+
+
+@pytest.mark.filterwarnings("ignore:The model ended its speech before its text")
+def test_the_model_that_reads_while_it_speaks(tmp_path):
+    """Its turns take what the user said, and ids; the sound is that of a session of our own."""
+    checkpoint = write_demo_checkpoint(tmp_path / "realtime", "realtime")
+    options = {"seed": 5, "max_tokens": 20}
+    with serving(checkpoint, tmp_path / "voices") as running, talking(running) as talk:
+        talk.send("session.config", session=options)
+        assert talk.answer()["input_modes"] == ["text", "tokens"]
+        talk.send("turn.start", turn_id="a", user={"text": "Where were you?"})
+        talk.send("input.text", turn_id="a", text=TEXT)
+        talk.send("input.done", turn_id="a")
+        first = talk.until("turn.done")
+        talk.send("turn.start", turn_id="b")
+        talk.send("input.tokens", turn_id="b", token_ids=IDS)
+        talk.send("input.done", turn_id="b")
+        second = talk.until("turn.done")
+    assert first.last["committed"]
+    assert second.last["committed"]
+    with moss_tts.load(checkpoint) as model, model.session(**options) as session:
+        with session.turn(user_text="Where were you?") as turn:
+            turn.push(TEXT)
+            turn.end()
+            assert_same_speech(first.samples, np.concatenate([chunk.audio for chunk in turn]))
+        with session.turn() as turn:
+            turn.push_tokens(IDS)
+            turn.end()
+            assert_same_speech(second.samples, np.concatenate([chunk.audio for chunk in turn]))
