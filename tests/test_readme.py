@@ -20,6 +20,7 @@ from moss_tts import cli
 from moss_tts.checkpoints.names import PUBLISHED
 from support.books import archive, epub_of, written
 from support.hub import cache_entry
+from support.sounds import write_sound_model
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -77,9 +78,8 @@ def run(command: str) -> int:
 
 
 def long_sounds(directory: Path) -> Path:
-    """A tiny sound model that makes sounds as long as the documents ask for."""
-    shutil.copytree(ROOT / "tests" / "golden" / "sfx2", directory)
-    index = directory / "model_index.json"
+    """A tiny sound model that makes sounds as long as the documents ask for, and can be quantised."""
+    index = write_sound_model(directory) / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"max_inference_seconds": 10}))
     return directory
 
