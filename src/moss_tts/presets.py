@@ -108,6 +108,11 @@ class Preset:
     window: int = 0
 
     @property
+    def draws_text(self) -> bool:
+        """Whether the model draws the tokens of its text channel, and is not given them."""
+        return not OF_TEXT_CHANNEL <= self.no_place_for
+
+    @property
     def sampling(self) -> Sampling:
         """Both channels, before generation_config.json and the caller."""
         return Sampling(text=self.text, audio=self.audio)

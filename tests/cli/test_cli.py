@@ -376,6 +376,12 @@ def test_inspect_tells_what_a_checkpoint_is(run, checkpoints, models, architectu
     assert "It runs here." in text.out
 
 
+def test_inspect_says_nothing_of_a_text_channel_that_is_given(run, tmp_path):
+    realtime = run("inspect", str(write_demo_checkpoint(tmp_path / "realtime", "realtime"))).out
+    assert "audio sampling" in realtime
+    assert "text sampling" not in realtime
+
+
 def test_inspect_counts_as_the_files_and_the_loaded_network_do(checkpoints, delay_model):
     facts = inspection.inspect_checkpoint(checkpoints["delay"])
     weights = read_weights(checkpoints["delay"])

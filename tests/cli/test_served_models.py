@@ -42,6 +42,8 @@ def test_several_models_have_names_and_adapters_of_their_own(tmp_path):
     assert models["big"].weights == {"ada": 0.0, "bob": 2.0}
     # A sound model has no context to keep in 8 bit.
     assert (models["rain"].source.dtype, models["rain"].source.kv_bits) == ("float32", None)
+    limited = named(f"big={tmp_path}", f"rain={GOLDEN}", source=Source("", kv_bits=8, max_memory=3.0))
+    assert (limited["rain"].source.max_memory, limited["rain"].source.kv_bits) == (3.0, None)
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def _several(parted: Sequence[tuple[str | None, str]], lora: Sequence[str], sour
 
 def _of_its_kind(source: Source) -> Source:
     """The options of loading without those that a sound model does not have."""
-    return Source(source.model, dtype=source.dtype, adapters=source.adapters) if source.makes_sounds else source
+    return replace(source, codec_dtype=None, kv_bits=None, tied_heads=None) if source.makes_sounds else source
 
 
 def _parted(value: str) -> tuple[str | None, str]:

@@ -20,8 +20,8 @@ from moss_tts.weights.quantisation import recipe_of
 from moss_tts.weights.shards import tensors_of
 
 # Values that a step keeps for each row, in widths of the blocks and of their feed-forward layers; values that decoding
-# keeps for each that `SoundDecoder.parts` allows. Measured on a CPU at the published shapes: 420 MB for each of the two
-# passes of a guided step, 1.6 GB to decode.
+# keeps for each that `SoundDecoder.parts` allows. Measured once on a CPU at the published shapes: 420 MB for a pass,
+# of which a guided step has two, and 1.6 GB to decode.
 _WIDTHS, _HIDDEN, _DECODING = 8, 7, 6
 _BITS = (8, 4)
 
