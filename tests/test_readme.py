@@ -101,6 +101,7 @@ def home(hub_cache, tmp_path, monkeypatch) -> Path:
     """A directory that holds everything the documents speak of, but what their own commands make."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_cache))
+    monkeypatch.setenv("MOSS_TTS_VOICES", str(tmp_path / "voices"))
     # The checks of check-device are tests of this suite.
     monkeypatch.setattr("moss_tts.evidence.checks.all_checks", lambda _: [])
     noise = 0.1 * np.random.default_rng(0).standard_normal(24000)

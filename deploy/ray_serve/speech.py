@@ -21,7 +21,8 @@ from ray import serve
 
 import moss_tts
 from moss_tts.server.app import create_app
-from moss_tts.server.device_thread import Device
+from moss_tts.server.models import Models
+from moss_tts.server.served_model import ModelSource
 from moss_tts.server.settings import Settings
 from moss_tts.voices import default_directory
 
@@ -56,25 +57,23 @@ class Replica:
 
     def __init__(self, options: Options) -> None:
         self.settings = Settings(
-            model_id=Path(options.model).name,
             max_batch=options.max_batch,
             voices=options.voices or default_directory(),
             api_key=options.api_key,
             # The proxy is in front of it, and which names it has is the operator's business.
             hosts=("*",),
         )
-        self.device = Device(lambda: moss_tts.load(options.model), options.max_batch, self.settings.max_prompt)
-        self.model = self.device.start()
+        name = Path(options.model).name
+        self.models = Models([ModelSource(name, lambda: moss_tts.load(options.model))], self.settings)
+        self.models.start()
 
     def __serve_build_asgi_app__(self) -> Any:
         """The application, with the replica's name on each of its answers."""
-        return Signed(
-            create_app(self.settings, self.device, self.model), serve.get_replica_context().replica_id.unique_id
-        )
+        return Signed(create_app(self.settings, self.models), serve.get_replica_context().replica_id.unique_id)
 
     def check_health(self) -> None:
         """Let Ray start another replica when this one's device is lost."""
-        if not self.device.alive:
+        if not self.models.alive:
             raise RuntimeError("the device's thread has ended")
 
 

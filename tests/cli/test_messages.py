@@ -164,7 +164,7 @@ def test_a_list_without_voices_says_how_to_add_one(run, tmp_path):
 
 
 def test_the_end_of_a_command_says_what_to_do_next(run, monkeypatch):
-    monkeypatch.setattr("moss_tts.server.lifecycle.serve", lambda _load, _settings, _place, tell: tell("http://x") or 0)
+    monkeypatch.setattr("moss_tts.server.lifecycle.serve", lambda *given: given[3]("http://x") or 0)
     served, made = run("serve", "--port", 0), run("demo-checkpoint", "my demo")
     assert served.out == "http://x\n"  # programs read the first line
     assert "Ctrl-C stops" in served.err
