@@ -33,6 +33,7 @@ from moss_tts.errors import CheckpointError, CodecNotFoundError, HubError, NotHe
 from moss_tts.weights.layout import read_weights
 from support.hub import COMMIT, GATED, UNKNOWN, Hub, Repository, cache_entry, hub_of
 from support.pickles import saved
+from support.sounds import write_sound_model
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -294,6 +295,20 @@ def test_inspect_looks_at_what_is_not_here_as_at_what_is(run, hub, tmp_path, che
 def test_inspect_of_a_codec_on_the_hub(run):
     found = json.loads(run("inspect", CODEC, "--json").stdout)
     assert (found["kind"], found["runs"], found["directory"]) == ("codec", True, CODEC)
+
+
+@pytest.mark.slow
+def test_inspect_of_a_sound_model_before_and_after_it_is_fetched(run, hub, tmp_path):
+    name = "OpenMOSS-Team/MOSS-SoundEffect-v2.0"
+    hub.repositories[name] = Repository.of(write_sound_model(tmp_path / "sounds"))
+    asked = json.loads(run("inspect", name, "--json").stdout)
+    assert asked["kind"] == "sound model"
+    assert asked["download_bytes"] == sum(map(len, hub.repositories[name].files.values()))
+    assert f"`moss-tts download {name}` fetches" in run("inspect", name).stdout
+    assert run("download", name).returncode == 0
+    here = json.loads(run("inspect", name, "--json").stdout)
+    assert (here["kind"], here["runs"]) == ("sound model", True)
+    assert here["needed_bytes"] > 0
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from moss_tts.checkpoints.downloads import needed
 from moss_tts.checkpoints.facts import AdapterFacts, CodecFacts, MachineFacts, ModelFacts, TokenizerFacts, WeightFacts
 from moss_tts.checkpoints.footprint import CodecBytes, MemoryFacts, codec_weights, memory_facts, model_footprint
 from moss_tts.checkpoints.loading import CheckpointSource, check_codec_fits, find_checkpoint, load_config
-from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES, refuse_pipeline
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES, PIPELINE_INDEX, TOKENIZER_FILES, refuse_pipeline
 from moss_tts.checkpoints.outline import outlines
 from moss_tts.checkpoints.pace import Pace, paces
 from moss_tts.checkpoints.variant import Variant, variant_of
@@ -91,6 +91,8 @@ def inspect_checkpoint(
 ) -> Inspection:
     """Look at a speech model or a codec. What is not here is looked at on the hub, and not fetched.
 
+    Of a sound model that is not here, only its size is told.
+
     Args:
         name: its directory, or a hub id.
         codec: the codec, if it is not beside the weights.
@@ -99,7 +101,7 @@ def inspect_checkpoint(
 
     Raises:
         CheckpointError: there is no checkpoint of that name, or the hub cannot be asked for it.
-        ConfigError: the hub has something of that name that does not run here; it is a sound model.
+        ConfigError: the hub has something of that name that does not run here; it is a sound model that is here.
         RequestError: no such codec_dtype; weights that are not here cannot be verified.
     """
     decoder_precision(codec_dtype)
@@ -159,6 +161,10 @@ def _inspect(source: CheckpointSource, codec: str | Path | None, codec_dtype: st
 def _inspect_on_hub(name: str, codec: str | Path | None, codec_dtype: str) -> Inspection:
     """Inspect a checkpoint that is not on this machine, with its codec as if that were beside it."""
     repositories = needed(name)
+    nbytes = sum(file.nbytes for listed in repositories for file in listed.missing())
+    if repositories[0].description == PIPELINE_INDEX:
+        # The sizes of a sound model's decoder are known to its weights alone.
+        return Inspection(name, "sound model", machine(), download_bytes=nbytes)
     places = ("", CODEC_DIRECTORIES[0])
     with outlines(*zip(repositories, places, strict=False)) as directory:
         inspection = _inspect(CheckpointSource(name, directory, from_hub=False), codec, codec_dtype)
@@ -166,7 +172,7 @@ def _inspect_on_hub(name: str, codec: str | Path | None, codec_dtype: str) -> In
     inspection.problems = [problem.replace(str(directory), name) for problem in inspection.problems]
     if inspection.codec is not None and inspection.codec.where.startswith(str(directory)):
         inspection.codec = replace(inspection.codec, where=repositories[-1].name)
-    inspection.download_bytes = sum(file.nbytes for listed in repositories for file in listed.missing())
+    inspection.download_bytes = nbytes
     return inspection
 
 

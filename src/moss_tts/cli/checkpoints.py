@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from moss_tts.cli.options import Codec, examples
+from moss_tts.errors import MossTTSError
 
 INSPECT_EXAMPLES = examples(
     ("Ask whether a checkpoint runs on this machine", "moss-tts inspect DIR"),
@@ -43,15 +44,29 @@ def inspect(
     --verify, all weights are read as well. The exit code is 1 if the checkpoint cannot run.
     """
     from moss_tts.checkpoints.inspection import inspect_checkpoint
-    from moss_tts.checkpoints.names import is_pipeline
     from moss_tts.cli.inspection_text import as_json, as_text
     from moss_tts.cli.sound_inspection import show
 
-    if is_pipeline(Path(directory).expanduser()):
-        raise typer.Exit(0 if show(Path(directory).expanduser(), verify, json) else 1)
+    if (sounds := _sound_model(directory)) is not None:
+        raise typer.Exit(0 if show(sounds, verify, json) else 1)
     inspection = inspect_checkpoint(directory, codec, codec_dtype, verify)
     print(as_json(inspection) if json else as_text(inspection))
     raise typer.Exit(0 if inspection.runs else 1)
+
+
+def _sound_model(name: str) -> Path | None:
+    """The directory of a sound model that is on this machine."""
+    from moss_tts.checkpoints.loading import find_checkpoint
+    from moss_tts.checkpoints.names import is_pipeline
+
+    directory = Path(name).expanduser()
+    if not directory.is_dir():
+        try:
+            directory = find_checkpoint(name, cached_only=True).directory
+        except MossTTSError:
+            # What it is, and what is wrong with it, is told by what comes next.
+            return None
+    return directory if is_pipeline(directory) else None
 
 
 def demo_checkpoint(

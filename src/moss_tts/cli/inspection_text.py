@@ -30,6 +30,8 @@ def as_text(inspection: Inspection) -> str:
     lines = [f"{inspection.kind} {inspection.directory}"]
     lines += [f"  {label:<15} {value}" for label, value in _facts(inspection)]
     here = inspection.download_bytes is None
+    if inspection.kind == "sound model":
+        return "\n".join([*lines, "Inspect it again once it is here, to see how much memory it needs."])
     if inspection.runs:
         verdict = (
             "It can be used with --lora." if inspection.adapter else "It runs here." if here else "It would run here."
