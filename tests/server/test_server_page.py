@@ -158,7 +158,7 @@ def test_each_adapter_has_a_weight(use, servers):
 
 # --------------------------------------------------------------------------------------------------- voices
 
-ALWAYS = ["seed", "max_tokens", "temperature", "repetition_penalty", "top_p", "top_k"]
+ALWAYS = ["speed", "seed", "max_tokens", "temperature", "repetition_penalty", "top_p", "top_k"]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,9 @@ def test_a_message_in_very_many_pieces_ends_the_session(served):
     with talking(served) as talk:
         with suppress(ConnectionClosed):
             talk.connection.send(iter(["{"] * 3000))
-        assert talk.closed() == 1009
+        # Pieces that still come reset the connection, perhaps before the client reads why it was closed.
+        assert talk.closed() in (1009, 1006)
+    assert is_let_in(served, "/v1/audio/speech/stream")
 
 
 @PATHS
