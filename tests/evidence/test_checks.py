@@ -95,7 +95,7 @@ def test_a_check_that_fails_is_a_finding():
     ("text", "wanted"),
     [
         ("/home/ann/models/MOSS-TTS: no config.json.", "MOSS-TTS: no config.json."),
-        ("cannot read '/Users/ann/a/b.npy' or /tmp/x/y/.", "cannot read 'b.npy' or ."),
+        ("cannot read '/Users/ann/a/b.npy' or /var/x/y/.", "cannot read 'b.npy' or ."),
         ("3 GB/s of and/or; 1/2", "3 GB/s of and/or; 1/2"),
     ],
 )
