@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -56,17 +57,13 @@ def inspect(
 
 def _sound_model(name: str) -> Path | None:
     """The directory of a sound model that is on this machine."""
-    from moss_tts.checkpoints.loading import find_checkpoint
-    from moss_tts.checkpoints.names import is_pipeline
+    from moss_tts.kinds import sound_source
 
-    directory = Path(name).expanduser()
-    if not directory.is_dir():
-        try:
-            directory = find_checkpoint(name, cached_only=True).directory
-        except MossTTSError:
-            # What it is, and what is wrong with it, is told by what comes next.
-            return None
-    return directory if is_pipeline(directory) else None
+    # Of what else it is, and what is wrong with it, the inspection tells.
+    with suppress(MossTTSError):
+        source = sound_source(name, cached_only=True)
+        return None if source is None else source.directory
+    return None
 
 
 def demo_checkpoint(
