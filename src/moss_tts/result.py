@@ -19,6 +19,7 @@ from moss_tts.frames import FinishReason
 from moss_tts.long_form import SegmentMetrics
 from moss_tts.subtitles.cues import Cue
 from moss_tts.subtitles.formats import write_subtitles
+from moss_tts.text.harmless import one_line
 
 
 @dataclass(frozen=True)
@@ -228,7 +229,7 @@ class Speech:
         return len(self.audio)
 
     def __repr__(self) -> str:
-        text = "" if self.text is None else f" {shortened(self.text)!r}"
+        text = "" if self.text is None else f" {one_line(self.text)!r}"
         return f"<Speech{text}: {self.seconds:.2f} s at {self.sample_rate} Hz, {self.finish_reason}, seed {self.seed}>"
 
     def _repr_html_(self) -> str:
@@ -236,12 +237,6 @@ class Speech:
         return (
             f'<audio controls src="data:audio/flac;base64,{data}"></audio><br><small>{html.escape(repr(self))}</small>'
         )
-
-
-def shortened(text: str, most: int = 40) -> str:
-    """The beginning of a text, on one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def clock(seconds: float) -> str:

@@ -29,13 +29,14 @@ from moss_tts.books.read_along import write_read_along
 from moss_tts.books.report.page import Played, ReportedSegment, write_report
 from moss_tts.books.voices import ONE_VOICE, BookVoices
 from moss_tts.errors import GenerationError, MossTTSError, RequestError
+from moss_tts.long_form import TextSegment
 from moss_tts.model import Model
-from moss_tts.result import shortened
 from moss_tts.sampling import draw_seed
 from moss_tts.speaking.attempts import CUT_SHORT
 from moss_tts.speaking.checking import Check, best
 from moss_tts.speaking.narration import Narrator, SpokenSegment
 from moss_tts.subtitles.alignment import Find
+from moss_tts.text.harmless import one_line
 
 # Options that do not change the audio: the reading continues with other values of them.
 NOT_OF_THE_AUDIO = ("seed", "verbose", "stream", "streaming_interval", "long_form", "long_form_parallel")
@@ -196,8 +197,7 @@ def cut_short(spoken: SpokenBook) -> list[str]:
             reason = spoken.kept.spoken(number, segment).finish_reason
             if reason in CUT_SHORT:
                 why = {"length": "at its limit", "silence": "because the model stayed silent"}[reason]
-                text = shortened(planned.text)
-                found.append(f"{name_of_chapter(spoken.book, number)}, segment {segment + 1} ({text!r}) ended {why}.")
+                found.append(f"{name_of_chapter(spoken.book, number)}, {_quoted(segment, planned)} ended {why}.")
     return found
 
 
@@ -209,10 +209,14 @@ def misspoken(spoken: SpokenBook) -> list[str]:
             kept = spoken.kept.spoken(number, segment)
             take = best(kept.takes)
             if take is not None and spoken.is_misspoken(kept):
-                said = f"{name_of_chapter(spoken.book, number)}, segment {segment + 1} ({shortened(planned.text)!r})"
+                said = f"{name_of_chapter(spoken.book, number)}, {_quoted(segment, planned)}"
                 attempts = "1 attempt" if len(kept.takes) == 1 else f"the best of {len(kept.takes)} attempts"
-                found.append(f"{said} was heard as {shortened(take.heard)!r}: {take.word_error:.2f}, {attempts}.")
+                found.append(f"{said} was heard as {one_line(take.heard)!r}: {take.word_error:.2f}, {attempts}.")
     return found
+
+
+def _quoted(number: int, segment: TextSegment) -> str:
+    return f"segment {number + 1} ({one_line(segment.text)!r})"
 
 
 def reported(spoken: SpokenBook, paths: Sequence[Path]) -> list[ReportedSegment]:

@@ -19,10 +19,10 @@ from moss_tts.device.memory import size
 from moss_tts.long_form import TextSegment
 from moss_tts.presets import Preset
 from moss_tts.prompts.token_budgets import Cut
+from moss_tts.text.harmless import one_line
 from moss_tts.text.preparation import TextPreparation
 from moss_tts.weights.layout import read_json
 
-PREVIEW_CHARS = 60
 # The rate of a checkpoint that is not on this machine: most of the family have it.
 DEFAULT_RATE = 24_000
 # The codec of this rate is stereo.
@@ -49,7 +49,7 @@ def show_plan(
         for position, segment in enumerate(plan, start=1):
             terminal.say(
                 f"  {number}.{position}  {segment.start_offset}-{segment.end_offset}  {len(segment.text)} characters, "
-                f"ends at {segment.boundary.name.lower()}{_voice(segment)}: {beginning(segment.text)}"
+                f"ends at {segment.boundary.name.lower()}{_voice(segment)}: {one_line(segment.text)}"
             )
     everything = [segment for plan in plans for segment in plan]
     terminal.say(f"{book.title}: {len(plans)} chapters, {_count(everything)}")
@@ -135,9 +135,3 @@ def _count(plan: Sequence[TextSegment]) -> str:
 
 def _voice(segment: TextSegment) -> str:
     return "" if segment.casting is None else f", in voice {segment.casting}"
-
-
-def beginning(text: str) -> str:
-    """How a text begins, in one line."""
-    line = " ".join(text.split())
-    return line if len(line) <= PREVIEW_CHARS else f"{line[: PREVIEW_CHARS - 1]}…"

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from moss_tts.cli.output_files import Recording
 from moss_tts.long_form import SegmentMetrics
 from moss_tts.request import FRAME_RATE, MossNormalizedRequest
+from moss_tts.text.harmless import one_line
 
 if TYPE_CHECKING:
     from moss_tts.model import Model
 
 MOST_NAMED = 3
-PREVIEW_CHARACTERS = 30
 # Options of commands -> what to try with them.
 REMEDIES = {
     "seconds": "a greater --seconds",
@@ -94,12 +94,8 @@ def _segment(model: Model, request: MossNormalizedRequest, spoken: SegmentMetric
     budget, helpful = _budget(model, replace(request, text=segment.spoken_text, tokens=tokens))
     if helpful == MOST_FRAMES and model.config.text_preparation is None:
         helpful = ("max_tokens", "long_form_max_chars", "seed")
-    return Part(_preview(spoken.segment_idx, segment.text), spoken.prompt_tokens_generated, budget, helpful)
-
-
-def _preview(index: int, text: str) -> str:
-    line = " ".join(text.split())
-    return f'{index + 1} ("{line if len(line) <= PREVIEW_CHARACTERS else line[: PREVIEW_CHARACTERS - 1] + "…"}")'
+    name = f'{spoken.segment_idx + 1} ("{one_line(segment.text)}")'
+    return Part(name, spoken.prompt_tokens_generated, budget, helpful)
 
 
 def _budget(model: Model, request: MossNormalizedRequest) -> tuple[int, tuple[str, ...]]:

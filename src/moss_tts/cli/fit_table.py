@@ -9,9 +9,8 @@ from rich.text import Text
 
 from moss_tts.cli.terminal import Terminal
 from moss_tts.dubbing.fitting import Fit
-from moss_tts.result import shortened
 from moss_tts.subtitles.cues import Cue
-from moss_tts.text.harmless import without_controls
+from moss_tts.text.harmless import one_line
 
 # Tempos that nobody hears as such.
 _AS_SPOKEN = 0.02
@@ -42,7 +41,7 @@ def show_misfits(fits: Sequence[Fit], cues: Sequence[Cue], terminal: Terminal) -
     for fit, cue in misfits:
         numbers = [fit.room.seconds, fit.spoken, fit.tempo, fit.needed, fit.late, fit.lost]
         shown = [clock(fit.room.start), *(f"{number:.2f}" if number else "" for number in numbers)]
-        table.add_row(*shown, Text(without_controls(shortened(cue.text))))
+        table.add_row(*shown, Text(one_line(cue.text)))
     terminal.stdout.print(table, soft_wrap=False)
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from moss_tts.audio.files import write_audio
 from moss_tts.audio.marking import mark_of
 from moss_tts.books.planning import long_form_options
-from moss_tts.cli.book_plan import beginning
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.read_book import RETRY_ATTEMPTS, Reading
 from moss_tts.cli.speak_text import INTERRUPTED
 from moss_tts.cli.terminal import Terminal
 from moss_tts.sampling import draw_seed
+from moss_tts.text.harmless import one_line
 
 
 def speak_preview(reading: Reading, terminal: Terminal) -> int:
@@ -50,7 +50,7 @@ def speak_preview(reading: Reading, terminal: Terminal) -> int:
             path = folder / chapter_file_name(place, speakers, reading.to.suffix)
             mark = mark_of(reading.source.name) if reading.to.mark else None
             write_audio(path, speech.audio, model.sample_rate, mark=mark)
-            said = beginning(spoken.plans[chapter][number].text)
+            said = one_line(spoken.plans[chapter][number].text)
             terminal.say(f"{path}: {speakers}, {len(speech.audio) / model.sample_rate:.1f} s: {said}")
     terminal.say(f"seed {seed}")
     return 0

@@ -22,7 +22,7 @@ def without_controls(text: str) -> str:
     return _BYTES.sub("\ufffd", _CONTROLS.sub(" ", text))
 
 
-def one_line(text: str, most: int) -> str:
+def one_line(text: str, most: int = 40) -> str:
     """The text in one line of at most so many characters, without what steers a terminal."""
     # White space may shrink, but what is far behind the end need not be looked at.
     line = " ".join(without_controls(text[: 10 * most]).split())
