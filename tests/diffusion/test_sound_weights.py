@@ -277,6 +277,10 @@ FAULTS = {
     "another rope": (lambda f: changed(f, "transformer/config.json", vae_type="oobleck"), "vae_type = 'oobleck'"),
     "patches": (lambda f: changed(f, "transformer/config.json", patch_size=[2]), r"patch_size = \[2\]"),
     "pictures": (lambda f: changed(f, "transformer/config.json", has_image_input=True), "has_image_input"),
+    "a part that is not known": (
+        lambda f: changed(f, "transformer/config.json", add_control_adapter=True),
+        "add_control_adapter = True",
+    ),
     "heads that do not divide": (lambda f: changed(f, "transformer/config.json", num_heads=5), "num_heads = 5"),
     "odd heads": (lambda f: changed(f, "transformer/config.json", num_heads=4), "heads of an even width"),
     "a key that is not known": (lambda f: changed(f, "transformer/config.json", window=3), "unknown keys: window"),
@@ -300,6 +304,18 @@ FAULTS = {
     "a cut autoencoder": (lambda f: cut(f / "vae/vae_128d_48k.pth"), "cut off"),
     "two autoencoders": (lambda f: shutil.copy(f / "vae/vae_128d_48k.pth", f / "vae/a.pth"), "several autoencoders"),
 }
+
+
+def test_all_settings_that_upstreams_class_writes_are_read(folder):
+    before = SoundFiles.find(folder).config
+    unused = ("has_image_pos_emb", "has_ref_conv", "add_control_adapter", "seperated_timestep")
+    settings = dict.fromkeys([*unused, "fuse_vae_embedding_in_latents"], False) | {
+        "in_dim_control_adapter": 24,
+        "require_vae_embedding": True,
+        "require_clip_embedding": True,
+    }
+    changed(folder, "transformer/config.json", **settings)
+    assert SoundFiles.find(folder).config == before
 
 
 def cut(path: Path) -> None:

@@ -18,6 +18,9 @@ TEXT_ROWS = 512
 # What upstream writes and does not read, and what its older releases read.
 _UNREAD_INDEX = "_diffusers_version dit_variant text_encoder_type scheduler text_encoder tokenizer transformer vae"
 _UNREAD_AUTOENCODER = "n_codebooks codebook_size codebook_dim quantizer_dropout _class_name _diffusers_version"
+# Settings of upstream's network that say nothing about this one, and parts of it that this one does not have.
+_UNREAD_TRANSFORMER = "has_image_pos_emb in_dim_control_adapter require_vae_embedding require_clip_embedding"
+_OTHER_PARTS = "has_image_input has_ref_conv add_control_adapter seperated_timestep fuse_vae_embedding_in_latents"
 # Noise is drawn in blocks of 16 values, and upstream has rotary positions for so many latents.
 LEAST_LATENTS, MOST_LATENTS = 16, 16384
 _MOST_SECONDS, _MOST_RATE, _MOST_STRIDE, _MOST_STAGES = 3600, 768_000, 1024, 16
@@ -94,10 +97,11 @@ class TransformerConfig:
         """
         where = "transformer/config.json"
         sizes = "in_dim out_dim text_dim freq_dim eps dim ffn_dim num_heads num_layers"
-        kinds = "_class_name _diffusers_version patch_size has_image_input vae_type"
+        kinds = f"_class_name _diffusers_version patch_size vae_type {_OTHER_PARTS} {_UNREAD_TRANSFORMER}"
         reject_unknown(raw, frozenset(f"{sizes} {kinds}".split()), where)
         demand(raw, "patch_size", ([1], (1,), 1), where)
-        demand(raw, "has_image_input", (False,), where)
+        for part in _OTHER_PARTS.split():
+            demand(raw, part, (False,), where)
         demand(raw, "vae_type", ("dac",), where)
         size = {key: integer(raw, key, where, least=1) for key in sizes.split() if key not in ("eps", "num_layers")}
         demand(raw, "out_dim", (size["in_dim"],), where)
