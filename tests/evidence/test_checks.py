@@ -14,6 +14,7 @@ from moss_tts.evidence.checks import Check, all_checks, examine, without_folders
 from moss_tts.evidence.comparing import close, measured, require, same
 from moss_tts.evidence.kinds import CHECKS
 from moss_tts.evidence.laws import MODEL_LAWS, PRODUCT_LAWS
+from moss_tts.evidence.sounds import requests_of
 
 TESTS = Path(__file__).parents[1]
 
@@ -44,6 +45,16 @@ def test_values_that_differ_are_named():
     for compare in (same, close):
         with pytest.raises(CheckFailedError, match=r"rows: the shape is \(3,\) instead of \(2,\)\."):
             compare(np.arange(3), np.arange(2), "rows")
+
+
+def test_sounds_without_a_description_are_left_out_wherever_they_are():
+    options = {"prompt": ["Rain", " ", "Wind"], "seconds": 1, "num_inference_steps": 1, "cfg_scale": 4.0}
+    options |= {"sigma_shift": 5.0, "negative_prompt": "", "append_duration_suffix": True}
+    requests = requests_of(options, np.arange(3.0).reshape(3, 1, 1))
+    assert {place: (one["ambient_sound"], one["noise"].item()) for place, one in requests.items()} == {
+        0: ("Rain", 0.0),
+        2: ("Wind", 2.0),
+    }
 
 
 @pytest.mark.parametrize("law", PRODUCT_LAWS)

@@ -146,21 +146,26 @@ def check_published_sounds(folder: Path) -> None:
     with load_sound_model(CheckpointSource(str(folder), folder, from_hub=False), "float32") as model:
         for name, options in sound_cases(folder).items():
             requests = requests_of(options, wanted[f"sample.{name}.noise"])
-            sent = [model.request(request).sent for request in requests]
-            require(sent == options["sent"][: len(sent)], f"{name} sends {sent} instead of {options['sent']}.")
-            waves = wanted[f"sample.{name}.wav"]
-            for (index, result), wave in zip(model.generate_batch(requests), waves, strict=False):
+            for place, request in requests.items():
+                sent, right = model.request(request).sent, options["sent"][place]
+                require(sent == right, f"sound {place} of {name} sends {sent!r} instead of {right!r}.")
+            for index, result in model.generate_batch(list(requests.values())):
+                place = list(requests)[index]
+                wave = wanted[f"sample.{name}.wav"][place]
                 # Upstream loses a sample of some durations.
                 longer = len(result.audio) - len(wave)
-                require(longer in (0, 1), f"sound {index} of {name} is {longer} samples longer.")
-                close(result.audio[: len(wave)], wave, f"sound {index} of {name}")
+                require(longer in (0, 1), f"sound {place} of {name} is {longer} samples longer.")
+                close(result.audio[: len(wave)], wave, f"sound {place} of {name}")
 
 
-def requests_of(options: dict[str, Any], noises: np.ndarray) -> list[dict[str, Any]]:
-    """The options of `generate` for a case, with its noise (B, C, L)."""
+def requests_of(options: dict[str, Any], noises: np.ndarray) -> dict[int, dict[str, Any]]:
+    """The options of `generate` for the sounds of a case, by their places, with its noise (B, C, L).
+
+    Sounds without a description are left out: `generate` refuses them.
+    """
     prompts = [options["prompt"]] if isinstance(options["prompt"], str) else options["prompt"]
-    return [
-        {
+    return {
+        index: {
             "ambient_sound": prompt,
             "seconds": options["seconds"],
             "steps": options["num_inference_steps"],
@@ -172,7 +177,7 @@ def requests_of(options: dict[str, Any], noises: np.ndarray) -> list[dict[str, A
         }
         for index, prompt in enumerate(prompts)
         if prompt.strip()
-    ]
+    }
 
 
 SOUND_CHECKS: list[Callable[[Path], None]] = [
