@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -26,6 +26,9 @@ from moss_tts.rows import run as run_rows
 from moss_tts.sampling import ChannelSampling, Sampling, penalise, seen_in
 from moss_tts.weights.layout import read_weights
 
+# Ends of the names of cases: with the row that follows a turn in training, with the opening of upstream's stream.
+END_ROW, STREAM_OPENING = "_end_row", "_stream_opening"
+
 
 class Golden:
     """A folder of this kind, and the network in it.
@@ -47,6 +50,10 @@ class Golden:
     def spoken(self) -> list[str]:
         """The cases that have a prompt, a text and frames."""
         return [name for name in self.cases if f"{name}.input_ids" in self.wanted]
+
+    def having(self, option: str) -> list[tuple[str, dict[str, Any]]]:
+        """The cases that have an option, with all their options."""
+        return [(name, options) for name, options in self.cases.items() if option in options]
 
     def text(self, name: str) -> list[int]:
         """The ids of a case's text."""
@@ -116,68 +123,67 @@ def check_realtime_greedy(folder: Path) -> None:
 def check_realtime_pieces(folder: Path) -> None:
     """A text in pieces: each gives as many frames as upstream's, and all of them are the frames of the whole text."""
     known = Golden(folder)
-    options = known.cases["pieces"]
-    text, at, made = known.text(options["of"]), 0, list[np.ndarray]()
-    prompt, request = known.request(options["of"])
-    column = TextColumn(ended=False)
-    batch = known.architecture.batch(Prompts.of(prompt), [replace(request, column=column)], known.config.n_vq)
-    for size, frames in zip(options["pieces"], options["frames_after_piece"], strict=True):
-        at, before = at + size, len(made)
-        column.push(text[LEAD + len(column) : at])
-        if at >= LEAD:
-            made += drawn_until_stuck(batch)
-        found = len(made) - before
-        require(found == frames, f"the piece up to id {at} gives {found} frames instead of {frames}.")
-    column.ended = True
-    rows = [*made, *np.concatenate(list(run_rows(batch)))]
-    same(np.stack(rows)[:, 1:], known.wanted["pieces.greedy"], "greedy codes of a text in pieces")
+    for name, options in known.having("pieces"):
+        text, at, made = known.text(options["of"]), 0, list[np.ndarray]()
+        prompt, request = known.request(options["of"])
+        column = TextColumn(ended=False)
+        batch = known.architecture.batch(Prompts.of(prompt), [replace(request, column=column)], known.config.n_vq)
+        for size, frames in zip(options["pieces"], options["frames_after_piece"], strict=True):
+            at, before = at + size, len(made)
+            column.push(text[LEAD + len(column) : at])
+            if at >= LEAD:
+                draw(batch, made, options["limit"])
+            found = len(made) - before
+            require(found == frames, f"the piece up to id {at} gives {found} frames instead of {frames}.")
+        column.ended = True
+        draw(batch, made, options["limit"])
+        same(np.stack(made)[:, 1:], known.wanted[f"{name}.greedy"], f"greedy codes of {name}, a text in pieces")
 
 
-def drawn_until_stuck(batch: RowBatch) -> Iterator[np.ndarray]:
-    """Rows (1 + Q,) of the one request of a batch: as many as its text allows."""
-    while not batch.is_stuck:
-        yield np.array(batch.step())[0]
+def draw(batch: RowBatch, made: list[np.ndarray], most: int) -> None:
+    """Add rows (1 + Q,) of the one request of a batch: as many as its text allows, up to the one that ends it."""
+    while len(made) < most and not batch.is_stuck and not (made and batch.ended(made[-1][None])[0]):
+        made.append(np.array(batch.step())[0])
 
 
 def check_realtime_batch(folder: Path) -> None:
     """Cases side by side, which join one after the other: each has the frames that upstream made of it alone."""
     known = Golden(folder)
-    names = [*known.cases["batch"]["rows"], "penalty", "plain"]
-    batch = known.batch(names[0])
-    for name in names[1:]:
-        batch.extend(known.batch(name))
-    most = max(known.cases[name]["limit"] for name in names)
-    made = np.stack(list(islice(run_rows(batch), most)), axis=1)
-    for name, rows in zip(names, made, strict=True):
-        wanted = known.wanted[f"{name}.greedy"]
-        same(rows[: len(wanted), 1:], wanted, f"greedy codes of {name} in a batch")
+    for _, options in known.having("rows"):
+        names = [*options["rows"], *(name for name in ("penalty", "plain") if name in known.cases)]
+        batch = known.batch(names[0])
+        for name in names[1:]:
+            batch.extend(known.batch(name))
+        most = max(known.cases[name]["limit"] for name in names)
+        made = np.stack(list(islice(run_rows(batch), most)), axis=1)
+        for name, rows in zip(names, made, strict=True):
+            wanted = known.wanted[f"{name}.greedy"]
+            same(rows[: len(wanted), 1:], wanted, f"greedy codes of {name} in a batch")
 
 
 def check_realtime_prompts(folder: Path) -> None:
     """Every prompt is packed from words and codes as upstream packs it, and every text has upstream's ids."""
     known = Golden(folder)
-    for name, rows in prompts_of(known).items():
-        same(np.concatenate(rows), known.wanted[f"{name}.input_ids"][0], f"the prompt of {name}")
-        ids = np.array(known.packer.encoder.encode(known.cases[name]["text"]))
-        same(ids, known.wanted[f"{name}.text_ids"], f"the text of {name}")
+    for name in known.spoken:
+        same(packed(known, name), known.wanted[f"{name}.input_ids"][0], f"the prompt of {name}")
+        if "segments" not in known.cases[name]:
+            ids = np.array(known.packer.encoder.encode(known.cases[name]["text"]))
+            same(ids, known.wanted[f"{name}.text_ids"], f"the text of {name}")
 
 
-def prompts_of(known: Golden) -> dict[str, list[np.ndarray]]:
-    """The prompt of each case, in parts."""
-    packer, wanted = known.packer, known.wanted
-    plain, voiced = packer.system_rows(None), packer.system_rows(wanted["voice.codes"])
-    reply, reply_after = packer.reply_header(), packer.reply_header(after_turn=True)
-    words = {name: options["user_text"] for name, options in known.cases.items() if "user_text" in options}
-    user = {name: packer.user_rows(text, wanted.get(f"{name}.user_codes")) for name, text in words.items()}
-    return {name: [plain, reply] for name in ("plain", "short", "late_end_12", "penalty", "penalty_all")} | {
-        "voice": [voiced, reply],
-        "voice_stream_opening": [voiced, reply_after],
-        "user_text_only": [voiced, user["user_text_only"], reply],
-        "turn1": [voiced, user["turn1"], reply],
-        "turn2": [user["turn2"], reply],
-        "turn2_end_row": [packer.end_of_turn_row(), user["turn2"], reply],
-        "turn3": [reply_after],
-    }
+def packed(known: Golden, name: str) -> np.ndarray:
+    """The prompt of a case, from its words and the codes of its recordings."""
+    packer, options, wanted = known.packer, known.cases[name], known.wanted
+    rows, is_first = wanted[f"{name}.input_ids"][0], options.get("after") is None
+    voice = rows[rows[:, 0] == known.config.audio_user_slot_token_id, 1:]
+    parts = [packer.system_rows(voice if len(voice) else None)] if is_first else []
+    if name.endswith(END_ROW):
+        parts.append(packer.end_of_turn_row())
+    codes = wanted.get(f"{name.removesuffix(END_ROW)}.user_codes")
+    if has_user := "user_text" in options or codes is not None:
+        parts.append(packer.user_rows(options.get("user_text"), codes))
+    parts.append(packer.reply_header(after_turn=not has_user and (not is_first or name.endswith(STREAM_OPENING))))
+    return np.concatenate(parts)
 
 
 def check_realtime_sampling(folder: Path) -> None:
