@@ -194,6 +194,14 @@ def test_ties_with_the_last_of_top_k_stay_where_upstream_keeps_them(top_k, kept)
     assert shares == pytest.approx(law, abs=2 / GRID)
 
 
+def test_a_code_has_many_equals_that_all_stay():
+    """Scores in steps of a whole number, as goldens have them."""
+    rows = RowSampling.of([ChannelSampling(1.0, 1.0, 2)], keeps_ties=True)
+    row = mx.broadcast_to(mx.array([3.0] + [1.0] * 40 + [-50.0] * 60), (1, GRID, 101))
+    drawn = np.array(sample(row, mx.array(EVEN[None]), rows))[0]
+    assert set(drawn.tolist()) == set(range(41))
+
+
 def test_ties_do_not_widen_top_p():
     """Of eight equals, three exceed a third: two do not."""
     assert len(measured_law([0.0] * 8, ChannelSampling(1.0, 0.34, 0))) == 3

@@ -15,8 +15,8 @@ from math import inf
 import mlx.core as mx
 
 MAX_SEED = 2**32 - 1
-# Candidates behind the last of top_k that may be as good as it.
-TIES = 8
+# Candidates behind the last of top_k that may be as good as it; C knows no limit, and to sort all would take long here.
+TIES = 64
 
 
 def draw_seed() -> int:

@@ -92,6 +92,15 @@ def test_v1_cuts_its_windows_and_v2_rounds_them() -> None:
     assert windows(CodecConfig.from_dict(raw | {"number_channels": 1}).encoder) == [20, 10, 5]
 
 
+def test_a_stage_of_v2_without_a_context_takes_the_smallest_of_the_encoder() -> None:
+    raw = published_nano()
+    for key, index in (("encoder_kwargs", 3), ("decoder_kwargs", 1)):
+        del raw[key][index]["context_duration"]
+    config = CodecConfig.from_dict(raw)
+    assert windows(config.encoder) == [1600, 4 * 200, 800, 500]
+    assert windows(config.decoder) == [4 * 50, 800, 1200, 1600]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

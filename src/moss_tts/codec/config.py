@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from math import prod
+from typing import Any
 
 from moss_tts.codec.stages import StageConfig, Surroundings, parse_stage
 from moss_tts.errors import ConfigError, shown
@@ -114,7 +115,7 @@ class CodecConfig:
             demand(raw, "enable_channel_interleave", (True,), where)
         sampling_rate = integer(raw, "sampling_rate", where, least=1)
         downsample_rate = integer(raw, "downsample_rate", where, least=1, most=sampling_rate)
-        context = raw.get("causal_transformer_context_duration", 10.0)
+        context = _default_context(raw, version)
         down = Surroundings(version, down=True, rate=sampling_rate * channels, context_duration=context, where=where)
         up = replace(down, down=False, rate=sampling_rate / downsample_rate)
         config = cls(
@@ -129,6 +130,13 @@ class CodecConfig:
         )
         _check_chain(config)
         return config
+
+
+def _default_context(raw: Raw, version: int) -> Any:
+    """Seconds of context of stages that name none. The second generation takes the smallest that its encoder names."""
+    named = [block.get("context_duration") for block in _blocks(raw, "encoder_kwargs")] if version == 2 else []
+    numbers = [seconds for seconds in named if isinstance(seconds, int | float)]
+    return min(numbers) if numbers else raw.get("causal_transformer_context_duration", 10.0)
 
 
 def _parse_stages(raw: Raw, key: str, first: Surroundings) -> tuple[StageConfig, ...]:

@@ -5,9 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-/* Candidates behind the last of top_k that may be as good as it (sampling.py). */
-enum { TIES = 8 };
-
 static int best(int count, const float *logits) {
     int found = 0;
     for (int i = 1; i < count; i++)
@@ -33,11 +30,12 @@ static int rank(int count, const float *logits, int most, int *order) {
     return ranked;
 }
 
-/* How many of the ranked stay beside the first top_k because they are as good as the last of these. */
-static int with_ties(int ranked, const float *logits, const int *order, int top_k) {
-    int kept = top_k < ranked ? top_k : ranked;
-    while (kept < ranked && logits[order[kept]] == logits[order[kept - 1]]) kept++;
-    return kept;
+/* Rank all that are as good as the last of the ranked as well. Equals are ranked by their numbers, so theirs are larger. */
+static int with_ties(int ranked, int count, const float *logits, int *order) {
+    int last = order[ranked - 1];
+    for (int i = last + 1; i < count; i++)
+        if (logits[i] == logits[last]) order[ranked++] = i;
+    return ranked;
 }
 
 /* The rank that `uniform` falls on among candidates with these chances, of which top_p leaves the first. */
@@ -58,10 +56,8 @@ int moss_tts_draw(const setting *s, int keeps_ties, int count, float *logits, co
             if (seen[i]) logits[i] = logits[i] > 0 ? logits[i] / s->penalty : logits[i] * s->penalty;
     if (s->temperature == 0) return best(count, logits);
     for (int i = 0; i < count; i++) logits[i] /= s->temperature;
-    int most = s->top_k < count - TIES ? s->top_k + TIES : count;
-    int ranked = rank(count, logits, most, order);
-    int candidates = s->top_k < ranked ? s->top_k : ranked;
-    if (keeps_ties) candidates = with_ties(ranked, logits, order, s->top_k);
+    int candidates = rank(count, logits, s->top_k < count ? s->top_k : count, order);
+    if (keeps_ties) candidates = with_ties(candidates, count, logits, order);
     float largest = logits[order[0]], chances[candidates], total = 0;
     for (int i = 0; i < candidates; i++) total += chances[i] = expf(logits[order[i]] - largest);
     for (int i = 0; i < candidates; i++) chances[i] /= total;
