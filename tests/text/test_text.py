@@ -120,7 +120,9 @@ def test_time_is_linear(unit):
         ("One line.\nAnother!\n其他", "One line. Another! 其他"),
         ("床前明月光，\n疑是地上霜。\n", "床前明月光。疑是地上霜。"),
         ("# Title\n> quote\n- item\n1. first\n10) tenth", "Title。quote。item。first。tenth"),
-        ("> - 1. nested", "nested"),
+        ("> - 1. nested\n> - 2. too", "nested。too"),
+        ("3. Oktober ist Feiertag", "3. Oktober ist Feiertag"),
+        ("- 1. Mai\nund weiter", "1. Mai。und weiter"),
         ("2024. A year", "2024. A year"),
         ("见 [release note](https://x.y/a_(b))后面", "见 release note https://x.y/a_(b) 后面"),
         ("[[a](http://x) b](http://y)", "a http://x b http://y"),
@@ -134,6 +136,11 @@ def test_time_is_linear(unit):
         ("A->B => C → D", "A，B，C，D"),
         ("wait--what...ok…", "wait。what。ok。"),
         ("a well-known yes—no", "a well-known yes—no"),
+        # Quotation marks that open here close elsewhere.
+        ("Er sagte „Ja!“ und ‚Nein‘ dazu", "Er sagte „Ja!“ und ‚Nein‘ dazu"),
+        ("Han sade ”ja” och gick", "Han sade ”ja” och gick"),
+        ("Той каза „да“ и тръгна", "Той каза „да“ и тръгна"),
+        ("他说 “ 你好 ” 吧", "他说 “你好” 吧"),
         # Repeats.
         ("真的假的？？？！！！", "真的假的？！"),
         ("太离谱了......！！", "太离谱了！"),

@@ -39,6 +39,10 @@ _IPA = rf"/(?=[^{_NOT_IPA}]*?[æðŋθ\u0250-\u02ff\u0300-\u036f])[^{_NOT_IPA}]+
 # Two dashes or more; hyphens at the end may be the shaft of an arrow instead.
 _DASHES = r"(?:(?:-*+[—–―])++(?:-++(?![=>]))?(?<=[—–―-]{2})|-{2,}+)"
 _ARROW = r"<[-=]++>?+|(?<![-=])[-=]++>|[→←↔⇒⇐⇔⟶⟵⟷⟹⟸⟺↦↤↪↩]"
+# German closes with “ and ‘, Swedish opens with ”: then they have a letter, or its mark, on the other side.
+_WESTERN = rf"[^\W{_CJK}]"
+_OPENING_QUOTE = rf"(?<!{_WESTERN})(?<!{_WESTERN}[.,!?])[“‘]"
+_CLOSING_QUOTE = rf"”(?!{_WESTERN})"
 # Any character that can begin a token of its own, letters, digits and spaces aside.
 _SIGNIFICANT = r"\[{/@#.,，<=\-—–―→←↔⇒⇐⇔⟶⟵⟷⟹⟸⟺↦↤↪↩。．…!?！？；：、;（【〖「『《“‘）】〗」』》”"
 
@@ -53,14 +57,18 @@ _TOKEN = re.compile(
     |(?P<cjk>[{_CJK}]++)
     |(?P<space>\ )
     |(?P<pause>[；：、;])
-    |(?P<open>[（【〖「『《“‘])
-    |(?P<close>[）】〗」』》”])
+    |(?P<open>[（【〖「『《]|{_OPENING_QUOTE})
+    |(?P<close>[）】〗」』》]|{_CLOSING_QUOTE})
     |(?P<other>[^\s{_LATIN}\d{_CJK}{_SIGNIFICANT}]++|.)""",
     re.VERBOSE | re.DOTALL,
 )
 _LATIN_LETTER = re.compile(rf"[{_LATIN}]")
+_LINE_MARK = r"(?:#{1,6}|>|[-*+]) "
 # Four digits are a year, not the number of a list item.
-_LINE_MARKS = re.compile(r"(?:(?:#{1,6}|>|[-*+]|\d{1,3} ?[.)]) )++")
+_LIST_NUMBER = r"\d{1,3} ?[.)] "
+_LINE_MARKS = re.compile(rf"(?:{_LINE_MARK})++")
+_NUMBERED_LINE = re.compile(rf"(?:{_LINE_MARK})*+{_LIST_NUMBER}")
+_LIST_MARKS = re.compile(rf"(?:{_LINE_MARK}|{_LIST_NUMBER})++")
 _LATIN_SENTENCE_END = re.compile(rf"[{_LATIN}][.!?][\"'”’)]?\Z")
 _LINK_PART = re.compile(r"(\[|\]\(https?://[^\s()\[\]]++(?:\([^\s()\[\]]*+\)[^\s()\[\]]*+)*+\)|\])", re.IGNORECASE)
 
@@ -96,8 +104,8 @@ def check_text(name: str, value: object) -> str:
 def normalize_text(text: str) -> str:
     """The text as the models expect to read it: one line, clean spaces, plain punctuation.
 
-    Idempotent and linear in the length of the text; letters and digits are never lost, list numbers
-    excepted.
+    Idempotent and linear in the length of the text; letters and digits are never lost, the numbers of
+    lists excepted.
     """
     line = _join_lines(_unwrap_links(_drop_invisible(text)))
     tokens = _collapse_repeats(_tokenise(line))
@@ -127,14 +135,16 @@ def _unwrap_links(text: str) -> str:
 
 def _join_lines(text: str) -> str:
     """Remove Markdown line marks, squeeze white space, and turn line breaks into sentence ends."""
-    squeezed = (" ".join(line.split()) for line in text.splitlines())
-    lines = [unmarked for line in squeezed if (unmarked := _without_marks(line))]
+    squeezed = [" ".join(line.split()) for line in text.splitlines()]
+    # A number alone is no list: "3. Oktober".
+    marks = _LIST_MARKS if sum(map(bool, map(_NUMBERED_LINE.match, squeezed))) > 1 else _LINE_MARKS
+    lines = [unmarked for line in squeezed if (unmarked := _without(marks, line))]
     return "".join([_end_line(line) for line in lines[:-1]] + lines[-1:])
 
 
-def _without_marks(line: str) -> str:
-    marks = _LINE_MARKS.match(line)
-    return line[marks.end() :] if marks else line
+def _without(marks: re.Pattern[str], line: str) -> str:
+    found = marks.match(line)
+    return line[found.end() :] if found else line
 
 
 def _end_line(line: str) -> str:

@@ -17,8 +17,11 @@ _NARROW = {"。": ".", "．": ".", "，": ",", "、": ",", "！": "!", "？": "?
 _WIDE_MARK = re.compile(f"[{''.join(_NARROW)}]")
 # A sentence with its marks. "." is none: it stands in numbers, and both sides of it are of the same script.
 _SENTENCE = re.compile(r"[^。！？!?…]*+[。！？!?…]++|[^。！？!?…]++")
-_BRACKETS = str.maketrans(dict.fromkeys("[]{}【】〖〗「」『』", '"'))
-_EMPTY_QUOTES = re.compile(r'"\s*"')
+_OTHER_WORD = re.compile(rf"(?:(?!{_WIDE_SCRIPT.pattern})[^\W\d_])+")
+_EMPTY_BRACKETS = re.compile(r"\[\s*\]|\{\s*\}|【\s*】|〖\s*〗|「\s*」|『\s*』")
+# Quotation marks; cleanup.py would make headlines of them where they begin a sentence.
+_CORNERS = str.maketrans(dict.fromkeys("「」『』", '"'))
+_BRACKETS = str.maketrans(dict.fromkeys("[]{}【】〖〗", '"'))
 _CLOSERS = "\"'”’»)）】》」』"
 _ENDS = ".!?…。！？؟۔।॥։።"
 _LOOSE_END = re.compile(r"[\s,，、:：;；\-–—~]+\Z")
@@ -26,8 +29,8 @@ _LOOSE_END = re.compile(r"[\s,，、:：;；\-–—~]+\Z")
 
 def in_own_marks(text: str) -> str:
     """The text on one line, cleaned up, without speaker tags and pauses; other brackets are quotation marks."""
-    cleaned = normalize_text(PAUSE.sub(" ", SPEAKER_TAG.sub(" ", text))).translate(_BRACKETS)
-    return _ended("".join(_in_own_marks(_EMPTY_QUOTES.sub("", cleaned))).strip())
+    untagged = _EMPTY_BRACKETS.sub(" ", PAUSE.sub(" ", SPEAKER_TAG.sub(" ", text))).translate(_CORNERS)
+    return _ended("".join(_in_own_marks(normalize_text(untagged).translate(_BRACKETS))).strip())
 
 
 def _in_own_marks(text: str) -> Iterator[str]:
@@ -43,11 +46,16 @@ def _in_own_marks(text: str) -> Iterator[str]:
 
 def _sentences(text: str) -> Iterator[tuple[int, int, bool]]:
     """(start, end, whether its script has wide marks) of each sentence; one without letters is as the one before."""
-    is_wide = _WIDE_SCRIPT.search(text) is not None
+    is_wide = _is_wide(text)
     for sentence in _SENTENCE.finditer(text):
         if any(character.isalpha() for character in sentence[0]):
-            is_wide = _WIDE_SCRIPT.search(sentence[0]) is not None
+            is_wide = _is_wide(sentence[0])
         yield *sentence.span(), is_wide
+
+
+def _is_wide(sentence: str) -> bool:
+    """Whether a sentence has as many characters of a script with wide marks as words of others, and any at all."""
+    return 0 < len(_WIDE_SCRIPT.findall(sentence)) >= len(_OTHER_WORD.findall(sentence))
 
 
 def _ended(text: str) -> str:
