@@ -17,7 +17,6 @@ from moss_tts.sampling import seen_in
 
 INACTIVE = -1
 SAMPLE = -1
-UNLIMITED = 2**30
 
 
 class DelaySchedulerState(NamedTuple):

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from moss_tts.audio.codes import apply_delay_pattern, check_code_range, is_code_matrix, orient_codes, undelay
+from moss_tts.audio.codes import apply_delay_pattern, check_code_range, is_code_matrix, orient_codes
 from moss_tts.errors import RequestError
+from moss_tts.inference_utils import extract_complete_delay_rows
 
 PAD = 1024
 
@@ -19,8 +20,8 @@ def code_matrices(max_frames=40, max_codebooks=33):
 
 
 @given(code_matrices())
-def test_undelay_is_the_inverse_of_the_delay_pattern(codes):
-    np.testing.assert_array_equal(undelay(apply_delay_pattern(codes, PAD)), codes)
+def test_complete_rows_are_the_inverse_of_the_delay_pattern(codes):
+    np.testing.assert_array_equal(extract_complete_delay_rows(apply_delay_pattern(codes, PAD)), codes)
 
 
 @given(code_matrices())
@@ -37,7 +38,7 @@ def test_delay_pattern_moves_codebook_q_down_by_q_rows():
 
 
 def test_rows_without_a_whole_frame_hold_no_frame():
-    assert undelay(np.zeros((2, 4), dtype=np.int32)).shape == (0, 4)
+    assert extract_complete_delay_rows(np.zeros((2, 4), dtype=np.int32)).shape == (0, 4)
 
 
 @given(n_frames=st.integers(65, 200), n_vq=st.integers(1, 64), extra=st.integers(0, 63))

@@ -29,17 +29,6 @@ def apply_delay_pattern(codes: npt.ArrayLike, pad: int) -> CodeMatrix:
     return rows
 
 
-def undelay(rows: npt.ArrayLike) -> CodeMatrix:
-    """Inverse of apply_delay_pattern: rows (F + Q - 1, Q) -> codes (F, Q).
-
-    Fewer than Q rows hold no whole frame.
-    """
-    delayed = np.asarray(rows, dtype=np.int32)
-    n_rows, n_codebooks = delayed.shape
-    n_frames = max(0, n_rows - n_codebooks + 1)
-    return np.stack([delayed[q : q + n_frames, q] for q in range(n_codebooks)], axis=1)
-
-
 def orient_codes(codes: object, n_vq: int) -> CodeMatrix:
     """An integer matrix (F, Q) or (Q, F), numpy or mlx -> (F, n_vq) int32, the first n_vq codebooks.
 

@@ -110,20 +110,12 @@ class QuietState:
     quiet_samples: int = 0
     rest: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
-    @property
-    def speech_heard(self) -> bool:
-        """Whether anything was loud enough to be speech."""
-        return self.loudest >= SPEECH_LEVEL
-
-
-def hear(state: QuietState, chunk: npt.ArrayLike, sample_rate: int) -> QuietState:
-    """The state after a chunk (S,) or (S, C). However audio is cut into chunks, the state is the same."""
-    *_, heard = states(state, chunk, sample_rate)
-    return heard
-
 
 def states(state: QuietState, chunk: npt.ArrayLike, sample_rate: int) -> Iterator[QuietState]:
-    """The states after each window that a chunk (S,) or (S, C) completes, and at last the one with the rest of it."""
+    """The states after each window that a chunk (S,) or (S, C) completes, and at last the one with the rest of it.
+
+    However audio is cut into chunks, the last state is the same.
+    """
     samples: npt.NDArray[np.float64] = np.asarray(chunk, dtype=np.float64)
     mono = np.concatenate([state.rest, samples if samples.ndim == 1 else samples.mean(axis=1)])
     width = window_samples(sample_rate)
