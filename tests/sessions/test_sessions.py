@@ -295,9 +295,9 @@ def test_an_iterator_that_leaves_the_thread_fails_the_turn(delay_model):
             async for _ in session.speak_async(cancelled()):
                 pass
 
-    with open_session(delay_model) as session, pytest.raises(GenerationError, match="ended with SystemExit"):
+    with open_session(delay_model) as session, pytest.raises(GenerationError, match="ended by SystemExit"):
         list(session.speak(leaving()))
-    with pytest.raises(GenerationError, match="ended with CancelledError"):
+    with pytest.raises(GenerationError, match="ended by CancelledError"):
         asyncio.run(speak())
 
 

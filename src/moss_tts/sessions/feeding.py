@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Generator, Iterable, Iterator
 
-from moss_tts.errors import GenerationError, TurnOverError
+from moss_tts.errors import TurnOverError
+from moss_tts.sessions.protocol import as_failure
 from moss_tts.sessions.turn import MOST_PENDING, SECONDS_BETWEEN_LOOKS, Turn
 from moss_tts.text.cleanup import check_text
 
@@ -29,7 +30,7 @@ def feed(turn: Turn, deltas: Iterable[str]) -> None:
     except TurnOverError:
         return
     except BaseException as error:  # noqa: BLE001 - it is raised where the turn's sound is asked for
-        turn.tell(_as_failure(error))
+        turn.tell(as_failure(error))
     finally:
         if isinstance(deltas, Generator):
             deltas.close()
@@ -49,17 +50,12 @@ async def feed_async(turn: Turn, deltas: AsyncIterable[str]) -> None:
     except TurnOverError:
         return
     except BaseException as error:
-        turn.tell(_as_failure(error))
+        turn.tell(as_failure(error))
         if not isinstance(error, Exception):
             raise
     finally:
         if isinstance(deltas, AsyncGenerator):
             await deltas.aclose()
-
-
-def _as_failure(error: BaseException) -> Exception:
-    """The error that a turn fails with: one that would end a thread or a task must not end the listener's."""
-    return error if isinstance(error, Exception) else GenerationError(f"the iterator of the text ended with {error!r}")
 
 
 def _parts(delta: str) -> Iterator[str]:

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from moss_tts.audio.references import Reference
+from moss_tts.errors import GenerationError
 from moss_tts.speaking.engine import SpeechChunk
+
+# Characters that an id of the model's tokenizer counts as.
+CHARACTERS_PER_ID = 4
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class SpokenTurn(Protocol):
 
     @property
     def pending(self) -> int:
-        """Characters of text that are not spoken yet; a token id counts as 4."""
+        """Characters of text that are not spoken yet; a token id counts as CHARACTERS_PER_ID."""
         ...
 
     @property
@@ -118,3 +122,8 @@ class Conversation(Protocol):
     def close(self) -> None:
         """Free the context; no turn is being spoken."""
         ...
+
+
+def as_failure(error: BaseException) -> Exception:
+    """The error that a turn fails with: one that would end a thread or a task must not end the listener's."""
+    return error if isinstance(error, Exception) else GenerationError(f"the turn was ended by {error!r}")

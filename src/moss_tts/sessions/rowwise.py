@@ -19,15 +19,12 @@ from moss_tts.prompts.growing_ids import GrowingIds
 from moss_tts.prompts.packing import LEAD
 from moss_tts.prompts.turns import RealtimePacker
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.sessions.protocol import TurnListener, UserTurn
+from moss_tts.sessions.protocol import CHARACTERS_PER_ID, TurnListener, UserTurn, as_failure
 from moss_tts.speaking.engine import Run, SpeechChunk
 from moss_tts.speaking.jobs import JobMaker
 from moss_tts.speaking.listening import Host, Result
 from moss_tts.speaking.runaway import longest_plausible_seconds
 from moss_tts.text.tags import has_words
-
-# Characters that an id of the model's tokenizer counts as.
-CHARACTERS_PER_ID = 4
 
 
 class RowwiseConversation:
@@ -291,4 +288,4 @@ class RowwiseTurn:
     def _fail(self, error: BaseException) -> None:
         self._stop()
         self._conversation.context.cancel()
-        self._listener.tell(error if isinstance(error, Exception) else GenerationError(repr(error)))
+        self._listener.tell(as_failure(error))

@@ -19,7 +19,7 @@ from moss_tts.long_form import ContinuityState, TextSegment, advance_continuity_
 from moss_tts.prompts.planning import plan_text, tags_left_out
 from moss_tts.prompts.token_budgets import cut_of
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.sessions.protocol import TurnListener, UserTurn
+from moss_tts.sessions.protocol import TurnListener, UserTurn, as_failure
 from moss_tts.speaking.attempts import CUT_SHORT
 from moss_tts.speaking.conditioning import conditioned
 from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob
@@ -318,4 +318,4 @@ class SegmentedTurn:
 
     def _fail(self, error: BaseException) -> None:
         self._is_over = True
-        self._listener.tell(error if isinstance(error, Exception) else GenerationError(repr(error)))
+        self._listener.tell(as_failure(error))

@@ -15,19 +15,18 @@ from typing import Literal, Self, TypeAlias
 import mlx.core as mx
 import numpy as np
 
-from moss_tts.errors import GenerationError, MossTTSWarning, PendingTextError, RequestError, TurnOverError, shown
+from moss_tts.errors import MossTTSWarning, PendingTextError, RequestError, TurnOverError, shown
 from moss_tts.result import GenerationResult
 from moss_tts.sessions.outbox import Outbox
-from moss_tts.sessions.protocol import SpokenTurn, TurnListener
+from moss_tts.sessions.protocol import CHARACTERS_PER_ID, SpokenTurn, TurnListener, as_failure
 from moss_tts.sessions.timing import TurnClock, TurnTimings
 from moss_tts.speaking.engine import SpeechChunk
 from moss_tts.speaking.listening import MOST_AHEAD, Host
 from moss_tts.strict import is_integer, is_number
 from moss_tts.text.cleanup import check_text
 
-# Characters of text that may wait to be spoken: about 4096 tokens. A token id counts as some characters.
+# Characters of text that may wait to be spoken: about 4096 tokens.
 MOST_PENDING = 16_384
-CHARACTERS_PER_ID = 4
 # Text is taken without a word to those that wait for room.
 SECONDS_BETWEEN_LOOKS = 0.05
 
@@ -349,7 +348,7 @@ class Turn:
     def _called(self, future: Future[None]) -> None:
         error = None if future.cancelled() else future.exception()
         if error is not None:
-            self.tell(error if isinstance(error, Exception) else GenerationError(f"the turn was ended: {error!r}"))
+            self.tell(as_failure(error))
 
     def _stop(self) -> None:
         self._outcome = "stopped"
