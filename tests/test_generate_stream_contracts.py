@@ -13,7 +13,8 @@ import pytest
 
 from moss_tts.errors import GenerationError
 from moss_tts.model import Model
-from moss_tts.result import GenerationResult, clock
+from moss_tts.result import GenerationResult
+from moss_tts.subtitles.formats import clock
 from support.runtime_laws import TEXT, TOLERANCE, reference, speak, talkative
 
 FRAMES = 16

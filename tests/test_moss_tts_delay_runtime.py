@@ -24,9 +24,9 @@ from moss_tts.config import ID_DEFAULTS, DelayConfig
 from moss_tts.errors import CheckpointError, CodecNotFoundError, ConfigError, RequestError
 from moss_tts.model import Model
 from moss_tts.processor import build_user_message
-from moss_tts.result import clock
 from moss_tts.rows import Prompts, RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
+from moss_tts.subtitles.formats import clock
 from support.runtime_laws import LAWS, TEXT, close, reference, slow_audio, slow_frames, speak, talkative
 from support.tokenizer import write_tokenizer as write_real_tokenizer
 
@@ -73,7 +73,7 @@ def test_a_budget_cuts_no_frame_short(delay_model):
 
 
 def test_delay_refuses_fewer_codebooks(delay_model):
-    with pytest.raises(RequestError, match=r"n_vq_for_inference = 2 is for Local.*all 4 codebooks"):
+    with pytest.raises(RequestError, match=r"n_vq_for_inference is for Local v1.0 and Nano; .* all 4 codebooks"):
         delay_model.generate(TEXT, n_vq_for_inference=2)
 
 

@@ -89,7 +89,7 @@ def test_v1_0_refuses_more_codebooks_than_it_has(local_model, n_vq):
 def test_v1_5_has_a_fixed_depth(models):
     model = models["local_v1_5"]
     assert model.generate(TEXT, n_vq_for_inference=4)
-    with pytest.raises(RequestError, match=r"n_vq_for_inference must be 4 for Local v1\.5, got 3"):
+    with pytest.raises(RequestError, match=r"n_vq_for_inference must be 4 for MOSS-TTS Local v1\.5, got 3"):
         model.generate(TEXT, n_vq_for_inference=3)
 
 

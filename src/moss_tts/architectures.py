@@ -71,12 +71,14 @@ class Architecture(Generic[C, N]):
         self.prefixes = PrefixCache(config.audio_user_slot_token_id)
 
     def resolve_n_vq(self, requested: int | None) -> int:
-        """The number of codebooks to generate.
+        """The number of codebooks to generate: all of them, unless the architecture can stop after fewer.
 
         Raises:
             RequestError: the architecture cannot generate that number.
         """
-        raise NotImplementedError
+        if requested not in (None, self.config.n_vq):
+            raise RequestError(f"n_vq_for_inference must be {self.config.n_vq} for {self.name}, got {requested}.")
+        return self.config.n_vq
 
     def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:
         """A batch of requests: their prompts are read, and the first row is next."""
@@ -148,7 +150,7 @@ class DelayArchitecture(Architecture[DelayConfig, MossTTSDelayModel]):
         """Delay models always generate all codebooks: they are trained on the whole delay pattern."""
         if requested is not None:
             raise RequestError(
-                f"n_vq_for_inference = {requested} is for Local v1.0; a Delay checkpoint always generates all "
+                f"n_vq_for_inference is for Local v1.0 and Nano; a Delay checkpoint always generates all "
                 f"{self.config.n_vq} codebooks. Leave it out."
             )
         return self.config.n_vq
@@ -239,9 +241,7 @@ class LocalV15Architecture(LocalArchitecture):
 
     def resolve_n_vq(self, requested: int | None) -> int:
         """Local v1.5 always generates all codebooks: it is trained with a fixed depth."""
-        if requested not in (None, self.config.n_vq):
-            raise RequestError(f"n_vq_for_inference must be {self.config.n_vq} for Local v1.5, got {requested}.")
-        return self.config.n_vq
+        return Architecture.resolve_n_vq(self, requested)
 
     def bytes_per_frame(self) -> int:
         """The backbone once, the depth decoder for every codebook, and the embeddings as heads."""
@@ -278,12 +278,6 @@ class RealtimeArchitecture(Architecture[RealtimeConfig, MossTTSRealtimeNetwork])
     protected = ("local_lm_heads",)
     first_chunks = (1, 2, 4)
     reads_text_beside = True
-
-    def resolve_n_vq(self, requested: int | None) -> int:
-        """Realtime always generates all codebooks: it is trained with a fixed depth."""
-        if requested not in (None, self.config.n_vq):
-            raise RequestError(f"n_vq_for_inference must be {self.config.n_vq} for Realtime, got {requested}.")
-        return self.config.n_vq
 
     def reading(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Reading[RowBatch]:  # noqa: ARG002
         """Read prompts; the result is a batch of Realtime."""

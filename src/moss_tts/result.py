@@ -18,7 +18,7 @@ from moss_tts.device.memory import size
 from moss_tts.frames import FinishReason
 from moss_tts.long_form import SegmentMetrics
 from moss_tts.subtitles.cues import Cue
-from moss_tts.subtitles.formats import write_subtitles
+from moss_tts.subtitles.formats import clock, write_subtitles
 from moss_tts.text.harmless import one_line
 
 
@@ -237,11 +237,3 @@ class Speech:
         return (
             f'<audio controls src="data:audio/flac;base64,{data}"></audio><br><small>{html.escape(repr(self))}</small>'
         )
-
-
-def clock(seconds: float) -> str:
-    """Seconds as HH:MM:SS.mmm."""
-    milliseconds = round(seconds * 1000)
-    hours, rest = divmod(milliseconds, 3_600_000)
-    minutes, rest = divmod(rest, 60_000)
-    return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}.{rest % 1000:03d}"

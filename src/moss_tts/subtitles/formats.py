@@ -39,7 +39,7 @@ def srt(cues: Sequence[Cue]) -> str:
     """SubRip: numbered cues with times to 1 ms."""
     shown = [part for cue in cues for part in in_parts(cue)]
     return "\n".join(
-        f"{number}\n{_time(cue.start, ',')} --> {_time(cue.end, ',')}\n{_no_arrow(cue.text)}\n"
+        f"{number}\n{clock(cue.start, ',')} --> {clock(cue.end, ',')}\n{_no_arrow(cue.text)}\n"
         for number, cue in enumerate(shown, start=1)
     )
 
@@ -51,7 +51,7 @@ def vtt(cues: Sequence[Cue]) -> str:
 
 def _vtt_cue(cue: Cue) -> str:
     voice = "" if cue.voice is None else f"<v {_escaped(cue.voice)}>"
-    return f"{_time(cue.start, '.')} --> {_time(cue.end, '.')}\n{voice}{_escaped(cue.text)}\n"
+    return f"{clock(cue.start)} --> {clock(cue.end)}\n{voice}{_escaped(cue.text)}\n"
 
 
 def lrc(cues: Sequence[Cue]) -> str:
@@ -126,7 +126,8 @@ def _count_shown(text: str, start: int, ends: Sequence[int]) -> int:
     return at_marks[-1] if at_marks else fitting
 
 
-def _time(seconds: float, point: str) -> str:
+def clock(seconds: float, point: str = ".") -> str:
+    """A time as HH:MM:SS.mmm, with this sign before the milliseconds."""
     milliseconds = round(1000 * seconds)
     minutes, rest = divmod(milliseconds, 60_000)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"
