@@ -27,6 +27,7 @@ from moss_tts.prompts.messages import (
     UserMessage,
     as_message,
     build_user_message,
+    check_final_role,
 )
 from moss_tts.prompts.packing import PromptPacker, Rows
 from moss_tts.prompts.reference_codes import check_files, encode_references, load_waveform
@@ -158,11 +159,7 @@ def as_batch(conversations: Conversation | Sequence[Conversation]) -> list[list[
 def _checked(conversation: list[Message], mode: str) -> list[Message]:
     if mode not in FINAL_ROLE:
         raise RequestError(f"unknown mode {mode!r}; allowed: {', '.join(FINAL_ROLE)}")
-    if conversation[-1].role != FINAL_ROLE[mode]:
-        raise RequestError(
-            f"mode {mode!r} needs a conversation that ends with a message of the {FINAL_ROLE[mode]}; "
-            f"this one ends with a message of the {conversation[-1].role}"
-        )
+    check_final_role(conversation, mode)
     return conversation
 
 

@@ -16,7 +16,7 @@ from moss_tts.errors import ConfigError, RequestError
 from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.presets import Preset, resolve_preset
 from moss_tts.prompts.dialogue import cloned_voices
-from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, UserMessage
+from moss_tts.prompts.messages import FINAL_ROLE, AssistantMessage, Message, UserMessage, check_final_role
 from moss_tts.prompts.options import CHANNELS, LONG_FORM, SAMPLING, check_options, reject_unknown_options
 from moss_tts.prompts.planning import (
     BUDGETS,
@@ -139,6 +139,12 @@ class MossNormalizedRequest:
         if self.tokens is None:
             return self.max_tokens
         return min(self.max_tokens, math.ceil(1.5 * self.tokens) + 25)
+
+    def tokens_of(self, segment: TextSegment) -> int | None:
+        """A segment's share of the length that was asked for, by characters; None if no length was."""
+        if self.tokens is None:
+            return None
+        return max(1, math.ceil(self.tokens * len(segment.text) / sum(len(part.text) for part in self.plan)))
 
     def _written(self) -> tuple[Message, ...]:
         if self.conversation:
@@ -379,12 +385,8 @@ def _dialogue_voice(given: Options) -> Options:
 
 def _conversation_prompt(given: Options, respell: Respeller | None) -> Options:
     messages = respelt_messages(given["conversation"], respell)
-    role = FINAL_ROLE[given["mode"]] if "mode" in given else messages[-1].role
-    if messages[-1].role != role:
-        raise RequestError(
-            f"mode {given['mode']!r} needs a conversation that ends with a message of the {role}; "
-            f"this one ends with a message of the {messages[-1].role}"
-        )
+    if "mode" in given:
+        check_final_role(messages, given["mode"])
     asked = [message for message in messages if isinstance(message, UserMessage)]
     for message in asked:
         if message.text is not None and message.text.strip():

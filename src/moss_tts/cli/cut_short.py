@@ -5,7 +5,6 @@ Limits come from `Model.job`, which makes them, so that messages name the limits
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -88,10 +87,8 @@ def _whole(model: Model, request: MossNormalizedRequest, frames: int) -> Part:
 
 def _segment(model: Model, request: MossNormalizedRequest, spoken: SegmentMetrics) -> Part:
     segment = request.plan[spoken.segment_idx]
-    total = sum(len(part.text) for part in request.plan)
-    # The narrator shares a length that was asked for in the same way.
-    tokens = None if request.tokens is None else max(1, math.ceil(request.tokens * len(segment.text) / total))
-    budget, helpful = _budget(model, replace(request, text=segment.spoken_text, tokens=tokens))
+    part = replace(request, text=segment.spoken_text, tokens=request.tokens_of(segment))
+    budget, helpful = _budget(model, part)
     if helpful == MOST_FRAMES and model.config.text_preparation is None:
         helpful = ("max_tokens", "long_form_max_chars", "seed")
     name = f'{spoken.segment_idx + 1} ("{one_line(segment.text)}")'

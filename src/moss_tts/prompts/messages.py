@@ -21,7 +21,6 @@ from moss_tts.strict import MOST_INTEGER, is_integer
 from moss_tts.text.cleanup import check_text
 
 AUDIO_PLACEHOLDER = "<|audio|>"
-# The mode of a request, and the role of the message that ends its conversation.
 Mode: TypeAlias = Literal["generation", "continuation"]
 # Mode -> the role of a conversation's last message.
 FINAL_ROLE: Mapping[str, str] = {"generation": "user", "continuation": "assistant"}
@@ -209,6 +208,19 @@ def as_message(value: Message | Mapping[str, Any]) -> Message:
     if role == "user":
         return build_user_message(**_known(given, USER_FIELDS, role))
     raise RequestError(f"a message's role must be 'user' or 'assistant', got {shown(role)}")
+
+
+def check_final_role(conversation: Sequence[Message], mode: str) -> None:
+    """Refuse a conversation that a mode does not answer or continue.
+
+    Raises:
+        RequestError: its last message has another role.
+    """
+    if (role := conversation[-1].role) != FINAL_ROLE[mode]:
+        raise RequestError(
+            f"mode {mode!r} needs a conversation that ends with a message of the {FINAL_ROLE[mode]}; this one ends "
+            f"with a message of the {role}"
+        )
 
 
 def _known(given: dict[str, Any], allowed: Sequence[str], role: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ and its prompt is conditioning.py's.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -299,19 +298,12 @@ class Narrator:
 
     def _conditioned(self, segment: TextSegment, seed: int) -> MossNormalizedRequest:
         """The request for one segment, conditioned on what was spoken."""
-        request = replace(self._voices[segment.casting], tokens=self._share_of_tokens(segment), seed=seed)
+        request = replace(self._voices[segment.casting], tokens=self._request.tokens_of(segment), seed=seed)
         return conditioned(request, segment, self._continuity(segment))
 
     def _continuity(self, segment: TextSegment) -> ContinuityState:
         """What earlier segments in the voice of this one have handed on."""
         return self._state.continuity.get(segment.casting, ContinuityState())
-
-    def _share_of_tokens(self, segment: TextSegment) -> int | None:
-        """The segment's share of the length that was asked for, by characters."""
-        if self._request.tokens is None:
-            return None
-        total = sum(len(part.text) for part in self.plan)
-        return max(1, math.ceil(self._request.tokens * len(segment.text) / total))
 
     # -------------------------------------------------------------------------------------- metrics
 
