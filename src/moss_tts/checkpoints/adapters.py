@@ -11,6 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+from mlx.utils import tree_unflatten
 
 from moss_tts.adapters import CONFIG, WEIGHTS
 from moss_tts.adapters.low_rank import Adaptable, Adapted, Adapters, Factors, LowRank
@@ -217,14 +218,7 @@ def _tied_places(
 
 
 def _install(network: Adaptable, adapters: Adapters, made: Mapping[str, LowRank]) -> None:
-    present = {path for path, _ in network.named_modules()}
-    for path, low_rank in made.items():
-        if path not in present:
-            adapters.heads[path] = low_rank
-            continue
-        *parents, key = [int(part) if part.isdigit() else part for part in path.split(".")]
-        owner: Any = network
-        for part in parents:
-            owner = owner[part]
-        owner[key] = Adapted(owner[key], low_rank)
+    beside = [(path, Adapted(layer, made[path])) for path, layer in network.named_modules() if path in made]
+    network.update_modules(tree_unflatten(beside))
+    adapters.heads.update({path: made[path] for path in made.keys() - dict(beside).keys()})
     network.adapters = adapters

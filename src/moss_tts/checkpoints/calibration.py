@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_unflatten
 
 from moss_tts.architectures import Architecture
 from moss_tts.checkpoints.gptq import Moments
@@ -44,15 +45,15 @@ class Calibration:
 
     def _listen(self, block: str) -> dict[str, Moments]:
         """Moments of the inputs of a block's layers, under the names that they had before they were joined."""
-        listeners = {path: Listener(module) for path, module in linear_layers(self._architecture.network, block)}
-        for path, listener in listeners.items():
-            put(self._architecture.network, path, listener)
+        network = self._architecture.network
+        layers = linear_layers(network, block)
+        listeners = {path: Listener(layer) for path, layer in layers}
+        network.update_modules(tree_unflatten(list(listeners.items())))
         try:
             for prompt, rows in self._said:
                 self._architecture.teacher_forced_logits(prompt, rows)
         finally:
-            for path, listener in listeners.items():
-                put(self._architecture.network, path, listener.layer)
+            network.update_modules(tree_unflatten(layers))
         return {name: listener.moments for path, listener in listeners.items() for name in unjoined(path)}
 
 
@@ -77,15 +78,6 @@ def linear_layers(network: nn.Module, block: str) -> list[tuple[str, nn.Module]]
         for path, module in network.named_modules()
         if isinstance(module, nn.Linear) and (path == block or path.startswith(f"{block}."))
     ]
-
-
-def put(network: nn.Module, path: str, module: nn.Module) -> None:
-    """Replace a module by another."""
-    parent: Any = network
-    *way, name = path.split(".")
-    for step in way:
-        parent = parent[int(step)] if isinstance(parent, list) else parent[step]
-    parent[name] = module
 
 
 def unjoined(path: str) -> list[str]:
