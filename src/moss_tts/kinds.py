@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from moss_tts import model as speech
 from moss_tts.checkpoints.loading import CheckpointSource, find_checkpoint
 from moss_tts.checkpoints.names import is_pipeline
+from moss_tts.checkpoints.packaged import packaged_voice
+from moss_tts.codec.precision import decoder_precision
+from moss_tts.context.quantised_cache import check_kv_bits
 from moss_tts.diffusion.model import load_sound_model
 from moss_tts.errors import RequestError
-from moss_tts.model import Model
+from moss_tts.model import Model, load_speech_model
+from moss_tts.weights.copies import check_tied_heads
 
 
 def load(
@@ -51,6 +54,9 @@ def load(
         RequestError: kv_bits that this model's heads do not divide into; an option with a value that it cannot have,
             or that a sound model does not have.
     """
+    decoder_precision(codec_dtype)  # before anything is fetched
+    check_kv_bits(kv_bits)
+    check_tied_heads(tied_heads)
     options: dict[str, Any] = {
         "codec": codec,
         "codec_dtype": codec_dtype,
@@ -58,27 +64,25 @@ def load(
         "tied_heads": tied_heads,
         "adapters": adapters or None,
     }
-    if name is not None and (source := sound_source(name, revision, token)) is not None:
+    source = find_checkpoint(packaged_voice() if name is None else name, revision=revision, token=token)
+    if is_pipeline(source.directory):
         if given := [option for option, value in options.items() if value not in (None, "float32")]:
             raise RequestError(f"{name} makes sounds by diffusion, and has no {given[0]}; leave it out.")
         # As a union, each program that loads a speech model would have to tell its type checker which of the two it is.
         return cast(Model, load_sound_model(source, dtype, max_memory))
-    return speech.load(name, dtype=dtype, revision=revision, token=token, max_memory=max_memory, **options)
+    return load_speech_model(source, dtype=dtype, token=token, max_memory=max_memory, **options)
 
 
-def sound_source(
-    name: str | Path, revision: str | None = None, token: str | None = None, cached_only: bool = False
-) -> CheckpointSource | None:
+def sound_source(name: str | Path, revision: str | None = None, cached_only: bool = False) -> CheckpointSource | None:
     """Where a sound model is, which is fetched if need be; None if the checkpoint is another one.
 
     Args:
         name: a directory or a hub id.
         revision: branch, tag or commit on the hub.
-        token: hub token.
         cached_only: look in the local hub cache, fetch nothing.
 
     Raises:
         CheckpointError, ConfigError: see `find_checkpoint`.
     """
-    source = find_checkpoint(name, revision=revision, token=token, cached_only=cached_only)
+    source = find_checkpoint(name, revision=revision, cached_only=cached_only)
     return source if is_pipeline(source.directory) else None

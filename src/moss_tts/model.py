@@ -23,16 +23,13 @@ from moss_tts.checkpoints.footprint import limit_memory
 from moss_tts.checkpoints.loading import (
     CheckpointSource,
     LazyCodec,
-    find_checkpoint,
     load_architecture,
     load_config,
     quantizable,
 )
-from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.checkpoints.tokenizer import load_tokenizer
 from moss_tts.checkpoints.variant import variant_of
 from moss_tts.codec.precision import decoder_precision
-from moss_tts.context.quantised_cache import check_kv_bits
 from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.device.thread import closed_at_exit, items_from_device, on_device, refuse_fork
 from moss_tts.errors import GenerationError, MossTTSWarning, RequestError
@@ -48,7 +45,6 @@ from moss_tts.speaking.engine import SpeechChunk
 from moss_tts.speaking.jobs import AnyOf, Cancel
 from moss_tts.speaking.narration import OnSegment
 from moss_tts.speaking.results import BatchResults, Callbacks, results_of, results_one_by_one, results_side_by_side
-from moss_tts.weights.copies import check_tied_heads
 from moss_tts.weights.layout import read_json, read_weights
 
 OnProgress: TypeAlias = Callable[[float], None]
@@ -348,12 +344,11 @@ class Model(SessionMaker):
         return cls(architecture, processor, lazy_codec, preset, settings, source.directory.name)
 
 
-def load(
-    name: str | Path | None = None,
+def load_speech_model(
+    source: CheckpointSource,
     *,
     dtype: str | None = None,
     codec: str | Path | None = None,
-    revision: str | None = None,
     token: str | None = None,
     codec_dtype: str = "float32",
     kv_bits: int | None = None,
@@ -361,11 +356,7 @@ def load(
     tied_heads: Literal["embeddings"] | None = None,
     adapters: Mapping[str, str | Path] | None = None,
 ) -> Model:
-    """Load a speech model. Arguments and errors are those of `moss_tts.load`, which takes sound models too."""
-    decoder_precision(codec_dtype)  # before anything is fetched
-    check_kv_bits(kv_bits)
-    check_tied_heads(tied_heads)
-    source = find_checkpoint(packaged_voice() if name is None else name, revision=revision, token=token)
+    """Load a speech model. Options and errors are those of `moss_tts.load`."""
     found = find_adapters(adapters or {}, token)
 
     def read() -> Model:

@@ -12,7 +12,7 @@ from moss_tts.checkpoints.loading import find_checkpoint
 from moss_tts.checkpoints.tokenizer import load_tokenizer
 from moss_tts.device.memory import size
 from moss_tts.errors import CheckpointError
-from moss_tts.model import load
+from moss_tts.kinds import load
 from moss_tts.weights.layout import INDEX_FILE, read_weights
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 4000000000\n"

@@ -70,9 +70,9 @@ def add(
     weights = read_adapter_weights(adapter or [])
     loaded = None
     if model is not None:
-        from moss_tts.model import load
+        from moss_tts.cli.speak_text import Source
 
-        loaded = load(model)
+        loaded = Source(model).load_speech()
     added = Voices(voices).add(
         name,
         recording,

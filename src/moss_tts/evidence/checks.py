@@ -17,7 +17,8 @@ from moss_tts.evidence.comparing import measured
 from moss_tts.evidence.goldens import folders
 from moss_tts.evidence.kinds import checks_of
 from moss_tts.evidence.laws import MODEL_LAWS, PRODUCT_LAWS
-from moss_tts.model import Model, load
+from moss_tts.kinds import load
+from moss_tts.model import Model
 
 FOLDERS_OF_A_PATH = re.compile(r"(?<![\w/])/(?:[^\s/'\"]+/)+")
 
