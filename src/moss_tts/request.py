@@ -354,8 +354,7 @@ def _voice(given: Options, preset: Preset) -> Options:
     if given.get("mode") == "continuation":
         return {"instruction": instruction} | _continued_voice(reference, transcript)
     if transcript is not None and "instruction" in preset.follows:
-        line = f"Reference transcript: {transcript}"
-        instruction = line if instruction is None else f"{instruction}\n{line}"
+        instruction = "\n".join(filter(None, (instruction, f"Reference transcript: {transcript}")))
     return {"instruction": instruction, "reference": reference}
 
 

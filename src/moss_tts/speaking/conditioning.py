@@ -52,8 +52,7 @@ def _in_voice(request: MossNormalizedRequest, state: ContinuityState) -> MossNor
         voice = (Joined((voice[0], CodeArray(state.prefix_codes))),)
     instruction = request.instruction
     if state.prefix_text:
-        line = f"Previous text: {state.prefix_text}"
-        instruction = line if instruction is None else f"{instruction}\n{line}"
+        instruction = "\n".join(filter(None, (instruction, f"Previous text: {state.prefix_text}")))
     return replace(request, reference=voice, instruction=instruction)
 
 
