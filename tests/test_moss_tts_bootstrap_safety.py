@@ -152,7 +152,7 @@ def test_offline_a_hub_id_that_is_not_cached_is_refused_at_once():
 
 @pytest.mark.parametrize(
     "name",
-    ["", "plain", "../missing", "./missing", "a/b/c", "/no/such/place", "~/no-such-place", "a--b/c", "a..b/c", "x/.."],
+    ["", "plain", "../missing", "./missing", "a/b/.c", "/no/such/place", "~/no-such-place", "a--b/c", "a..b/c", "x/.."],
 )
 @pytest.mark.usefixtures("no_download")
 def test_what_is_neither_a_directory_nor_an_id_is_refused_without_asking(name):

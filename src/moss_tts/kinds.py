@@ -36,8 +36,8 @@ def load(
     options, name, dtype, revision, token and max_memory are for it.
 
     Args:
-        name: its directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if need be; None is the
-            voice that comes with the package.
+        name: its directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", or ORG/REPO/FOLDER of the hub, which is
+            fetched if need be; None is the voice that comes with the package.
         dtype: "float32" or "bfloat16"; by default the checkpoint's own, and float32 on a CPU.
         codec: directory or hub id of the codec, if it is not beside the weights.
         revision: branch, tag or commit on the hub.

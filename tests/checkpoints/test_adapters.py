@@ -221,5 +221,5 @@ def test_an_adapter_of_the_hub_that_is_here_is_not_asked_for(adapters, tmp_path,
     whole = cache_entry(tmp_path, "someone/ada", adapters["delay"]["ada"])
     found = find_adapters({"ada": "someone/voices/ada", "mood": "someone/voices/mood", "whole": "someone/ada"})
     assert found == {"ada": snapshot / "ada", "mood": snapshot / "mood", "whole": whole}
-    with pytest.raises(CheckpointError, match=r"someone/voices does not give sad/adapter_config\.json and"):
+    with pytest.raises(CheckpointError, match=r"someone/voices/sad does not give adapter_config\.json and"):
         find_adapters({"sad": "someone/voices/sad"})

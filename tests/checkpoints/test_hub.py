@@ -28,7 +28,7 @@ from moss_tts.checkpoints import hub as hub_door
 from moss_tts.checkpoints.hub import HubFile, Listing, check_room
 from moss_tts.checkpoints.hub_failures import reason
 from moss_tts.checkpoints.loading import find_checkpoint
-from moss_tts.checkpoints.names import PUBLISHED, suggestion
+from moss_tts.checkpoints.names import PUBLISHED, HubName, suggestion
 from moss_tts.errors import CheckpointError, CodecNotFoundError, HubError, NotHereError
 from moss_tts.weights.layout import read_weights
 from support.hub import COMMIT, GATED, UNKNOWN, Hub, Repository, cache_entry, hub_of
@@ -444,7 +444,7 @@ def test_failures_of_this_machine_are_told_apart(error, words):
 
 def test_a_hub_that_names_files_outside_is_not_believed():
     with pytest.raises(HubError, match="would lie elsewhere"):
-        list(hub_door._of_checkpoint([HubFile("../../evil.json", 1)]))
+        list(hub_door._of_checkpoint([HubFile("../../evil.json", 1)], HubName.of(MODEL)))
 
 
 # -------------------------------------------------------------------------------------------------- what is here

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,12 @@ from moss_tts.architectures import Architecture
 from moss_tts.atomic import expanded
 from moss_tts.checkpoints import hub
 from moss_tts.checkpoints.loading import JOINED
-from moss_tts.checkpoints.names import HUB_ID
+from moss_tts.checkpoints.names import HUB_ID, is_hub_name
 from moss_tts.checkpoints.number_types import computed_dtype
 from moss_tts.errors import CheckpointError, RequestError, shown
 from moss_tts.weights.layout import listing
 
 log = logging.getLogger(__name__)
-# A folder of a repository on the hub. People name theirs after feelings and voices, with blanks and signs.
-FOLDER = re.compile(r"(?![.\s])[^\\\x00-\x1f\x7f]+(?<!\s)")
 
 
 @dataclass(frozen=True)
@@ -71,14 +68,12 @@ def _found(name: object, given: object, token: str | None) -> Path:
     directory = expanded(given)
     if str(given) and directory.is_dir():
         return directory
-    parts = str(given).split("/")
-    hub_id, folder = "/".join(parts[:2]), parts[2:]
-    if directory.exists() or not HUB_ID.fullmatch(hub_id) or not all(map(FOLDER.fullmatch, folder)):
+    if directory.exists() or not is_hub_name(str(given)):
         raise CheckpointError(
             f"adapter {shown(name)}: there is no directory {shown(str(given))}. An adapter on the hub is named "
             f"ORG/REPO, or ORG/REPO/FOLDER."
         )
-    return hub.fetch_files(hub_id, "/".join(folder), (CONFIG, WEIGHTS), token)
+    return hub.fetch_files(str(given), (CONFIG, WEIGHTS), token)
 
 
 def read_adapters(directories: Mapping[str, Path], base: str | None = None) -> list[StoredAdapter]:

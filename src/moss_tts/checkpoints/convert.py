@@ -18,7 +18,7 @@ from moss_tts.atomic import atomic_directory
 from moss_tts.checkpoints.hub import CHECKPOINT_FILES
 from moss_tts.checkpoints.loading import CheckpointSource, LazyCodec, check_codec_fits, load_config
 from moss_tts.checkpoints.model_card import model_card
-from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES, HubName
 from moss_tts.checkpoints.number_types import DTYPES
 from moss_tts.checkpoints.plan import Plan
 from moss_tts.codec import CodecConfig
@@ -79,7 +79,7 @@ def convert(
         copy_beside(source.directory, directory)
         if codec is not None:
             copy_codec(codec, directory / CODEC_DIRECTORIES[0], on_bytes)
-        origin = base_model or (source.name if source.from_hub else None)
+        origin = base_model or (HubName.of(source.name).id if source.from_hub else None)
         about = codec_words(source.directory, codec)
         card = model_card(repo or target.name, origin, planned, source.directory, about)
         (directory / CARD).write_text(card, encoding="utf-8")

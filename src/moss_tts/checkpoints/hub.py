@@ -8,29 +8,39 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, TypedDict, Unpack
 
 from huggingface_hub import (
     HfApi,
     constants,
+    get_cached_repo_tree,
     hf_hub_download,
     snapshot_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import IncompleteSnapshotError, LocalEntryNotFoundError
-from huggingface_hub.utils import filter_repo_objects, tqdm
+from huggingface_hub.errors import CachedRepoTreeNotFoundError, LocalEntryNotFoundError
+from huggingface_hub.utils import tqdm
 
 from moss_tts.adapters import CONFIG as ADAPTER_CONFIG
 from moss_tts.checkpoints.hub_failures import hub_door
-from moss_tts.checkpoints.names import PIPELINE_INDEX, is_pipeline, no_model
+from moss_tts.checkpoints.names import (
+    CODEC_DIRECTORIES,
+    PIPELINE_FOLDERS,
+    PIPELINE_INDEX,
+    HubName,
+    is_pipeline,
+    no_model,
+)
 from moss_tts.device.memory import size
 from moss_tts.device.thread import closing
 from moss_tts.errors import CheckpointError, HubError, NotHereError
+from moss_tts.weights.layout import listing as listing_of
 from moss_tts.weights.layout import weight_files
 
 # Files that are needed to run; other files are fetched for other programs and for people.
@@ -48,7 +58,7 @@ Show: TypeAlias = Callable[[str, int], AbstractContextManager[Callable[[int], ob
 
 @dataclass(frozen=True)
 class HubFile:
-    """A file of a repository: its path there, and its size in bytes."""
+    """A file on the hub: its path, relative to the checkpoint that it belongs to, and its size in bytes."""
 
     path: str
     nbytes: int
@@ -59,7 +69,7 @@ class Listing:
     """What the hub has of a checkpoint.
 
     Attributes:
-        name: hub id.
+        name: hub id of a repository, or ORG/REPO/FOLDER.
         revision: branch, tag or commit that was asked for; None: the main branch.
         commit: the commit of that revision.
         files: the files that belong to a checkpoint; others are ignored.
@@ -71,10 +81,14 @@ class Listing:
     files: tuple[HubFile, ...]
 
     @property
+    def place(self) -> HubName:
+        """Where it is."""
+        return HubName.of(self.name)
+
+    @property
     def description(self) -> str:
         """The file that says what it is."""
-        paths = [file.path for file in self.files]
-        return PIPELINE_INDEX if PIPELINE_INDEX in paths and CONFIG not in paths else CONFIG
+        return description_of(file.path for file in self.files)
 
     @property
     def nbytes(self) -> int:
@@ -87,7 +101,14 @@ class Listing:
         return tuple(sorted(absent, key=lambda file: file.nbytes))
 
     def _is_here(self, path: str) -> bool:
-        return isinstance(try_to_load_from_cache(self.name, path, revision=self.commit), str)
+        found = try_to_load_from_cache(self.place.id, self.place.path(path), revision=self.commit)
+        return isinstance(found, str)
+
+
+def description_of(paths: Iterable[str]) -> str:
+    """The one among the files of a checkpoint that says what it is."""
+    present = set(paths)
+    return PIPELINE_INDEX if PIPELINE_INDEX in present and CONFIG not in present else CONFIG
 
 
 # ------------------------------------------------------------------------------------------------- asking it
@@ -99,22 +120,43 @@ def kept(name: str, revision: str | None = None) -> Path:
     Raises:
         NotHereError: it was not fetched, or only a part of it.
     """
+    place = HubName.of(name)
     with hub_door(name, "could not be looked for", revision):
-        try:
-            directory = snapshot_download(name, revision=revision, allow_patterns=list(NEEDED), local_files_only=True)
-            if not is_pipeline(Path(directory)):
-                weight_files(Path(directory))
-        except (IncompleteSnapshotError, CheckpointError) as error:
-            raise NotHereError(
-                f"{name} is incomplete, because its download was interrupted; `moss-tts download {name}` completes it."
-            ) from error
-        except LocalEntryNotFoundError as error:
+        snapshot = _snapshot(place, revision)
+        if snapshot is None or not any((snapshot / place.path(file)).is_file() for file in (CONFIG, PIPELINE_INDEX)):
             which = name if revision is None else f"revision {revision!r} of {name}"
             raise NotHereError(
                 f"there is no directory {name!r} here, and {which} has not been fetched from the hub; "
                 f"`moss-tts download {name}` does that."
-            ) from error
-    return Path(directory)
+            )
+        if not _is_whole(snapshot, place):
+            raise NotHereError(
+                f"{name} is incomplete, because its download was interrupted; `moss-tts download {name}` completes it."
+            )
+    return snapshot / place.folder
+
+
+def _snapshot(place: HubName, revision: str | None) -> Path | None:
+    """The directory of a commit in the cache; None if nothing of it was fetched."""
+    try:
+        return Path(snapshot_download(place.id, revision=revision, allow_patterns=[], local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _is_whole(snapshot: Path, place: HubName) -> bool:
+    """Whether all files of a checkpoint are here that are needed to run."""
+    directory = snapshot / place.folder
+    try:
+        there = [HubFile(file.path, file.size) for file in get_cached_repo_tree(place.id, revision=snapshot.name)]
+    except CachedRepoTreeNotFoundError:
+        there = []  # nothing has listed that commit
+    try:
+        return all((directory / file.path).is_file() for file in _of_checkpoint(there, place, NEEDED)) and (
+            is_pipeline(directory) or bool(weight_files(directory))
+        )
+    except CheckpointError:
+        return False
 
 
 def is_kept(name: str, revision: str | None = None) -> bool:
@@ -132,27 +174,42 @@ def listing(name: str, revision: str | None = None, token: str | None = None) ->
     Raises:
         HubError: the hub does not answer, or the repository is not a checkpoint.
     """
-    looked_up = "could not be looked up on the hub"
+    place, looked_up = HubName.of(name), "could not be looked up on the hub"
     with hub_door(name, looked_up if is_kept(name, revision) else f"is not here yet, and {looked_up}", revision):
         timeout = constants.HF_HUB_ETAG_TIMEOUT
-        info = HfApi(token=token).model_info(name, revision=revision, files_metadata=True, timeout=timeout)
+        info = HfApi(token=token).model_info(place.id, revision=revision, files_metadata=True, timeout=timeout)
         files = [HubFile(entry.rfilename, entry.size or 0) for entry in info.siblings or []]
-        listed = Listing(name, revision, str(info.sha), tuple(_of_checkpoint(files)))
+        listed = Listing(name, revision, str(info.sha), tuple(_of_checkpoint(files, place)))
     if listed.description not in [file.path for file in listed.files]:
-        places = [PurePosixPath(name) / file.path for file in files if PurePosixPath(file.path).name == ADAPTER_CONFIG]
-        if places:
-            raise HubError(no_model(name, str(min(places).parent)))
-        raise HubError(f"{name} is on the hub, but is not a checkpoint: it has no {CONFIG}.")
+        raise HubError(_no_checkpoint(name, [PurePosixPath(file.path) for file in files]))
     return listed
 
 
-def _of_checkpoint(files: list[HubFile]) -> Iterator[HubFile]:
-    has_safetensors = {PurePosixPath(file.path).parent for file in files if file.path.endswith(".safetensors")}
-    patterns = [*CHECKPOINT_FILES, PICKLED, f"*/{PICKLED}"]
-    for file in filter_repo_objects(files, allow_patterns=patterns, key=lambda file: file.path):
+def _no_checkpoint(name: str, paths: Sequence[PurePosixPath]) -> str:
+    """A sentence on a place of the hub without a config.json, with what is in its repository in place of that."""
+    place = HubName.of(name)
+    if adapters := [path.parent for path in paths if path.name == ADAPTER_CONFIG and path.is_relative_to(place.folder)]:
+        return no_model(name, str(place.id / min(adapters)))
+    folders = sorted({f"{place.id}/{path.parent}" for path in paths if path.name == CONFIG and len(path.parts) > 1})
+    inside = f" Checkpoints are in {listing_of(folders)}: give one of these." if folders else ""
+    return f"{name} is on the hub, but is not a checkpoint: it has no {CONFIG}.{inside}"
+
+
+def _of_checkpoint(
+    files: Iterable[HubFile], place: HubName, patterns: Sequence[str] = (*CHECKPOINT_FILES, PICKLED)
+) -> Iterator[HubFile]:
+    """The files of one checkpoint among those of a repository, which may hold others in its folders."""
+    start = place.path("")
+    inside = [HubFile(file.path.removeprefix(start), file.nbytes) for file in files if file.path.startswith(start)]
+    is_model_of_parts = description_of(file.path for file in inside) == PIPELINE_INDEX
+    folders = (".", *(PIPELINE_FOLDERS if is_model_of_parts else CODEC_DIRECTORIES))
+    has_safetensors = {PurePosixPath(file.path).parent for file in inside if file.path.endswith(".safetensors")}
+    for file in inside:
         path = PurePosixPath(file.path)
         if path.is_absolute() or ".." in path.parts:
             raise HubError(f"the hub names a file that would lie elsewhere: {file.path!r}.")
+        if str(path.parent) not in folders or not any(map(path.match, patterns)):
+            continue
         if path.suffix not in (".bin", ".pth") or path.parent not in has_safetensors:
             yield file
 
@@ -193,39 +250,41 @@ def fetch(listed: Listing, token: str | None = None) -> Path:
         CheckpointError: the disk is too small.
         HubError: the hub does not give it.
     """
-    name, revision = listed.name, listed.revision
+    name, place, revision = listed.name, listed.place, listed.revision
     check_room(listed)
     with hub_door(name, "could not be fetched from the hub", revision):
         # This fetches the list of all files as well, which shows later whether a download was interrupted.
-        only, quiet = [CONFIG, PIPELINE_INDEX], counter(lambda _: None)
-        directory = Path(snapshot_download(name, revision=revision, token=token, allow_patterns=only, tqdm_class=quiet))
-        _drop_leftovers(directory)
+        only, quiet = [escape(place.path(file)) for file in (CONFIG, PIPELINE_INDEX)], counter(lambda _: None)
+        snapshot = Path(
+            snapshot_download(place.id, revision=revision, token=token, allow_patterns=only, tqdm_class=quiet)
+        )
+        _drop_leftovers(snapshot)
         missing = listed.missing()
         with _show.get()(name, sum(file.nbytes for file in missing)) as on_bytes:
             for file in missing:
-                bar = counter(on_bytes)
-                hf_hub_download(name, file.path, revision=listed.commit, token=token, tqdm_class=bar)
-    return directory
+                path, bar = place.path(file.path), counter(on_bytes)
+                hf_hub_download(place.id, path, revision=listed.commit, token=token, tqdm_class=bar)
+    return snapshot / place.folder
 
 
-def fetch_files(name: str, folder: str, files: Sequence[str], token: str | None = None) -> Path:
-    """The directory of a folder in a repository, with these files; those that are here are not fetched again.
+def fetch_files(name: str, files: Sequence[str], token: str | None = None) -> Path:
+    """The directory of a repository, or of a folder in one, with these files; what is here is not fetched again.
 
     Args:
-        name: hub id.
-        folder: a path in the repository; "" is the repository itself.
-        files: names of files in that folder.
+        name: hub id, or ORG/REPO/FOLDER.
+        files: names of files there.
         token: hub token, if not the one that is logged in.
 
     Raises:
         HubError: the hub does not give them.
     """
-    paths = [f"{folder}/{file}" if folder else file for file in files]
-    found = [try_to_load_from_cache(name, path) for path in paths]
+    place = HubName.of(name)
+    paths = [place.path(file) for file in files]
+    found = [try_to_load_from_cache(place.id, path) for path in paths]
     if any(not isinstance(path, str) for path in found):
         # All of them: what is here can be of an older commit.
-        with hub_door(name, f"does not give {' and '.join(paths)}"):
-            found = [hf_hub_download(name, path, token=token, tqdm_class=counter(lambda _: None)) for path in paths]
+        with hub_door(name, f"does not give {' and '.join(files)}"):
+            found = [hf_hub_download(place.id, path, token=token, tqdm_class=counter(lambda _: None)) for path in paths]
     return Path(str(found[0])).parent
 
 

@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import logging
 
-from moss_tts.checkpoints.names import HUB_ID, suggestion
+from moss_tts.checkpoints.names import HUB_ID, HubName, suggestion
 from moss_tts.errors import HubError, MossTTSError
 
 # Errors of httpx or httpx2, whichever this release of huggingface_hub uses, by name; the first that fits is used.
@@ -133,22 +133,23 @@ def _certificate(error: BaseException | None) -> bool:
 
 
 def _unknown(name: str, _: str | None) -> str:
-    meant = suggestion(name)
+    meant, hub_id = suggestion(name), HubName.of(name).id
     other = f"; OpenMOSS publishes {meant.id}" if meant else ""
+    what = "of that name" if hub_id == name else hub_id
     return (
-        f"{constants.ENDPOINT} has no public repository of that name; check the name, or log in with `hf auth login` "
+        f"{constants.ENDPOINT} has no public repository {what}; check the name, or log in with `hf auth login` "
         f"if it is private{other}"
     )
 
 
 def _gated(name: str, _: str | None) -> str:
-    return (
-        f"its owner must give you access; ask for it at {constants.ENDPOINT}/{name}, then log in with `hf auth login`"
-    )
+    page = f"{constants.ENDPOINT}/{HubName.of(name).id}"
+    return f"its owner must give you access; ask for it at {page}, then log in with `hf auth login`"
 
 
 def _revision(name: str, revision: str | None) -> str:
-    return f"it has no revision {revision!r}; its branches and tags are at {constants.ENDPOINT}/{name}/tree/main"
+    page = f"{constants.ENDPOINT}/{HubName.of(name).id}/tree/main"
+    return f"it has no revision {revision!r}; its branches and tags are at {page}"
 
 
 def _name(name: str, _: str | None) -> str:

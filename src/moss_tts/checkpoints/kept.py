@@ -11,9 +11,17 @@ from huggingface_hub.errors import CacheNotFound
 from huggingface_hub.utils import CachedRepoInfo
 
 from moss_tts.checkpoints.downloads import is_codec
-from moss_tts.checkpoints.hub import is_kept
+from moss_tts.checkpoints.hub import CONFIG, is_kept
 from moss_tts.checkpoints.hub_failures import hub_door
-from moss_tts.checkpoints.names import PIPELINE_INDEX, PUBLISHED, check_pipeline, is_pipeline, suggestion
+from moss_tts.checkpoints.names import (
+    CODEC_DIRECTORIES,
+    PIPELINE_INDEX,
+    PUBLISHED,
+    HubName,
+    check_pipeline,
+    is_pipeline,
+    suggestion,
+)
 from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.errors import CheckpointError, ConfigError, RequestError
 from moss_tts.weights.layout import read_json
@@ -60,6 +68,16 @@ def _fetched() -> Iterator[Kept]:
         if kind is not None:
             nbytes, complete = bytes_of(repository.repo_path / "blobs"), is_kept(repository.repo_id)
             yield Kept(repository.repo_id, kind, nbytes, directory, complete, fetched=True)
+        if kind != "sound model":  # the parts of one have folders
+            yield from _in_folders(repository.repo_id, directory)
+
+
+def _in_folders(hub_id: str, snapshot: Path) -> Iterator[Kept]:
+    """The checkpoints in the folders of a repository."""
+    for directory in sorted(path.parent for path in snapshot.rglob(CONFIG) if path.parent != snapshot):
+        if directory.name not in CODEC_DIRECTORIES and (kind := kind_of(directory)):
+            name = f"{hub_id}/{directory.relative_to(snapshot).as_posix()}"
+            yield Kept(name, kind, bytes_of(directory), directory, is_kept(name), fetched=True)
 
 
 def _copies(beside: Path) -> Iterator[Kept]:
@@ -132,6 +150,8 @@ def remove(name: str) -> int:
 def _not_in_the_cache(name: str, known: Collection[str]) -> str:
     if Path(name).is_dir():
         return f"{name} is a directory of your own and was not downloaded; delete it like any other directory."
+    if (hub_id := HubName.of(name).id) in known:
+        return f"{name} is a part of {hub_id}, which is deleted as a whole: `moss-tts models remove {hub_id}`."
     meant = suggestion(name)
     if meant and meant.id in known:
         return f"{name} was not fetched from the hub; {meant.id} was."

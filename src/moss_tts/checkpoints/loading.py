@@ -18,7 +18,7 @@ from moss_tts.architectures import ARCHITECTURES, Architecture
 from moss_tts.atomic import expanded
 from moss_tts.checkpoints import hub
 from moss_tts.checkpoints.downloads import runnable
-from moss_tts.checkpoints.names import CODEC_DIRECTORIES, HUB_ID, no_checkpoint, refuse_adapter, refuse_pipeline
+from moss_tts.checkpoints.names import CODEC_DIRECTORIES, is_hub_name, no_checkpoint, refuse_adapter, refuse_pipeline
 from moss_tts.checkpoints.number_types import cast_weights, compute_dtype, stored_dtype
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec.precision import DecoderPrecision
@@ -52,7 +52,8 @@ def find_checkpoint(
     """The directory of a checkpoint.
 
     Args:
-        name: a directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if it is not here.
+        name: a directory, or a hub id such as "OpenMOSS-Team/MOSS-TTS", which is fetched if it is not here; a
+            checkpoint in a folder of a repository is ORG/REPO/FOLDER.
         revision: branch, tag or commit on the hub.
         token: hub token, if not the one that is logged in.
         cached_only: look in the local hub cache, fetch nothing.
@@ -67,7 +68,7 @@ def find_checkpoint(
         if revision is not None:
             raise CheckpointError(f"{path} is a directory; revision {revision!r} applies to hub ids only.")
         return CheckpointSource(str(name), path, from_hub=False)
-    if path.exists() or not HUB_ID.fullmatch(str(name)):
+    if path.exists() or not is_hub_name(str(name)):
         raise CheckpointError(no_checkpoint(str(name), path))
     try:
         directory = hub.kept(str(name), revision)

@@ -13,6 +13,8 @@ from moss_tts.errors import ConfigError, shown
 
 # The form of hub ids: anything else is a path, and the hub is not asked for it.
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w[\w.-]*(?<![.-])/\w[\w.-]*(?<![.-])", re.ASCII)
+# A folder of a repository on the hub. People name theirs after feelings and voices, with blanks and signs.
+HUB_FOLDER = re.compile(r"(?![.\s])[^/\\\x00-\x1f\x7f]+(?<!\s)")
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 HUB_ADDRESS = re.compile(
     rf"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/({HUB_ID.pattern})(?=[/?#]|$)", re.ASCII | re.IGNORECASE
@@ -20,11 +22,42 @@ HUB_ADDRESS = re.compile(
 PUBLISHER = "OpenMOSS-Team"
 # Where a codec may lie beside the weights of its model.
 CODEC_DIRECTORIES = ("audio_tokenizer", "moss_audio_tokenizer", "codec")
-# The file that describes a model of several parts, each in a folder of its own, and the kinds that run here.
+# The file that describes a model of several parts, each in a folder of its own, these folders, and the kinds that run
+# here.
 PIPELINE_INDEX = "model_index.json"
+PIPELINE_FOLDERS = ("transformer", "text_encoder", "tokenizer", "vae", "scheduler", "mlx")
 PIPELINES = ("MossSoundEffectPipeline",)
 # Files that hold a model's vocabulary; the first that exists is used.
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+
+
+@dataclass(frozen=True)
+class HubName:
+    """A repository of the hub, or a folder in one.
+
+    Attributes:
+        id: the hub id of the repository.
+        folder: a path in it; "" is the repository itself.
+    """
+
+    id: str
+    folder: str
+
+    @staticmethod
+    def of(name: str) -> HubName:
+        """What "ORG/REPO" or "ORG/REPO/FOLDER" means."""
+        parts = name.split("/")
+        return HubName("/".join(parts[:2]), "/".join(parts[2:]))
+
+    def path(self, file: str) -> str:
+        """The path in the repository of a file that is named relative to the folder."""
+        return f"{self.folder}/{file}" if self.folder else file
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name has the form "ORG/REPO" or "ORG/REPO/FOLDER"; any other is a path."""
+    folders = name.split("/")[2:]
+    return bool(HUB_ID.fullmatch(HubName.of(name).id)) and all(map(HUB_FOLDER.fullmatch, folders))
 
 
 @dataclass(frozen=True)
@@ -134,7 +167,7 @@ def no_checkpoint(name: str, path: Path) -> str:
         return (
             f"{name!r} is an address, and checkpoints are not read from addresses; download it, and give the directory."
         )
-    if name.endswith("/") and HUB_ID.fullmatch(bare := name.rstrip("/")):
+    if name.endswith("/") and is_hub_name(bare := name.rstrip("/")):
         return f"there is no directory {name!r}; a hub id has no / at its end: if you mean the hub, give {bare!r}."
     if "/" not in name and (meant := suggestion(name)):
         return (

@@ -72,14 +72,16 @@ def _outline(listed: Listing, file: HubFile, place: Path, token: str | None) -> 
 def _description(listed: Listing, file: HubFile, place: Path, token: str | None) -> None:
     with hub_door(listed.name, "could not be looked at on the hub", listed.revision):
         quiet, commit = counter(lambda _: None), listed.commit
-        hf_hub_download(listed.name, file.path, revision=commit, local_dir=place, token=token, tqdm_class=quiet)
+        path = listed.place.path(file.path)
+        found = hf_hub_download(listed.place.id, path, revision=commit, local_dir=place, token=token, tqdm_class=quiet)
+        Path(found).replace(place / file.path)
 
 
 def _header(listed: Listing, file: HubFile, token: str | None) -> dict[str, Any]:
     """The header of a safetensors file, which lies in its first bytes."""
     with hub_door(listed.name, "could not be looked at on the hub", listed.revision):
         read = HfApi(token=token).parse_safetensors_file_metadata
-        found = read(listed.name, file.path, revision=listed.commit)
+        found = read(listed.place.id, listed.place.path(file.path), revision=listed.commit)
         tensors = {
             name: {"dtype": one.dtype, "shape": list(one.shape), "data_offsets": list(one.data_offsets)}
             for name, one in found.tensors.items()

@@ -42,14 +42,14 @@ def download(
     """
     from moss_tts.checkpoints.downloads import needed
     from moss_tts.checkpoints.hub import check_room, fetch, shown_by
-    from moss_tts.checkpoints.names import HUB_ID, no_checkpoint
+    from moss_tts.checkpoints.names import is_hub_name, no_checkpoint
     from moss_tts.cli.terminal import Terminal
     from moss_tts.device.memory import size
     from moss_tts.errors import RequestError
 
     if Path(name).is_dir():
         raise RequestError(f"{name} is a directory on this machine. Give a hub id, such as 'OpenMOSS-Team/MOSS-TTS'.")
-    if not HUB_ID.fullmatch(name):
+    if not is_hub_name(name):
         raise RequestError(no_checkpoint(name, Path(name)))
     terminal = Terminal(quiet)
     repositories = needed(name, revision)

@@ -15,7 +15,7 @@ from moss_tts.atomic import atomic_directory
 from moss_tts.checkpoints.convert import CARD, check_room, link_or_copy
 from moss_tts.checkpoints.loading import CheckpointSource
 from moss_tts.checkpoints.model_card import SOUND, model_card
-from moss_tts.checkpoints.names import PIPELINE_INDEX
+from moss_tts.checkpoints.names import PIPELINE_INDEX, HubName
 from moss_tts.checkpoints.plan import Plan, cast_tensor, quantised_tensor
 from moss_tts.diffusion.loading import SoundFiles
 from moss_tts.diffusion.weights import TransformerNames, in_blocks
@@ -107,7 +107,7 @@ def convert_sound(
             copy.parent.mkdir(parents=True, exist_ok=True)
             link_or_copy(path, copy, on_bytes)
         write_shards(directory / "transformer", planned.outputs, on_bytes)
-        origin = base_model or (source.name if source.from_hub else None)
+        origin = base_model or (HubName.of(source.name).id if source.from_hub else None)
         card = model_card(repo or target.name, origin, planned, files.directory, purpose=SOUND)
         (directory / CARD).write_text(card, encoding="utf-8")
         index = read_json(files.directory / PIPELINE_INDEX)
