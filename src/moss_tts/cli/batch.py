@@ -23,6 +23,7 @@ from moss_tts.cli.options import (
     RecogniserModel,
     RegisteredVoice,
     Revision,
+    Seed,
     Speed,
     Subtitles,
     TiedHeads,
@@ -31,7 +32,7 @@ from moss_tts.cli.options import (
     panel,
 )
 
-SPEAK, SAMPLING, OUTPUT = panel("What to speak"), panel("Sampling"), panel("Output")
+OUTPUT = panel("Output")
 EXAMPLES = examples(
     ("Speak each line of a file", "moss-tts batch jobs.jsonl --output spoken"),
     (
@@ -63,13 +64,10 @@ def batch(
     tied_heads: TiedHeads = None,
     lora: Lora = None,
     max_memory: MaxMemory = None,
-    voice: RegisteredVoice = None,
     language: Language = None,
     lexicon: LexiconFiles = None,
-    seed: Annotated[
-        int | None,
-        SAMPLING(metavar="N", help="Repeat a run: the same seed gives the same audio. The default is random."),
-    ] = None,
+    voice: RegisteredVoice = None,
+    seed: Seed = None,
     output: Annotated[
         Path, OUTPUT("--output", "-o", metavar="DIR", help="Write the files of all jobs into this directory.")
     ] = Path("batch"),
@@ -85,18 +83,17 @@ def batch(
     quiet: Quiet = False,
 ) -> None:
     """Speak many texts side by side, each into a file of its own."""
+    given = dict(locals())
     from moss_tts.bulk.jobs import read_jobs
-    from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.speak_jobs import Destination, speak_to_files
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.subtitles import WantedSubtitles
     from moss_tts.cli.terminal import Terminal
 
     adapters, weights = read_lora(lora or [])
-    defaults = {"voice": voice, "language": language, "lexicon": lexicon, "seed": seed, "speed": speed}
+    defaults = {name: given[name] for name in ("voice", "language", "lexicon", "seed", "speed")}
     found = read_jobs(*read_bytes(jobs), defaults | {"adapters": weights or None})
-    model = model or str(packaged_voice())
-    source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters)
+    source = Source.of(given, adapters)
     wanted = WantedSubtitles(subtitles, words, recogniser)
     to = Destination(output, f".{format.lower().removeprefix('.')}", wanted, mark)
     raise typer.Exit(speak_to_files(found, to, source, at_once, Terminal(quiet)))

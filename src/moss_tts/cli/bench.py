@@ -35,24 +35,16 @@ def bench(
 
     Close other programs first, because they slow it down.
     """
+    given = dict(locals())
     from moss_tts import bench as measure
     from moss_tts.checkpoints.loading import find_checkpoint, load_config
     from moss_tts.checkpoints.pace import copies_of, paces
-    from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.inspection_text import pace_lines
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
 
     adapters, weights = read_lora(lora or [])
-    source = Source(
-        model or str(packaged_voice()),
-        codec,
-        dtype,
-        codec_dtype=codec_dtype,
-        kv_bits=kv_bits,
-        tied_heads=tied_heads,
-        adapters=adapters,
-    )
+    source = Source.of(given, adapters)
     with Terminal().loading(f"{source.model} and timing it"):
         if source.makes_sounds:
             from moss_tts.diffusion.bench import bench_sounds

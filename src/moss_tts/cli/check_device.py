@@ -25,7 +25,7 @@ EXAMPLES = examples(
 
 def check_device(
     checkpoint: Annotated[
-        str | None, typer.Argument(metavar="[DIR|HUB_ID]", help="Time this checkpoint too, as bench does.")
+        str | None, typer.Argument(metavar="DIR|HUB_ID", help="Time this checkpoint too, as bench does.")
     ] = None,
     codec: Codec = None,
     dtype: Dtype = None,

@@ -22,17 +22,20 @@ from moss_tts.cli.options import (
     Mark,
     MaxMemory,
     Quiet,
+    RefAudio,
     RefText,
     RegisteredVoice,
     Revision,
+    Seed,
     Subtitles,
     Temperature,
     TiedHeads,
+    Variant,
     examples,
     panel,
 )
 
-VOICE, SAMPLING, OUTPUT, FITTING = panel("Voice"), panel("Sampling"), panel("Output"), panel("Fitting")
+VOICE, FITTING, OUTPUT = panel("Voice"), panel("Fitting"), panel("Output")
 EXAMPLES = examples(
     ("Speak the subtitles of a film", "moss-tts dub film.srt --output track.m4a"),
     ("See the words and the voices", "moss-tts dub film.srt --plan"),
@@ -60,6 +63,8 @@ def dub(
     tied_heads: TiedHeads = None,
     lora: Lora = None,
     max_memory: MaxMemory = None,
+    language: Language = None,
+    lexicon: LexiconFiles = None,
     cast: Annotated[
         Path | None,
         VOICE(
@@ -69,20 +74,11 @@ def dub(
         ),
     ] = None,
     voice: RegisteredVoice = None,
-    ref_audio: Annotated[
-        Path | None, VOICE(metavar="FILE", **EXISTING, help="Speak in the voice of this recording.")
-    ] = None,
+    ref_audio: RefAudio = None,
     ref_text: RefText = None,
     instruction: Instruction = None,
-    language: Language = None,
-    lexicon: LexiconFiles = None,
-    preset: Annotated[
-        str | None, VOICE(metavar="NAME", help="Choose the variant. By default the checkpoint's name decides.")
-    ] = None,
-    seed: Annotated[
-        int | None,
-        SAMPLING(metavar="N", help="Repeat a run: the same seed gives the same audio. The default is random."),
-    ] = None,
+    preset: Variant = None,
+    seed: Seed = None,
     temperature: Temperature = None,
     slowest: Annotated[
         float, FITTING(metavar="X", help="Slow speech down to X times its tempo, 0.25 to 1, to fill its cue.")
@@ -106,7 +102,6 @@ def dub(
 ) -> None:
     """Speak the subtitles of a film into a track, each cue at its time."""
     given = dict(locals())
-    from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.dub_film import Destination, dub_film, read_script, show_script
     from moss_tts.cli.speak_text import Source, request_options
     from moss_tts.cli.terminal import Terminal
@@ -120,7 +115,6 @@ def dub(
     if plan:
         show_script(script, terminal)
         return
-    model = model or str(packaged_voice())
-    source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters)
+    source = Source.of(given, adapters)
     to = Destination(film, output, subtitles, mark, at_once)
     raise typer.Exit(dub_film(script, options, bounds, to, source, terminal))

@@ -22,13 +22,16 @@ from moss_tts.cli.options import (
     Lora,
     Mark,
     MaxMemory,
+    MaxTokens,
     NormalizeText,
     Quiet,
+    RefAudio,
     RefText,
     RegisteredVoice,
     RepetitionPenalty,
     Revision,
     RunawayGuard,
+    Seed,
     Speakers,
     SpeakerTexts,
     Speed,
@@ -36,11 +39,12 @@ from moss_tts.cli.options import (
     TiedHeads,
     TopK,
     TopP,
+    Variant,
     examples,
     panel,
 )
 
-TEXT, VOICE, SAMPLING, OUTPUT = panel("What to speak"), panel("Voice"), panel("Sampling"), panel("Output")
+TEXT, OUTPUT = panel("What to speak"), panel("Output")
 EXAMPLES = examples(
     ("Hear a language model while it writes", 'ollama run llama3.2 "Tell me a story." | moss-tts follow'),
     ("Speak in another voice", "PROGRAM | moss-tts follow --model DIR --ref-audio alice.wav"),
@@ -75,31 +79,19 @@ def follow(
     language: Language = None,
     normalize_text: NormalizeText = None,
     lexicon: LexiconFiles = None,
-    long_form_continuity: Continuity = None,
-    runaway_guard: RunawayGuard = None,
     voice: RegisteredVoice = None,
-    ref_audio: Annotated[
-        Path | None, VOICE(metavar="FILE", help="Speak in the voice of this recording.", **EXISTING)
-    ] = None,
+    ref_audio: RefAudio = None,
     ref_text: RefText = None,
     instruction: Instruction = None,
     speaker: Speakers = None,
     speaker_text: SpeakerTexts = None,
-    preset: Annotated[
-        str | None,
-        VOICE(metavar="NAME", help="Choose the variant, as in moss-tts generate. By default the name decides."),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        SAMPLING(metavar="N", help="Repeat a run: the same text and seed give the same audio. The default is random."),
-    ] = None,
+    preset: Variant = None,
+    seed: Seed = None,
     temperature: Temperature = None,
     top_p: TopP = None,
     top_k: TopK = None,
     repetition_penalty: RepetitionPenalty = None,
-    max_tokens: Annotated[
-        int | None, SAMPLING(metavar="FRAMES", help="Stop a segment after this many frames of 80 ms.")
-    ] = None,
+    max_tokens: MaxTokens = None,
     speed: Speed = None,
     output: Annotated[
         Path | None,
@@ -114,6 +106,8 @@ def follow(
     play: Annotated[bool, OUTPUT("--play", help="Play the sound as well if it is written.")] = False,
     mark: Mark = True,
     quiet: Quiet = False,
+    runaway_guard: RunawayGuard = None,
+    long_form_continuity: Continuity = None,
 ) -> None:
     """Speak a text on standard input while it is still being written, for instance by a language model.
 
@@ -121,14 +115,11 @@ def follow(
     sound, and for how long a listener would have heard a gap.
     """
     given = dict(locals())
-    from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.follow_text import follow_text
     from moss_tts.cli.speak_text import Source, request_options
 
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
     adapters, given["adapters"] = read_lora(lora or [])
-    source = Source(
-        model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters
-    )
+    source = Source.of(given, adapters)
     user = {name: given[name] for name in ("user_text", "user_audio") if given[name] is not None}
     raise typer.Exit(follow_text(request_options(given), output, play, turns, source, quiet, mark, user))

@@ -10,6 +10,7 @@ import typer
 from moss_tts.cli.arguments import read_conversation, read_lora, read_speakers, read_text
 from moss_tts.cli.options import (
     EXISTING,
+    AudioFile,
     Checkpoint,
     Codec,
     CodecDtype,
@@ -24,6 +25,7 @@ from moss_tts.cli.options import (
     Mark,
     MaxChars,
     MaxMemory,
+    MaxTokens,
     MinChars,
     NormalizeText,
     Parallel,
@@ -39,16 +41,20 @@ from moss_tts.cli.options import (
     RetryAttempts,
     Revision,
     RunawayGuard,
+    Seed,
     Speakers,
     SpeakerTexts,
     Speed,
     Subtitles,
     TargetChars,
     Temperature,
+    TextFile,
     TiedHeads,
     TopK,
     TopP,
     TrimSilence,
+    Variant,
+    Verbose,
     Words,
     examples,
     panel,
@@ -105,9 +111,7 @@ def generate(
     tied_heads: TiedHeads = None,
     lora: Lora = None,
     max_memory: MaxMemory = None,
-    file: Annotated[
-        Path | None, SPEAK("--file", "-f", metavar="FILE", help="Read the text from this file.", **EXISTING)
-    ] = None,
+    file: TextFile = None,
     language: Language = None,
     tokens: Annotated[int | None, SPEAK(metavar="FRAMES", help="Aim at this length, in frames of 80 ms.")] = None,
     duration_s: Annotated[float | None, SPEAK(metavar="SECONDS", help="Aim at this length, in seconds.")] = None,
@@ -150,18 +154,8 @@ def generate(
             help="Choose generation, which speaks the text alone, or continuation, which continues the recording.",
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
-        VOICE(
-            metavar="NAME",
-            help="Choose the variant: moss_tts, moss_tts_local, moss_tts_local_v1_5, nano, realtime, ttsd, "
-            "voice_generator or soundeffect. By default the checkpoint's name decides.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        SAMPLING(metavar="N", help="Repeat a run: the same seed gives the same audio. The default is random."),
-    ] = None,
+    preset: Variant = None,
+    seed: Seed = None,
     temperature: Temperature = None,
     top_p: TopP = None,
     top_k: TopK = None,
@@ -187,22 +181,11 @@ def generate(
         float | None, SAMPLING(metavar="X", help="Set the repetition penalty of the text channel.")
     ] = None,
     n_vq_for_inference: Annotated[
-        int | None, SAMPLING(metavar="CODEBOOKS", help="Use fewer codebooks, which is faster and coarser (Local v1.0).")
-    ] = None,
-    output: Annotated[
-        Path,
-        OUTPUT(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write this .wav, .flac, .mp3 or .ogg file, and replace it if it exists. With -, write raw PCM into a "
-            "pipe.",
-        ),
-    ] = Path("speech.wav"),
-    max_tokens: Annotated[
         int | None,
-        OUTPUT(metavar="FRAMES", help="Stop after this many frames of 80 ms. The default is 4096, or 375 for nano."),
+        SAMPLING(metavar="CODEBOOKS", help="Use fewer codebooks: faster and coarser (Local v1.0, Nano)."),
     ] = None,
+    max_tokens: MaxTokens = None,
+    output: AudioFile = Path("speech.wav"),
     stream: Annotated[
         bool | None,
         OUTPUT(
@@ -220,7 +203,7 @@ def generate(
         float | None, OUTPUT(metavar="SECONDS", help="Decode this many seconds of audio at a time.")
     ] = None,
     quiet: Quiet = False,
-    verbose: Annotated[bool, OUTPUT("--verbose", "-v", help="Show sizes, speeds and memory as well.")] = False,
+    verbose: Verbose = False,
     runaway_guard: RunawayGuard = None,
     long_form: Annotated[
         bool | None, LONG("--long-form", help="Speak the text in segments, for instance a chapter.")
@@ -240,11 +223,9 @@ def generate(
     """Speak a text, or make a sound, into an audio file."""
     given = dict(locals())
     flags = tuple(given)
-    from moss_tts.checkpoints.packaged import packaged_voice
-    from moss_tts.cli.speak_live import is_live, speak_live
-    from moss_tts.cli.speak_text import Source, check_output, request_options, speak_to_file
+    from moss_tts.cli.speak_live import is_live, speak_live, terminal_beside
+    from moss_tts.cli.speak_text import Destination, Source, check_output, request_options, speak_to_file
     from moss_tts.cli.subtitles import WantedSubtitles
-    from moss_tts.cli.terminal import Terminal
 
     given["text"] = read_text(text, file, needed=conversation is None and ambient_sound is None)
     given["conversation"] = read_conversation(conversation)
@@ -252,14 +233,12 @@ def generate(
     adapters, given["adapters"] = read_lora(lora or [])
     # The command line has its own way to show figures.
     del given["verbose"]
-    source = Source(
-        model or str(packaged_voice()), codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters
-    )
-    wanted, options = WantedSubtitles(subtitles, words, recogniser), request_options(given)
+    source, options = Source.of(given, adapters), request_options(given)
+    to = Destination(output, play, WantedSubtitles(subtitles, words, recogniser), mark)
     live = is_live(output, stream, play)
     if not live:
         check_output(output)
-    terminal = Terminal(quiet, verbose=verbose)
+    terminal = terminal_beside(output, quiet, verbose)
     with terminal.loading(source.name):  # a checkpoint of the hub is fetched here, and that is shown
         makes_sounds = source.makes_sounds
     if makes_sounds:
@@ -267,8 +246,8 @@ def generate(
 
         if subtitles is not None:
             raise RequestError("--subtitles is for speech; a sound has no words.")
-        raise typer.Exit(make_sound(options, output, source, terminal, play, mark))
+        raise typer.Exit(make_sound(options, to, source, terminal))
     if live:
-        raise typer.Exit(speak_live(options, output, play, source, flags, quiet, verbose, wanted, mark))
+        raise typer.Exit(speak_live(options, to, source, terminal, flags))
     options["stream"] = stream is not False
-    raise typer.Exit(speak_to_file(options, output, source, terminal, flags, wanted, mark))
+    raise typer.Exit(speak_to_file(options, to, source, terminal, flags))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from moss_tts.audio.files import write_audio
 from moss_tts.audio.marking import mark_of
 from moss_tts.cli.output_files import interruptible, record
 from moss_tts.cli.speak_live import STDOUT
-from moss_tts.cli.speak_text import INTERRUPTED, Source, check_output, exit_code
+from moss_tts.cli.speak_text import INTERRUPTED, Destination, Source, check_output, exit_code
 from moss_tts.cli.terminal import Terminal, figures, summary
 from moss_tts.errors import RequestError
 from moss_tts.prompts.options import OPTIONS as OPTIONS_OF_SPEECH
@@ -20,23 +19,14 @@ if TYPE_CHECKING:
     from moss_tts.diffusion.model import SoundModel
 
 
-def make_sound(
-    given: Mapping[str, Any],
-    output: Path,
-    source: Source,
-    terminal: Terminal,
-    play: bool = False,
-    mark: bool = True,
-) -> int:
+def make_sound(given: Mapping[str, Any], to: Destination, source: Source, terminal: Terminal) -> int:
     """Make a sound into an audio file.
 
     Args:
         given: the arguments of a command, options of sounds and of speech among them.
-        output: the file.
+        to: where the sound goes; it is played once it is written.
         source: the source of the model.
         terminal: shows what happens.
-        play: whether the sound is played once it is written.
-        mark: whether the file says what made it.
 
     Returns:
         The exit code.
@@ -47,10 +37,10 @@ def make_sound(
     from moss_tts.audio.players import find_player
     from moss_tts.diffusion.request import OPTIONS
 
-    if output == STDOUT:
+    if to.output == STDOUT:
         raise RequestError("--output - is for audio that is written while it is made. Name a file for this sound.")
-    check_output(output)
-    if play:
+    check_output(to.output)
+    if to.play:
         find_player()
     if not source.makes_sounds:
         raise RequestError(f"{source.name} is no sound model such as MOSS-SoundEffect v2; use `moss-tts generate`.")
@@ -68,10 +58,10 @@ def make_sound(
     if not recording.is_complete:
         terminal.warn("the sound was not finished, so no file was written")
         return exit_code(recording) or INTERRUPTED
-    write_audio(output, recording.audio, model.sample_rate, mark=mark and mark_of(source.name))
-    terminal.say(summary(output, recording))
+    write_audio(to.output, recording.audio, model.sample_rate, mark=to.mark and mark_of(source.name))
+    terminal.say(summary(to.output, recording))
     if terminal.verbose:
         terminal.say(figures(recording))
-    if play:
+    if to.play:
         Speech.of(recording.results[-1]).play()
     return 0

@@ -83,6 +83,9 @@ MaxMemory = Annotated[
     float | None, _model(metavar="GB", help="Use at most this much memory. A checkpoint that needs more is refused.")
 ]
 
+TextFile = Annotated[
+    Path | None, _speak("--file", "-f", metavar="FILE", help="Read the text from this file.", **EXISTING)
+]
 Language = Annotated[str | None, _speak(metavar="NAME", help='Name the language in English, such as "French".')]
 NormalizeText = Annotated[
     bool | None,
@@ -101,6 +104,7 @@ LexiconFiles = Annotated[
 RegisteredVoice = Annotated[
     str | None, _voice(metavar="NAME", help="Speak in this registered voice; `moss-tts voices list` shows them.")
 ]
+RefAudio = Annotated[Path | None, _voice(metavar="FILE", help="Speak in the voice of this recording.", **EXISTING)]
 RefText = Annotated[str | None, _voice(metavar="TEXT", help="Give the words that the recording says.")]
 Instruction = Annotated[str | None, _voice(metavar="TEXT", help="Describe how to speak, or what the voice is like.")]
 Speakers = Annotated[
@@ -118,6 +122,26 @@ SpeakerTexts = Annotated[
     ),
 ]
 
+Variant = Annotated[
+    str | None,
+    _voice(
+        "--preset",
+        metavar="NAME",
+        help="Choose the variant: moss_tts, moss_tts_local, moss_tts_local_v1_5, nano, realtime, ttsd, "
+        "voice_generator or soundeffect. By default the checkpoint's name decides.",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    _sampling(metavar="N", help="Repeat a run: the same seed gives the same audio. The default is random."),
+]
+MaxTokens = Annotated[
+    int | None,
+    _sampling(
+        metavar="FRAMES",
+        help="Stop speech, or a segment of it, after this many frames of 80 ms. The default is 4096, or 375 for nano.",
+    ),
+]
 Temperature = Annotated[
     float | None, _sampling(metavar="X", help="Set how much the audio varies; 0 always takes the likeliest code.")
 ]
@@ -131,6 +155,16 @@ RepetitionPenalty = Annotated[
     _sampling(metavar="X", help="Make audio codes less likely that were used before; 1 changes nothing."),
 ]
 
+AudioFile = Annotated[
+    Path,
+    _output(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write this .wav, .flac, .mp3 or .ogg file, and replace it if it exists. With -, write raw PCM into a "
+        "pipe.",
+    ),
+]
 Play = Annotated[bool, _output("--play", help="Play the audio while it is made, with ffplay, aplay or afplay.")]
 Subtitles = Annotated[
     Path | None,
@@ -159,7 +193,8 @@ Mark = Annotated[
     bool,
     _output(
         "--mark/--no-mark",
-        help="Write into files that their audio is synthetic and what made it. This is the default.",
+        help="Write into files that their audio is synthetic and what made it. This is on by default.",
+        show_default=False,
     ),
 ]
 Speed = Annotated[
@@ -167,6 +202,7 @@ Speed = Annotated[
     _output(metavar="X", help="Make the audio X times as fast at the same pitch, 0.25 to 4. The default is 1."),
 ]
 Quiet = Annotated[bool, _output("--quiet", "-q", help="Show only warnings and errors.")]
+Verbose = Annotated[bool, _output("--verbose", "-v", help="Show sizes, speeds and memory as well.")]
 
 MinChars = Annotated[
     int | None, _long(metavar="N", help="Make no segment shorter than N characters if the text allows it.")

@@ -10,6 +10,7 @@ import typer
 from moss_tts.cli.arguments import read_cast, read_lora, spoken_by
 from moss_tts.cli.options import (
     EXISTING,
+    Checkpoint,
     Codec,
     CodecDtype,
     Continuity,
@@ -17,11 +18,13 @@ from moss_tts.cli.options import (
     Dtype,
     Instruction,
     KvBits,
+    Language,
     LexiconFiles,
     Lora,
     Mark,
     MaxChars,
     MaxMemory,
+    MaxTokens,
     MinChars,
     Parallel,
     PrefixAudioMaxTokens,
@@ -34,11 +37,14 @@ from moss_tts.cli.options import (
     RetryAttempts,
     Revision,
     RunawayGuard,
+    Seed,
     Speed,
     Subtitles,
     TargetChars,
+    Temperature,
     TiedHeads,
     TrimSilence,
+    Variant,
     Words,
     examples,
     panel,
@@ -64,23 +70,22 @@ EXAMPLES = examples(
 )
 
 
-MODEL, VOICE, OUTPUT, CHECK = panel("Model"), panel("Voice"), panel("Output"), panel("Check of what was said")
+VOICE, OUTPUT, CHECK = panel("Voice"), panel("Output"), panel("Check of what was said")
 
 
 def read(
     book: Annotated[Path, typer.Argument(metavar="BOOK", **EXISTING, help="Read this .txt, .md or .epub file.")],
-    model: Annotated[
-        str | None,
-        MODEL("--model", "-m", metavar="DIR|HUB_ID", help="Use this checkpoint. The default is the packaged voice."),
-    ] = None,
+    model: Checkpoint = None,
     codec: Codec = None,
     dtype: Dtype = None,
     revision: Revision = None,
     codec_dtype: CodecDtype = None,
     kv_bits: KvBits = None,
     tied_heads: TiedHeads = None,
-    max_memory: MaxMemory = None,
     lora: Lora = None,
+    max_memory: MaxMemory = None,
+    language: Language = None,
+    lexicon: LexiconFiles = None,
     voice: RegisteredVoice = None,
     ref_audio: Annotated[
         list[Path] | None,
@@ -100,24 +105,10 @@ def read(
         ),
     ] = None,
     instruction: Instruction = None,
-    language: Annotated[
-        str | None, VOICE(metavar="NAME", help='Name the language in English, such as "French".')
-    ] = None,
-    lexicon: LexiconFiles = None,
-    preset: Annotated[
-        str | None, VOICE(metavar="NAME", help="Choose the variant. By default the checkpoint's name decides.")
-    ] = None,
-    seed: Annotated[
-        int | None,
-        VOICE(metavar="N", help="Repeat a reading: the same seed gives the same book. The default is random."),
-    ] = None,
-    temperature: Annotated[
-        float | None, VOICE(metavar="X", help="Set how much the audio varies; 0 always takes the likeliest code.")
-    ] = None,
-    max_tokens: Annotated[
-        int | None,
-        VOICE(metavar="FRAMES", help="Stop a segment after N frames of 80 ms. The default is 4096, or 375 for nano."),
-    ] = None,
+    preset: Variant = None,
+    seed: Seed = None,
+    temperature: Temperature = None,
+    max_tokens: MaxTokens = None,
     output: Annotated[
         Path | None,
         OUTPUT(
@@ -180,6 +171,7 @@ def read(
     mark: Mark = True,
     speed: Speed = None,
     quiet: Quiet = False,
+    runaway_guard: RunawayGuard = None,
     long_form_min_chars: MinChars = None,
     long_form_target_chars: TargetChars = None,
     long_form_max_chars: MaxChars = None,
@@ -191,13 +183,11 @@ def read(
     long_form_parallel: Parallel = None,
     long_form_crossfade_ms: CrossfadeMs = None,
     long_form_trim_silence: TrimSilence = None,
-    runaway_guard: RunawayGuard = None,
 ) -> None:
     """Read a book aloud into files. Run the same command again to continue an interrupted reading."""
     given = dict(locals())
     from moss_tts.books.book import read_book
     from moss_tts.books.voices import BookVoices
-    from moss_tts.checkpoints.packaged import packaged_voice
     from moss_tts.cli.book_files import Destination
     from moss_tts.cli.book_plan import show_plan
     from moss_tts.cli.checking import WantedCheck
@@ -208,8 +198,8 @@ def read(
     from moss_tts.cli.terminal import Terminal
     from moss_tts.voices import Voices
 
-    model = model or str(packaged_voice())
     adapters, given["adapters"] = read_lora(lora or [])
+    source = Source.of(given, adapters)
     terminal, options = Terminal(quiet), request_options(spoken_by(given))
     suffix = f".{format.lower().removeprefix('.')}"
     if read_along is not None and read_along.resolve() == book.resolve():
@@ -219,9 +209,8 @@ def read(
     content = read_book(book)
     voices = BookVoices.of(content, read_cast(cast, given), Voices())
     if plan:
-        show_plan(content, options, model, to, terminal, voices)
+        show_plan(content, options, source.model, to, terminal, voices)
         return
-    source = Source(model, codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads, adapters)
     hearing = WantedCheck(check, retakes, recogniser)
     reading = Reading(with_cover(content, cover), options, to, source, voices, hearing)
     raise typer.Exit(speak_preview(reading, terminal) if preview else read_aloud(reading, terminal))

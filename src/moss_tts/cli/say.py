@@ -9,21 +9,21 @@ import typer
 
 from moss_tts.cli.arguments import read_lora, read_text
 from moss_tts.cli.options import (
-    EXISTING,
+    AudioFile,
     LexiconFiles,
     Lora,
     Mark,
     Play,
     Quiet,
     RecogniserModel,
+    Seed,
     Speed,
     Subtitles,
+    TextFile,
     Words,
     examples,
-    panel,
 )
 
-SPEAK, OUTPUT = panel("What to speak"), panel("Output")
 # What advice may speak of.
 FLAGS = ("seed",)
 EXAMPLES = examples(
@@ -46,59 +46,31 @@ def say(
             show_default=False,
         ),
     ] = None,
-    file: Annotated[
-        Path | None, SPEAK("--file", "-f", metavar="FILE", help="Read the text from this file.", **EXISTING)
-    ] = None,
-    output: Annotated[
-        Path,
-        OUTPUT(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write this .wav, .flac, .mp3 or .ogg file, and replace it if it exists. With -, write raw PCM into a "
-            "pipe.",
-        ),
-    ] = Path("speech.wav"),
+    lora: Lora = None,
+    file: TextFile = None,
+    lexicon: LexiconFiles = None,
+    seed: Seed = None,
+    output: AudioFile = Path("speech.wav"),
     speed: Speed = None,
     subtitles: Subtitles = None,
     words: Words = False,
     recogniser: RecogniserModel = None,
     mark: Mark = True,
     play: Play = False,
-    seed: Annotated[
-        int | None,
-        OUTPUT(
-            metavar="N",
-            help="Repeat a run: the same seed gives the same audio. The default is random.",
-            show_default=False,
-        ),
-    ] = None,
-    lexicon: LexiconFiles = None,
-    lora: Lora = None,
     quiet: Quiet = False,
 ) -> None:
     """Say a text in the voice that comes with this package: English, offline, nothing to download.
 
     It is small and clear rather than beautiful; for other voices and languages, see moss-tts generate --help.
     """
-    from moss_tts.checkpoints.packaged import packaged_voice
-    from moss_tts.cli.speak_live import is_live, speak_live
-    from moss_tts.cli.speak_text import Source, request_options, speak_to_file
+    given = dict(locals())
+    from moss_tts.cli.speak_live import is_live, speak_live, terminal_beside
+    from moss_tts.cli.speak_text import Destination, Source, request_options, speak_to_file
     from moss_tts.cli.subtitles import WantedSubtitles
-    from moss_tts.cli.terminal import Terminal
 
-    adapters, weights = read_lora(lora or [])
-    source = Source(str(packaged_voice()), adapters=adapters)
-    given = {
-        "text": read_text(text, file, needed=True),
-        "seed": seed,
-        "speed": speed,
-        "lexicon": lexicon,
-        "adapters": weights,
-    }
-    options = request_options(given)
-    wanted = WantedSubtitles(subtitles, words, recogniser)
-    if is_live(output, None, play):
-        raise typer.Exit(speak_live(options, output, play, source, FLAGS, quiet, subtitles=wanted, mark=mark))
-    options |= {"stream": True}
-    raise typer.Exit(speak_to_file(options, output, source, Terminal(quiet), FLAGS, wanted, mark))
+    adapters, given["adapters"] = read_lora(lora or [])
+    given["text"] = read_text(text, file, needed=True)
+    source, options = Source.of(given, adapters), request_options(given) | {"stream": True}
+    to = Destination(output, play, WantedSubtitles(subtitles, words, recogniser), mark)
+    speak = speak_live if is_live(output, None, play) else speak_to_file
+    raise typer.Exit(speak(options, to, source, terminal_beside(output, quiet), FLAGS))

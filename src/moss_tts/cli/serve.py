@@ -114,6 +114,7 @@ def serve(
         MODEL(
             "--mark/--no-mark",
             help="Write into files that their audio is synthetic and what made it. This is on by default.",
+            show_default=False,
         ),
     ] = True,
     voice: Annotated[

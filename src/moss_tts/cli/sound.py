@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from moss_tts.cli.arguments import read_text
-from moss_tts.cli.options import EXISTING, Dtype, Mark, Quiet, Revision, examples, panel
+from moss_tts.cli.options import (
+    EXISTING,
+    Dtype,
+    Mark,
+    Quiet,
+    Revision,
+    Verbose,
+    examples,
+    panel,
+)
 
 MODEL, SOUND, OUTPUT = panel("Model"), panel("The sound"), panel("Output")
 EXAMPLES = examples(
@@ -71,15 +80,15 @@ def sound(
     play: Annotated[bool, OUTPUT("--play", help="Play the sound once it is finished.")] = False,
     mark: Mark = True,
     quiet: Quiet = False,
-    verbose: Annotated[bool, OUTPUT("--verbose", "-v", help="Show sizes, speeds and memory as well.")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Make a sound from a description, by diffusion (MOSS-SoundEffect v2)."""
     given = dict(locals())
     from moss_tts.cli.make_sound import make_sound
-    from moss_tts.cli.speak_text import Source
+    from moss_tts.cli.speak_text import Destination, Source
     from moss_tts.cli.terminal import Terminal
 
     given["text"] = read_text(text, file, needed=True)
     del given["verbose"]
-    source = Source(model, dtype=dtype, revision=revision)
-    raise typer.Exit(make_sound(given, output, source, Terminal(quiet, verbose=verbose), play, mark))
+    to, source = Destination(output, play, mark=mark), Source(model, dtype=dtype, revision=revision)
+    raise typer.Exit(make_sound(given, to, source, Terminal(quiet, verbose=verbose)))

@@ -16,8 +16,8 @@ from moss_tts.audio.live_output import GrowingWav, PcmPipe, Sink, SinkFailedErro
 from moss_tts.audio.marking import mark_of
 from moss_tts.audio.players import find_player
 from moss_tts.cli.output_files import record
-from moss_tts.cli.speak_text import Source, check_output, exit_code, speaking, tell, write_cues
-from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path
+from moss_tts.cli.speak_text import Destination, Source, check_output, exit_code, speaking, tell, write_cues
+from moss_tts.cli.subtitles import subtitle_path
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import RequestError
 from moss_tts.result import GenerationResult
@@ -55,29 +55,23 @@ def open_sinks(output: Path, play: bool, terminal: Terminal, mark: str | None = 
     return [*sinks, find_player()] if play else sinks
 
 
+def terminal_beside(output: Path, quiet: bool, verbose: bool = False) -> Terminal:
+    """A terminal for messages about audio; where that goes to standard output, nothing else does."""
+    stdout = Console(stderr=True, highlight=False, soft_wrap=True) if output == STDOUT else None
+    return Terminal(quiet, stdout, verbose=verbose)
+
+
 def speak_live(
-    options: Mapping[str, Any],
-    output: Path,
-    play: bool,
-    source: Source,
-    flags: Iterable[str],
-    quiet: bool = False,
-    verbose: bool = False,
-    subtitles: WantedSubtitles = NO_SUBTITLES,
-    mark: bool = True,
+    options: Mapping[str, Any], to: Destination, source: Source, terminal: Terminal, flags: Iterable[str]
 ) -> int:
     """Speak a request into a growing .wav, a pipe or a player.
 
     Args:
         options: the options of generate.
-        output: a .wav, or STDOUT.
-        play: whether to play as well.
+        to: where the audio goes: into a .wav, or STDOUT. Its subtitles have no words: no audio is kept to find them in.
         source: the source of the model.
+        terminal: shows what happens.
         flags: names of the command's options, of which a warning may speak.
-        quiet: show nothing but warnings and errors.
-        verbose: show sizes and speeds as well.
-        subtitles: the subtitles that are wanted, without words: no audio is kept to find them in.
-        mark: whether the file says what made it.
 
     Returns:
         The exit code; it is 0 as well if the listener has gone.
@@ -85,14 +79,12 @@ def speak_live(
     Raises:
         MossTTSError: what went wrong. What was written before stays.
     """
-    # Standard output carries audio and nothing else.
-    stdout = Console(stderr=True, highlight=False, soft_wrap=True) if output == STDOUT else None
-    terminal = Terminal(quiet, stdout, verbose=verbose)
+    output, subtitles = to.output, to.subtitles
     if subtitles.words:
         raise RequestError("--words needs the whole audio, which --play, --stream and --output - do not keep.")
     subtitles.check()
     path = subtitle_path(subtitles.file, output)
-    sinks, failed = open_sinks(output, play, terminal, mark_of(source.name) if mark else None), []
+    sinks, failed = open_sinks(output, to.play, terminal, mark_of(source.name) if to.mark else None), []
     with speaking({**options, "stream": True}, source, terminal, flags) as speech:
 
         def player_failed(error: SinkFailedError) -> None:

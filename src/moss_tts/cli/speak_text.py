@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -49,6 +49,17 @@ class Source:
     kv_bits: int | None = None
     tied_heads: Literal["embeddings"] | None = None
     adapters: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any], adapters: Mapping[str, str]) -> Source:
+        """What the arguments of a command name; without a model it is the packaged voice.
+
+        Args:
+            given: the arguments, by the names of the fields.
+            adapters: the directories of --lora, by name.
+        """
+        named = {one.name: given[one.name] for one in fields(cls) if given.get(one.name) is not None}
+        return cls(**named | {"model": given.get("model") or str(packaged_voice()), "adapters": adapters})
 
     @property
     def name(self) -> str:
@@ -123,6 +134,23 @@ class Source:
         terminal.hint(f"{self.name}: variant {taken.name}, {why}")
 
 
+@dataclass(frozen=True)
+class Destination:
+    """Where audio goes.
+
+    Attributes:
+        output: the file, or STDOUT.
+        play: whether it is played as well.
+        subtitles: the subtitles that are wanted.
+        mark: whether a file says what made it.
+    """
+
+    output: Path
+    play: bool = False
+    subtitles: WantedSubtitles = NO_SUBTITLES
+    mark: bool = True
+
+
 def request_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of generate among the command's arguments, each checked alone.
 
@@ -182,24 +210,16 @@ def speaking(options: Mapping[str, Any], source: Source, terminal: Terminal, fla
 
 
 def speak_to_file(
-    options: Mapping[str, Any],
-    output: Path,
-    source: Source,
-    terminal: Terminal,
-    flags: Iterable[str],
-    subtitles: WantedSubtitles = NO_SUBTITLES,
-    mark: bool = True,
+    options: Mapping[str, Any], to: Destination, source: Source, terminal: Terminal, flags: Iterable[str]
 ) -> int:
     """Speak a request into an audio file; audio made before a failure or an interruption is kept.
 
     Args:
         options: the options of generate.
-        output: the file.
+        to: where the audio goes.
         source: the source of the model.
         terminal: shows what happens.
         flags: names of the command's options, of which a warning may speak.
-        subtitles: the subtitles that are wanted.
-        mark: whether the file says what made it.
 
     Returns:
         The exit code.
@@ -207,17 +227,17 @@ def speak_to_file(
     Raises:
         MossTTSError: what went wrong.
     """
-    check_output(output)
-    subtitles.check()
-    path = subtitle_path(subtitles.file, output)
+    check_output(to.output)
+    to.subtitles.check()
+    path = subtitle_path(to.subtitles.file, to.output)
     with speaking(options, source, terminal, flags) as speech, terminal.speaking(speech.share) as show:
         recording = record(speech.results, show)
     if recording.seconds or recording.is_complete:
         sample_rate = recording.results[-1].sample_rate
-        write_audio(output, recording.audio, sample_rate, mark=mark and mark_of(source.name))
-        tell(recording, output, terminal, speech)
+        write_audio(to.output, recording.audio, sample_rate, mark=to.mark and mark_of(source.name))
+        tell(recording, to.output, terminal, speech)
         if path is not None:
-            write_cues(with_times_of_words(recording, subtitles, terminal), path, terminal)
+            write_cues(with_times_of_words(recording, to.subtitles, terminal), path, terminal)
     elif recording.failure is None:
         terminal.warn("no audio was made, so no file was written")
     return exit_code(recording)

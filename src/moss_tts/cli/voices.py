@@ -11,7 +11,7 @@ from moss_tts.cli.arguments import read_adapter_weights
 from moss_tts.cli.options import EXISTING, HELP, VOICES, examples
 
 app = typer.Typer(
-    help="Register voices under a name, for generate, read and serve.",
+    help="Register voices under a name, for all commands that speak.",
     context_settings={"help_option_names": HELP},
 )
 

@@ -179,7 +179,7 @@ class SpeechBody(BaseModel):
         None, description="The same seed gives the same audio. The default is random."
     )
     n_vq_for_inference: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        None, description="How many codebooks are used (Local v1.0): fewer are faster and coarser."
+        None, description="How many codebooks are used (Local v1.0, Nano): fewer are faster and coarser."
     )
     max_tokens: Count | None = Field(None, description="Speech stops after this many frames of 80 ms.")
     runaway_guard: bool | None = Field(
