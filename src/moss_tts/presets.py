@@ -6,10 +6,13 @@ A rule that differs between variants is a field here, so that no other code asks
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
+
+import regex
 
 from moss_tts.errors import RequestError, shown
 from moss_tts.sampling import ChannelSampling, Sampling
@@ -225,11 +228,14 @@ def _names() -> str:
     return f"{', '.join(PRESETS)} (also {aliases})"
 
 
-# Words of a checkpoint's name that tell its variant. Configs do not hold it: these have one architecture with moss_tts.
+# Words of a checkpoint's name that tell its variant, also in the plural. Configs do not hold it: these have one
+# architecture with moss_tts.
 _TOLD_BY_NAME = {
     ("ttsd",): "ttsd",
     ("voice", "generator"): "voice_generator",
     ("voicegenerator",): "voice_generator",
+    ("voice", "gen"): "voice_generator",
+    ("voicegen",): "voice_generator",
     ("sound", "effect"): "soundeffect",
     ("soundeffect",): "soundeffect",
 }
@@ -247,8 +253,9 @@ def variant_in(name: str, default: str) -> tuple[Preset, str] | None:
     """
     if default not in {"moss_tts", *_TOLD_BY_NAME.values()}:
         return None
-    last = re.sub(r"([a-z])([A-Z][a-z])", r"\1 \2", Path(name).name).lower()
-    words = [word.removeprefix("moss") or word for word in re.split(rf"{_VERSION}|[^a-z]+", last) if word]
+    last = re.sub(r"([a-z])([A-Z][a-z])", r"\1 \2", unicodedata.normalize("NFC", Path(name).name)).lower()
+    parts = regex.split(rf"{_VERSION}|[^\p{{Latin}}]+", last)
+    words = [(word.removeprefix("moss") or word).removesuffix("s") for word in parts if word]
     for start in range(len(words)):
         for count in (1, 2):
             told = tuple(words[start : start + count])

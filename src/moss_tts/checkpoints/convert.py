@@ -21,8 +21,9 @@ from moss_tts.checkpoints.model_card import model_card
 from moss_tts.checkpoints.names import CODEC_DIRECTORIES, TOKENIZER_FILES, HubName
 from moss_tts.checkpoints.number_types import DTYPES
 from moss_tts.checkpoints.plan import Plan
+from moss_tts.checkpoints.variant import names_of, variant_of
 from moss_tts.codec import CodecConfig
-from moss_tts.config import MossConfig
+from moss_tts.config import MossConfig, parse_config
 from moss_tts.device.memory import size
 from moss_tts.errors import CheckpointError, CodecNotFoundError, RequestError
 from moss_tts.weights.copies import check_copies
@@ -204,7 +205,9 @@ def write_config(source: CheckpointSource, directory: Path, planned: Plan) -> No
     """Write the source's config.json with the changes of the copy."""
     raw = read_json(source.directory / "config.json")
     # A variant is told from the name of its checkpoint, and the copy may have any.
-    raw["_name_or_path"] = source.name if source.from_hub else Path(source.name).resolve().name
+    told_by = variant_of(source, ARCHITECTURES[type(parse_config(raw))].default_preset).name
+    if told_by is None or told_by != raw.get("_name_or_path"):
+        raw["_name_or_path"] = source.name if source.from_hub else told_by or names_of(source)[-1]
     if planned.dtype is not None:
         raw["dtype"] = NAMES_OF_DTYPES[planned.dtype]
         raw.pop("torch_dtype", None)
