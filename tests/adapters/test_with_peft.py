@@ -97,6 +97,7 @@ def trained(checkpoints: dict[str, Path], tmp_path: Path) -> Callable[..., tuple
         ("delay", {"target_modules": SOME, "alpha_pattern": {r".*\.layers\.0\..*q_proj": 2, "v_proj": 32}}),
         ("local_v1_5", {"target_modules": ["c_attn"], "fan_in_fan_out": True}),
         ("delay", {"target_modules": SOME, "init_lora_weights": "gaussian", "lora_dropout": 0.5}),
+        ("delay", {"target_modules": SOME, "init_lora_weights": "MiCA"}),
         ("delay", {"target_modules": SOME, "half": torch.float16}),
         ("delay", {"target_modules": SOME, "half": torch.bfloat16}),
         ("delay", {"target_modules": SOME, "part": "language_model"}),

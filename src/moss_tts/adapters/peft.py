@@ -32,7 +32,7 @@ SETTINGS = frozenset(
     """.split()
 )
 # Starts of training that leave the weights of the base as they are.
-STARTS = (None, True, False, "gaussian", "eva", "orthogonal")
+STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica")
 KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight")
 # Patterns are regular expressions. Some of them take longer than anybody waits; this is for all of an adapter.
 PATTERN_SECONDS = 0.5
@@ -142,7 +142,7 @@ def _check_settings(path: Path, config: Mapping[str, Any]) -> None:
             f"{path} has bias {shown(config['bias'])}: trained biases are not supported, only 'none'."
         )
     start = config.get("init_lora_weights")
-    if start not in STARTS:
+    if (start.lower() if isinstance(start, str) else start) not in STARTS:
         raise CheckpointError(
             f"{path} has init_lora_weights {shown(start)}, which changes the weights of the base; that is not "
             f"supported. Save the adapter again with path_initial_model_for_weight_conversion, which PEFT documents."
@@ -173,7 +173,11 @@ def _halves(path: Path) -> dict[str, dict[str, mx.array]]:
             raise CheckpointError(f"{path} has lora_{side} of {layer} twice.")
         if len(layer) > MOST_CHARACTERS:
             raise CheckpointError(f"{path} names a layer with {len(layer)} characters: {shown(layer)}.")
-        if not mx.issubdtype(weight.dtype, mx.floating) or not mx.isfinite(weight).all().item():
+        if not mx.issubdtype(weight.dtype, mx.floating):
+            raise CheckpointError(
+                f"{path}: {key} holds {weight.dtype}; only float32, float16 and bfloat16 are supported."
+            )
+        if not mx.isfinite(weight).all().item():
             raise CheckpointError(f"{path}: {key} holds values that are no finite numbers.")
     if not halves:
         raise CheckpointError(f"{path} holds no tensors.")
