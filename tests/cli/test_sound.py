@@ -44,7 +44,12 @@ def test_generate_makes_sounds_too_and_says_what_it_left_out(run, tmp_path):
         (("sound", " ", "--model", GOLDEN), "There is no text"),
         (("sound", "Rain", "--model", GOLDEN, "-o", "-"), "Name a file for this sound"),
         (("sound", "Rain", "--model", GOLDEN, "-o", "rain.xyz"), "must end in"),
+        (("sound", "Rain", "--model", GOLDEN, "--seconds", 0), "seconds must be in 0.1..3 for this model, got 0"),
+        (("sound", "Rain", "--model", GOLDEN, "--seconds", -1), "seconds must be in 0.1..3 for this model, got -1"),
         (("bench", "--model", GOLDEN, "--kv-bits", 8), "has no kv_bits; leave it out"),
+        (("bench", "--model", GOLDEN, "--frames", 9), "--frames is for speech models, and this is a sound model"),
+        (("inspect", GOLDEN, "--codec", "x"), "--codec is for speech models"),
+        (("inspect", GOLDEN, "--codec-dtype", "8bit"), "--codec-dtype is for speech models"),
         (("read", "tale.txt", "--model", GOLDEN), "sfx2 makes sounds and speaks no text; use `moss-tts sound`"),
         (("follow", "--model", GOLDEN, "-o", "rain.wav"), "sfx2 makes sounds and speaks no text"),
         (("generate", "Rain", "--model", GOLDEN, "--stream"), "cannot be streamed"),
@@ -66,6 +71,7 @@ def test_inspect_describes_sound_models(run, tmp_path):
     told = json.loads(run("inspect", GOLDEN, "--json").out)
     assert (told["kind"], told["runs"], told["computes_in"]) == ("sound model", True, "float32")
     assert told["needed_bytes"] > told["memory"]["transformer"]
+    assert "no weight file has a sum to compare it with" in run("inspect", GOLDEN, "--verify").out
     shutil.copytree(GOLDEN, tmp_path / "broken", ignore=shutil.ignore_patterns("text_encoder"))
     assert "lacks text_encoder/ (text encoder)" in run("inspect", tmp_path / "broken").err
 
@@ -75,6 +81,12 @@ def test_bench_times_sound_models(run):
     assert told["whole"] == told["description"] + told["steps"] * told["step"] + told["decoding"]
     assert min(told["step"], told["decoding"], told["peak"]) > 0
     assert re.search(r"sound +about \d+ s for 100 steps", run("bench", "--model", GOLDEN).out)
+
+
+def test_a_model_that_needs_more_memory_is_refused(run, tmp_path):
+    ended = run("sound", "Rain", "--model", GOLDEN, "--max-memory", 0.0001)
+    assert (ended.code, "it needs" in ended.err) == (1, True)
+    assert not (tmp_path / "sound.wav").exists()
 
 
 def test_a_speech_model_is_no_sound_model(run, checkpoints):

@@ -84,12 +84,23 @@ def plainly(network, hidden, negative, strength, noise, schedule):
         ([SHORT, LONG], NOTHING, 4.0, 4),
         ([SHORT, LONG], SHORT[:3], 2.5, 4),
         ([NOTHING, LONG], SHORT, 4.0, 4),
+        ([SHORT, LONG], SHORT, 4.0, 4),
         ([SHORT], LONG, 1.0, 1),
         ([SHORT], SHORT, 4.0, 1),
         ([NOTHING, NOTHING], NOTHING, 4.0, 2),
         ([SHORT], NOTHING, 0.0, 2),
     ],
-    ids=["one", "two", "negative", "nothing described", "no guidance", "same text", "nothing at all", "away"],
+    ids=[
+        "one",
+        "two",
+        "negative",
+        "nothing described",
+        "one alike",
+        "no guidance",
+        "same text",
+        "nothing at all",
+        "away",
+    ],
 )
 def test_all_passes_as_one_batch_give_the_sounds_of_upstreams_way(network, hidden, negative, strength, passes):
     schedule, noise = Schedule.of(3, 5.0), random(len(hidden), TINY.channels, 9)

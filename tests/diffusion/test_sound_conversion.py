@@ -12,7 +12,7 @@ import pytest
 import moss_tts
 from moss_tts.checkpoints.loading import find_checkpoint
 from moss_tts.diffusion.conversion import convert_sound, plan_sound
-from moss_tts.diffusion.inspection import limit_memory, memory_of
+from moss_tts.diffusion.inspection import inspect_sound_model, limit_memory, memory_of
 from moss_tts.diffusion.loading import SoundFiles
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.weights.layout import read_safetensors
@@ -68,6 +68,7 @@ def test_blocks_are_quantised_and_nothing_else(source, tmp_path, bits: int, far:
     assert len(quantised) == 2 * 10
     assert all(name.startswith("blocks.") for name in quantised)
     assert json.loads((copy / "model_index.json").read_text())["quantization"]["bits"] == bits
+    assert inspect_sound_model(copy).parameters == inspect_sound_model(source).parameters
     for path in (source / "text_encoder").iterdir():
         assert path.read_bytes() == (copy / "text_encoder" / path.name).read_bytes()
 

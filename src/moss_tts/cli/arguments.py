@@ -23,6 +23,16 @@ if TYPE_CHECKING:
 SPEAKER = re.compile(r"(S[1-9]\d?)=(.*)", re.DOTALL)
 
 
+def refuse_options_of_speech(options: Mapping[str, object]) -> None:
+    """Refuse options of a command that a sound model does not have, by their names.
+
+    Raises:
+        RequestError: one of them was given.
+    """
+    if given := [name for name, value in options.items() if value not in (None, [])]:
+        raise RequestError(f"--{given[0]} is for speech models, and this is a sound model; leave it out.")
+
+
 def read_text(argument: str | None, file: Path | None, needed: bool) -> str | None:
     """The text to speak, from an argument, a file or a pipe.
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from moss_tts.cli.arguments import read_lora
+from moss_tts.cli.arguments import read_lora, refuse_options_of_speech
 from moss_tts.cli.options import Checkpoint, Codec, CodecDtype, Dtype, KvBits, Lora, TiedHeads, examples
 
 if TYPE_CHECKING:
     from moss_tts.diffusion.model import SoundModel
 
+FRAMES = 50
 EXAMPLES = examples(
     ("Measure the packaged voice", "moss-tts bench"),
     ("Measure a checkpoint", "moss-tts bench --model DIR"),
@@ -26,7 +27,10 @@ def bench(
     kv_bits: KvBits = None,
     tied_heads: TiedHeads = None,
     lora: Lora = None,
-    frames: Annotated[int, typer.Option(min=8, metavar="N", help="Measure speech over N frames of 80 ms.")] = 50,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=8, metavar="N", help="Measure speech over N frames of 80 ms. The default is 50."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Measure how fast a checkpoint speaks on this machine, how much memory it takes, and how near it is to the limit.
@@ -47,12 +51,13 @@ def bench(
     source = Source.of(given, adapters)
     with Terminal().loading(f"{source.model} and timing it"):
         if source.makes_sounds:
+            refuse_options_of_speech({"frames": frames})
             from moss_tts.diffusion.bench import bench_sounds
 
             sounds = bench_sounds(lambda: cast("SoundModel", source.load()))
             print(sounds.as_json() if json else sounds.as_text())
             return
-        measured = measure.bench(source.load, frames, adapters=weights)
+        measured = measure.bench(source.load, frames or FRAMES, adapters=weights)
     print(measure.as_json(measured) if json else measure.as_text(measured))
     if not json:
         directory = find_checkpoint(source.model).directory

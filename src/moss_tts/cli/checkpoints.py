@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from moss_tts.cli.arguments import refuse_options_of_speech
 from moss_tts.cli.options import Codec, examples
 from moss_tts.errors import MossTTSError
 
@@ -49,6 +50,7 @@ def inspect(
     from moss_tts.cli.sound_inspection import show
 
     if (sounds := _sound_model(directory)) is not None:
+        refuse_options_of_speech({"codec": codec, "codec-dtype": None if codec_dtype == "float32" else codec_dtype})
         raise typer.Exit(0 if show(sounds, verify, json) else 1)
     inspection = inspect_checkpoint(directory, codec, codec_dtype, verify)
     print(as_json(inspection) if json else as_text(inspection))

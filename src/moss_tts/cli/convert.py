@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from moss_tts.cli.arguments import read_lora
+from moss_tts.cli.arguments import read_lora, refuse_options_of_speech
 from moss_tts.cli.options import EXISTING, TiedHeads, examples, panel
 from moss_tts.errors import RequestError
 
@@ -128,7 +128,7 @@ def convert(
     from moss_tts.checkpoints.number_types import DTYPES, compute_dtype
     from moss_tts.checkpoints.pace import paces
     from moss_tts.checkpoints.plan import plan
-    from moss_tts.cli.convert_sounds import convert_sounds, refuse_options_of_speech
+    from moss_tts.cli.convert_sounds import convert_sounds
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
     from moss_tts.device.memory import size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,18 +11,7 @@ from moss_tts.cli.terminal import Terminal
 from moss_tts.device.memory import size
 from moss_tts.diffusion.conversion import beside_nbytes, convert_sound, plan_sound
 from moss_tts.diffusion.loading import SoundFiles
-from moss_tts.errors import RequestError
 from moss_tts.weights.quantisation import Recipe
-
-
-def refuse_options_of_speech(options: Mapping[str, object]) -> None:
-    """Refuse options of convert that a sound model does not have, by their names.
-
-    Raises:
-        RequestError: one of them was given.
-    """
-    if given := [name for name, value in options.items() if value not in (None, [])]:
-        raise RequestError(f"--{given[0]} is for speech models, and this is a sound model; leave it out.")
 
 
 def convert_sounds(

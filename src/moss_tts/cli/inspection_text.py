@@ -50,7 +50,7 @@ def _facts(inspection: Inspection) -> Lines:
     if inspection.weights is not None:
         yield from _weights(inspection.weights)
     if inspection.verified is not None:
-        yield "verified", _verified(inspection.verified)
+        yield "verified", verified_text(inspection.verified)
     if inspection.codec is not None:
         yield "codec", _codec(inspection.codec, inspection.kind == "codec")
     if inspection.tokenizer is not None:
@@ -67,7 +67,8 @@ def _facts(inspection: Inspection) -> Lines:
         yield "packed weights", packed_weights(inspection.machine.packed)
 
 
-def _verified(files: list[str]) -> str:
+def verified_text(files: list[str]) -> str:
+    """What --verify found, for people."""
     if not files:
         return "no weight file has a sum to compare it with; `moss-tts convert` writes them"
     return f"{len(files)} weight file{'s are' if len(files) > 1 else ' is'} what convert wrote"

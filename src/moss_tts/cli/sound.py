@@ -12,6 +12,7 @@ from moss_tts.cli.options import (
     EXISTING,
     Dtype,
     Mark,
+    MaxMemory,
     Quiet,
     Revision,
     Verbose,
@@ -43,6 +44,7 @@ def sound(
     ] = None,
     dtype: Dtype = None,
     revision: Revision = None,
+    max_memory: MaxMemory = None,
     file: Annotated[
         Path | None, SOUND("--file", "-f", metavar="FILE", help="Read the description from this file.", **EXISTING)
     ] = None,
@@ -90,5 +92,5 @@ def sound(
 
     given["text"] = read_text(text, file, needed=True)
     del given["verbose"]
-    to, source = Destination(output, play, mark=mark), Source(model, dtype=dtype, revision=revision)
+    to, source = Destination(output, play, mark=mark), Source.of(given, {})
     raise typer.Exit(make_sound(given, to, source, Terminal(quiet, verbose=verbose)))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from moss_tts.cli.inspection_text import verified_text
 from moss_tts.device.memory import size
 from moss_tts.diffusion.inspection import SoundInspection, inspect_sound_model
 from moss_tts.weights.shards import check_sums
@@ -31,7 +32,7 @@ def show(directory: Path, verify: bool, as_json: bool) -> bool:
     for label, value in _lines(found):
         print(f"  {label:<15} {value}")
     if verified is not None:
-        print(f"  {'verified':<15} {len(verified)} weight files are what convert wrote")
+        print(f"  {'verified':<15} {verified_text(verified)}")
     print(
         "\n".join(["It runs here."] if found.runs else ["It does not run here:", *(f"  - {p}" for p in found.problems)])
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from math import prod
 from pathlib import Path
 
 import mlx.core as mx
@@ -14,10 +13,10 @@ from moss_tts.checkpoints.footprint import machine_memory
 from moss_tts.device.memory import size
 from moss_tts.diffusion.decoder import SoundDecoder
 from moss_tts.diffusion.loading import SoundFiles, transformer_dtype
+from moss_tts.diffusion.transformer import DiffusionTransformer
 from moss_tts.errors import CheckpointError, RequestError, shown
 from moss_tts.strict import Raw, is_integer
 from moss_tts.weights.quantisation import recipe_of
-from moss_tts.weights.shards import tensors_of
 
 # Values that a step keeps for each row, in widths of the blocks and of their feed-forward layers; values that decoding
 # keeps for each that `SoundDecoder.parts` allows. Measured once on a CPU at the published shapes: 420 MB for a pass,
@@ -73,7 +72,7 @@ class SoundInspection:
         directory: where it is.
         sample_rate: rate of its sounds, in Hz.
         max_seconds: the length of its longest sound.
-        parameters: values of the transformer.
+        parameters: values of the transformer; of quantised weights, those that they stand for.
         quantization: how its blocks are quantised; None if they are not.
         computes_in: the type that its blocks compute in here.
         memory: the memory that it takes.
@@ -120,7 +119,7 @@ def inspect_sound_model(directory: Path, dtype: str | None = None) -> SoundInspe
         directory=str(directory),
         sample_rate=config.sample_rate,
         max_seconds=config.pipeline.max_seconds,
-        parameters=sum(prod(tensor.shape) for tensor in tensors_of(files.transformer).values()),
+        parameters=sum(weight.size for weight in _weights(DiffusionTransformer(config.transformer)).values()),
         quantization=config.pipeline.quantization,
         computes_in=str(kind).removeprefix("mlx.core."),
         memory=memory,
@@ -166,16 +165,18 @@ def limit_memory(files: SoundFiles, most: int, dtype: str | None) -> None:
     mx.set_memory_limit(most)
 
 
+def _weights(network: nn.Module) -> dict[str, mx.array]:
+    return dict(tree_flatten(network.parameters()))
+
+
 def _nbytes(network: nn.Module) -> int:
-    weights: list[tuple[str, mx.array]] = tree_flatten(network.parameters())  # type: ignore[assignment]
-    return sum(weight.nbytes for _, weight in weights)
+    return sum(weight.nbytes for weight in _weights(network).values())
 
 
 def _smaller(network: nn.Module, bits: int) -> int:
     """Bytes of the transformer with quantised blocks."""
-    weights: list[tuple[str, mx.array]] = tree_flatten(network.parameters())  # type: ignore[assignment]
     precision, total = recipe_of(bits=bits).low, 0
-    for name, weight in weights:
+    for name, weight in _weights(network).items():
         quantised = name.startswith("blocks.") and name.endswith(".weight") and precision.fits(weight.shape)
         total += precision.nbytes(weight.shape, weight.dtype) if quantised else weight.nbytes
     return total

@@ -59,11 +59,13 @@ def _within(least: float, most: float) -> Check:
     return speech.number(f"a number in {least:g}..{most:g}", lambda value: isfinite(value) and least <= value <= most)
 
 
+# Each model has its own longest sound, so seconds_of names the range.
+_SECONDS = speech.number("a number of seconds", isfinite)
 OPTIONS: Mapping[str, Check] = {
     "text": speech.text,
     "ambient_sound": speech.text,
-    "seconds": speech.POSITIVE,
-    "duration_s": speech.POSITIVE,
+    "seconds": _SECONDS,
+    "duration_s": _SECONDS,
     "negative_prompt": speech.text,
     "duration_suffix": speech.flag,
     "steps": speech.integer(1, MOST_STEPS),
