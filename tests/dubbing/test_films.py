@@ -80,7 +80,7 @@ def test_ass_is_in_the_order_of_time(tmp_path):
 
 @pytest.mark.parametrize(
     "times",
-    ["00:00:01 --> 00:00:02", "00:00:01,000 --> 00:00:0x,000", "--> 00:00:02,000", "1 --> 2", "00:00:01,000 -> 2"],
+    ["00:00:01,000 --> 00:00:0x,000", "--> 00:00:02,000", "1 --> 2", "00:00:01,000 -> 2"],
 )
 def test_a_broken_cue_is_left_out_and_named(tmp_path, times):
     read = film(tmp_path, "a.srt", f"{SRT}\n3\n{times}\nlost\n\n4\n00:00:05,000 -> 00:00:06.5\nFour\n")
@@ -92,7 +92,50 @@ def test_a_broken_cue_is_left_out_and_named(tmp_path, times):
 def test_a_cue_that_ends_before_it_begins_is_kept(tmp_path):
     read = film(tmp_path, "a.srt", "1\n00:00:05,000 --> 00:00:04,000\nOne\n")
     assert told(read) == [(1, 2, 5.0, 5.0, "One", "")]
-    assert read.warnings == ("a.srt, line 2: ends before it begins; its words have the time until the next cue",)
+    assert read.warnings == ("a.srt, line 2: does not end after it begins; its words have the time until the next cue",)
+
+
+@pytest.mark.parametrize(
+    ("times", "start", "end"),
+    [
+        ("00:00:01 --> 00:00:02", 1.0, 2.0),
+        ("00:01,5 --> 00:02,25", 1.5, 2.25),
+        ("0:0:1.000-->0:0:2.000 X1:100 X2:200", 1.0, 2.0),
+        ("12:00:01,000 → 12:00:02,000", 43201.0, 43202.0),
+    ],
+)
+def test_times_are_read_as_people_write_them(tmp_path, times, start, end):
+    read = film(tmp_path, "a.srt", f"1\n{times}\nOne\n")
+    assert told(read) == [(1, 2, start, end, "One", "")]
+    assert read.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("times", "start", "end", "warning"),
+    [
+        ("-00:00:01,000 --> 00:00:02,000", 0.0, 2.0, "begins before the film; its words begin with the film"),
+        (
+            "00:00:01,000 --> 99:59:59,999",
+            1.0,
+            1.0,
+            "lasts longer than 24 hours; its words have the time until the next cue",
+        ),
+        ("100:00:01,000 --> 100:00:02,000", None, None, "begins after 24 hours; its cue is left out"),
+    ],
+)
+def test_times_that_no_film_has_are_told(tmp_path, times, start, end, warning):
+    read = film(tmp_path, "a.srt", f"1\n00:00:00,500 --> 00:00:00,900\nFirst\n\n2\n{times}\nOne\n")
+    found = [(cue.start, cue.end) for cue in read.cues if cue.text == "One"]
+    assert found == ([] if start is None else [(start, end)])
+    assert read.warnings == (f"a.srt, line 6: {warning}",)
+
+
+@pytest.mark.parametrize("name", ["a.srt", "a.vtt"])
+def test_numbers_and_arrows_in_the_text_are_words(tmp_path, name):
+    numbered = "1\n00:00:01.000 --> 00:00:02.000\nFrom A --> B:\n42\n\n2\n\n00:00:03.000 --> 00:00:04.000\n1984"
+    assert [cue.text for cue in film(tmp_path, name, numbered).cues] == ["From A --> B:\n42", "1984"]
+    bare = "00:00:01.000 --> 00:00:02.000\nOne\n42\n\n00:00:03.000 --> 00:00:04.000\nTwo\n43"
+    assert [cue.text for cue in film(tmp_path, name, bare).cues] == ["One\n42", "Two\n43"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])

@@ -26,11 +26,18 @@ _TAG: Final = regex.compile(r"</?[a-zA-Z][^<>]*>|<[\d:.]+>|</?v[^<>]*>")
 _BRACKETS: Final = regex.compile(r"\[[^\[\]]*\]")
 # Round brackets are words of the speaker, unless nothing else stands in the line or all of it is in capitals.
 _ROUND: Final = regex.compile(r"\(([^()]*)\)|（([^（）]*)）")
-# What is sung, up to the note at its end; a note without another one stands for all of its line.
-_SUNG: Final = regex.compile("[♪♫♬♩]+[^♪♫♬♩]*[♪♫♬♩]+|^[^\n]*[♪♫♬♩][^\n]*$", regex.MULTILINE)
+# What is sung, up to the note at its end; a note without another one stands for all of its line. In files of an encoding
+# that has no notes, # or ¶ is one, with a blank behind it.
+_SUNG: Final = regex.compile(
+    r"[♪♫♬♩]+[^♪♫♬♩]*[♪♫♬♩]+|^[^\n]*[♪♫♬♩][^\n]*$|^(?:[-–—] ?)?([#¶])\s[^#¶]*(?:\1$|\Z|(?=\n[#¶]\s))", regex.MULTILINE
+)
 _BEFORE_COLON: Final = regex.compile(r"^([^:]{1,60}?)\s+:\s")
-_DASH: Final = regex.compile(r"^[-‐‑–—]\s*(?=\S)")
-_LABEL: Final = regex.compile(r"^(\p{Lu}[\p{Lu}\d .'’#-]{0,30}):\s+(?=\S)")
+# A dash, or >> as broadcasters write it, before each speaker.
+_DASH: Final = regex.compile(r"^(?:[-‐‑–—―]|>>>?)\s*(?=\S)")
+# Marks of the direction of writing, which are not seen.
+_DIRECTIONS: Final = regex.compile("[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# A name in capitals, at the beginning of a line or behind a sentence.
+_LABEL: Final = regex.compile(r"(?:^|(?<=[.!?…][\"'”’»]?\s))(\p{Lu}[\p{Lu}\d .'’#-]{0,30}):\s+(?=\S)")
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,7 @@ class _Reader:
 
     def words(self, cue: FilmCue) -> str:
         """The words of a cue with marks of voices, a paragraph for each speaker."""
-        text = html.unescape(_TAG.sub("", _VOICE_TAG.sub(self._voice_tag, cue.text)))
+        text = html.unescape(_TAG.sub("", _VOICE_TAG.sub(self._voice_tag, _DIRECTIONS.sub("", cue.text))))
         text = self._without(_SUNG, text, lambda _: True)
         text = self._without(_BRACKETS, text, lambda match: not self._is_mark(match[0]))
         lines, actor = list[str](), self._mark(cue.actor)
@@ -152,12 +159,14 @@ class _Reader:
     def _line(self, line: str) -> str:
         alone = _ROUND.fullmatch(line) is not None
         line = self._without(_ROUND, line, lambda match: alone or match[0].isupper())
-        line = _BEFORE_COLON.sub(r"\1: ", " ".join(line.split()))
-        label = _LABEL.match(line)
-        if label is not None and label[1] not in self._cast:
-            self.labels[label[1]] += 1
-            return line[label.end() :]
-        return line
+        return _LABEL.sub(self._unvoiced, _BEFORE_COLON.sub(r"\1: ", " ".join(line.split())))
+
+    def _unvoiced(self, label: regex.Match[str]) -> str:
+        """A label as it stands if a voice belongs to it, else nothing."""
+        if label[1] in self._cast:
+            return label[0]
+        self.labels[label[1]] += 1
+        return ""
 
     def _without(self, pattern: regex.Pattern[str], text: str, is_sign: Callable[[regex.Match[str]], bool]) -> str:
         def replaced(match: regex.Match[str]) -> str:

@@ -1,6 +1,7 @@
-"""Subtitle files to cues, through pysubs2: .srt, .vtt, .ass and .ssa.
+"""Subtitle files to cues: .srt, .vtt, .ass and .ssa.
 
-Each cue is given to pysubs2 by itself, so that a broken one is named by its line and the others are read.
+Times and texts of .srt and .vtt are taken as people write them. pysubs2 reads the events of .ass and takes overrides
+such as {\\an8} out of all texts. Each cue is read by itself, so that a broken one is named by its line.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ from moss_tts.text.harmless import composed, without_controls
 
 SUFFIXES: Final = (".srt", ".vtt", ".ass", ".ssa")
 MOST_BYTES: Final = 2**24
-# A line with an arrow or two times is meant as the times of a cue.
-_TIMES: Final = re.compile(r"-->|\d\s*(?:->|→)\s*\d|(?:\d+:\d+:\d+[.,]\d+\D*){2}")
+# A line with an arrow and a digit, or with two times, is meant as the times of a cue.
+_TIMES: Final = re.compile(r"\d.*-->|-->.*\d|\d\s*(?:->|→)\s*\d|(?:\d+:\d+:\d+[.,]\d+\D*){2}")
+# 01:02:03,450, with hours or a fraction or without.
+_TIME: Final = re.compile(r"(?<![\w:.,])([-−]?)(?:(\d+):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?(?![\w:])")
 _EVENT: Final = re.compile(r"(?:Dialogue|Comment):")
-_BLANK: Final = re.compile(r"\\N\s*\\N")
+_BLANK: Final = re.compile(r"\n\s*\n")
+# No film has a cue after so many seconds.
+LONGEST: Final = 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -97,39 +102,71 @@ def read_film(path: Path) -> Film:
 
 
 def _cues(lines: list[str], path: Path, remarks: Remarks) -> Iterator[FilmCue]:
-    for number, snippet in _snippets(lines, path.suffix.lower()):
+    suffix = path.suffix.lower()
+    read = _events(lines, suffix[1:]) if suffix in (".ass", ".ssa") else _blocks(lines, suffix == ".vtt")
+    for number, event in read:
         where = f"{path.name}, line {number}"
-        event = _event(snippet, path.suffix.lower().removeprefix("."))
         if event is None:
-            remarks.warn(
-                where, f"has no times that can be read ({shown(lines[number - 1].strip())}); its cue is left out"
-            )
-        elif event.is_text:
-            start, end = event.start / 1000, event.end / 1000
-            if start < 0 or end <= start:
-                remarks.warn(where, "ends before it begins; its words have the time until the next cue")
-            text = _BLANK.split(event.text)[0] if path.suffix.lower() == ".vtt" else event.text
-            event.text = text
-            yield FilmCue(0, number, max(0.0, start), max(start, end), without_controls(event.plaintext), event.name)
+            shown_line = shown(lines[number - 1].strip())
+            remarks.warn(where, f"has no times that can be read ({shown_line}); its cue is left out")
+            continue
+        if not event.is_text:
+            continue
+        start, end = event.start / 1000, event.end / 1000
+        if start > LONGEST:
+            remarks.warn(where, f"begins after {LONGEST / 3600:.0f} hours; its cue is left out")
+            continue
+        if start < 0:
+            remarks.warn(where, "begins before the film; its words begin with the film")
+            start = 0.0
+        if not start < end <= LONGEST:
+            what = "does not end after it begins" if end <= start else f"lasts longer than {LONGEST / 3600:.0f} hours"
+            remarks.warn(where, f"{what}; its words have the time until the next cue")
+            end = start
+        yield FilmCue(0, number, start, end, without_controls(event.plaintext), event.name)
 
 
-def _snippets(lines: list[str], suffix: str) -> Iterator[tuple[int, str]]:
-    """(line of its times, text) of each cue."""
-    begins = _EVENT if suffix in (".ass", ".ssa") else _TIMES
-    places = [place for place, line in enumerate(lines) if begins.search(line)]
-    for place, following in pairwise([*places, len(lines)]):
-        last = place + 1 if begins is _EVENT else following
-        yield place + 1, "\n".join(lines[place:last]) + "\n"
-
-
-def _event(snippet: str, format_: str) -> Any:
-    """The one event of a snippet; None if it has no times."""
+def _events(lines: list[str], format_: str) -> Iterator[tuple[int, Any]]:
+    """(line, event) of .ass and .ssa; None for an event without times."""
     pysubs2 = require_pysubs2()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about styles, which nobody hears
-            kept = {} if format_ in ("ass", "ssa") else {"keep_html_tags": True}
-            events = pysubs2.SSAFile.from_string(snippet, format_, **kept).events
-    except (ValueError, TypeError, IndexError):
-        return None
-    return events[0] if len(events) == 1 else None
+    for number, line in enumerate(lines, start=1):
+        if not _EVENT.search(line):
+            continue
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about styles, which nobody hears
+                [event] = pysubs2.SSAFile.from_string(f"{line}\n", format_).events
+        except (ValueError, TypeError, IndexError):
+            event = None
+        yield number, event
+
+
+def _blocks(lines: list[str], is_webvtt: bool) -> Iterator[tuple[int, Any]]:
+    """(line of the times, event) of .srt and .vtt; None for an event without times."""
+    pysubs2 = require_pysubs2()
+    places = [place for place, line in enumerate(lines) if _TIMES.search(line)]
+    is_numbered = bool(places) and _is_number(_last(lines[: places[0]]))
+    for place, following in pairwise([*places, len(lines)]):
+        text = "\n".join(lines[place + 1 : following]).strip()
+        if is_webvtt:
+            text = _BLANK.split(text)[0]
+        elif is_numbered and following < len(lines) and _is_number(_last(text.split("\n"))):
+            # The number of the next cue.
+            text = text.rpartition("\n")[0].strip()
+        times = [_milliseconds(*found.groups()) for found in _TIME.finditer(lines[place])]
+        shown_text = text.replace("\n", "\\N")
+        yield place + 1, pysubs2.SSAEvent(*times, shown_text) if len(times) == 2 else None
+
+
+def _last(lines: list[str]) -> str:
+    """The last line that is not blank."""
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def _is_number(line: str) -> bool:
+    return line.strip().isdecimal()
+
+
+def _milliseconds(sign: str, hours: str | None, minutes: str, seconds: str, fraction: str | None) -> int:
+    whole = (int(hours or 0) * 60 + int(minutes)) * 60 + int(seconds)
+    return (-1 if sign else 1) * (1000 * whole + int((fraction or "0").ljust(3, "0")))
