@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,13 @@ import soundfile
 
 from moss_tts.audio.files import read_audio
 from moss_tts.bulk.kept_results import KeptResults
+from moss_tts.cli.dub_film import Destination
+from moss_tts.dubbing.track import write_track
 from moss_tts.errors import GenerationError
 from moss_tts.model import Model
 
 pysubs2 = pytest.importorskip("pysubs2", reason="the extra dub is not installed")
-pytest.importorskip("av", reason="the extra dub is not installed")
+av = pytest.importorskip("av", reason="the extra dub is not installed")
 
 WORDS = [
     "Stop!",
@@ -105,6 +110,23 @@ def test_other_formats_have_the_same_track(run, checkpoints):
         codec = "aac" if suffix == "wav" else "copy"
         assert f"ffmpeg -i film.mkv -i t.{suffix} -map 0:v -map 1:a -c:v copy -c:a {codec} film.dubbed.mkv" in ended.out
     assert seconds == pytest.approx([seconds[0]] * 2, abs=0.05)
+
+
+@pytest.mark.parametrize("film_suffix", [".mp4", ".mkv", ".mov", ".m4v", ".webm", ".avi"])
+@pytest.mark.parametrize("track_suffix", [".m4a", ".mp3", ".ogg"])
+def test_the_printed_command_puts_the_track_into_the_film(tmp_path, film_suffix, track_suffix, monkeypatch):
+    """With ffmpeg itself; the subtitles of a film are often named with their language."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    monkeypatch.chdir(tmp_path)
+    video = {".webm": "libvpx", ".avi": "mpeg4"}.get(film_suffix, "libx264")
+    make = ["ffmpeg", "-v", "error", "-f", "lavfi"]
+    subprocess.run([*make, "-i", "testsrc=d=1:s=64x64", "-c:v", video, f"a film{film_suffix}"], check=True)
+    write_track(Path(f"t{track_suffix}"), [np.zeros(24000, np.int16)], 24000, 1, "film", None)
+    told = Destination(Path("a film.en.srt"), Path(f"t{track_suffix}")).muxing()
+    subprocess.run([*shlex.split(told), "-v", "error"], check=True, stdin=subprocess.DEVNULL)
+    with av.open(f"a film.dubbed{film_suffix}") as dubbed:
+        assert [stream.type for stream in dubbed.streams] == ["video", "audio"]
 
 
 def test_a_speaker_without_a_recording_keeps_one_voice(run, checkpoints, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from moss_tts.audio.files import read_audio
+from moss_tts.model import Model
 
 TEXT = "It was cold.\n\n[pause 1s]\n\nThen it rained."
 
@@ -56,6 +57,19 @@ def test_words_need_subtitles_and_the_audio(run, arguments, message):
     assert (ended.code, message in ended.err) == (2, True)
 
 
+@pytest.mark.parametrize("command", ["say", "read", "batch", "dub"])
+def test_a_recogniser_that_cannot_be_loaded_is_told_before_anything_is_spoken(run, command, monkeypatch):
+    pytest.importorskip("faster_whisper")
+    monkeypatch.setattr(Model, "request", None)
+    Path("empty").mkdir()
+    Path("film.srt").write_text("00:00:01,000 --> 00:00:02,000\nHello.\n")
+    Path("jobs.jsonl").write_text('{"text": "Hello."}\n')
+    what = {"say": TEXT, "read": str(book()), "batch": "jobs.jsonl", "dub": "film.srt"}[command]
+    ended = run(command, what, "--subtitles", ".json", "--words", "--recogniser", "empty")
+    assert (ended.code, "the recogniser empty cannot be loaded" in ended.err) == (2, True), ended.err
+    assert not [path for path in Path().rglob("*") if path.suffix in (".wav", ".mp3", ".flac", ".safetensors", ".m4a")]
+
+
 @pytest.mark.slow
 def test_words_are_written(run):
     pytest.importorskip("faster_whisper")
@@ -63,7 +77,11 @@ def test_words_are_written(run):
     assert run("say", TEXT, "--seed", "1", "--subtitles", ".json", "--words").code == 0
     said = json.loads(Path("speech.json").read_text())["segments"]
     assert run("read", str(book()), "--seed", "1", "--output", "b.m4b", "--subtitles", "c.json", "--words").code == 0
-    for segment in [*said, *json.loads(Path("c.json").read_text())["segments"]]:
+    Path("film.srt").write_text("00:00:01,000 --> 00:00:03,000\nIt was cold.\n")
+    assert run("dub", "film.srt", "--seed", "1", "--subtitles", ".json", "--words").code == 0
+    [dubbed] = json.loads(Path("track.json").read_text())["segments"]
+    assert dubbed["start"] == 1
+    for segment in [*said, dubbed, *json.loads(Path("c.json").read_text())["segments"]]:
         assert " ".join(word["word"] for word in segment["words"]) == segment["text"]
         edges = [edge for word in segment["words"] for edge in (word["start"], word["end"])]
         assert [segment["start"], *edges, segment["end"]] == sorted([segment["start"], *edges, segment["end"]])

@@ -22,6 +22,7 @@ from moss_tts.cli.options import (
     Mark,
     MaxMemory,
     Quiet,
+    RecogniserModel,
     RefAudio,
     RefText,
     RegisteredVoice,
@@ -31,6 +32,7 @@ from moss_tts.cli.options import (
     Temperature,
     TiedHeads,
     Variant,
+    Words,
     examples,
     panel,
 )
@@ -97,6 +99,8 @@ def dub(
         bool, OUTPUT("--plan", help="Show the words and the voices of all cues, and do nothing else.")
     ] = False,
     subtitles: Subtitles = None,
+    words: Words = False,
+    recogniser: RecogniserModel = None,
     mark: Mark = True,
     quiet: Quiet = False,
 ) -> None:
@@ -104,6 +108,7 @@ def dub(
     given = dict(locals())
     from moss_tts.cli.dub_film import Destination, dub_film, read_script, show_script
     from moss_tts.cli.speak_text import Source, request_options
+    from moss_tts.cli.subtitles import WantedSubtitles
     from moss_tts.cli.terminal import Terminal
     from moss_tts.dubbing.fitting import Bounds
 
@@ -116,5 +121,5 @@ def dub(
         show_script(script, terminal)
         return
     source = Source.of(given, adapters)
-    to = Destination(film, output, subtitles, mark, at_once)
+    to = Destination(film, output, WantedSubtitles(subtitles, words, recogniser), mark, at_once)
     raise typer.Exit(dub_film(script, options, bounds, to, source, terminal))

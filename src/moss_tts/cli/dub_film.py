@@ -19,7 +19,7 @@ from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.fit_table import clock, show_misfits, summary_of
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.speak_text import INTERRUPTED, Source, check_output, write_cues
-from moss_tts.cli.subtitles import subtitle_path
+from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path
 from moss_tts.cli.terminal import Terminal
 from moss_tts.dubbing.fitting import Bounds
 from moss_tts.dubbing.script import Script, script_of
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 FILMS: Final = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".m4v")
+# Films that a track is copied into; for others its sound is encoded anew.
+COPIED: Final = {".m4a": (".mp4", ".mkv", ".mov", ".avi", ".m4v"), ".mp3": (".mp4", ".mkv", ".mov", ".avi")}
 MOST_SHOWN: Final = 5
 MOST_WARNINGS: Final = 20
 
@@ -45,14 +47,14 @@ class Destination:
     Attributes:
         film: the subtitles that are spoken.
         output: the file of the track.
-        subtitles: the value of --subtitles; None for none.
+        subtitles: the subtitles of the track that are wanted.
         mark: whether the track says what made it.
         at_once: how many cues are spoken at the same time.
     """
 
     film: Path
     output: Path
-    subtitles: Path | None = None
+    subtitles: WantedSubtitles = NO_SUBTITLES
     mark: bool = True
     at_once: int = 8
 
@@ -65,18 +67,22 @@ class Destination:
         """The subtitles of the track.
 
         Raises:
-            RequestError: a file that could not be written, or the subtitles that are spoken.
+            RequestError: a file that could not be written, or the subtitles that are spoken; nothing that finds words.
         """
-        path = subtitle_path(self.subtitles, self.output)
+        self.subtitles.check()
+        path = subtitle_path(self.subtitles.file, self.output)
         if path is not None and path.resolve() == self.film.resolve():
             raise RequestError(f"--subtitles {path} would replace the subtitles that are spoken; name another file.")
         return path
 
     def muxing(self) -> str:
         """The command that puts the track into the film, which stands beside its subtitles if it is known."""
-        beside = [self.film.with_suffix(suffix) for suffix in FILMS]
+        # film.srt and film.en.srt belong to film.mp4.
+        names = [self.film.stem, Path(self.film.stem).stem]
+        beside = [self.film.with_name(f"{name}{suffix}") for name in names for suffix in FILMS]
         film = next((path for path in beside if path.is_file()), beside[0])
-        codec = "copy" if self.output.suffix.lower() in (".m4a", ".mp3") else "aac"
+        copied = COPIED.get(self.output.suffix.lower(), ())
+        codec = "copy" if film.suffix in copied else "libopus" if film.suffix == ".webm" else "aac"
         dubbed = film.with_name(f"{film.stem}.dubbed{film.suffix}")
         streams = ["-map", "0:v", "-map", "1:a", "-c:v", "copy", "-c:a", codec]
         return shlex.join(["ffmpeg", "-i", str(film), "-i", str(self.output), *streams, str(dubbed)])
@@ -148,11 +154,12 @@ def _dub_film(
 
         model = source.load_speech()
         speech = FilmSpeech(model, script.cues, options, bounds, to.work, source.fingerprint())
+    find = to.subtitles.finder(terminal)
     if not speak(speech, to, terminal):
         terminal.warn(f"Interrupted. What is spoken is in {to.work}; run the same command again to continue.")
         return INTERRUPTED
     mark = mark_of(source.name) if to.mark else None
-    track = pieces(speech.placed(), model.channels, speech.length)
+    track = pieces(speech.placed(find), model.channels, speech.length)
     write_track(to.output, track, model.sample_rate, model.channels, to.film.stem, mark)
     if (subtitles := to.subtitle_file()) is not None:
         write_cues(speech.heard, subtitles, terminal)

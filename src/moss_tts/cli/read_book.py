@@ -108,7 +108,7 @@ def _read_aloud(reading: Reading, terminal: Terminal) -> int:
     with terminal.loading(source.model):
         kept, seed = begin_reading(to.work, book, options, source.fingerprint(), more=more, force=to.force)
         model = source.load_speech()
-    check = reading.check.loaded(reading.language(model), terminal)
+    check, find = reading.check.loaded(reading.language(model), terminal), to.subtitles.finder(terminal)
     plans = reading.plan(model, terminal)
     spoken = SpokenBook(
         book,
@@ -143,7 +143,7 @@ def _read_aloud(reading: Reading, terminal: Terminal) -> int:
     if not finished:
         terminal.warn(f"Interrupted. Finished segments are in {to.work}; run the same command again to continue.")
         return INTERRUPTED
-    finish_book(spoken, paths, to.report, to.subtitle_file(), to.subtitles.finder(terminal), to.read_along)
+    finish_book(spoken, paths, to.report, to.subtitle_file(), find, to.read_along)
     seconds = sum(sum(spoken.lengths(number)) for number in range(len(plans))) / spoken.sample_rate
     took = in_words(time.monotonic() - started)
     chapters = "1 chapter" if len(plans) == 1 else f"{len(plans)} chapters"

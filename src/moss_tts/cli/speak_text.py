@@ -25,7 +25,7 @@ from moss_tts.long_form import SegmentMetrics
 from moss_tts.prompts.options import OPTIONS, check_options
 from moss_tts.result import GenerationResult
 from moss_tts.strict import is_number
-from moss_tts.subtitles.alignment import with_words
+from moss_tts.subtitles.alignment import Find, with_words
 from moss_tts.subtitles.cues import Cue
 from moss_tts.subtitles.formats import write_subtitles
 
@@ -229,7 +229,7 @@ def speak_to_file(
     """
     check_output(to.output)
     to.subtitles.check()
-    path = subtitle_path(to.subtitles.file, to.output)
+    path, find = subtitle_path(to.subtitles.file, to.output), to.subtitles.finder(terminal)
     with speaking(options, source, terminal, flags) as speech, terminal.speaking(speech.share) as show:
         recording = record(speech.results, show)
     if recording.seconds or recording.is_complete:
@@ -237,7 +237,7 @@ def speak_to_file(
         write_audio(to.output, recording.audio, sample_rate, mark=to.mark and mark_of(source.name))
         tell(recording, to.output, terminal, speech)
         if path is not None:
-            write_cues(with_times_of_words(recording, to.subtitles, terminal), path, terminal)
+            write_cues(with_times_of_words(recording, find, terminal), path, terminal)
     elif recording.failure is None:
         terminal.warn("no audio was made, so no file was written")
     return exit_code(recording)
@@ -270,9 +270,8 @@ def check_output(path: Path, allowed: Iterable[str] = WRITABLE_FORMATS) -> None:
         raise RequestError(f"--output {path}: you may not write into {path.parent}. Name another directory.")
 
 
-def with_times_of_words(recording: Recording, wanted: WantedSubtitles, terminal: Terminal) -> Sequence[Cue]:
-    """The segments of a recording, with the times of their words if these are wanted."""
-    find = wanted.finder(terminal)
+def with_times_of_words(recording: Recording, find: Find | None, terminal: Terminal) -> Sequence[Cue]:
+    """The segments of a recording, with the times of their words if something finds them."""
     if find is None:
         return recording.cues
     audio, rate = recording.audio, recording.results[-1].sample_rate

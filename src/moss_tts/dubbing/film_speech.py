@@ -21,6 +21,7 @@ from moss_tts.dubbing.voices import Abilities, jobs_of, samples_of
 from moss_tts.model import Model
 from moss_tts.presets import resolve_preset
 from moss_tts.speaking.jobs import Cancel
+from moss_tts.subtitles.alignment import Find, with_words
 from moss_tts.subtitles.cues import Cue
 
 # Kept speech is lossless, so that a track that was interrupted is the same as one that was not.
@@ -129,8 +130,12 @@ class FilmSpeech:
         """The least samples of the track: up to the end of the last cue."""
         return round(max(spoken.end for spoken in self._cues) * self._model.sample_rate)
 
-    def placed(self) -> Iterator[Placed]:
-        """The speech of each cue in the track, in the order of time; `fits`, `heard` and `failures` are filled."""
+    def placed(self, find: Find | None = None) -> Iterator[Placed]:
+        """The speech of each cue in the track, in the order of time; `fits`, `heard` and `failures` are filled.
+
+        Args:
+            find: finds the words of what is heard, if they are wanted.
+        """
         rate = self._model.sample_rate
         self.fits, self.heard, self.failures = [], [], []
         for spoken, room, jobs in zip(self._cues, self._rooms, self._jobs, strict=True):
@@ -140,7 +145,8 @@ class FilmSpeech:
             words, fit = fitted(audio, rate, room, self._bounds)
             start = round(room.start * rate)
             self.fits.append(fit)
-            self.heard.append(Cue(start / rate, (start + len(words)) / rate, spoken.text, spoken.voice or self._voice))
+            cue = Cue(0.0, len(words) / rate, spoken.text, spoken.voice or self._voice)
+            self.heard.append((cue if find is None else with_words(cue, words, rate, find)).shifted(start / rate))
             yield Placed(start, words)
 
     def _audio(self, jobs: Sequence[Job]) -> np.ndarray | None:

@@ -26,8 +26,8 @@ _TAG: Final = regex.compile(r"</?[a-zA-Z][^<>]*>|<[\d:.]+>|</?v[^<>]*>")
 _BRACKETS: Final = regex.compile(r"\[[^\[\]]*\]")
 # Round brackets are words of the speaker, unless nothing else stands in the line or all of it is in capitals.
 _ROUND: Final = regex.compile(r"\(([^()]*)\)|（([^（）]*)）")
-# What is sung, up to the note at its end; a note without another one stands for all of its line. In files of an encoding
-# that has no notes, # or ¶ is one, with a blank behind it.
+# What is sung, up to the note at its end; a note without another one stands for all of its line. Where an encoding has
+# no notes, # or ¶ is one, with a blank behind it.
 _SUNG: Final = regex.compile(
     r"[♪♫♬♩]+[^♪♫♬♩]*[♪♫♬♩]+|^[^\n]*[♪♫♬♩][^\n]*$|^(?:[-–—] ?)?([#¶])\s[^#¶]*(?:\1$|\Z|(?=\n[#¶]\s))", regex.MULTILINE
 )
