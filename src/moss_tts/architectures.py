@@ -80,6 +80,14 @@ class Architecture(Generic[C, N]):
             raise RequestError(f"n_vq_for_inference must be {self.config.n_vq} for {self.name}, got {requested}.")
         return self.config.n_vq
 
+    def room(self, rows: int) -> int | None:  # noqa: ARG002
+        """The frames for which there is room behind a prompt of so many rows; None: there is no limit.
+
+        Raises:
+            RequestError: there is room for none.
+        """
+        return None
+
     def batch(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> RowBatch:
         """A batch of requests: their prompts are read, and the first row is next."""
         return whole(self.reading(prompts, requests, n_vq))
@@ -278,6 +286,16 @@ class RealtimeArchitecture(Architecture[RealtimeConfig, MossTTSRealtimeNetwork])
     protected = ("local_lm_heads",)
     first_chunks = (1, 2, 4)
     reads_text_beside = True
+
+    def room(self, rows: int) -> int:
+        """Realtime was trained with so many positions, and says nothing meaningful behind them."""
+        most = self.config.max_positions
+        if rows >= most:
+            raise RequestError(
+                f"the prompt has {rows} rows, with all turns before it, and this model has room for {most}; give a "
+                "shorter recording, or begin another session."
+            )
+        return most - rows
 
     def reading(self, prompts: Prompts, requests: Sequence[RowRequest], n_vq: int) -> Reading[RowBatch]:  # noqa: ARG002
         """Read prompts; the result is a batch of Realtime."""

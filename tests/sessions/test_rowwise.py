@@ -287,18 +287,32 @@ def test_turns_that_cannot_be_spoken_fail_and_leave_the_context(realtime):
         equal(sound(session.speak([TEXT])), realtime.say(TEXT, seed=2, max_tokens=5).audio)
 
 
-def test_a_context_has_an_end(realtime, monkeypatch):
-    monkeypatch.setattr(type(realtime.config), "max_positions", 135, raising=False)
+@pytest.fixture
+def short_context(realtime):
+    """A model with a context of 135 rows; the prompt of `plain` has 119, and the first text 12."""
+    most = realtime.config.max_positions
     object.__setattr__(realtime.config, "max_positions", 135)
-    try:
-        with realtime.session(**GREEDY) as session:
-            chunks = list(session.speak([CASES["plain"]["text"]]))
-            assert chunks[-1].finish_reason == "length"
-            assert sum(chunk.token_count for chunk in chunks) == 135 - 119 - 12
-            with pytest.raises(RequestError, match="longer than the 135 rows"):
-                list(session.speak(["And this is too much for it, that is sure."]))
-    finally:
-        object.__setattr__(realtime.config, "max_positions", 4096)
+    yield realtime
+    object.__setattr__(realtime.config, "max_positions", most)
+
+
+def test_a_context_has_an_end(short_context):
+    with short_context.session(**GREEDY) as session:
+        chunks = list(session.speak([CASES["plain"]["text"]]))
+        assert chunks[-1].finish_reason == "length"
+        assert sum(chunk.token_count for chunk in chunks) == 135 - 119 - 12
+        with pytest.raises(RequestError, match=r"has \d+ rows, with all turns before it, and this model has room for 135"):
+            list(session.speak(["And this is too much for it, that is sure."]))
+
+
+def test_a_text_of_its_own_stays_within_the_context(short_context):
+    text = CASES["plain"]["text"]
+    spoken = short_context.say(text, **GREEDY)
+    assert (spoken.finish_reason, len(spoken.audio)) == ("length", (135 - 119 - 12) * 1920)
+    with pytest.raises(RequestError, match="has 172 rows, .* room for 135; give a shorter recording"):
+        short_context.say(text, ref_audio=WANTED["voice.codes"], **GREEDY)
+    (_, result), (_, other) = short_context.generate_batch([{"text": text, **GREEDY}] * 2)
+    assert result.token_count == other.token_count == 135 - 119 - 12
 
 
 def test_text_that_the_model_does_not_reach_is_told(realtime):
@@ -310,8 +324,10 @@ def test_text_that_the_model_does_not_reach_is_told(realtime):
             list(turn)
         assert turn.text_left
         assert CASES["voice"]["text"].endswith(turn.text_left)
-    with pytest.warns(MossTTSWarning, match=f"the last {CASES['voice']['text_left']} tokens were not spoken"):
-        realtime.say(CASES["voice"]["text"], ref_audio=WANTED["voice.codes"], **GREEDY)
+    request = {"text": CASES["voice"]["text"], "ref_audio": WANTED["voice.codes"], **GREEDY}
+    for speak in (lambda: realtime.say(**request), lambda: list(realtime.generate_batch([request, request]))):
+        with pytest.warns(MossTTSWarning, match=f"the last {CASES['voice']['text_left']} tokens were not spoken"):
+            speak()
 
 
 def test_a_text_has_a_longest_speech(realtime, monkeypatch):

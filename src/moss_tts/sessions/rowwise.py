@@ -94,15 +94,7 @@ class RowwiseConversation:
         Raises:
             RequestError: the context has no room for it.
         """
-        config, request = self.maker.config, self.request
-        room = config.max_positions - len(self.context.rows) - len(prompt)
-        if room < 1:
-            raise RequestError(
-                f"the conversation is longer than the {config.max_positions} rows of this model's context; begin "
-                f"another session."
-            )
-        seed = retry_seed(request.seed, self.turns, 0)
-        settled = replace(request, seed=seed, max_tokens=min(request.max_tokens, room))
+        settled = replace(self.request, seed=retry_seed(self.request.seed, self.turns, 0))
         job = self.maker.job_of(prompt, settled, column, self.context)
         job = replace(job, is_heard=listener.has_room)
         return self._host.submit(lambda: job, lambda _, result: turn.hear(result))

@@ -33,34 +33,41 @@ def speak_all(
 ) -> Generator[tuple[int, SpeechChunk | GenerationError], None, None]:
     """(job, chunk) of all jobs as they become due, or (job, error) where one failed.
 
-    Each job ends with its first finish_reason or error. Closing the generator drops the other jobs.
+    Each job ends with its first finish_reason or error. Closing the generator drops the other jobs. A MossTTSWarning
+    says if a model read its text while it spoke, and ended before it.
     """
     runs = [engine.submit(job) for job in jobs]
+    unread = [0 if job.request.column is None else len(job.request.column) for job in jobs]
     left = len(runs)
     try:
         while left:
             for run, chunk in engine.step():
                 left -= is_last(chunk)
-                yield runs.index(run), chunk
+                index = runs.index(run)
+                if isinstance(chunk, SpeechChunk):
+                    unread[index] -= len(chunk.frames)
+                    _warn_of_unread(unread[index], chunk)
+                yield index, chunk
     finally:
         for run in runs:
             engine.drop(run)
 
 
+def _warn_of_unread(unread: int, chunk: SpeechChunk) -> None:
+    if unread > 0 and chunk.finish_reason == "stop":
+        note = f"The model ended its speech before its text: the last {unread} tokens were not spoken."
+        warnings.warn(note, MossTTSWarning, stacklevel=2)
+
+
 def speak_one(engine: Engine, job: SpeechJob) -> Generator[SpeechChunk, None, None]:
-    """Chunks of one job. A MossTTSWarning says if the model read its text while it spoke, and ended before it.
+    """Chunks of one job.
 
     Raises:
         GenerationError: it failed.
     """
-    unread = 0 if job.request.column is None else len(job.request.column)
     for _, chunk in speak_all(engine, [job]):
         if isinstance(chunk, GenerationError):
             raise chunk
-        unread -= len(chunk.frames)
-        if unread > 0 and chunk.finish_reason == "stop":
-            note = f"The model ended its speech before its text: the last {unread} tokens were not spoken."
-            warnings.warn(note, MossTTSWarning, stacklevel=2)
         yield chunk
 
 

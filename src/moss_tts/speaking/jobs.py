@@ -112,16 +112,20 @@ class JobMaker:
             request: a request of `Model.request`.
             column: the text behind the prompt, for models that read it while they speak.
             context: the conversation that it is a turn of.
+
+        Raises:
+            RequestError: the model has no room for it.
         """
         assert request.n_vq_for_inference is not None, "the architecture has settled it"
         adapters = tuple((name, weight) for name, weight in request.adapters if weight)
+        room = self.architecture.room(len(prompt) + (0 if context is None else len(context.rows)))
         interval = max(1, round(request.streaming_interval * self.codec().config.frame_rate))
         job = SpeechJob(
             prompt,
             RowRequest(
                 request.sampling,
                 request.seed,
-                request.effective_max_tokens,
+                request.effective_max_tokens if room is None else min(request.effective_max_tokens, room),
                 adapters,
                 request.preset.window,
                 column,
