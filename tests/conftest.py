@@ -37,7 +37,7 @@ GOLDEN = Path(__file__).parent / "golden"
 # Tests that took longer than this, one a line: scripts/check leaves them out, and `--record-slow` notes them.
 SLOW = Path(__file__).parent / "slow.txt"
 SLOW_SECONDS = 0.2
-ARCHITECTURES = ("delay", "local", "local_v1_5", "nano")
+ARCHITECTURES = ("delay", "local", "local_v1_5", "nano", "realtime")
 # Test files of what computes: what they check holds on every device.
 MEET_BRANCHES = {
     "test_codec.py",
@@ -158,7 +158,7 @@ def write_v1_5_checkpoint(directory: Path) -> Path:
 def checkpoints(tmp_path_factory) -> dict[str, Path]:
     """One complete checkpoint directory per architecture. Read only: see `copied` for one to change."""
     root = tmp_path_factory.mktemp("checkpoints")
-    made = {name: write_demo_checkpoint(root / name, name) for name in ("delay", "local", "nano")}
+    made = {name: write_demo_checkpoint(root / name, name) for name in ("delay", "local", "nano", "realtime")}
     return made | {"local_v1_5": write_v1_5_checkpoint(root / "local_v1_5")}
 
 

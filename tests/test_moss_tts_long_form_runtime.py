@@ -28,6 +28,7 @@ from moss_tts.prompts.options import LONG_FORM, OPTIONS, GenerateOptions
 from moss_tts.speaking.engine import SpeechEngine
 from moss_tts.speaking.runaway import longest_plausible_seconds
 from support.references import codes_of
+from support.runtime_laws import followed
 
 TEXT = (
     "It was a bright cold day in April. The clocks were striking thirteen, and nobody cared. "
@@ -41,12 +42,12 @@ PLAN = plan_text_segments(TEXT, *BUDGETS.values())
 
 
 def speak(model, text=TEXT, **options):
-    (result,) = model.generate(text, **{**OPTIONS_USED, **options})
+    (result,) = model.generate(text, **followed(model, OPTIONS_USED | options))
     return result
 
 
 def stream(model, text=TEXT, **options):
-    return list(model.generate(text, stream=True, **{**OPTIONS_USED, **options}))
+    return list(model.generate(text, stream=True, **followed(model, OPTIONS_USED | options)))
 
 
 def by_segment(results):
@@ -96,7 +97,7 @@ def test_same_seed_same_audio_other_seed_other_audio(model):
 
 def test_a_text_of_one_segment_sounds_as_without_long_form(model):
     short = "Hello there."
-    (plain,) = model.generate(short, seed=5, max_tokens=10, text_temperature=0.0)
+    (plain,) = model.generate(short, **followed(model, {"seed": 5, "max_tokens": 10, "text_temperature": 0.0}))
     np.testing.assert_array_equal(speak(model, short).audio, plain.audio)
 
 

@@ -26,8 +26,6 @@ WANTED, CASES = golden(GOLDEN), cases(GOLDEN)
 TEXT = 'Nice, "welcome" to Paris! Six hours, 3 of them at night, is enough for a walk'
 GREEDY: dict[str, Any] = {"temperature": 0.0, "repetition_penalty": 1.0, "seed": 1, "runaway_guard": False}
 TOLERANCE = 1e-4
-# Random weights end their speech where they like.
-pytestmark = pytest.mark.filterwarnings("ignore:The model ended its speech before its text")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -24,6 +24,11 @@ from moss_tts.rows import Prompts, RowRequest, run
 from moss_tts.sampling import ChannelSampling, Sampling
 
 TOLERANCE = 1e-4
+
+
+def followed(model: Model, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options without those that the model's prompt has no place for."""
+    return {name: value for name, value in options.items() if name not in model.preset.no_place_for}
 
 
 def slow_frames(model: Model, **options: Any) -> list[Any]:
