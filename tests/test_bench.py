@@ -20,7 +20,7 @@ def small_probe(monkeypatch):
     monkeypatch.setattr(measure, "read_bandwidth", lambda _: read_bandwidth(megabytes=1, repeats=1))
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_figures_hang_together(tmp_path, architecture):
     demo = write_demo_checkpoint(tmp_path / "demo", architecture)
     measured = measure.bench(partial(load, demo), FRAMES)

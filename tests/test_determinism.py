@@ -42,7 +42,7 @@ def spoken(model: Any, asked: list[dict[str, Any]], joins: list[int]) -> list[Sp
     return [merged(parts) for parts in chunks]
 
 
-@pytest.mark.parametrize("name", ["delay", "local", "nano", "local_v1_5"])
+@pytest.mark.parametrize("name", ["delay", "local", "nano", "local_v1_5", "realtime"])
 def test_neither_neighbours_nor_chunks_change_a_speech(models, name):
     model = models[name]
     alone = [spoken(model, [one], [0])[0] for one in requests(stream=False)]

@@ -122,7 +122,7 @@ def no_download(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_download")
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_a_directory_is_loaded_and_spoken_with_no_hub(checkpoints, name):
     assert speak(moss_tts.load(checkpoints[name]), max_tokens=2).samples > 0
     assert speak(moss_tts.load(str(checkpoints[name])), max_tokens=1).samples > 0

@@ -205,7 +205,7 @@ def test_a_codec_beside_the_weights_is_taken_in_this_order(tmp_path, delay_model
 
 @pytest.mark.parametrize("from_hub", [False, True])
 @pytest.mark.parametrize("named", [None, "Someone/Their-Codec"])
-@pytest.mark.parametrize("kind", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("kind", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_then_the_configs_codec_then_openmosss(tmp_path, copied, monkeypatch, kind, named, from_hub):
     """Fetched only if the checkpoint itself was named by its hub id."""
     directory = copied(kind)

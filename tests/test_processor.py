@@ -68,7 +68,7 @@ def make_processor(tokenizer, config, encode=encode_codes):
 def tiny(tmp_path_factory):
     """Processors of the golden checkpoints' sizes, by architecture."""
     processors = {}
-    for name in ("delay", "local", "local_v1_5", "nano"):
+    for name in ("delay", "local", "local_v1_5", "nano", "realtime"):
         config = golden_config(name)
         directory = write_tokenizer(tmp_path_factory.mktemp(name), config)
         processors[name] = make_processor(load_tokenizer(directory), config)
@@ -161,7 +161,7 @@ def control_counts(rows, config):
     return {id_: int((rows[:, 0] == id_).sum()) for id_ in control}
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano", "realtime"])
 @given(text=hostile_text, other=hostile_text)
 def test_no_field_yields_a_control_id(tiny, architecture, text, other):
     processor = tiny[architecture]
@@ -292,7 +292,7 @@ def test_none_references_keep_the_numbers_of_the_others(tiny):
 # Batches and shapes of input.
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano", "realtime"])
 @given(texts=st.lists(st.text("ab ", min_size=1, max_size=30), min_size=1, max_size=4))
 def test_batches_are_left_padded_singles(tiny, architecture, texts):
     processor, config = tiny[architecture], tiny[architecture].config

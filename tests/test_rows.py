@@ -35,7 +35,7 @@ def alone(architecture, prompt, asked) -> list[np.ndarray]:
     return [rows[0] for rows, _ in zip(run(batch), range(STEPS), strict=False)]
 
 
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_requests_join_and_leave_undisturbed(name: str) -> None:
     network, config = load(GOLDEN / name)
     architecture = ARCHITECTURES[type(config)](config, network)
@@ -67,7 +67,7 @@ def test_requests_join_and_leave_undisturbed(name: str) -> None:
 
 
 @pytest.mark.parametrize("room", [2, 256])
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_requests_take_the_places_of_others(name: str, room: int, monkeypatch) -> None:
     """In turns, the one with the longest prompt last, so that padding grows, becomes needless, and is too little."""
     monkeypatch.setattr(batch_cache, "SLOTS", room)
@@ -128,7 +128,7 @@ def test_who_stays_is_not_moved_and_room_is_given_back() -> None:
 
 
 @pytest.mark.parametrize("rows_per_read", [2, 3, 7])
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_prompts_read_in_parts_give_the_same_rows(name: str, rows_per_read: int, monkeypatch) -> None:
     network, config = load(GOLDEN / name)
     architecture = ARCHITECTURES[type(config)](config, network)
@@ -168,7 +168,7 @@ def rows_read(network) -> list[int]:
     return read
 
 
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_a_voice_that_speaks_again_is_not_read_again_and_speaks_the_same(name: str) -> None:
     network, config = load(GOLDEN / name)
     architecture = ARCHITECTURES[type(config)](config, network)
@@ -191,7 +191,7 @@ def test_a_voice_that_speaks_again_is_not_read_again_and_speaks_the_same(name: s
 
 
 @pytest.mark.parametrize("referenced", [False, True])
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_the_template_before_a_text_is_not_read_again(name: str, referenced: bool) -> None:
     """Behind a reference or without one; another field, and the reference is still known."""
     network, config = load(GOLDEN / name)

@@ -118,7 +118,7 @@ def test_a_reading_killed_anywhere_becomes_what_it_would_have_been(delay_model, 
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", ["local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("name", ["local", "local_v1_5", "nano", "realtime"])
 def test_so_it_does_with_every_architecture(models, book, tmp_path, name):
     read(models[name], book, tmp_path / "whole")
     read(models[name], book, tmp_path / "parts", stop_after=2)

@@ -23,7 +23,7 @@ from moss_tts.weights.layout import read_weights
 from support.adapters import linears_of, write_adapter
 from support.hub import cache_entry
 
-ARCHITECTURES = ("delay", "local", "local_v1_5", "nano")
+ARCHITECTURES = ("delay", "local", "local_v1_5", "nano", "realtime")
 OPTIONS = {"seed": 1, "max_tokens": 4}
 
 

@@ -58,7 +58,7 @@ def test_inputs_that_never_come_change_nothing() -> None:
         np.testing.assert_array_equal(np.array(one), np.array(other))
 
 
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_every_quantised_layer_is_heard_and_the_copy_speaks(name: str, tmp_path: Path) -> None:
     demo = write_demo_checkpoint(tmp_path / "demo", name)
     model = load_model(demo)

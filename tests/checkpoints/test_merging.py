@@ -15,7 +15,7 @@ def speech(directory, lora=None, **options):
     return next(moss_tts.load(directory, adapters=lora).generate("Hello, 2 of you.", **OPTIONS, **options)).audio
 
 
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_the_copy_speaks_with_the_adapters(capsys, checkpoints, tmp_path, name):
     layers = linears_of(read_weights(checkpoints[name]))
     lora = {"ada": write_adapter(tmp_path / "ada", layers, 1), "mood": write_adapter(tmp_path / "mood", layers, 2, 3)}

@@ -71,7 +71,7 @@ def types(architecture: Architecture[Any, Any]) -> dict[type, set[mx.Dtype]]:
 
 @needs_door
 @pytest.mark.parametrize("quantised", [False, True])
-@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("name", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_stored_types_stay_where_c_multiplies_them(name: str, quantised: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "LARGEST_TURNED", 0)
     raw, weights = half_precision(name, quantised)

@@ -94,7 +94,7 @@ def test_every_preset_speaks(run, checkpoints, preset):
     assert soundfile.info("speech.wav").samplerate == 24000
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_the_file_holds_what_the_model_speaks(run, checkpoints, models, architecture):
     ended = run("generate", "Hello.", "-m", checkpoints[architecture], "--seed", 3, "--max-tokens", 20, "-o", "a.wav")
     assert ended.code == 0
@@ -361,7 +361,7 @@ def test_progress_is_drawn_on_a_terminal_only():
 # --------------------------------------------------------------------------------------------------- inspect
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_inspect_tells_what_a_checkpoint_is(run, checkpoints, models, architecture):
     text, machine = run("inspect", checkpoints[architecture]), run("inspect", checkpoints[architecture], "--json")
     assert (text.code, machine.code) == (0, 0)
@@ -507,7 +507,7 @@ def test_inspect_refuses_what_is_no_checkpoint(run, tmp_path):
 # ------------------------------------------------------------------------------------------ demo checkpoints
 
 
-@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano"])
+@pytest.mark.parametrize("architecture", ["delay", "local", "local_v1_5", "nano", "realtime"])
 def test_demo_checkpoints_repeat_by_seed(run, tmp_path, architecture):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         assert run("demo-checkpoint", tmp_path / name, "--architecture", architecture, "--seed", seed).code == 0
