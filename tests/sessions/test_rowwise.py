@@ -299,7 +299,9 @@ def test_a_context_has_an_end(short_context):
         chunks = list(session.speak([CASES["plain"]["text"]]))
         assert chunks[-1].finish_reason == "length"
         assert sum(chunk.token_count for chunk in chunks) == 135 - 119 - 12
-        with pytest.raises(RequestError, match=r"has \d+ rows, with all turns before it, and this model has room for 135"):
+        with pytest.raises(
+            RequestError, match=r"has \d+ rows, with all turns before it, and this model has room for 135"
+        ):
             list(session.speak(["And this is too much for it, that is sure."]))
 
 
@@ -307,7 +309,7 @@ def test_a_text_of_its_own_stays_within_the_context(short_context):
     text = CASES["plain"]["text"]
     spoken = short_context.say(text, **GREEDY)
     assert (spoken.finish_reason, len(spoken.audio)) == ("length", (135 - 119 - 12) * 1920)
-    with pytest.raises(RequestError, match="has 172 rows, .* room for 135; give a shorter recording"):
+    with pytest.raises(RequestError, match=r"has 172 rows, .* room for 135; give a shorter recording"):
         short_context.say(text, ref_audio=WANTED["voice.codes"], **GREEDY)
     (_, result), (_, other) = short_context.generate_batch([{"text": text, **GREEDY}] * 2)
     assert result.token_count == other.token_count == 135 - 119 - 12
