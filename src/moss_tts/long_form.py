@@ -5,7 +5,6 @@ Pure: no model, no generation. Seams between segments are seams.py's; its names 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
@@ -15,7 +14,7 @@ import numpy as np
 from moss_tts.audio.codes import CodeMatrix
 from moss_tts.audio.seams import BoundaryMetrics, BoundaryNote, evaluate_segment_boundary, join_segments
 from moss_tts.errors import RequestError
-from moss_tts.sampling import MAX_SEED
+from moss_tts.sampling import mixed_seed
 from moss_tts.text.boundaries import (
     Boundaries,
     BoundaryKind,
@@ -342,8 +341,7 @@ def retry_seed(seed: int, segment_idx: int, attempt: int) -> int:
     """
     if segment_idx == 0 and attempt == 0:
         return seed
-    key = f"{seed}/{segment_idx}/{attempt}".encode()
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()) % (MAX_SEED + 1)
+    return mixed_seed(seed, segment_idx, attempt)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ step alone, not on what else is in the batch.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,12 @@ TIES = 64
 def draw_seed() -> int:
     """A random seed in 0..MAX_SEED. Every seed that a caller leaves open comes from here."""
     return secrets.randbelow(MAX_SEED + 1)
+
+
+def mixed_seed(*parts: object) -> int:
+    """A seed of the parts of a request; neighbouring parts share nothing."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % (MAX_SEED + 1)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from threading import Event
@@ -13,7 +12,7 @@ from moss_tts.books.voices import ONE_VOICE, BookVoices
 from moss_tts.errors import RequestError
 from moss_tts.model import Model
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.sampling import MAX_SEED
+from moss_tts.sampling import mixed_seed
 from moss_tts.speaking.checking import Check
 from moss_tts.speaking.engine import SpeechChunk
 from moss_tts.speaking.narration import Narrator
@@ -113,5 +112,4 @@ def chapter_seed(seed: int, chapter: int) -> int:
     """The seed of a chapter; the first has the book's, so that a book of one chapter is a long text."""
     if chapter == 0:
         return seed
-    key = f"chapter/{seed}/{chapter}".encode()
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()) % (MAX_SEED + 1)
+    return mixed_seed("chapter", seed, chapter)

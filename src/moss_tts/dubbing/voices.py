@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +11,7 @@ from moss_tts.dubbing.fitting import Bounds, Room
 from moss_tts.dubbing.script import SpokenCue
 from moss_tts.model import Model
 from moss_tts.presets import Preset
-from moss_tts.sampling import MAX_SEED
+from moss_tts.sampling import mixed_seed
 from moss_tts.speaking.runaway import usual_seconds
 from moss_tts.text.cast import Casting
 
@@ -89,8 +88,7 @@ def voiced(options: Mapping[str, Any], casting: Casting | None) -> dict[str, Any
 
 def cue_seed(seed: int, id_: str) -> int:
     """The seed of a part of a cue; neighbouring seeds and cues share nothing."""
-    key = f"cue/{seed}/{id_}".encode()
-    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()) % (MAX_SEED + 1)
+    return mixed_seed("cue", seed, id_)
 
 
 def samples_of(jobs: Iterable[Job], castings: Mapping[str, Casting | None]) -> dict[str, list[str]]:
