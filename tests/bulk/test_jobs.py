@@ -42,8 +42,8 @@ def test_the_text_may_be_in_a_file(tmp_path):
     [
         ("{", "line 2: this is not JSON"),
         ("[1]", "line 2: a job must be a JSON object, got [1]"),
-        ('{"text": "a", "text": "b"}', "line 2: the field 'text' is there twice"),
-        ('{"text": "a", "speed": NaN}', "line 2: NaN is no number"),
+        ('{"text": "a", "text": "b"}', "line 2: this is not JSON: the key 'text' is there twice"),
+        ('{"text": "a", "speed": NaN}', "line 2: this is not JSON: NaN is no number"),
         ({"txt": "a"}, "line 2: there is no field 'txt'; did you mean 'text'?"),
         ({"text": "a", "output": "b.wav"}, "line 2: output is the same for all jobs; give it to the command"),
         ({"text": "a", "stream": True}, "line 2: stream is no field of a job"),

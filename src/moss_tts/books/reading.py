@@ -196,8 +196,8 @@ def cut_short(spoken: SpokenBook) -> list[str]:
         for segment, planned in enumerate(plan):
             reason = spoken.kept.spoken(number, segment).finish_reason
             if reason in CUT_SHORT:
-                why = {"length": "at its limit", "silence": "because the model stayed silent"}[reason]
-                found.append(f"{name_of_chapter(spoken.book, number)}, {_quoted(segment, planned)} ended {why}.")
+                said = f"{name_of_chapter(spoken.book, number)}, {_quoted(segment, planned)}"
+                found.append(f"{said} ended {CUT_SHORT[reason]}.")
     return found
 
 

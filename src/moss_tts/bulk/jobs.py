@@ -18,6 +18,7 @@ from typing import Any, Final
 from moss_tts.books.manifest import option_fingerprints
 from moss_tts.errors import RequestError, shown
 from moss_tts.prompts.options import OPTIONS, check_options
+from moss_tts.strict import parse_json
 from moss_tts.voices import Voices
 
 # Options of generate that make no sense for a file that is written when its audio is complete.
@@ -111,21 +112,9 @@ def _job(line: str, number: int, defaults: Mapping[str, Any]) -> Job:
 
 
 def _fields(line: str) -> dict[str, Any]:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        for name in names:
-            if names.count(name) > 1:
-                raise RequestError(f"the field {shown(name)} is there twice.")
-        return dict(pairs)
-
-    def refuse(word: str) -> None:
-        raise RequestError(f"{word} is no number of JSON.")
-
     try:
-        fields = json.loads(line, object_pairs_hook=once, parse_constant=refuse)
-    except RequestError:
-        raise
-    except (ValueError, RecursionError) as error:
+        fields = parse_json(line.encode())
+    except ValueError as error:
         raise RequestError(f"this is not JSON: {error}.") from error
     if not isinstance(fields, dict):
         raise RequestError(f"a job must be a JSON object, got {shown(fields)}.")

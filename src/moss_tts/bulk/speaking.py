@@ -13,6 +13,7 @@ from moss_tts.bulk.kept_results import KeptResults, Row
 from moss_tts.bulk.together import Outcome, speak_together
 from moss_tts.errors import MossTTSError
 from moss_tts.model import Model
+from moss_tts.speaking.attempts import CUT_SHORT
 from moss_tts.speaking.jobs import Cancel
 from moss_tts.subtitles.alignment import Find, with_words
 from moss_tts.subtitles.formats import write_subtitles
@@ -105,7 +106,7 @@ def speak_jobs(
 
 def remarks_on(row: Row, where: str) -> list[str]:
     """Sentences for people about a job that is done: whether it was cut short, or spoken otherwise than asked."""
-    why = {"length": "at its limit", "silence": "because the model stayed silent"}.get(row["finish_reason"])
+    why = CUT_SHORT.get(row["finish_reason"])
     cut = [] if why is None else [f"{where} was stopped {why}, so its end may be missing."]
     return [*cut, *row.get("notes", ())]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,8 +24,11 @@ from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob
 
 # Errors after which another seed may succeed; MLX raises RuntimeError.
 RETRYABLE: Final = (MossTTSError, RuntimeError)
-# Finish reasons of speech that did not reach the end of its text.
-CUT_SHORT: Final[tuple[FinishReason, ...]] = ("length", "silence")
+# Finish reasons of speech that did not reach the end of its text, and where it ended then, for people.
+CUT_SHORT: Final[Mapping[FinishReason, str]] = {
+    "length": "at its limit",
+    "silence": "because the model stayed silent",
+}
 
 # Makes the job of an attempt at a segment; both numbers count from 0.
 MakeJob = Callable[[int, int], SpeechJob]
