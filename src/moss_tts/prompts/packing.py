@@ -206,7 +206,7 @@ class PiecewisePacker(SlotPacker):
     As upstream's processing_moss_tts.py of v1.5, which trims the fields, too.
     """
 
-    most_references: ClassVar[int | None] = None
+    has_one_voice: ClassVar[bool] = False
 
     def pack(self, messages: Sequence[Message], mode: str, template: PromptTemplate, encode_audio: EncodeAudio) -> Rows:
         """See PromptPacker. A continuation has no reference: the assistant's audio is the voice."""
@@ -224,11 +224,8 @@ class PiecewisePacker(SlotPacker):
         self, user: UserMessage, template: PromptTemplate, encode_audio: EncodeAudio
     ) -> Sequence[CodeMatrix]:
         audio = [part.reference for part in user.reference_parts(template) if isinstance(part, Audio)]
-        if self.most_references is not None and len(audio) > self.most_references:
-            raise RequestError(
-                f"this model takes {self.most_references} reference at most, got {len(audio)}; "
-                "give one recording, of the voice that is to speak"
-            )
+        if self.has_one_voice:
+            check_one_reference(audio)
         return encode_audio(audio) if audio else []
 
     def _head_rows(self, references: Sequence[CodeMatrix]) -> Rows:
@@ -264,7 +261,20 @@ class PiecewisePacker(SlotPacker):
 class NanoPacker(PiecewisePacker):
     """Nano: the pieces of Local v1.5, and one voice."""
 
-    most_references = 1
+    has_one_voice = True
+
+
+def check_one_reference(references: Sequence[object]) -> None:
+    """Refuse several references, for models that speak in one voice.
+
+    Raises:
+        RequestError: there are several.
+    """
+    if len(references) > 1:
+        raise RequestError(
+            f"this model takes 1 reference at most, got {len(references)}; give one recording, of the voice that is to "
+            "speak."
+        )
 
 
 def encoded_content(content: Content, encode_audio: EncodeAudio) -> list[str | CodeMatrix]:

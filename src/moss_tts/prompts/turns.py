@@ -15,7 +15,7 @@ from moss_tts.config import RealtimeConfig
 from moss_tts.errors import ConfigError, RequestError
 from moss_tts.presets import PromptTemplate
 from moss_tts.prompts.messages import Audio, Message, PromptEncoder, UserMessage
-from moss_tts.prompts.packing import LEAD, EncodeAudio, PromptPacker, Rows
+from moss_tts.prompts.packing import LEAD, EncodeAudio, PromptPacker, Rows, check_one_reference
 
 SYSTEM = (
     "<|im_start|>system\n"
@@ -46,10 +46,7 @@ class RealtimePacker(PromptPacker):
                 "this model speaks one text in one voice; it takes no conversation and continues nothing."
             )
         audio = [part.reference for part in user.reference_parts(template) if isinstance(part, Audio)]
-        if len(audio) > 1:
-            raise RequestError(
-                f"this model takes 1 reference at most, got {len(audio)}; give one recording of the voice."
-            )
+        check_one_reference(audio)
         [voice] = encode_audio(audio) if audio else [None]
         text = self.spoken_ids(messages) or ()
         return np.concatenate([self.system_rows(voice), self.reply_header(), self.reply_rows(text[:LEAD])])

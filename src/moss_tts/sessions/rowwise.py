@@ -16,7 +16,7 @@ from moss_tts.errors import GenerationError, RequestError, shown
 from moss_tts.frames import FinishReason
 from moss_tts.long_form import retry_seed
 from moss_tts.prompts.growing_ids import GrowingIds
-from moss_tts.prompts.packing import LEAD
+from moss_tts.prompts.packing import LEAD, check_one_reference
 from moss_tts.prompts.turns import RealtimePacker
 from moss_tts.request import MossNormalizedRequest
 from moss_tts.sessions.protocol import CHARACTERS_PER_ID, TurnListener, UserTurn, as_failure
@@ -47,10 +47,7 @@ class RowwiseConversation:
     def __init__(
         self, host: Host, maker: JobMaker, request: MossNormalizedRequest, packer: RealtimePacker, marks_ends: bool
     ) -> None:
-        if len(request.reference) > 1:
-            raise RequestError(
-                f"this model takes 1 reference at most, got {len(request.reference)}; give one recording."
-            )
+        check_one_reference(request.reference)
         if request.respell is not None:
             raise RequestError(
                 "this model reads its text while it is written, so a lexicon cannot change it. Leave it out."
