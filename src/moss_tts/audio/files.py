@@ -147,17 +147,10 @@ def write_pieces(path: Path, pieces: Iterable[Pcm], sample_rate: int, channels: 
     """
     with errors_name(str(path)):
         check_writable(path.suffix)
-        container, encoding = WRITABLE_FORMATS[path.suffix.lower()]
         try:
             with atomic_file(path) as part:
-                with soundfile.SoundFile(part, "w", sample_rate, channels, encoding, format=container) as sound:
-                    if mark is not None:
-                        sound.comment = mark
-                    for piece in pieces:
-                        # Older versions of libsndfile crash on long writes of Vorbis.
-                        for start in range(0, len(piece), _WRITE_BLOCK):
-                            sound.write(piece[start : start + _WRITE_BLOCK])
-                if container == "OGG":
+                _encode(part, pieces, sample_rate, channels, path.suffix, mark)
+                if path.suffix.lower() == ".ogg":
                     with part.open("r+b") as written:
                         fix_serial(written)
         except (OSError, soundfile.LibsndfileError) as error:
@@ -206,23 +199,36 @@ def encode_audio(samples: object, sample_rate: int, suffix: str, mark: str | Non
         AudioError: see write_audio.
     """
     check_writable(suffix)
-    container, encoding = WRITABLE_FORMATS[suffix.lower()]
-    frames = _writable(samples, sample_rate)
-    file = io.BytesIO()
+    frames, file = _writable(samples, sample_rate), io.BytesIO()
     try:
-        with soundfile.SoundFile(file, "w", sample_rate, frames.shape[1], encoding, format=container) as sound:
-            if mark is not None:
-                sound.comment = mark
-            # Older versions of libsndfile crash on long writes of Vorbis.
-            for start in range(0, len(frames), _WRITE_BLOCK):
-                sound.write(frames[start : start + _WRITE_BLOCK])
+        _encode(file, [frames], sample_rate, frames.shape[1], suffix, mark)
     except soundfile.LibsndfileError as error:
+        container, _ = WRITABLE_FORMATS[suffix.lower()]
         raise AudioError(
             f"{container} cannot hold {frames.shape[1]} channels at {sample_rate} Hz: {error.error_string}"
         ) from error
-    if container == "OGG":
+    if suffix.lower() == ".ogg":
         fix_serial(file)
     return file.getvalue()
+
+
+def _encode(
+    file: Path | io.BytesIO,
+    pieces: Iterable[np.ndarray],
+    sample_rate: int,
+    channels: int,
+    suffix: str,
+    mark: str | None,
+) -> None:
+    """Write pieces of samples, (S,) or (S, C), into a file."""
+    container, encoding = WRITABLE_FORMATS[suffix.lower()]
+    with soundfile.SoundFile(file, "w", sample_rate, channels, encoding, format=container) as sound:
+        if mark is not None:
+            sound.comment = mark
+        for piece in pieces:
+            # Older versions of libsndfile crash on long writes of Vorbis.
+            for start in range(0, len(piece), _WRITE_BLOCK):
+                sound.write(piece[start : start + _WRITE_BLOCK])
 
 
 def _writable(samples: object, sample_rate: int) -> Samples:

@@ -7,7 +7,7 @@ that name a weight and the list of what upstream stores all come from one table.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -229,11 +229,20 @@ def read_weights(directory: Path) -> dict[str, mx.array]:
     Raises:
         CheckpointError: no weights, a shard that the index names is missing, or a file is broken or cut off.
     """
+    return read_files(weight_files(directory))
+
+
+def read_files(files: Iterable[Path]) -> dict[str, mx.array]:
+    """All tensors of some files; see `read_weights`.
+
+    Raises:
+        CheckpointError: a file is broken or cut off, or a tensor is in two of them.
+    """
     weights: dict[str, mx.array] = {}
-    for path in weight_files(directory):
+    for path in files:
         found = read_pickled(path) if is_pickled(path) else read_safetensors(path)
         if twice := sorted(found.keys() & weights.keys()):
-            raise CheckpointError(f"{directory} has {listing(twice)} in two files.")
+            raise CheckpointError(f"{path.parent} has {listing(twice)} in two files.")
         weights |= found
     return weights
 
