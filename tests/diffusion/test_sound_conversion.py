@@ -12,7 +12,7 @@ import pytest
 import moss_tts
 from moss_tts.checkpoints.loading import find_checkpoint
 from moss_tts.diffusion.conversion import convert_sound, plan_sound
-from moss_tts.diffusion.inspection import inspect_sound_model, limit_memory, memory_of
+from moss_tts.diffusion.inspection import inspect_sound_model, memory_of
 from moss_tts.diffusion.loading import SoundFiles
 from moss_tts.errors import CheckpointError, RequestError
 from moss_tts.weights.layout import read_safetensors
@@ -97,7 +97,7 @@ def test_the_memory_of_a_copy_is_foretold(source, tmp_path):
         copy = SoundFiles.find(copy_of(source, tmp_path / str(bits), bits, group_size=64))
         assert memory_of(copy, "float32").transformer == memory.smaller[f"-q --q-bits {bits}"]
     with pytest.raises(CheckpointError, match="With `moss-tts convert -q --q-bits 8` it would need"):
-        limit_memory(files, memory.needed() - 1, "float32")
+        moss_tts.load(source, max_memory=memory.needed() - 1)
     with pytest.raises(CheckpointError, match="Even with the fewest sensible bits"):
         moss_tts.load(source, max_memory=1000)
     with pytest.raises(RequestError, match="max_memory must be a number of bytes above 0, got 0"):

@@ -6,7 +6,7 @@ Weights are counted in the type that they will be computed in; only headers are 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,16 +79,47 @@ class MemoryFacts:
 
     def too_much_for(self, most: int) -> str | None:
         """A sentence, with what would help, if more is needed than `most`."""
-        if self.needed <= most:
-            return None
-        sentence = f"it needs {size(self.needed)} of memory, but only {size(most)} are available."
-        ways = [(way, codec) for way in (None, *self.smaller) for codec in (None, *self.codec_smaller)]
-        needs = {way: self.needed_with(*way) for way in ways}
-        for (way, codec), need in needs.items():
-            if need <= most:
+        needs = {}
+        for way in (None, *self.smaller):
+            for codec in (None, *self.codec_smaller):
                 flags = [f"`moss-tts convert {way}`" if way else "", f"`--codec-dtype {codec}`" if codec else ""]
-                return f"{sentence} With {' and '.join(filter(None, flags))} it would need {size(need)}."
-        return f"{sentence} Even with the fewest sensible bits it would need {size(min(needs.values()))}."
+                needs[" and ".join(filter(None, flags))] = self.needed_with(way, codec)
+        return too_much(most, needs)
+
+
+def too_much(most: int, needs: Mapping[str, int]) -> str | None:
+    """A sentence, with what would help, if a model needs more than `most` bytes.
+
+    Args:
+        most: bytes that it may take.
+        needs: the bytes that it needs as it is, under "", and then with each thing that helps.
+    """
+    if needs[""] <= most:
+        return None
+    sentence = f"it needs {size(needs[''])} of memory, but only {size(most)} are available."
+    for way, need in needs.items():
+        if need <= most:
+            return f"{sentence} With {way} it would need {size(need)}."
+    return f"{sentence} Even with the fewest sensible bits it would need {size(min(needs.values()))}."
+
+
+def keep_below(most: int, directory: Path, too_much_for: Callable[[int], str | None]) -> None:
+    """Refuse a model that needs more than `most` bytes, and tell mlx to keep below that.
+
+    Args:
+        most: bytes.
+        directory: the directory of the model.
+        too_much_for: gives a sentence if it needs more than so many bytes.
+
+    Raises:
+        RequestError: not a number of bytes.
+        CheckpointError: it needs more; says what would help.
+    """
+    if not is_integer(most, 1, 2**62):
+        raise RequestError(f"max_memory must be a number of bytes above 0, got {shown(most)}.")
+    if problem := too_much_for(most):
+        raise CheckpointError(f"{directory}: {problem}")
+    mx.set_memory_limit(most)
 
 
 def machine_memory() -> int:
@@ -228,13 +259,13 @@ def limit_memory(
         CheckpointError: it needs more; says what would help.
         CodecNotFoundError: its codec cannot be had.
     """
-    if not is_integer(most, 1, 2**62):
-        raise RequestError(f"max_memory must be a number of bytes above 0, got {shown(most)}.")
-    model = model_footprint(source.directory, config, dtype)
-    codec_config, _, weights = codec_weights(source, config, codec)
-    check_codec_fits(codec_config, config)
-    codec_bytes = CodecBytes.of(codec_config, weights)
-    facts = memory_facts(source.directory, config, *model, codec_bytes, codec_dtype, kv_bits, adapters)
-    if problem := facts.too_much_for(most):
-        raise CheckpointError(f"{source.directory}: {problem}")
-    mx.set_memory_limit(most)
+
+    def too_much_for(most: int) -> str | None:
+        model = model_footprint(source.directory, config, dtype)
+        codec_config, _, weights = codec_weights(source, config, codec)
+        check_codec_fits(codec_config, config)
+        codec_bytes = CodecBytes.of(codec_config, weights)
+        facts = memory_facts(source.directory, config, *model, codec_bytes, codec_dtype, kv_bits, adapters)
+        return facts.too_much_for(most)
+
+    keep_below(most, source.directory, too_much_for)

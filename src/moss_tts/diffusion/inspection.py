@@ -9,13 +9,11 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
-from moss_tts.checkpoints.footprint import machine_memory
-from moss_tts.device.memory import size
+from moss_tts.checkpoints.footprint import machine_memory, too_much
 from moss_tts.diffusion.decoder import SoundDecoder
 from moss_tts.diffusion.loading import SoundFiles, transformer_dtype
 from moss_tts.diffusion.transformer import DiffusionTransformer
-from moss_tts.errors import CheckpointError, RequestError, shown
-from moss_tts.strict import Raw, is_integer
+from moss_tts.strict import Raw
 from moss_tts.weights.quantisation import recipe_of
 
 # Values that a step keeps for each row, in widths of the blocks and of their feed-forward layers; values that decoding
@@ -54,14 +52,8 @@ class SoundMemory:
 
     def too_much_for(self, most: int) -> str | None:
         """A sentence, with what would help, if more is needed than `most`."""
-        if self.needed() <= most:
-            return None
-        sentence = f"it needs {size(self.needed())} of memory, but only {size(most)} are available."
-        for way in self.smaller:
-            if self.needed(way) <= most:
-                return f"{sentence} With `moss-tts convert {way}` it would need {size(self.needed(way))}."
-        least = min(map(self.needed, self.smaller), default=self.needed())
-        return f"{sentence} Even with the fewest sensible bits it would need {size(least)}."
+        converted = {f"`moss-tts convert {way}`": self.needed(way) for way in self.smaller}
+        return too_much(most, {"": self.needed()} | converted)
 
 
 @dataclass(frozen=True)
@@ -149,20 +141,6 @@ def memory_of(files: SoundFiles, dtype: str | None) -> SoundMemory:
         machine=machine_memory(),
         smaller={f"-q --q-bits {bits}": _smaller(network, bits) for bits in bits_below},
     )
-
-
-def limit_memory(files: SoundFiles, most: int, dtype: str | None) -> None:
-    """Refuse a sound model that needs more than `most` bytes, and tell mlx to keep below that.
-
-    Raises:
-        RequestError: not a number of bytes.
-        CheckpointError: it needs more; says what would help.
-    """
-    if not is_integer(most, 1, 2**62):
-        raise RequestError(f"max_memory must be a number of bytes above 0, got {shown(most)}.")
-    if problem := memory_of(files, dtype).too_much_for(most):
-        raise CheckpointError(f"{files.directory}: {problem}")
-    mx.set_memory_limit(most)
 
 
 def _weights(network: nn.Module) -> dict[str, mx.array]:

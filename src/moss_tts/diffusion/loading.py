@@ -37,7 +37,15 @@ from moss_tts.diffusion.weights import (
 )
 from moss_tts.errors import CheckpointError
 from moss_tts.prompts.messages import PromptEncoder
-from moss_tts.weights.layout import listing, load_strict, read_json, read_leaves, read_safetensors, read_weights
+from moss_tts.weights.layout import (
+    listing,
+    load_strict,
+    read_files,
+    read_json,
+    read_leaves,
+    read_safetensors,
+    read_weights,
+)
 from moss_tts.weights.pickled import pickled_model
 from moss_tts.weights.stored import StoredTensor
 
@@ -91,13 +99,7 @@ class SoundFiles:
 
     def transformer_weights(self) -> dict[str, mx.array]:
         """The transformer's tensors by the names in its files; values are read when they are evaluated."""
-        weights: dict[str, mx.array] = {}
-        for path in self.transformer:
-            found = read_safetensors(path)
-            if twice := sorted(found.keys() & weights.keys()):
-                raise CheckpointError(f"{path.parent} has {listing(twice)} in two files.")
-            weights |= found
-        return weights
+        return read_files(self.transformer)
 
     def autoencoder_weights(self) -> dict[str, mx.array]:
         """The tensors of the autoencoder's decoder; of a pickled file no others are read."""

@@ -14,12 +14,13 @@ from typing import Any, NoReturn, Self, TypeVar, Unpack
 import mlx.core as mx
 import numpy as np
 
+from moss_tts.checkpoints.footprint import keep_below
 from moss_tts.checkpoints.loading import CheckpointSource
 from moss_tts.device.memory import cache_limit, release_memory
 from moss_tts.device.thread import closed_at_exit, closing, items_from_device, on_device, refuse_fork
 from moss_tts.diffusion.config import SoundConfig
 from moss_tts.diffusion.engine import SoundChunk, SoundEngine, SoundJob, SoundParts, make_latents, make_sound
-from moss_tts.diffusion.inspection import limit_memory
+from moss_tts.diffusion.inspection import memory_of
 from moss_tts.diffusion.loading import EncoderOnDemand, SoundFiles, transformer_dtype
 from moss_tts.diffusion.request import SoundOptions, SoundRequest, resolve_sound_request
 from moss_tts.errors import GenerationError, MossTTSWarning, RequestError
@@ -387,7 +388,7 @@ def load_sound_model(source: CheckpointSource, dtype: str | None = None, max_mem
     """
     kind, files = transformer_dtype(dtype), SoundFiles.find(source.directory)
     if max_memory is not None:
-        limit_memory(files, max_memory, dtype)
+        keep_below(max_memory, files.directory, memory_of(files, dtype).too_much_for)
 
     def read() -> SoundModel:
         tokens, encode = files.load_prompt_encoder(), EncoderOnDemand(files, dtype)
