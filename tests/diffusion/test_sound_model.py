@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import warnings
-from itertools import pairwise
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 import moss_tts
-from moss_tts.device.thread import on_device
-from moss_tts.diffusion.engine import SoundEngine
+from moss_tts.device.thread import later_on_device, on_device
+from moss_tts.diffusion import model as sound_model
+from moss_tts.diffusion.engine import SoundChunk, SoundEngine, SoundJob, SoundParts, make_sound
 from moss_tts.diffusion.model import SoundModel
 from moss_tts.diffusion.noise import noise
 from moss_tts.diffusion.request import resolve_sound_request
@@ -154,41 +155,55 @@ def test_an_error_of_the_caller_stops_the_work(model):
     assert on_device(lambda: True), "the device thread is free"
 
 
-def test_others_have_their_turn_between_two_steps(model):
+def when_told(monkeypatch: pytest.MonkeyPatch, begun: Callable[[], None], told: threading.Event) -> list[SoundChunk]:
+    """The chunks of sounds from now on; after each of them the device waits until it is told to go on."""
+    chunks: list[SoundChunk] = []
+
+    def held(parts: SoundParts, job: SoundJob) -> Iterator[SoundChunk | None]:
+        for chunk in make_sound(parts, job):
+            chunks.append(chunk)
+            begun()
+            assert told.wait(60)
+            yield chunk
+
+    monkeypatch.setattr(sound_model, "make_sound", held)
+    return chunks
+
+
+def test_others_have_their_turn_between_two_steps(model, monkeypatch):
     """A row of speech waits for one step at most, and not for the sound."""
-    steps, turns = [], []
-    begun = threading.Event()
-
-    def sound() -> None:
-        model.say(**{**RAIN, "steps": 60}, on_step=lambda step, _: (steps.append(step), begun.set()))
-
-    thread = threading.Thread(target=sound)
+    begun, queued = threading.Event(), threading.Event()
+    steps = when_told(monkeypatch, begun.set, queued)
+    thread = threading.Thread(target=lambda: model.say(**RAIN))
     thread.start()
-    begun.wait(20)
-    for _ in range(5):
-        turns.append(on_device(lambda: len(steps)))
+    assert begun.wait(60)
+    turn = later_on_device(lambda: len(steps))
+    queued.set()
+    assert turn.result(60) == 1
     thread.join(60)
-    assert turns[-1] < 60
-    assert all(later - earlier <= 2 for earlier, later in pairwise(turns))
+    assert len(steps) == RAIN["steps"] + 1
 
 
-def test_a_coroutine_goes_on_meanwhile(model):
+def test_a_coroutine_goes_on_meanwhile(model, monkeypatch):
+    """No step is over before it has had a turn."""
+
     async def main() -> tuple[list[int], list[np.ndarray]]:
-        ticks, steps = [], []
+        ticked, steps = threading.Event(), []
+        when_told(monkeypatch, ticked.clear, ticked)
 
         async def tick() -> None:
             while True:
-                ticks.append(len(steps))
+                ticked.set()
                 await asyncio.sleep(0.001)
 
         task = asyncio.create_task(tick())
         audio = [r.audio async for r in model.generate_async(**RAIN, on_step=lambda step, _: steps.append(step))]
         task.cancel()
-        assert steps == [1, 2, 3]
-        return ticks, audio
+        return steps, audio
 
-    ticks, [audio] = asyncio.run(main())
-    assert len(set(ticks)) > 1
+    steps, [audio] = asyncio.run(main())
+    monkeypatch.undo()
+    assert steps == [1, 2, 3]
     np.testing.assert_array_equal(audio, model.say(**RAIN).audio)
 
 
