@@ -8,7 +8,6 @@ import json
 import resource
 import signal
 import socket
-import time
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -26,7 +25,7 @@ from moss_tts.server.lifecycle import new_server, serve
 from moss_tts.server.listener import bound, most_connections
 from moss_tts.server.served_model import ModelSource
 from moss_tts.server.settings import Settings
-from support.serving import Serving, serving
+from support.serving import PATIENCE, Serving, serving, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +37,7 @@ def served(checkpoints, tmp_path_factory) -> Any:
 def test_what_is_sent_leaves_at_once(served):
     """A kept connection would wait 40 ms for every answer without it."""
     with requests.Session() as client:
-        client.get(f"{served.url}/health", timeout=60)
+        client.get(f"{served.url}/health", timeout=PATIENCE)
         [connection] = served.server.server_state.connections
         accepted = connection.transport.get_extra_info("socket")
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
@@ -49,7 +48,7 @@ def test_the_address_is_told_when_clients_can_connect(checkpoints, tmp_path):
 
     def tell(address: str) -> None:
         host, _, port = address.removeprefix("http://").rpartition(":")
-        socket.create_connection((host, int(port)), timeout=5).close()
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
         told.append(address)
         signal.raise_signal(signal.SIGINT)
 
@@ -63,14 +62,18 @@ def test_the_address_is_told_when_clients_can_connect(checkpoints, tmp_path):
 # ------------------------------------------------------------------------------------------------- how long
 
 
-@pytest.fixture(scope="module")
-def impatient(checkpoints, tmp_path_factory) -> Any:
-    with serving(checkpoints["delay"], tmp_path_factory.mktemp("voices"), idle_s=0.5) as running:
+# Seconds that do not pass by themselves while a test waits.
+IDLE = 1e6
+
+
+@pytest.fixture
+def impatient(checkpoints, tmp_path) -> Any:
+    with serving(checkpoints["delay"], tmp_path, idle_s=IDLE) as running:
         yield running
 
 
 def connected(running: Serving) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", running.port), timeout=20)
+    return socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE)
 
 
 def received(connection: socket.socket) -> bytes:
@@ -80,48 +83,63 @@ def received(connection: socket.socket) -> bytes:
     return b"reset"
 
 
+def the_one_of(running: Serving) -> Any:
+    """The only connection, as the server sees it."""
+    wait_until(lambda: len(running.server.server_state.connections) == 1)
+    [connection] = running.server.server_state.connections
+    return connection
+
+
 def test_a_connection_that_says_nothing_is_closed(impatient):
-    assert received(connected(impatient)) == b""
+    connection = connected(impatient)
+    the_one_of(impatient)
+    impatient.later(IDLE)
+    assert received(connection) == b""
 
 
 def test_headers_that_do_not_come_are_not_waited_for(impatient):
     connection = connected(impatient)
     connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
+    held = the_one_of(impatient)
+    wait_until(lambda: held.conn.trailing_data[0])
+    impatient.later(IDLE)
     answer = received(connection)
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["code"] == "too_slow"
 
 
-def test_a_byte_now_and_then_is_no_request(impatient):
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_a_byte_now_and_then_is_no_request(impatient, before):
     """Neither before the first request nor after one, where every byte used to put the deadline off."""
-    for before in b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n":
-        connection = connected(impatient)
+    with connected(impatient) as connection:
         connection.sendall(before)
-        started = time.monotonic()
-        with suppress(ConnectionError):
-            while time.monotonic() < started + 10:
-                connection.sendall(b"G")
-                time.sleep(0.1)
-        connection.close()
-        assert time.monotonic() < started + 5
+        held = the_one_of(impatient)
+        wait_until(lambda: not before or (held.cycle is not None and held.cycle.response_complete))
+        for sent in (b"G", b"GG", b"GGG", b"GGGG"):
+            connection.sendall(b"G")
+            wait_until(lambda sent=sent: held.conn.trailing_data[0] == sent)
+            impatient.later(0.3 * IDLE)
+        wait_until(lambda: not impatient.server.server_state.connections)
 
 
 def test_a_kept_connection_serves_one_request_after_another(impatient):
     """However long together: only a pause is too long."""
     with requests.Session() as client:
-        client.get(f"{impatient.url}/health", timeout=60)
-        [connection] = impatient.server.server_state.connections
+        client.get(f"{impatient.url}/health", timeout=PATIENCE)
+        kept = the_one_of(impatient)
         for _ in range(8):
-            time.sleep(0.15)
-            client.get(f"{impatient.url}/health", timeout=60)
-            assert impatient.server.server_state.connections == {connection}
+            impatient.later(0.3 * IDLE)
+            client.get(f"{impatient.url}/health", timeout=PATIENCE)
+            assert impatient.server.server_state.connections == {kept}
 
 
 def test_who_is_being_answered_is_not_hurried(impatient):
     """A first sound may be long in coming, here behind another request, and so may the next ones."""
     body = {"input": "A text.", "runaway_guard": False, "text_temperature": 0.0, "seed": 1, "max_tokens": 200}
     with impatient.open(body) as connection:
-        time.sleep(1.5)
+        held = the_one_of(impatient)
+        wait_until(lambda: held.cycle is not None)
+        impatient.later(3 * IDLE)
         response = connection.getresponse()
         assert (response.status, len(response.read()) > 1000) == (200, True)
 
@@ -132,7 +150,7 @@ def test_who_is_being_answered_is_not_hurried(impatient):
 @pytest.fixture
 def few(checkpoints, tmp_path, monkeypatch) -> Any:
     monkeypatch.setattr("moss_tts.server.lifecycle.most_connections", lambda: 4)
-    with serving(checkpoints["delay"], tmp_path, body_timeout_s=30) as running:
+    with serving(checkpoints["delay"], tmp_path) as running:
         yield running
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPResponse, IncompleteRead
@@ -15,7 +14,7 @@ pytest.importorskip("fastapi", reason="the extra server is not installed")
 
 from moss_tts.server import chunk_stream
 from moss_tts.server.chunk_stream import ChunkStream, Part
-from support.serving import Serving, serving, wait_until
+from support.serving import PATIENCE, Serving, serving, wait_until
 
 FRAMES = 100
 SAMPLES_PER_FRAME = 1920
@@ -102,19 +101,21 @@ def test_what_is_made_for_a_client_that_does_not_read_waits_as_codes(served, mon
 WHOLE = ENDLESS | {"max_tokens": 400, "streaming_interval": 0.32, "stream": False}
 
 
-# One request is let in at a time, and connections wait for the next one for hardly any time.
-NARROW = {"max_batch": 1, "max_waiting": 0, "idle_s": 0.2, "send_buffer": SEND_BUFFER}
+# One request is let in at a time.
+NARROW = {"max_batch": 1, "max_waiting": 0, "send_buffer": SEND_BUFFER}
+# Seconds that do not pass by themselves while a test waits: for the next piece of an answer, and the next request.
+READER, IDLE = 1e6, 1e3
 
 
 @pytest.fixture
 def narrow(checkpoints, tmp_path) -> Iterator[Serving]:
-    with serving(checkpoints["delay"], tmp_path, **NARROW) as running:
+    with serving(checkpoints["delay"], tmp_path, reader_timeout_s=READER, idle_s=IDLE, **NARROW) as running:
         yield running
 
 
 @pytest.fixture
 def impatient(checkpoints, tmp_path) -> Iterator[Serving]:
-    with serving(checkpoints["delay"], tmp_path, reader_timeout_s=1.0, **NARROW) as running:
+    with serving(checkpoints["delay"], tmp_path, reader_timeout_s=READER, **NARROW) as running:
         yield running
 
 
@@ -129,7 +130,8 @@ def test_a_whole_answer_has_its_place_until_it_is_taken(narrow):
 @pytest.mark.parametrize("stream", [True, False])
 def test_an_answer_that_is_not_read_loses_its_place(impatient, stream):
     with unread(impatient, WHOLE | {"stream": stream}) as answer:
-        wait_until(lambda: impatient.outcome("timeout") == 1, seconds=10)
+        with impatient.passing(READER):
+            wait_until(lambda: impatient.outcome("timeout") == 1)
         assert impatient.post(json=ENDLESS).status_code == 200
         with pytest.raises((IncompleteRead, ConnectionError)):
             answer.read()
@@ -140,7 +142,7 @@ def test_an_answer_that_is_read_slowly_comes_whole(narrow):
         heard = 2
         while part := answer.read1(2**16):
             heard += len(part)
-            time.sleep(0.1)
+            narrow.later(0.2 * READER)
     assert heard == WHOLE["max_tokens"] * SAMPLES_PER_FRAME * 2
 
 
@@ -148,12 +150,12 @@ def test_the_end_of_an_answer_waits_for_its_client_as_the_rest_does(narrow):
     """All of it is on its way, so that the connection waits for the next request already."""
     with unread(narrow, WHOLE | {"max_tokens": 50}) as answer:
         wait_until(lambda: narrow.outcome("ok") == 1)
-        time.sleep(0.6)
+        narrow.later(3 * IDLE)
         assert len(answer.read()) == int(answer.headers["content-length"]) - 2
 
 
 def test_a_file_of_samples_has_its_place_until_it_is_taken(narrow):
-    connection = HTTPConnection("127.0.0.1", narrow.port, timeout=60)
+    connection = HTTPConnection("127.0.0.1", narrow.port, timeout=PATIENCE)
     with closing(connection):
         path = "/v1/audio/encode?sample_rate=24000&response_format=wav"
         connection.request("POST", path, bytes(2**21), {"Content-Type": "audio/pcm"})

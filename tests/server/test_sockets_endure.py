@@ -128,11 +128,14 @@ def test_what_is_made_for_a_client_that_does_not_read_waits_as_codes(served, mon
 
 
 def test_a_client_that_takes_nothing_is_given_up(checkpoints, tmp_path):
-    with serving(checkpoints["delay"], tmp_path, reader_timeout_s=0.5, send_buffer=SEND_BUFFER) as running:
+    reader = 1e6
+    with serving(checkpoints["delay"], tmp_path, reader_timeout_s=reader, send_buffer=SEND_BUFFER) as running:
         with talking(running, max_queue=1, close_timeout=0.1) as talk:
             talk.configure(**ENDLESS)
             talk.begin("t", TEXT)
-            wait_until_nobody_is_here(running)
+            wait_until(lambda: running.device.running)
+            with running.passing(reader):
+                wait_until_nobody_is_here(running)
         wait_until(lambda: len(running.server.server_state.connections) <= 1)
         assert running.outcome("cancelled") == 1
 
@@ -140,9 +143,13 @@ def test_a_client_that_takes_nothing_is_given_up(checkpoints, tmp_path):
 # -------------------------------------------------------------------------------------------------- limits
 
 
+# Seconds that do not pass by themselves while a test waits.
+IDLE, TURN, SESSION = 400_000.0, 1_000_000.0, 1_500_000.0
+
+
 @pytest.fixture(scope="module")
 def strict(checkpoints, tmp_path_factory) -> Any:
-    limits = {"session_idle_s": 0.4, "turn_timeout_s": 1.0, "session_timeout_s": 1.5}
+    limits = {"session_idle_s": IDLE, "turn_timeout_s": TURN, "session_timeout_s": SESSION}
     with serving(checkpoints["delay"], tmp_path_factory.mktemp("voices"), **limits) as running:
         yield running
 
@@ -154,11 +161,13 @@ def ended(talk: Talk) -> tuple[str, int | None]:
 def test_a_session_without_messages_ends(strict):
     with talking(strict) as talk:
         talk.configure()
-        assert ended(talk) == ("a session may be without a message for 0.4 s", 1001)
+        with strict.passing(IDLE):
+            assert ended(talk) == ("a session may be without a message for 400000 s", 1001)
     with talking(strict, STREAM) as talk:
         talk.send("session.config", stream_audio=True)
         talk.send("input.text", text="Well.")
-        assert ended(talk) == ("a session may be without a message for 0.4 s", 1001)
+        with strict.passing(IDLE):
+            assert ended(talk) == ("a session may be without a message for 400000 s", 1001)
     wait_until_nobody_is_here(strict)
 
 
@@ -166,12 +175,18 @@ def test_a_turn_that_takes_too_long_ends_alone(strict):
     """While its sound is made, messages are not missed."""
     with talking(strict) as talk:
         talk.configure(**ENDLESS)
-        heard = talk.turn("t", TEXT)
-        assert heard.types == ["audio.start", "error", "audio.done", "turn.done"]
-        assert heard.messages[1]["message"] == "the turn took longer than 1 s"
+        talk.begin("t", TEXT)
+        talk.until("audio.start")
+        strict.later(TURN)
+        heard = talk.until("turn.done")
+        assert heard.types == ["error", "audio.done", "turn.done"]
+        assert heard.messages[0]["message"] == "the turn took longer than 1e+06 s"
         assert (heard.last["committed"], heard.last["reason"]) == (False, "timeout")
-        assert talk.turn("u", TEXT).last["reason"] == "timeout"
-        assert ended(talk) == ("a session may last 1.5 s", 1001)
+        talk.begin("u", TEXT)
+        talk.until("audio.start")
+        strict.later(TURN)
+        assert talk.until("turn.done").last["reason"] == "timeout"
+        assert ended(talk) == ("a session may last 1.5e+06 s", 1001)
     assert strict.outcome("timeout") == 2
     wait_until_nobody_is_here(strict)
 

@@ -13,12 +13,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from moss_tts.speaking.engine import SpeechChunk
-from support.serving import Serving
+from support.serving import PATIENCE, Serving
 
 STREAM, REALTIME = "/v1/audio/speech/stream", "/v1/audio/speech/realtime"
 # Short turns that have sound.
 OPTIONS: dict[str, Any] = {"seed": 5, "max_tokens": 6, "long_form_retry_attempts": 9}
-SECONDS = 60
 
 
 @dataclass
@@ -52,7 +51,7 @@ class Talk:
         self.connection.send(json.dumps({"type": type_, **fields}))
 
     def receive(self) -> dict[str, Any] | bytes:
-        message = self.connection.recv(timeout=SECONDS)
+        message = self.connection.recv(timeout=PATIENCE)
         return message if isinstance(message, bytes) else json.loads(message)
 
     def answer(self) -> dict[str, Any]:
@@ -139,6 +138,6 @@ def talking(running: Serving, path: str = REALTIME, **options: Any) -> Iterator[
     headers = running.headers | options.pop("headers", {})
     url = running.url.replace("http", "ws", 1) + path
     # No ping of the client's own: the server has to notice by itself.
-    usual = {"additional_headers": headers, "max_size": None, "ping_interval": None, "close_timeout": SECONDS}
-    with connect(url, open_timeout=SECONDS, **usual | options) as connection:
+    usual = {"additional_headers": headers, "max_size": None, "ping_interval": None, "close_timeout": PATIENCE}
+    with connect(url, open_timeout=PATIENCE, **usual | options) as connection:
         yield Talk(connection)
