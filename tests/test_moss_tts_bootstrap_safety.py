@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,11 +142,9 @@ def test_a_directory_has_no_revision(checkpoints):
 
 
 def test_offline_a_hub_id_that_is_not_cached_is_refused_at_once():
-    started = time.perf_counter()
     with pytest.raises(CheckpointError, match="OpenMOSS-Team/MOSS-TTS is not here yet") as caught:
         moss_tts.load("OpenMOSS-Team/MOSS-TTS")
     assert one_sentence(caught.value)
-    assert time.perf_counter() - started < 5
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -84,9 +83,7 @@ def test_a_template_that_fails_is_a_config_error(template):
 def test_a_template_that_loops_is_ended(monkeypatch):
     monkeypatch.setattr(chat_template, "MAX_TIME", 0.5)
     loop = "{% for a in range(9999) %}" * 3 + "{% endfor %}" * 3
-    started = time.monotonic()
     assert complaint(loop).endswith("it is not done after 0.5 s.")
-    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("template", ["{{ 'x' * 10 ** 9 }}", "{{ 'x' | center(10 ** 9) }}", "{{ lipsum(n=10 ** 6) }}"])

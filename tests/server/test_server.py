@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ from moss_tts.server.formats import FORMATS
 from moss_tts.server.schema import OPENAI_FIELDS, SpeechBody
 from moss_tts.speaking.engine import SpeechEngine
 from moss_tts.voices import Voices
-from support.serving import ENDLESS_FRAMES, assert_same_speech, serving, wait_until
+from support.cost import costs_at_most
+from support.serving import ENDLESS_FRAMES, PATIENCE, assert_same_speech, is_open, serving, wait_until
 
 TEXTS = [f"Sentence number {number}, and nobody else's." for number in range(24)]
 
@@ -286,7 +288,6 @@ def test_what_is_wrong_is_named(served, wrong, field):
     assert field is None or error["param"] == field, error
     assert error["type"] == "invalid_request_error"
     assert len(response.text) < 1500
-    assert response.elapsed.total_seconds() < 5
 
 
 def bombs() -> dict[str, bytes]:
@@ -319,24 +320,25 @@ BOMBS = bombs()
 def test_bombs_do_not_go_off(served, name):
     content = BOMBS[name]
     assert len(content) < 3_000_000
-    for response in (
-        served.post(data={"input": "Hello."}, files={"reference": content}),
-        served.post(json={"input": "Hello.", "reference": data_uri(content)}),
-        served.post("/v1/audio/voices", data={"name": "bomb"}, files={"audio_sample": content}),
-    ):
+    with costs_at_most(15):
+        responses = (
+            served.post(data={"input": "Hello."}, files={"reference": content}),
+            served.post(json={"input": "Hello.", "reference": data_uri(content)}),
+            served.post("/v1/audio/voices", data={"name": "bomb"}, files={"audio_sample": content}),
+        )
+    for response in responses:
         assert response.status_code == 400, response.text
         assert response.json()["error"]["param"] in ("reference", "audio_sample")
         assert "/tmp" not in response.text
-        assert response.elapsed.total_seconds() < 5
     assert served.get("/v1/audio/voices/bomb").status_code == 404
 
 
 def test_a_million_characters_cost_nothing(served):
     for body in ({"input": "x" * 10**6}, {"input": "Hi.", "instructions": "x" * 10**6}, {"x" * 10**6: 1}):
-        response = served.post(json=body)
+        with costs_at_most(2):
+            response = served.post(json=body)
         assert response.status_code == 400
         assert len(response.text) < 2000
-        assert response.elapsed.total_seconds() < 2
 
 
 def test_names_lead_nowhere(served):
@@ -421,9 +423,17 @@ def test_who_leaves_is_let_go(served):
             if more.get("stream", True):
                 assert connection.getresponse().read(100)
             else:
-                time.sleep(0.3)
-    served.wait_until_idle()
+                wait_until(lambda: served.device.running)
+        served.wait_until_idle()
     assert served.outcome("cancelled") == before + 5
+
+
+def test_health_answers_while_others_speak(served):
+    with ExitStack() as speaking:
+        for _ in range(4):
+            assert speaking.enter_context(served.open(ENDLESS)).getresponse().read(100)
+        assert served.get("/health").status_code == 200
+    served.wait_until_idle()
 
 
 def test_who_was_dropped_gets_no_further_row(served):
@@ -438,7 +448,7 @@ def test_who_was_dropped_gets_no_further_row(served):
     options = {name: value for name, value in ENDLESS.items() if name != "input"}
     request = model.request({"text": "A text.", "stream": True, **options})
     voice = device.submit(lambda: model.job(request), listen)
-    assert started.wait(20)
+    assert started.wait(PATIENCE)
     device.drop(voice)
     assert device.call(lambda: device.running).result() == 0
     count = len(heard)
@@ -461,16 +471,20 @@ def test_who_is_too_many_comes_back_later(checkpoints, tmp_path):
 
 
 def test_nobody_takes_longer_than_is_allowed(checkpoints, tmp_path):
-    with serving(checkpoints["delay"], tmp_path, timeout_s=1.0) as running:
-        refused = running.post(json=ENDLESS | {"stream": False})
-        assert (refused.status_code, refused.json()["error"]["code"]) == (504, "timeout")
-        with pytest.raises(requests.exceptions.ChunkedEncodingError):
-            running.post(json=ENDLESS | {"response_format": "pcm"})
-        with (
-            running.open(ENDLESS | {"stream_format": "sse"}) as connection,
-            pytest.raises(http.client.IncompleteRead) as cut,
-        ):
-            connection.getresponse().read()
+    limit = 1e6
+    with serving(checkpoints["delay"], tmp_path, timeout_s=limit) as running:
+        with running.open(ENDLESS | {"stream": False}) as connection:
+            wait_until(lambda: running.device.running)
+            running.later(limit)
+            refused = connection.getresponse()
+            assert (refused.status, json.load(refused)["error"]["code"]) == (504, "timeout")
+        for form in ({"response_format": "pcm"}, {"stream_format": "sse"}):
+            with running.open(ENDLESS | form) as connection:
+                response = connection.getresponse()
+                assert response.read(10)
+                running.later(limit)
+                with pytest.raises(http.client.IncompleteRead) as cut:
+                    response.read()
         assert b'"type": "error"' in cut.value.partial
         running.wait_until_idle()
         assert running.outcome("timeout") == 3
@@ -500,9 +514,7 @@ def test_what_runs_is_finished_when_the_server_stops(checkpoints, tmp_path):
             response = connection.getresponse()
             assert response.read(10)
             running.server.should_exit = True
-            time.sleep(0.2)
-            with pytest.raises(requests.exceptions.ConnectionError):
-                running.get("/health")
+            wait_until(lambda: not is_open(running.port))
             assert len(response.read()) == 150 * 1920 * 2 - 10
 
 

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import wave
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 pytest.importorskip("fastapi", reason="the extra server is not installed")
 
 from moss_tts.audio.files import encode_audio
-from support.serving import assert_same_speech, serving
+from support.serving import PATIENCE, assert_same_speech, serving
 
 BODY = {"input": "Hello there.", "model": "tts-1", "voice": "alloy"}
 LENGTH = {"seed": 1, "max_tokens": 12}
@@ -140,7 +139,7 @@ def test_requests_of_voice_agents(served, body):
 def test_an_sse_client(served, expected):
     sseclient = pytest.importorskip("sseclient")
     body = BODY | LENGTH | {"stream_format": "sse", "response_format": "pcm"}
-    response = requests.post(f"{served.url}/v1/audio/speech", json=body, stream=True, timeout=60)
+    response = requests.post(f"{served.url}/v1/audio/speech", json=body, stream=True, timeout=PATIENCE)
     events = [json.loads(event.data) for event in sseclient.SSEClient(response).events()]
     assert [event["type"] for event in events[-2:]] == ["speech.audio.delta", "speech.audio.done"]
     audio = b"".join(base64.b64decode(event["audio"]) for event in events[:-1])
@@ -153,7 +152,7 @@ def test_ffprobe_and_ffmpeg_take_every_format(served, expected, format_, tmp_pat
         pytest.skip("ffprobe is not installed")
     for stream in (True, False):
         body = BODY | LENGTH | {"response_format": format_, "stream": stream}
-        content = requests.post(f"{served.url}/v1/audio/speech", json=body, timeout=60).content
+        content = requests.post(f"{served.url}/v1/audio/speech", json=body, timeout=PATIENCE).content
         # From a pipe, as a player of a stream reads it.
         command = ["ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=codec_type,sample_rate"]
         probed = subprocess.run([*command, "-of", "json", "-"], input=content, capture_output=True, check=True)
@@ -174,7 +173,7 @@ def test_ffplay_plays_every_format_from_a_pipe(served, format_):
     if shutil.which("ffplay") is None:
         pytest.skip("ffplay is not installed")
     response = requests.post(
-        f"{served.url}/v1/audio/speech", json=BODY | LENGTH | {"response_format": format_}, timeout=60
+        f"{served.url}/v1/audio/speech", json=BODY | LENGTH | {"response_format": format_}, timeout=PATIENCE
     )
     command = ["ffplay", "-nodisp", "-autoexit", "-loglevel", "error"]
     if format_ == "pcm":
@@ -183,7 +182,7 @@ def test_ffplay_plays_every_format_from_a_pipe(served, format_):
         command += ["-f", "s16le", "-ar", response.headers["x-sample-rate"], "-ch_layout", "mono"]
     silent = os.environ | {"SDL_AUDIODRIVER": "dummy", "SDL_VIDEODRIVER": "dummy"}
     played = subprocess.run(
-        [*command, "-"], input=response.content, env=silent, capture_output=True, timeout=60, check=True
+        [*command, "-"], input=response.content, env=silent, capture_output=True, timeout=PATIENCE, check=True
     )
     assert played.stderr == b""
 
@@ -196,7 +195,7 @@ def test_a_bridge_to_home_assistant(served, expected):
     async def bridge() -> list[Any]:
         events: list[Any] = []
         async with openai.AsyncOpenAI(base_url=f"{served.url}/v1", api_key="none") as client:
-            voices = requests.get(f"{served.url}/v1/audio/voices", timeout=60).json()["voices"]
+            voices = requests.get(f"{served.url}/v1/audio/voices", timeout=PATIENCE).json()["voices"]
             async with client.audio.speech.with_streaming_response.create(
                 model="tts-1",
                 voice=voices[0]["id"],
@@ -280,7 +279,7 @@ def answers(cases: Any, examples: int) -> set[int]:
     )
     @given(cases)
     def check(case: Any) -> None:
-        response = case.call(timeout=60)
+        response = case.call(timeout=PATIENCE)
         seen.add(response.status_code)
         assert response.status_code < 500, (response.text, case.as_curl_command())
 
@@ -297,10 +296,3 @@ def test_the_schema_names_every_field(served):
     # Whatever is referred to is there.
     named = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(schema)))
     assert named <= schema["components"]["schemas"].keys()
-
-
-def test_health_answers_while_others_speak(served):
-    with ThreadPoolExecutor(4) as clients:
-        busy = [clients.submit(served.pcm, {"input": "Hello.", "seed": seed}) for seed in range(8)]
-        assert served.get("/health").elapsed.total_seconds() < 2
-        assert all(len(future.result()) for future in busy)

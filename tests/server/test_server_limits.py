@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,15 +32,18 @@ from moss_tts.server.device_thread import Device
 from moss_tts.server.gate import Gate
 from moss_tts.server.settings import Settings
 from moss_tts.speaking.engine import SpeechEngine
-from support.serving import Serving, assert_same_speech, serving, wait_until
+from support.cost import costs_at_most
+from support.serving import PATIENCE, Serving, assert_same_speech, serving, wait_until
 
 ROOT = Path(__file__).parents[2]
 ENDLESS = {"input": "A text.", "runaway_guard": False, "text_temperature": 0.0, "seed": 1}
+# Seconds that do not pass by themselves while a test waits.
+BODY_SECONDS = 1e6
 
 
 @pytest.fixture(scope="module")
 def served(checkpoints, tmp_path_factory) -> Any:
-    limits = {"max_chars": 500, "max_prompt": 700, "max_reference_s": 3.0, "body_timeout_s": 2.0}
+    limits = {"max_chars": 500, "max_prompt": 700, "max_reference_s": 3.0, "body_timeout_s": BODY_SECONDS}
     with serving(checkpoints["delay"], tmp_path_factory.mktemp("voices"), **limits) as running:
         yield running
 
@@ -69,10 +71,10 @@ COSTLY = {
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_what_would_cost_is_refused_for_nothing(served, name):
-    response = served.post(json=COSTLY[name])
+    with costs_at_most(3):
+        response = served.post(json=COSTLY[name])
     assert response.status_code == 400, response.text
     assert len(response.text) < 1500
-    assert response.elapsed.total_seconds() < 3
 
 
 def test_structures_in_forms_are_no_way_around(served):
@@ -123,8 +125,9 @@ def test_who_sends_slowly_is_not_waited_for(served):
     with socket.create_connection(("127.0.0.1", served.port)) as connection:
         head = "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
-        connection.settimeout(20)
-        assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+        connection.settimeout(PATIENCE)
+        with served.passing(BODY_SECONDS):
+            assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
     served.wait_until_idle()
 
 
@@ -133,7 +136,7 @@ def test_who_leaves_while_sending_is_no_failure(served):
     with socket.create_connection(("127.0.0.1", served.port)) as connection:
         head = "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
-        time.sleep(0.1)
+        wait_until(lambda: served.server.server_state.tasks)
     wait_until(lambda: served.outcome("cancelled") == before[1] + 1)
     assert served.outcome("failed") == before[0]
 
@@ -176,7 +179,7 @@ def test_names_that_others_may_own(host, status):
 @pytest.mark.parametrize("value", ["[", "[::1", "[nowhere]:80", "http://["])
 def test_addresses_that_are_none_are_refused(served, header, value, caplog):
     headers = {header: value, "Content-Type": "application/json"}
-    response = requests.post(f"{served.url}/v1/audio/speech", data="{}", headers=headers, timeout=60)
+    response = requests.post(f"{served.url}/v1/audio/speech", data="{}", headers=headers, timeout=PATIENCE)
     assert (response.status_code, header in response.json()["error"]["message"]) == (400, True)
     assert "Traceback" not in caplog.text
 
@@ -325,13 +328,13 @@ def test_the_command_ends_in_good_order(checkpoints, delay_model, tmp_path):
                 wait_until(lambda: serving_.counter('moss_tts_requests{state="running"}') == 1)
                 process.send_signal(signal.SIGTERM)
                 assert len(long.result()) == 200 * 1920
-            assert process.wait(30) == -signal.SIGTERM
+            assert process.wait(PATIENCE) == -signal.SIGTERM
         finally:
             process.kill()
 
 
 def answers(url: str) -> bool:
     try:
-        return requests.get(f"{url}/health", timeout=5).status_code == 200
+        return requests.get(f"{url}/health", timeout=PATIENCE).status_code == 200
     except requests.ConnectionError:
         return False

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra server is not installed")
 
-from support.serving import Serving, serving, wait_until
+from support.serving import PATIENCE, Serving, serving, wait_until
 
 SHORT = {"input": "Hello there.", "seed": 1, "max_tokens": 4}
 ENDLESS = {"input": "A text.", "runaway_guard": False, "text_temperature": 0.0, "seed": 1}
@@ -23,7 +23,7 @@ class Sender:
     """A request with a body that is sent bit by bit."""
 
     def __init__(self, running: Serving, length: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", running.port), timeout=30)
+        self.socket = socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE)
         head = "POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         self.socket.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode())
 
@@ -76,7 +76,7 @@ def test_of_too_many_bodies_an_early_one_is_given_up(checkpoints, tmp_path):
         *first, last = senders = [Sender(running, most) for _ in range(17)]
         for sender in senders:
             sender.socket.sendall(bytes(most - 1))
-        answered, _, _ = select.select([sender.socket for sender in first], [], [], 30)
+        answered, _, _ = select.select([sender.socket for sender in first], [], [], PATIENCE)
         [given_up] = [sender for sender in first if sender.socket in answered]
         response = given_up.answer()
         assert (response.status, response.headers["connection"]) == (503, "close")

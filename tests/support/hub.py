@@ -55,7 +55,7 @@ class Repository:
         breaks: how many more answers with a large file end in its middle.
         empty: whether these end before its first byte.
         seconds: that each answer waits.
-        pause: seconds in the middle of a large file.
+        pause: waited for in the middle of a large file.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Repository:
     breaks: int = 0
     empty: bool = False
     seconds: float = 0.0
-    pause: float = 0.0
+    pause: threading.Event | None = None
 
     @classmethod
     def of(cls, directory: Path) -> Repository:
@@ -84,8 +84,8 @@ class Hub:
 
     def environment(self, home: Path, **more: str) -> dict[str, str]:
         """Of a program that is to use this hub, with a cache of its own."""
-        ours = {"HF_ENDPOINT": self.address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_ETAG_TIMEOUT": "2"}
-        return os.environ | ours | {"HF_HUB_DOWNLOAD_TIMEOUT": "2"} | more
+        ours = {"HF_ENDPOINT": self.address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
+        return os.environ | ours | {"HF_HUB_ETAG_TIMEOUT": "600", "HF_HUB_DOWNLOAD_TIMEOUT": "600"} | more
 
     def fetched(self) -> list[str]:
         """Paths of the files that were sent, or begun."""
@@ -185,9 +185,9 @@ class _Answer(BaseHTTPRequestHandler):
             self.wfile.write(content[: 0 if repository.empty else half])
             self.close_connection = True
             return
-        if large and repository.pause:
+        if large and repository.pause is not None:
             self.wfile.write(content[:half])
             self.wfile.flush()
-            time.sleep(repository.pause)
+            repository.pause.wait()
             content = content[half:]
         self.wfile.write(content)

@@ -48,6 +48,15 @@ def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None
         time.sleep(0.02)
 
 
+def is_open(port: int) -> bool:
+    """Whether a server takes connections."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 class Clock:
     """The time of a server, which passes by itself, and at once where a test lets it.
 
