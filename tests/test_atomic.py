@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -43,6 +44,19 @@ def test_a_file_that_fails_changes_nothing(tmp_path, before, error):
         fail()
     assert names(tmp_path) == ([] if before is None else ["file"])
     assert before is None or file.read_text() == before
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with (
+        pytest.raises(OSError, match="No space left on device: .*letter") as raised,
+        atomic_file(tmp_path / "letter") as part,
+    ):
+        part.symlink_to("/dev/full")
+        part.write_text("x" * 100_000)
+    assert raised.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_goes_on_pointing_where_it_did(tmp_path):

@@ -77,6 +77,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
         yield part
         _to_disk(part)
         part.replace(place)
+    except OSError as error:
+        # Writing to a full disk fails without the name of the file.
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         part.unlink(missing_ok=True)
 

@@ -634,6 +634,9 @@ def test_what_project_gutenberg_adds_is_named_and_not_read(folder, start, end):
     [
         ("cp1252", "Größe und Übermut: „Ja“, sagte der Müller – schön."),
         ("cp1252", "It’s “fine” — he said. café naïve"),
+        ("cp1252", "Déjà vu à la café."),
+        ("cp1252", "Vær så god."),
+        ("cp1252", "Où est-il ?"),
         ("cp1251", "Он сказал: «Привет», и ушёл домой."),
         ("cp932", "吾輩は猫である。名前はまだ無い。"),
         ("gb18030", "他说：你好，世界。我们走吧。"),

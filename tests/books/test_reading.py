@@ -18,11 +18,12 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from moss_tts.audio.ogg import fix_serial
 from moss_tts.audio.pcm import as_float, as_pcm
+from moss_tts.books import kept_segments
 from moss_tts.books.book import read_book
 from moss_tts.books.chapter_files import SpokenBook, chapter_file_name
 from moss_tts.books.chapters import Book, Chapter
@@ -323,6 +324,23 @@ def test_a_chapter_that_fails_is_named_and_the_rest_is_kept(delay_model, tmp_pat
 
 
 # -------------------------------------------------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("error", [SafetensorError("No space left"), OSError(28, "No space left on device")])
+def test_a_full_disk_is_told_and_nothing_is_lost(delay_model, book, tmp_path, monkeypatch, error):
+    read(delay_model, book, tmp_path / "whole")
+
+    def full(*_):
+        raise error
+
+    with (
+        monkeypatch.context() as patched,
+        pytest.raises(GenerationError, match=r"\.safetensors cannot be written.*No sp"),
+    ):
+        patched.setattr(kept_segments, "save_file", full)
+        read(delay_model, book, tmp_path / "cut")
+    read(delay_model, book, tmp_path / "cut")
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import codecs
 import re
 
 import chardet
+import regex
 
 from moss_tts.books.remarks import Remarks
 
@@ -40,6 +41,9 @@ _WIDER = {
     "shift_jis": "cp932",
     "euc_kr": "cp949",
 }
+_WORD = regex.compile(r"\p{L}+")
+# Chinese and other scripts without spaces stand beside Latin words as they are.
+_MIXED = regex.compile(r"(?=\P{Latin}*\p{Latin}).*[\p{Cyrillic}\p{Greek}\p{Arabic}\p{Hebrew}]")
 # Text that looks like ASCII but is not.
 _SEVEN_BITS = re.compile(r"iso2022|hz$")
 # Codecs of Python that no file is written in; some take very long.
@@ -59,8 +63,15 @@ class Guesser:
             self._left -= len(sample)
             found = chardet.detect(sample)
             encoding = _known(found["encoding"] or "")
-            self._last = encoding if encoding is not None and found["confidence"] >= MIN_CONFIDENCE else COMMON
+            is_sure = encoding is not None and found["confidence"] >= MIN_CONFIDENCE
+            self._last = encoding if is_sure and not _mixes_alphabets(sample.decode(encoding, "replace")) else COMMON
         return self._last
+
+
+def _mixes_alphabets(text: str) -> bool:
+    """Whether words have Latin and other letters at once, as those with accents have in a wrong encoding."""
+    words = [word for word in _WORD.findall(text) if not word.isascii()]
+    return 2 * sum(_MIXED.match(word) is not None for word in words) > len(words)
 
 
 def decode_document(content: bytes, where: str, remarks: Remarks, guesser: Guesser) -> str:

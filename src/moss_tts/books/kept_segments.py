@@ -24,7 +24,7 @@ from moss_tts.audio.pcm import Pcm, as_pcm
 from moss_tts.audio.seams import SEAM_SECONDS
 from moss_tts.books.manifest import Manifest
 from moss_tts.books.work_lock import LOCK
-from moss_tts.errors import RequestError
+from moss_tts.errors import GenerationError, RequestError
 from moss_tts.long_form import BoundaryMetrics, SegmentMetrics
 from moss_tts.speaking.checking import Take
 from moss_tts.speaking.narration import SpokenSegment
@@ -86,7 +86,11 @@ class KeptSegments:
         return self.file(chapter, segment).is_file()
 
     def keep(self, chapter: int, spoken: SpokenSegment, sample_rate: int) -> None:
-        """Write a segment to disk."""
+        """Write a segment to disk.
+
+        Raises:
+            GenerationError: it cannot be written.
+        """
         tail = spoken.audio[-round(SEAM_SECONDS * sample_rate) :]
         arrays: dict[str, np.ndarray] = {"codes": spoken.codes, "pcm": as_pcm(spoken.audio), "tail": tail}
         told = {
@@ -98,8 +102,14 @@ class KeptSegments:
         }
         arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         path, segment = self.file(chapter, spoken.metrics.segment_idx), json.dumps(told)
-        with atomic_file(path) as part:
-            save_file(arrays, part, {"segment": segment, "sum": self._sum(path, segment, arrays)})
+        try:
+            with atomic_file(path) as part:
+                save_file(arrays, part, {"segment": segment, "sum": self._sum(path, segment, arrays)})
+        except (OSError, SafetensorError) as error:
+            raise GenerationError(
+                f"{path} cannot be written: {error}. Finished segments are kept there; run the same command again once "
+                "there is room."
+            ) from error
 
     def spoken(self, chapter: int, segment: int) -> SpokenSegment:
         """A finished segment, with only the end of its audio."""
