@@ -30,6 +30,13 @@ def test_check_shows_the_changes_and_the_text(run, names):
     assert "0 words changed" in run("lexicon", "check", names, "Nothing.").out
 
 
+def test_check_tells_what_is_there_twice(run, names):
+    Path(names).write_text("GIF = jiff\nAda = Ayda\nGIF = giff\n[French]\nAda = Adá\n")
+    ended = run("lexicon", "check", names, "A GIF.")
+    assert ended.err == "warning: 'GIF' is in the lexicon 2 times; its last form holds\n"
+    assert ended.out.splitlines()[-1] == "A giff."
+
+
 def test_commands_speak_as_the_lexicon_says(run, names):
     for output, arguments in (("a.wav", ("A GIF.", "--lexicon", names)), ("b.wav", ("A jiff.",))):
         assert run("say", *arguments, "--seed", "1", "--output", output).code == 0

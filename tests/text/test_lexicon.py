@@ -71,6 +71,27 @@ def test_words_are_whole_case_counts_and_tags_stay(text, wanted):
     assert spoken(entries, text) == wanted
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("O’Brien, O'Brien's", "Oh Brian, Oh Brian's"),
+        ("well‑known, well‐known, well-known", "famous, famous, famous"),
+        ("’Tis and 'Tis, Jean‑Luc", "it is and it is, Jon Look"),
+        ("don't, don’t, don, don'ts, Don's", "don't, don’t, dawn, dawn'ts, Don's"),
+    ],
+)
+def test_apostrophes_and_hyphens_are_those_of_keyboards_and_of_books(text, wanted):
+    entries = {"O'Brien": "Oh Brian", "well-known": "famous", "'Tis": "it is", "Jean‑Luc": "Jon Look", "don": "dawn"}
+    assert spoken(entries, text) == wanted
+
+
+def test_a_word_may_have_an_equals_sign_and_a_form_a_comment(tmp_path):
+    path = tmp_path / "signs.txt"
+    path.write_text("E=mc² = energy # of course\nGIF=jiff\t# the picture\nC# = see sharp\na==b = same\n")
+    entries = {entry.written: entry.spoken for entry in Lexicon.read(path).entries}
+    assert entries == {"E=mc²": "energy", "GIF": "jiff", "C#": "see sharp", "a==b": "same"}
+
+
 def test_what_was_replaced_is_not_replaced_again():
     assert spoken({"one": "two", "two": "one"}, "one two") == "two one"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -44,6 +45,10 @@ def check(
     lexicon = Lexicon.read(file)
     respelt = lexicon.respeller(language)(read_text(text, None, needed=True) or "")
     terminal = Terminal()
+    entries = Counter((entry.written, entry.language) for entry in lexicon.entries)
+    for (written, _), times in entries.items():
+        if times > 1:
+            terminal.warn(f"{written!r} is in the lexicon {times} times; its last form holds")
     for change in respelt.changes:
         terminal.say(f"{' '.join(change.written.split())} = {respelt.text[change.start : change.end]}")
     count = len(respelt.changes)

@@ -1,7 +1,8 @@
 """Lexicons: words and phrases of a text, and how they are to be spoken.
 
-A file has a line `word = spoken form` or `word = /IPA/` for each entry. A line that begins with # is a comment, and the
-lines after one such as [French] hold for that language alone. Case counts, and an entry is a whole word or phrase.
+A file has a line `word = spoken form` or `word = /IPA/` for each entry. A line that begins with # is a comment, as is
+what follows # behind a spoken form, and the lines after one such as [French] hold for that language alone. Case counts,
+and an entry is a whole word or phrase.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ WITHOUT_SPACES: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer
 # Letters, digits and marks that belong to a word with spaces around it.
 _OF_A_WORD: Final = regex.compile(rf"(?![{WITHOUT_SPACES}])[\w\p{{M}}]")
 _RUN: Final = regex.compile(rf"(?:{_OF_A_WORD.pattern})++")
+# Signs of which a text may have another one than the lexicon: keyboards have one kind, books another.
+_SAME_SIGNS: Final = ("'’ʼ", "-‐‑")
+_KEYBOARD: Final = str.maketrans({sign: signs[0] for signs in _SAME_SIGNS for sign in signs})
+# Don't is no form of don.
+_NOT: Final = r"(?!['’ʼ]t\b)"
+# Between a word and its spoken form, the first one that is found; a word such as E=mc² has = in it.
+_EQUALS: Final = (regex.compile(r"\s=\s"), regex.compile("="))
+_COMMENT: Final = regex.compile(r"\s#.*")
 _MOST_NAMED: Final = 8
 
 
@@ -107,11 +116,12 @@ def _entries(content: str, where: str) -> Iterator[Entry]:
         if section := _SECTION.fullmatch(line):
             language = section[1].strip().lower()
             continue
-        written, equals, spoken = line.partition("=")
+        equals = next(filter(None, (sign.search(line) for sign in _EQUALS)), None)
         with errors_name_line(where, number):
-            if not equals:
+            if equals is None:
                 raise RequestError(f"there is no = in {shown(line)}; write word = spoken form, or word = /IPA/")
-            entry = Entry(written.strip(), spoken.strip(), language)
+            spoken = _COMMENT.sub("", line[equals.end() :])
+            entry = Entry(line[: equals.start()].strip(), spoken.strip(), language)
         yield entry
 
 
@@ -236,12 +246,15 @@ class Respeller:
 def _start_of(text: str, at: int) -> str:
     """What entries are looked up by: the first characters that a word has between spaces, or else one character."""
     match = _RUN.match(text, at)
-    return match[0] if match else text[at : at + 1]
+    return match[0] if match else text[at : at + 1].translate(_KEYBOARD)
 
 
 @lru_cache(4096)
 def _pattern(written: str) -> regex.Pattern[str]:
-    """A word where nothing of its script touches it; any white space stands for that of a phrase."""
+    """A word where nothing of its script touches it; any white space, apostrophe and hyphen stands for its own."""
     before = rf"(?<!{_OF_A_WORD.pattern})" if _OF_A_WORD.match(written) else ""
-    after = rf"(?!{_OF_A_WORD.pattern})" if _OF_A_WORD.match(written[-1]) else ""
-    return regex.compile(before + r"\s+".join(map(regex.escape, written.split())) + after)
+    after = rf"(?!{_OF_A_WORD.pattern}){_NOT}" if _OF_A_WORD.match(written[-1]) else ""
+    word = r"\s+".join(map(regex.escape, written.translate(_KEYBOARD).split()))
+    for signs in _SAME_SIGNS:
+        word = word.replace(regex.escape(signs[0]), f"[{signs}]")
+    return regex.compile(before + word + after)
