@@ -53,6 +53,7 @@ def test_the_text_may_be_in_a_file(tmp_path):
         ({"seed": 1}, "line 2: it has no text"),
         ({"text": "a", "file": "a.txt"}, "line 2: the text was given twice"),
         ({"file": "nowhere.txt"}, "line 2: file 'nowhere.txt' cannot be read"),
+        ({"file": "/dev/zero"}, "line 2: file '/dev/zero' cannot be read as UTF-8 text: [Errno 22] it is a pipe or a"),
         ({"text": "a", "id": True}, "line 2: id must be a text or an integer, got True"),
         ({"text": "a", "id": "/.."}, "line 2: the id '/..' has no letter"),
         ({"text": "a", "id": "a" * 201}, "is too long for the name of a file"),

@@ -93,6 +93,8 @@ def test_parts_keep_the_spaces_of_their_script():
     parts = list(in_parts(Cue(0.0, 16.0, text, None, words)))
     assert "".join(part.text for part in parts) == text
     assert all(part.text.endswith("。") for part in parts)
+    # A Chinese character is as wide as two letters.
+    assert all(len(part.text) <= MOST_SHOWN / 2 for part in parts)
     assert "<00:00.10>下<00:00.20>了" in lrc([Cue(0.0, 16.0, text, None, words)])
 
 

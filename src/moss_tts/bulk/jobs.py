@@ -12,9 +12,9 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from moss_tts.atomic import expanded, open_regular
 from moss_tts.books.manifest import option_fingerprints
 from moss_tts.errors import RequestError, shown
 from moss_tts.prompts.options import OPTIONS, check_options
@@ -143,7 +143,10 @@ def _with_text(fields: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(file, str):
         raise RequestError(f"file must be the name of a text file, got {shown(file)}.")
     try:
-        return fields | {"text": Path(file).read_bytes().decode("utf-8-sig")}
+        with open_regular(expanded(file)) as opened:
+            return fields | {"text": opened.readall().decode("utf-8-sig")}
+    except RequestError:
+        raise
     except (OSError, ValueError) as error:
         raise RequestError(f"file {shown(file)} cannot be read as UTF-8 text: {error}.") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from moss_tts.atomic import atomic_file
 from moss_tts.errors import RequestError
 from moss_tts.subtitles.cues import Cue, Word
 
-# Characters that a subtitle shows at a time: two lines of 42, as broadcasters have them.
+# Columns that a subtitle shows at a time: two lines of 42, as broadcasters have them. Wide characters take two each.
 MOST_SHOWN: Final = 84
 _STOPS: Final = tuple(".!?;:,…。！？；：，、")
 # Lyrics show a time to 10 ms; a gap that is shorter is none.
@@ -90,7 +91,7 @@ SUBTITLES: Final[Mapping[str, Callable[[Sequence[Cue]], str]]] = {
 
 def in_parts(cue: Cue) -> Iterator[Cue]:
     """A cue in parts that are read at a glance, if the times of its words are known; they end at marks if they can."""
-    if len(cue.text) <= MOST_SHOWN or not cue.words:
+    if _width(cue.text) <= MOST_SHOWN or not cue.words:
         yield cue
         return
     ends = [*_places(cue.text, cue.words)[1:], len(cue.text)]
@@ -112,9 +113,14 @@ def _places(text: str, words: Sequence[Word]) -> list[int]:
     return places
 
 
+def _width(text: str) -> int:
+    """The columns that a text takes: two for a Chinese character, a kana or a Hangul syllable, one for others."""
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
 def _count_shown(text: str, start: int, ends: Sequence[int]) -> int:
     """How many words are shown together, of those that begin at `start` and end at `ends`."""
-    lengths = [len(text[start:end].strip()) for end in ends]
+    lengths = [_width(text[start:end].strip()) for end in ends]
     fitting = max(1, sum(length <= MOST_SHOWN for length in lengths))
     if fitting == len(ends):
         return fitting
