@@ -49,12 +49,14 @@ def test_a_file_that_fails_changes_nothing(tmp_path, before, error):
 def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    with (
-        pytest.raises(OSError, match="No space left on device: .*letter") as raised,
-        atomic_file(tmp_path / "letter") as part,
-    ):
-        part.symlink_to("/dev/full")
-        part.write_text("x" * 100_000)
+
+    def write() -> None:
+        with atomic_file(tmp_path / "letter") as part:
+            part.symlink_to("/dev/full")
+            part.write_text("x" * 100_000)
+
+    with pytest.raises(OSError, match=r"No space left on device: .*letter") as raised:
+        write()
     assert raised.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
 
