@@ -63,8 +63,9 @@ class Guesser:
             self._left -= len(sample)
             found = chardet.detect(sample)
             encoding = _known(found["encoding"] or "")
-            is_sure = encoding is not None and found["confidence"] >= MIN_CONFIDENCE
-            self._last = encoding if is_sure and not _mixes_alphabets(sample.decode(encoding, "replace")) else COMMON
+            if encoding is None or found["confidence"] < MIN_CONFIDENCE:
+                encoding = COMMON
+            self._last = COMMON if _mixes_alphabets(sample.decode(encoding, "replace")) else encoding
         return self._last
 
 
