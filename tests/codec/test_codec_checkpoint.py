@@ -164,6 +164,10 @@ GAIN = "quantizer.quantizers.2.in_proj.parametrizations.weight.original0"
         (having("decoder.9.weight", 3), r"does not know: decoder\.9\.weight"),
         (having("decoder.0.output_proj.weight", 16, 16), r"does not know: decoder\.0\.output_proj\.weight"),
         (having("decoder.0.transformer.layers.0.ffn.0.weight", 32, 16), "twice, under two spellings"),
+        (
+            lambda weights: weights | {ATTENTION: weights[ATTENTION].astype(mx.int8)},
+            rf"has {ATTENTION} in whole numbers",
+        ),
         (having(ATTENTION, 16, 17), rf"{ATTENTION} of shape \(16, 17\) where the config asks for \(16, 16\)"),
         (having(GAIN, 5, 1, 1), rf"{GAIN} of shape \(5, 1, 1\) where the config asks for \(4, 1, 1\)"),
         (lambda _: {}, r"lacks decoder.* and \d+ more"),

@@ -21,7 +21,10 @@ NAMES = {
     mx.float16: "HalfStorage",
     mx.int64: "LongStorage",
     mx.int32: "IntStorage",
+    mx.int16: "ShortStorage",
+    mx.int8: "CharStorage",
     mx.uint8: "ByteStorage",
+    mx.bool_: "BoolStorage",
 }
 MARK, TUPLE, REDUCE, BUILD, STOP, PERSID = b"(", b"t", b"R", b"b", b".", b"Q"
 TABLE = b"ccollections\nOrderedDict\n)R"

@@ -175,6 +175,12 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(name, weight):
         load_changed(name, lambda weights: weights | {weight: mx.zeros(3)})
 
 
+@pytest.mark.parametrize(("name", "weight"), NORMS.items())
+def test_a_weight_of_whole_numbers_is_named(name, weight):
+    with pytest.raises(CheckpointError, match=rf"has {weight} in whole numbers, which must be floating-point"):
+        load_changed(name, lambda weights: weights | {weight: weights[weight].astype(mx.int32)})
+
+
 def test_a_codebook_too_many_is_surplus():
     """n_vq of the config decides how many there are; a fifth table of four is not dropped in silence."""
     with pytest.raises(CheckpointError, match=r"emb_ext\.4\.weight"):

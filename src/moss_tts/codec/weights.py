@@ -156,6 +156,8 @@ def _check(expected: Shapes, named: Weights, original: Mapping[str, str]) -> Non
         if _without_kernel(name, given) != _without_kernel(name, expected[name]):
             problems.append(f"has {original[name]} of shape {given} where the config asks for {expected[name]}")
             break
+    if whole := [original[name] for name, weight in named.items() if not mx.issubdtype(weight.dtype, mx.floating)]:
+        problems.append(f"has {_listing(whole)} in whole numbers, which must be floating-point numbers")
     if problems:
         raise CheckpointError(f"the codec checkpoint {'; it '.join(problems)}.")
 

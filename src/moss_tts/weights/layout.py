@@ -192,10 +192,12 @@ def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Names
     """Put weights (our names) into the module.
 
     Raises:
-        CheckpointError: weights are missing, surplus or of another shape; the message has their names as upstream
-            writes them.
+        CheckpointError: weights are missing, surplus, of another shape, or integers in place of fractions; the message
+            has their names as upstream writes them.
     """
-    expected = parameter_shapes(model)
+    own: list[tuple[str, mx.array]] = tree_flatten(model.parameters())  # type: ignore[assignment]
+    floating = {name for name, value in own if mx.issubdtype(value.dtype, mx.floating)}
+    expected = {name: tuple(value.shape) for name, value in own}
     problems = []
     if missing := [layout.upstream_name(name) for name in expected if name not in weights]:
         problems.append(f"lacks {listing(missing)}")
@@ -208,6 +210,9 @@ def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Names
             f"has {layout.upstream_name(name)} of shape {tuple(weights[name].shape)} where config.json asks "
             f"for {expected[name]}" + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")
         )
+    if whole := sorted(name for name in shared & floating if not mx.issubdtype(weights[name].dtype, mx.floating)):
+        names = listing([layout.upstream_name(name) for name in whole])
+        problems.append(f"has {names} in whole numbers, which must be floating-point numbers")
     if problems:
         raise CheckpointError(f"the checkpoint {'; it '.join(problems)}.")
     model.load_weights(list(weights.items()), strict=True)

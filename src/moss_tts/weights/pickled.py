@@ -53,7 +53,10 @@ _KINDS = {
     "torch.DoubleStorage": _Kind(mx.float32, is_double=True),
     "torch.LongStorage": _Kind(mx.int64),
     "torch.IntStorage": _Kind(mx.int32),
+    "torch.ShortStorage": _Kind(mx.int16),
+    "torch.CharStorage": _Kind(mx.int8),
     "torch.ByteStorage": _Kind(mx.uint8),
+    "torch.BoolStorage": _Kind(mx.bool_),
 }
 
 

@@ -35,7 +35,10 @@ DTYPES = {
     "U32": mx.uint32,
     "I32": mx.int32,
     "I64": mx.int64,
+    "I16": mx.int16,
+    "I8": mx.int8,
     "U8": mx.uint8,
+    "BOOL": mx.bool_,
 }
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
