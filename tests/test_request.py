@@ -533,6 +533,13 @@ def test_a_transcript_is_left_out_where_the_prompt_has_no_place_for_it():
     assert resolve_generation_request(options, "moss_tts").instruction == "Reference transcript: What it says."
 
 
+@pytest.mark.parametrize(("preset", "is_told"), [("nano", True), ("ttsd", True), ("moss_tts", False)])
+def test_a_length_that_no_prompt_holds_is_told(preset, is_told):
+    request = resolve_generation_request({"text": "Hi.", "duration_s": 3}, preset)
+    assert request.tokens is not None
+    assert bool(request.notes) is is_told
+
+
 def test_a_text_with_a_voice_mark_is_refused():
     with pytest.raises(RequestError, match=r"the mark '\[voice: ada\]', and only `moss-tts read`"):
         resolve_generation_request({"text": "Hi. [voice: ada] Ho."}, "moss_tts")

@@ -61,16 +61,17 @@ class Pieces:
 
 
 PLAIN_TEMPLATE = PromptTemplate()
-# Options that need a message of the user, and those of a text channel.
+# Options that need a message of the user, those of a length, and those of a text channel.
 OF_MESSAGES = frozenset(
     """
     instruct instruction language ref_text tokens duration_s seconds quality sound_event ambient_sound scene
     conversation dialogue_speakers
     """.split()
 )
+LENGTHS = frozenset({"tokens", "duration_s", "seconds"})
+OF_TEXT_CHANNEL = frozenset("text_temperature text_top_p text_top_k text_repetition_penalty".split())
 # Speech that goes on from a recording.
 CONTINUED = "continuation"
-OF_TEXT_CHANNEL = frozenset("text_temperature text_top_p text_top_k text_repetition_penalty".split())
 # What most variants follow beside their prompt; text/preparation.py says what one checkpoint follows of it.
 SPEECH = frozenset({"instruction", "reference", "language", "length"})
 TTSD_TEMPLATE = PromptTemplate(scene=True, tokens=False, names_silent_speakers=True)
@@ -132,6 +133,15 @@ class Preset:
             lost += [f"{name} {value!r}" for name, value in continued.items() if given.get(name) == value]
         if lost:
             raise RequestError(f"The prompt of preset {self.name} has no place for {', '.join(lost)}. Leave it out.")
+
+    def left_out(self, given: Mapping[str, object]) -> tuple[str, ...]:
+        """Sentences on options that the prompt leaves out; the transcript of a registered voice goes without saying."""
+        notes = []
+        if "ref_text" in given and given.get("mode") != CONTINUED and "instruction" not in self.follows:
+            notes.append(f"Preset {self.name} reads ref_text in mode 'continuation' only, so it was left out.")
+        if not self.template.tokens and not LENGTHS.isdisjoint(given):
+            notes.append(f"The prompt of preset {self.name} has no place for a length, which only limits the speech.")
+        return tuple(notes)
 
 
 # The names, for type checkers and for editors that complete them.

@@ -222,7 +222,7 @@ def resolve_generation_request(
         long_form=planned.long_form,
         plan=planned.segments,
         notes=left_out
-        + _unread_transcript(given, variant)
+        + variant.left_out(given)
         + planned.notes
         + unread_in(prompt.get("conversation", ()), respell)
         + (tags_left_out(planned, variant.clean_up) if cleans_up else ()),
@@ -240,13 +240,6 @@ def _adapters(given: Options) -> tuple[tuple[str, float], ...]:
     """The adapters of the voice, and those that the caller names, with the caller's weights."""
     named = dict(given.get("adapters", ()))
     return tuple(sorted((given["voice"].adapters_with(named) if "voice" in given else named).items()))
-
-
-def _unread_transcript(given: Options, preset: Preset) -> tuple[str, ...]:
-    """A sentence on a transcript for which the prompt has no place; that of a registered voice goes without saying."""
-    if "ref_text" not in given or given.get("mode") == "continuation" or "instruction" in preset.follows:
-        return ()
-    return (f"Preset {preset.name} reads ref_text in mode 'continuation' only, so it was left out.",)
 
 
 def check_conflicts(given: Options, preset: Preset) -> None:
