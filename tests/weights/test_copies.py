@@ -54,6 +54,14 @@ def test_a_head_that_differs_is_refused_and_named(checkpoints, with_copies, name
     assert mx.array_equal(speech(directory, tied_heads="embeddings"), speech(checkpoints["local_v1_5"]))
 
 
+@pytest.mark.parametrize("name", ["audio_lm_heads.1.bias", "audio_lm_heads.77.weight", "text_lm_head.magnitude"])
+def test_what_is_no_copy_of_an_embedding_is_not_dropped(with_copies, name):
+    directory = with_copies()
+    mx.save_safetensors(str(directory / FILE), {**mx.load(str(directory / FILE)), name: mx.ones((24, 48))})
+    with pytest.raises(CheckpointError, match=rf"has weights this architecture does not know: {name}\."):
+        moss_tts.load(directory)
+
+
 def test_a_head_of_another_shape_differs(with_copies):
     directory = with_copies(**{AUDIO: lambda weight: weight[:-1]})
     with pytest.raises(CheckpointError, match=AUDIO):

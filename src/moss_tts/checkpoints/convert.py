@@ -73,7 +73,7 @@ def convert(
     if tied_heads is None:
         config = load_config(source.directory)
         copies = ARCHITECTURES[type(config)].layout.copies
-        check_copies(read_weights(source.directory), copies, config.hidden_size)
+        check_copies(read_weights(source.directory), copies, config.hidden_size, config.quantization)
     check_room(target, planned.nbytes + (0 if codec is None or _one_disk(codec, target) else weights_nbytes(codec)))
     with atomic_directory(target) as directory:
         write_shards(directory, planned.outputs, on_bytes)

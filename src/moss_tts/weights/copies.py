@@ -13,7 +13,7 @@ from typing import Any, Final
 import mlx.core as mx
 
 from moss_tts.errors import CheckpointError, RequestError
-from moss_tts.weights.layout import listing
+from moss_tts.weights.layout import SUFFIXES, listing
 from moss_tts.weights.quantisation import MODES, SETTINGS
 
 # The allowed values of `tied_heads`: None refuses heads that differ.
@@ -49,10 +49,15 @@ def check_copies(
         quantization: the block of that name in config.json.
 
     Raises:
-        CheckpointError: copies that differ, by name.
+        CheckpointError: copies that differ, by name, or tensors with such names that are no copies.
     """
+    stored = dict(stored_copies(weights, copies))
+    known = {name.removesuffix("weight") + suffix for name in stored for suffix in SUFFIXES}
+    prefixes = tuple(copy for copy, _ in copies)
+    if strays := [name for name in weights if name.startswith(prefixes) and name not in known]:
+        raise CheckpointError(f"the checkpoint has weights this architecture does not know: {listing(strays)}.")
     differing = []
-    for name, original in stored_copies(weights, copies):
+    for name, original in stored.items():
         copy, embedding = (Table.stored(weights, key, width, quantization or {}) for key in (name, original))
         if copy is None or embedding is None or not copy.repeats(embedding):
             differing.append(name)
