@@ -156,6 +156,10 @@ class Voice(RegisteredVoice):
         """The weights of the voice's adapters and of the named ones; a named weight replaces that of the voice."""
         return {**(self.record.adapters or {}), **named}
 
+    def adapters_over(self, shared: Mapping[str, float] | None) -> dict[str, float]:
+        """Weights that several voices share, with those of this voice in their place."""
+        return {**(shared or {}), **(self.record.adapters or {})}
+
     def speaker(self, model: Model) -> dict[str, Any]:
         """An entry of dialogue_speakers.
 

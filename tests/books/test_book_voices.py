@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import soundfile
 
 from moss_tts.audio.pcm import as_pcm
 from moss_tts.books.book import read_book
@@ -231,6 +232,18 @@ def test_a_casting_adds_its_adapters_and_takes_the_place_of_other_voices(several
     own = several.options(given, Casting(None, 4, (("warm", 0.5),)))
     assert own == {"instruction": "slowly", "adapters": {"warm": 0.5, "dry": 1.0}}
     assert several.options(given, Casting("bob"))["voice"].name == "bob"
+
+
+def test_a_registered_voice_of_a_book_has_its_own_adapters(several, tmp_path):
+    """Those of the narrator's voice, among the options of the book, are not heard in the others."""
+    soundfile.write(tmp_path / "a.wav", [0.3, -0.3] * 6_000, 24_000)
+    warm = Voices(tmp_path / "voices").add("warm", tmp_path / "a.wav", adapters={"warm": 0.5})
+    book = replace(several, registered={**several.registered, "warm": warm}, weights={"warm": 0.0, "dry": 1.0})
+    given = {"adapters": {"warm": 0.0, "dry": 1.0, "of the narrator": 0.7}}
+    assert book.options(given, Casting("warm"))["adapters"] == {"warm": 0.5, "dry": 1.0}
+    assert book.options(given, Casting("bob"))["adapters"] == {"warm": 0.0, "dry": 1.0}
+    assert book.options(given, Casting("warm", None, (("warm", 2.0),)))["adapters"] == {"warm": 2.0, "dry": 1.0}
+    assert book.options(given, None) == given
 
 
 def test_voices_are_fingerprints_of_a_reading(book, cast, voices, several, tmp_path):

@@ -6,9 +6,12 @@ import pytest
 import soundfile
 
 import moss_tts
+from moss_tts.bulk.jobs import read_jobs
 from moss_tts.cli.arguments import read_lora, spoken_by
 from moss_tts.cli.speak_text import Source
+from moss_tts.dubbing.voices import voiced
 from moss_tts.errors import RequestError
+from moss_tts.text.cast import Casting
 from moss_tts.weights.layout import read_weights
 from support.adapters import linears_of, write_adapter
 from support.command_line import runner
@@ -114,3 +117,42 @@ def test_a_registered_voice_with_an_adapter(capsys, checkpoints, monkeypatch, tm
     ended = run("generate", "Hello.", "-m", checkpoints["delay"], "-o", tmp_path / "b.wav", "--voice", "ada")
     assert ended.code != 0
     assert "no adapter 'ada', which the request or its voice wants; it was loaded without any" in ended.err
+
+
+@pytest.fixture
+def ada(capsys, monkeypatch, tmp_path):
+    """A registered voice with an adapter of weight 0.5."""
+    monkeypatch.setenv("MOSS_TTS_VOICES", str(tmp_path / "voices"))
+    soundfile.write(tmp_path / "a.wav", [0.3, -0.3] * 6_000, 24_000)
+    assert runner(capsys)("voices", "add", "ada", tmp_path / "a.wav", "--adapter", "warm=0.5").code == 0
+
+
+@pytest.mark.usefixtures("ada")
+@pytest.mark.parametrize(
+    ("given", "voice", "weights"),
+    [
+        (["warm=DIR", "dry=DIR"], "ada", {"warm": 0.5, "dry": 1.0}),
+        (["warm=DIR:2"], "ada", {"warm": 2.0}),
+        (["warm=DIR"], None, {"warm": 1.0}),
+        ([], "missing", {}),
+    ],
+)
+def test_without_a_weight_that_of_the_voice_stands(given, voice, weights):
+    assert read_lora(given, voice=voice)[1] == weights
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_voice_that_speaks_among_others_keeps_its_weights():
+    """The weight of the command is for all others; a job's own weights and a cast's come before those of a voice."""
+    jobs = [{"voice": "ada"}, {}, {"voice": "ada", "adapters": {"dry": 1.0}}]
+    lines = "\n".join(json.dumps({"text": "Hello.", **job}) for job in jobs)
+    found = read_jobs(lines.encode(), "jobs", {"adapters": {"warm": 0.0}})
+    assert [job.options["adapters"] for job in found] == [{"warm": 0.5}, {"warm": 0.0}, {"dry": 1.0}]
+    with pytest.raises(RequestError, match="jobs, line 1: There is no voice 'bob'"):
+        read_jobs(b'{"text": "Hello.", "voice": "bob"}', "jobs", {"adapters": {"warm": 0.0}})
+    for casting, weights in (
+        (Casting("ada"), {"warm": 0.5}),
+        (Casting("ada", None, (("warm", 2.0),)), {"warm": 2.0}),
+        (Casting(None, 3), {"warm": 0.0}),
+    ):
+        assert voiced({"adapters": {"warm": 0.0}}, casting)["adapters"] == weights

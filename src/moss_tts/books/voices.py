@@ -24,19 +24,23 @@ class BookVoices:
     Attributes:
         cast: the voices of its speakers.
         registered: the voices that its text needs, by name.
+        weights: weights of adapters, by name, for voices that have no weights of their own; None: those of the options
+            of the whole book, among which may be weights of the voice that these options name.
     """
 
     cast: Cast = field(default_factory=Cast)
     registered: Mapping[str, Voice] = field(default_factory=dict)
+    weights: Mapping[str, float] | None = None
 
     @classmethod
-    def of(cls, book: Book, cast: Cast, voices: Voices) -> BookVoices:
+    def of(cls, book: Book, cast: Cast, voices: Voices, weights: Mapping[str, float] | None = None) -> BookVoices:
         """The voices that a book needs, all of which are registered.
 
         Args:
             book: what is read.
             cast: the voices of its speakers.
             voices: the registered voices.
+            weights: see the attribute.
 
         Raises:
             RequestError: a voice of the text or of the cast is not registered, or a mark names none; the message says
@@ -48,7 +52,7 @@ class BookVoices:
                 if part.casting is not None and part.casting.voice and part.casting.voice not in found:
                     with errors_name_chapter(book, number):
                         found[part.casting.voice] = _registered(part.casting, voices)
-        return cls(cast, found)
+        return cls(cast, found, weights)
 
     def options(self, options: Options, casting: Casting | None) -> dict[str, Any]:
         """The options of generate for what a voice speaks.
@@ -60,10 +64,11 @@ class BookVoices:
         if casting is None:
             return dict(options)
         chosen: dict[str, Any] = {name: value for name, value in options.items() if name not in _CHOICES}
+        weights = (options.get("adapters") if self.weights is None else self.weights) or {}
         if casting.voice is not None:
             chosen["voice"] = self.registered[casting.voice]
-        if casting.adapters:
-            chosen["adapters"] = {**(options.get("adapters") or {}), **dict(casting.adapters)}
+            weights = chosen["voice"].adapters_over(weights)
+        chosen["adapters"] = {**weights, **dict(casting.adapters)} or None
         return chosen
 
     def speakers(self, casting: Casting | None) -> str:

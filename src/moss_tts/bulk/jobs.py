@@ -156,6 +156,8 @@ def _with_defaults(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
     given = {name: value for name, value in defaults.items() if value is not None}
     if any(name in options for name in VOICES):
         given.pop("voice", None)
+    if isinstance(options.get("voice"), str) and "adapters" not in options and "adapters" in given:
+        given["adapters"] = Voices()[options["voice"]].adapters_over(given["adapters"])
     if "lexicon" in given and "lexicon" in options:
         options["lexicon"] = [*_listed(given["lexicon"]), *_listed(options["lexicon"])]
     return given | options

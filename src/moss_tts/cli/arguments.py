@@ -142,21 +142,25 @@ def read_speakers(recordings: Sequence[str], transcripts: Sequence[str]) -> dict
     return {name: {"ref_audio": audio[name], "ref_text": text[name]} for name in audio} or None
 
 
-def read_lora(given: Sequence[str], usual: float = 1.0) -> tuple[dict[str, str], dict[str, float]]:
+def read_lora(
+    given: Sequence[str], usual: float = 1.0, voice: str | None = None
+) -> tuple[dict[str, str], dict[str, float]]:
     """The directories and the weights, by name, of --lora NAME=DIR[:WEIGHT].
 
     Args:
         given: the values of the option.
         usual: the weight of those that name none.
+        voice: the registered voice that speaks; its own weights stand for those that name none.
 
     Raises:
-        RequestError: not of that form, a name twice, or a weight that is none.
+        RequestError: not of that form, a name twice, a weight that is none, or no such voice.
     """
+    own = _own_weights(voice) if given and voice is not None else {}
     directories: dict[str, str] = {}
     weights: dict[str, float] = {}
     for value in given:
         name, _, place = value.partition("=")
-        directory, weight = _weighted(place, usual)
+        directory, weight = _weighted(place, own.get(name, usual))
         if not name.strip() or not directory:
             raise RequestError(
                 f"--lora must be NAME=DIR or NAME=DIR:WEIGHT, such as ada=adapters/ada:0.8, got {value!r}."
@@ -167,6 +171,12 @@ def read_lora(given: Sequence[str], usual: float = 1.0) -> tuple[dict[str, str],
             raise RequestError(f"--lora {name}: the weight must be {NUMBERS}, got {weight:g}.")
         directories[name], weights[name] = directory, weight
     return directories, weights
+
+
+def _own_weights(voice: str) -> Mapping[str, float]:
+    from moss_tts.voices import Voices  # what reads recordings is slow to import
+
+    return Voices()[voice].adapters_over(None)
 
 
 def read_adapter_weights(given: Sequence[str]) -> dict[str, float]:

@@ -90,7 +90,7 @@ def batch(
     from moss_tts.cli.subtitles import WantedSubtitles
     from moss_tts.cli.terminal import Terminal
 
-    adapters, weights = read_lora(lora or [])
+    adapters, weights = read_lora(lora or [], voice=voice)
     defaults = {name: given[name] for name in ("voice", "language", "lexicon", "seed", "speed")}
     found = read_jobs(*read_bytes(jobs), defaults | {"adapters": weights or None})
     source = Source.of(given, adapters)

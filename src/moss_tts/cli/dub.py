@@ -112,7 +112,7 @@ def dub(
     from moss_tts.cli.terminal import Terminal
     from moss_tts.dubbing.fitting import Bounds
 
-    adapters, given["adapters"] = read_lora(lora or [])
+    adapters, given["adapters"] = read_lora(lora or [], voice=voice)
     terminal, bounds = Terminal(quiet), Bounds(slowest, fastest)
     bounds.check()
     options = request_options(given)

@@ -119,7 +119,7 @@ def follow(
     from moss_tts.cli.speak_text import Source, request_options
 
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
-    adapters, given["adapters"] = read_lora(lora or [])
+    adapters, given["adapters"] = read_lora(lora or [], voice=voice)
     source = Source.of(given, adapters)
     user = {name: given[name] for name in ("user_text", "user_audio") if given[name] is not None}
     raise typer.Exit(follow_text(request_options(given), output, play, turns, source, quiet, mark, user))

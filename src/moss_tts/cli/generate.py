@@ -230,7 +230,7 @@ def generate(
     given["text"] = read_text(text, file, needed=conversation is None and ambient_sound is None)
     given["conversation"] = read_conversation(conversation)
     given["dialogue_speakers"] = read_speakers(speaker or [], speaker_text or [])
-    adapters, given["adapters"] = read_lora(lora or [])
+    adapters, given["adapters"] = read_lora(lora or [], voice=voice)
     # The command line has its own way to show figures.
     del given["verbose"]
     source, options = Source.of(given, adapters), request_options(given)

@@ -198,7 +198,8 @@ def read(
     from moss_tts.cli.terminal import Terminal
     from moss_tts.voices import Voices
 
-    adapters, given["adapters"] = read_lora(lora or [])
+    adapters, weights = read_lora(lora or [])
+    given["adapters"] = read_lora(lora or [], voice=voice)[1]
     source = Source.of(given, adapters)
     terminal, options = Terminal(quiet), request_options(spoken_by(given))
     suffix = f".{format.lower().removeprefix('.')}"
@@ -207,7 +208,7 @@ def read(
     wanted = WantedSubtitles(subtitles, words, recogniser if words or check is None else None)
     to = Destination(output or Path(book.stem), suffix, report, read_along, wanted, force, voice, mark)
     content = read_book(book)
-    voices = BookVoices.of(content, read_cast(cast, given), Voices())
+    voices = BookVoices.of(content, read_cast(cast, given), Voices(), weights)
     if plan:
         show_plan(content, options, source.model, to, terminal, voices)
         return

@@ -14,6 +14,7 @@ from moss_tts.presets import Preset
 from moss_tts.sampling import mixed_seed
 from moss_tts.speaking.runaway import usual_seconds
 from moss_tts.text.cast import Casting
+from moss_tts.voices import Voices
 
 # Options that say which voice speaks.
 _VOICE_OPTIONS: Final = frozenset({*VOICES, "ref_text"})
@@ -81,8 +82,10 @@ def voiced(options: Mapping[str, Any], casting: Casting | None) -> dict[str, Any
         told["voice"] = casting.voice
     if casting.seed is not None:
         told["seed"] = casting.seed
-    if casting.adapters:
-        told["adapters"] = {**(options.get("adapters") or {}), **dict(casting.adapters)}
+    if casting.adapters or casting.voice:
+        shared = options.get("adapters") or {}
+        weights = shared if casting.voice is None else Voices()[casting.voice].adapters_over(shared)
+        told["adapters"] = {**weights, **dict(casting.adapters)} or None
     return told
 
 
