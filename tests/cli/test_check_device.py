@@ -91,4 +91,4 @@ def test_a_mistyped_checkpoint_is_refused_before_the_work(run, tmp_path):
 def test_a_page_without_a_place_is_refused_before_the_work(run):
     code, page, errors = run("--output", "nowhere/page.md")
     assert (code, page) == (2, "")
-    assert "there is no directory nowhere for the page; make it, or give another --output." in errors
+    assert "--output nowhere/page.md: there is no directory nowhere; make it, or name another." in errors

@@ -171,13 +171,32 @@ def test_the_end_of_a_command_says_what_to_do_next(run, monkeypatch):
     assert made.err == "Try it: moss-tts generate \"Hello.\" --model 'my demo'\n"
 
 
-def test_a_place_that_cannot_be_written_is_told_before_hours_of_work(run, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) != Path("locked"))
+WRITING = [
+    ("say", "Hello.", "-o", "locked/a.wav"),
+    ("say", "Hello.", "--subtitles", "locked/a.srt"),
+    ("read", "book.txt", "-o", "locked/book"),
+    ("read", "book.txt", "-o", "locked"),
+    ("read", "book.txt", "-o", "locked/book.m4b"),
+    ("read", "book.txt", "--report", "locked/book.html"),
+    ("read", "book.txt", "--read-along", "locked/book.epub"),
+    ("batch", "jobs.jsonl", "-o", "locked"),
+    ("batch", "jobs.jsonl", "-o", "locked/jobs"),
+    ("dub", "film.srt", "-o", "locked/film.wav"),
+    ("check-device", "-o", "locked/page.md"),
+]
+
+
+@pytest.mark.parametrize("words", WRITING, ids=" ".join)
+def test_a_place_that_cannot_be_written_is_told_before_hours_of_work(run, monkeypatch, words):
+    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK and Path(path) == Path("locked")))
     Path("locked").mkdir()
+    Path("book.txt").write_text("It was cold.")
+    Path("jobs.jsonl").write_text('{"text": "It was cold."}')
+    Path("film.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nIt was cold.\n")
     monkeypatch.setattr(speak_text.Source, "load", lambda *_: pytest.fail("loaded"))
-    ended = run("say", "Hello.", "-o", "locked/a.wav")
+    ended = run(*words)
     assert ended.code == 2
-    assert "you may not write into locked" in ended.err
+    assert f"you may not write into the directory {Path('locked').absolute()}; name another." in ended.err
 
 
 def test_generate_says_first_which_variant_it_takes_and_why(run, checkpoints, tmp_path):

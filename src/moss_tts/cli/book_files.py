@@ -8,6 +8,7 @@ from pathlib import Path
 from moss_tts.audio.files import WRITABLE_FORMATS
 from moss_tts.books.m4b import require_av
 from moss_tts.books.planning import TIMES
+from moss_tts.cli.places import check_beside, check_directory, check_file
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path
 from moss_tts.errors import RequestError
 from moss_tts.subtitles.formats import SUBTITLES
@@ -98,7 +99,7 @@ class Destination:
             raise RequestError(f"--read-along {self.read_along} must end in .epub.")
 
     def check_places(self) -> None:
-        """Refuse formats that are not written, and places that do not exist.
+        """Refuse formats that are not written, and places that cannot be written to.
 
         Raises:
             RequestError: one of these.
@@ -113,8 +114,8 @@ class Destination:
         elif self.suffix not in WRITABLE_FORMATS:
             known = ", ".join(suffix.removeprefix(".") for suffix in WRITABLE_FORMATS)
             raise RequestError(f"--format must be one of {known}, got {self.suffix.removeprefix('.')!r}.")
-        elif self.output.exists() and not self.output.is_dir():
-            raise RequestError(f"--output {self.output} is a file; name a directory, or an .m4b.")
-        for path in filter(None, (self.output, self.report, self.read_along)):
-            if not path.absolute().parent.is_dir():
-                raise RequestError(f"there is no directory {path.parent} for {path.name}.")
+        (check_file if self.is_one_file else check_directory)("--output", self.output)
+        check_beside("--output", self.work)
+        for option, path in {"--report": self.report, "--read-along": self.read_along}.items():
+            if path is not None:
+                check_file(option, path)

@@ -45,14 +45,14 @@ def check_device(
 
     from moss_tts.atomic import atomic_file, expanded
     from moss_tts.checkpoints.packaged import packaged_voice
+    from moss_tts.cli.places import check_file
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
     from moss_tts.evidence.machine import facts, issues_address
     from moss_tts.evidence.page import page, verdict
 
     output = expanded(output)
-    if not output.parent.is_dir():
-        raise RequestError(f"there is no directory {output.parent} for the page; make it, or give another --output.")
+    check_file("--output", output)
     sources = {"the packaged voice": Source(str(packaged_voice()))}
     if checkpoint is not None:
         source = Source(checkpoint, codec, dtype, codec_dtype=codec_dtype)

@@ -5,7 +5,6 @@ Modules that speak take seconds to import, and are imported only where they are 
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from moss_tts.bulk.jobs import Job
 from moss_tts.bulk.kept_results import RESULTS, KeptResults, Row
 from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.output_files import interruptible
+from moss_tts.cli.places import check_directory
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles
 from moss_tts.cli.terminal import Terminal
@@ -63,13 +63,7 @@ class Destination:
                 f"--subtitles {self.subtitles.file}: each job has subtitles beside its audio, so give only a suffix: "
                 f"{', '.join(SUBTITLES)}."
             )
-        if self.output.exists() and not self.output.is_dir():
-            raise RequestError(f"--output {self.output} is a file; name a directory.")
-        parent = self.output if self.output.exists() else self.output.absolute().parent
-        if not parent.is_dir():
-            raise RequestError(f"--output {self.output}: there is no directory {parent}.")
-        if not os.access(parent, os.W_OK):
-            raise RequestError(f"--output {self.output}: you may not write into {parent}. Name another directory.")
+        check_directory("--output", self.output)
 
     def files(self, made_by: str) -> FilesOfJobs:
         """The files, made by a model of this name."""

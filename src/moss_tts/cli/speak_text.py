@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -17,6 +16,7 @@ from moss_tts.checkpoints.names import is_pipeline
 from moss_tts.checkpoints.packaged import packaged_voice
 from moss_tts.cli.cut_short import what_was_cut
 from moss_tts.cli.output_files import Recording, interruptible, record
+from moss_tts.cli.places import check_file
 from moss_tts.cli.shares import share_of
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path
 from moss_tts.cli.terminal import Terminal, figures, summary
@@ -258,16 +258,11 @@ def check_output(path: Path, allowed: Iterable[str] = WRITABLE_FORMATS) -> None:
     """Refuse an output that could not be written, before anything is loaded.
 
     Raises:
-        RequestError: another format, a directory, or a place that does not exist.
+        RequestError: another format, or a place that cannot be written to.
     """
-    if path.is_dir():
-        raise RequestError(f"--output {path} is a directory; name a file in it.")
+    check_file("--output", path)
     if path.suffix.lower() not in allowed:
         raise RequestError(f"--output {path} must end in {', '.join(allowed)}.")
-    if not path.parent.is_dir():
-        raise RequestError(f"--output {path}: there is no directory {path.parent}.")
-    if not os.access(path.parent, os.W_OK):
-        raise RequestError(f"--output {path}: you may not write into {path.parent}. Name another directory.")
 
 
 def with_times_of_words(recording: Recording, find: Find | None, terminal: Terminal) -> Sequence[Cue]:

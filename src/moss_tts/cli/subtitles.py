@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from moss_tts.cli.places import check_file
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import RequestError
 from moss_tts.subtitles.alignment import Find
@@ -68,17 +68,5 @@ def subtitle_path(given: Path | None, output: Path) -> Path | None:
     path = output.with_suffix(given.name) if given.name in SUBTITLES else given
     if path.suffix.lower() not in SUBTITLES:
         raise RequestError(f"--subtitles {given} must end in {', '.join(SUBTITLES)}.")
-    check_place(path)
+    check_file("--subtitles", path)
     return path
-
-
-def check_place(path: Path) -> None:
-    """Refuse a file that could not be written, before anything is loaded.
-
-    Raises:
-        RequestError: it is a directory, or in a place that does not exist or may not be written to.
-    """
-    if path.is_dir():
-        raise RequestError(f"--subtitles {path} is a directory; name a file in it.")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise RequestError(f"--subtitles {path}: there is no directory {path.parent} that you may write into.")
