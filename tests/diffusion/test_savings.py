@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from moss_tts.diffusion.config import TEXT_ROWS
+from moss_tts.diffusion.decoder import SoundDecoder
 from moss_tts.diffusion.loading import EncoderOnDemand, SoundFiles
 from moss_tts.diffusion.sampler import Guide, denoise
 from moss_tts.diffusion.schedule import Schedule
@@ -145,6 +146,20 @@ def test_parts_are_the_whole(monkeypatch, samples, most):
     np.testing.assert_allclose(np.concatenate(parts, axis=1), whole[:, :samples], atol=1e-6)
 
 
+def test_parts_in_the_middle_of_a_sound_have_all_latents_that_they_need(monkeypatch):
+    """None is missing on either side, and those that lie farther away are not decoded."""
+    monkeypatch.setattr("moss_tts.diffusion.decoder._MOST_VALUES", 1)
+    decoder, latents, decoded = tiny_decoder(), random(1, TINY_DECODER.channels, 80), []
+    whole, plain = np.array(decoder(latents)), SoundDecoder.__call__
+    monkeypatch.setattr(
+        SoundDecoder, "__call__", lambda self, part: decoded.append(part.shape[-1]) or plain(self, part)
+    )
+    made = np.concatenate(list(decoder.parts(latents, 80 * TINY_DECODER.hop)), axis=1)
+    np.testing.assert_allclose(made, whole, atol=1e-5)
+    assert len(decoded) == 80
+    assert max(decoded) < 80
+
+
 @pytest.mark.parametrize("first", [30 * 6, 31 * 6 + 2, 32 * 6 + 5])
 def test_a_sample_depends_on_its_latents_alone(first):
     """On the first and the last of them, and on none beyond."""
@@ -162,8 +177,6 @@ def test_a_sample_depends_on_its_latents_alone(first):
 
 
 def test_the_published_decoder_reaches_ten_latents():
-    from moss_tts.diffusion.decoder import SoundDecoder
-
     decoder = SoundDecoder(PUBLISHED_DECODER)
     starts = [decoder.latents_of(100 * 960 + offset, 100 * 960 + offset + 1) for offset in range(960)]
     assert (100 - min(first for first, _ in starts), max(last for _, last in starts) - 101) == (10, 10)
