@@ -80,6 +80,7 @@ WRONG = {
     "top_p": [0, 1.01, -1],
     "top_k": [-1, 2.5],
     "repetition_penalty": [0, -1],
+    "repetition_window": [-1, 2.5, True],
     "text_temperature": [-1],
     "audio_top_p": [0],
     "seed": [-1, 2**32, 1.0],
@@ -293,6 +294,14 @@ def test_audio_sampling_is_callers_then_configs_then_presets(preset, config, cal
     request = resolve(preset=preset, generation_config=config, **options)
     default = dataclasses.asdict(PRESETS[preset].audio)
     assert dataclasses.asdict(request.sampling.audio) == default | config | caller
+
+
+def test_the_window_of_the_penalty_is_callers_then_presets():
+    assert resolve(variant="realtime").sampling.window == 50
+    assert resolve(variant="realtime", repetition_window=0).sampling.window == 0
+    assert resolve(variant="realtime", repetition_window=9).sampling.window == 9
+    assert resolve().sampling.window == 0
+    assert "repetition_window is for preset realtime; ttsd has a penalty" in complaint(repetition_window=9)
 
 
 @given(config=some_values, caller=some_values)

@@ -94,7 +94,7 @@ class Preset:
         reads_ipa: whether it reads words that are written by their sounds, /IPA/.
         follows: what it was trained to follow beside prompt_field; anything else may be asked for, to little effect.
         no_place_for: options for which its prompt has no place at all, and "continuation" if it goes on from nothing.
-        window: the last frames that the repetition penalty looks at; 0 is all.
+        window: the last frames that the repetition penalty looks at; None if it always looks at all.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Preset:
     reads_ipa: bool = False
     follows: frozenset[str] = SPEECH
     no_place_for: frozenset[str] = frozenset()
-    window: int = 0
+    window: int | None = None
 
     @property
     def draws_text(self) -> bool:
@@ -119,10 +119,10 @@ class Preset:
     @property
     def sampling(self) -> Sampling:
         """Both channels, before generation_config.json and the caller."""
-        return Sampling(text=self.text, audio=self.audio)
+        return Sampling(text=self.text, audio=self.audio, window=self.window or 0)
 
     def check_places(self, given: Mapping[str, object]) -> None:
-        """Refuse options that the prompt has no place for.
+        """Refuse options that the prompt has no place for, and a window of the penalty where there is none.
 
         Raises:
             RequestError: there are some; the message names them.
@@ -133,6 +133,11 @@ class Preset:
             lost += [f"{name} {value!r}" for name, value in continued.items() if given.get(name) == value]
         if lost:
             raise RequestError(f"The prompt of preset {self.name} has no place for {', '.join(lost)}. Leave it out.")
+        if self.window is None and "repetition_window" in given:
+            raise RequestError(
+                f"repetition_window is for preset realtime; {self.name} has a penalty that looks at all frames. "
+                "Leave it out."
+            )
 
     def left_out(self, given: Mapping[str, object]) -> tuple[str, ...]:
         """Sentences on options that the prompt leaves out; the transcript of a registered voice goes without saying."""

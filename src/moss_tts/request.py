@@ -300,7 +300,7 @@ def _updated(sampling: Sampling, values: Mapping[str, Any]) -> Sampling:
         )
         for channel in CHANNELS
     }
-    return replace(sampling, **channels)
+    return replace(sampling, **channels, window=values.get("repetition_window", sampling.window))
 
 
 def _checked_config(values: Mapping[str, object]) -> Options:

@@ -73,7 +73,6 @@ class RowRequest:
         seed: the seed of its draws, below 2**32.
         max_frames: audio frames it may begin.
         adapters: its adapters with their weights; none of these is 0.
-        window: the last frames that the repetition penalty looks at, for networks that look at some; 0 is all.
         column: its text behind the prompt, for networks that read text while they speak; None: there is no more.
         context: the conversation that it is a turn of; None for a request of its own.
     """
@@ -82,7 +81,6 @@ class RowRequest:
     seed: int
     max_frames: int
     adapters: Wanted = ()
-    window: int = 0
     column: TextColumn | None = None
     context: KeptContext | None = None
 

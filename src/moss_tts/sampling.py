@@ -50,10 +50,17 @@ class ChannelSampling:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Sampling of one request: its text channel and its audio channels."""
+    """Sampling of one request.
+
+    Attributes:
+        text: its text channel.
+        audio: its audio channels.
+        window: the last frames that their penalty looks at, for networks that look at some; 0 is all.
+    """
 
     text: ChannelSampling
     audio: ChannelSampling
+    window: int = 0
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def test_the_documented_conversation(talk, delay_model):
     more = {"repetition_window": 50, "seed": 5, "max_new_tokens": 6}
     talk.send("session.config", session={**fields, **sampling, **more})
     configured = receive_until(talk, "session.configured")
-    assert configured["warnings"] == ["repetition_window was left out: each model has its own."]
+    assert configured["warnings"] == ["repetition_window was left out: the penalty of this model looks at all frames."]
     assert (configured["sample_rate"], configured["max_active_turns"]) == (24000, 1)
     assert configured["input_modes"] == ["text"]
     made = []

@@ -115,7 +115,9 @@ def test_another_configuration_between_two_utterances(talk, spoken):
 def test_what_is_left_out_is_told(talk):
     talk.send("session.config", repetition_window=50, **OPTIONS)
     talk.send("input.done")
-    assert talk.answer()["warnings"] == ["repetition_window was left out: each model has its own."]
+    assert talk.answer()["warnings"] == [
+        "repetition_window was left out: the penalty of this model looks at all frames."
+    ]
 
 
 def test_an_utterance_without_text(talk):

@@ -125,6 +125,15 @@ def test_ids_one_by_one_give_upstreams_frames(realtime, spoken):
     np.testing.assert_array_equal(spoken[0], spoken_codes("plain"))
 
 
+@pytest.mark.parametrize(("name", "window"), [("penalty", 3), ("penalty_all", 0), ("penalty_all", 2**30)])
+def test_the_penalty_looks_at_the_frames_that_a_caller_names(realtime, spoken, name, window):
+    options = GREEDY | {"repetition_penalty": 1.5, "repetition_window": window, "max_tokens": 40}
+    with realtime.session(**options) as session:
+        whole = sound(session.speak([CASES[name]["text"]]))
+    np.testing.assert_array_equal(spoken[0], spoken_codes(name))
+    equal(realtime.say(CASES[name]["text"], **options).audio, whole)
+
+
 # -------------------------------------------------------------------------------------------------------- laws
 
 

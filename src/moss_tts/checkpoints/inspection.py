@@ -227,6 +227,8 @@ def _model_facts(inspection: Inspection, directory: Path, config: MossConfig, va
     path = directory / "generation_config.json"
     generation_config = (inspection.attempt(lambda: read_json(path)) if path.is_file() else None) or {}
     sampling = inspection.attempt(lambda: asdict(resolve_sampling({}, variant.preset, generation_config)))
+    if sampling and (window := sampling.pop("window")):
+        sampling["audio"]["repetition_window"] = window
     if sampling and not variant.preset.draws_text:
         del sampling["text"]
     copies = inspection.attempt(lambda: _copies(directory, config)) or []

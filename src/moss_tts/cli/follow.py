@@ -29,6 +29,7 @@ from moss_tts.cli.options import (
     RefText,
     RegisteredVoice,
     RepetitionPenalty,
+    RepetitionWindow,
     Revision,
     RunawayGuard,
     Seed,
@@ -91,6 +92,7 @@ def follow(
     top_p: TopP = None,
     top_k: TopK = None,
     repetition_penalty: RepetitionPenalty = None,
+    repetition_window: RepetitionWindow = None,
     max_tokens: MaxTokens = None,
     speed: Speed = None,
     output: Annotated[

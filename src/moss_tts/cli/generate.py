@@ -38,6 +38,7 @@ from moss_tts.cli.options import (
     RefText,
     RegisteredVoice,
     RepetitionPenalty,
+    RepetitionWindow,
     RetryAttempts,
     Revision,
     RunawayGuard,
@@ -160,6 +161,7 @@ def generate(
     top_p: TopP = None,
     top_k: TopK = None,
     repetition_penalty: RepetitionPenalty = None,
+    repetition_window: RepetitionWindow = None,
     audio_temperature: Annotated[
         float | None, SAMPLING(metavar="X", help="This is another name of --temperature.")
     ] = None,

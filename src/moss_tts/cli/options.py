@@ -154,6 +154,12 @@ RepetitionPenalty = Annotated[
     float | None,
     _sampling(metavar="X", help="Make audio codes less likely that were used before; 1 changes nothing."),
 ]
+RepetitionWindow = Annotated[
+    int | None,
+    _sampling(
+        metavar="FRAMES", help="Let the penalty of Realtime look at so many of the last frames; 0 is all of them."
+    ),
+]
 
 AudioFile = Annotated[
     Path,

@@ -65,8 +65,8 @@ class Golden:
         lead = options["prefill_text"]
         prompt = np.concatenate([self.wanted[f"{name}.input_ids"][0], self.packer.reply_rows(text[:lead])])
         channel = ChannelSampling(0.0, 1.0, 0, options.get("repetition_penalty", 1.0))
-        window, column = options.get("repetition_window") or 0, TextColumn(text[lead:])
-        return prompt, RowRequest(Sampling(channel, channel), 0, options["limit"], (), window, column, context)
+        sampling = Sampling(channel, channel, options.get("repetition_window") or 0)
+        return prompt, RowRequest(sampling, 0, options["limit"], (), TextColumn(text[lead:]), context)
 
     def batch(self, name: str, context: KeptContext | None = None) -> RowBatch:
         """A batch of one case, ready for its first frame."""

@@ -33,7 +33,8 @@ class GenerateOptions(TypedDict, total=False):
     seconds (length), quality, sound_event, ambient_sound, scene, conversation, normalize_text. Voice: voice (a
     registered one) | ref_audio | reference, ref_text, instruct | instruction, dialogue_speakers, mode ("generation" |
     "continuation"), preset. Sampling: temperature, top_p, top_k and repetition_penalty (audio channels; also as
-    audio_*), text_* for the text channel, seed, n_vq_for_inference, max_tokens (frames of 80 ms), runaway_guard.
+    audio_*), repetition_window (the last frames that the penalty of Realtime looks at; 0 is all), text_* for the text
+    channel, seed, n_vq_for_inference, max_tokens (frames of 80 ms), runaway_guard.
     Output: speed, stream, streaming_interval (seconds), verbose. Long texts: long_form and its long_form_* options.
     Adapters: adapters, weights by their names.
     """
@@ -64,6 +65,7 @@ class GenerateOptions(TypedDict, total=False):
     top_p: float | None
     top_k: int | None
     repetition_penalty: float | None
+    repetition_window: int | None
     audio_temperature: float | None
     audio_top_p: float | None
     audio_top_k: int | None
@@ -287,6 +289,7 @@ OPTIONS: Mapping[str, Check] = {
     "n_vq_for_inference": integer(1),
     **SAMPLING,
     **{f"{channel}_{name}": check for channel in CHANNELS for name, check in SAMPLING.items()},
+    "repetition_window": integer(0),
     "seed": integer(0, MAX_SEED),
     "max_tokens": integer(1),
     "stream": flag,

@@ -121,7 +121,8 @@ class RealtimeBatch(RowBatch):
 
     def _settle_sampling(self) -> None:
         super()._settle_sampling()
-        windows = [request.window or -NEVER - 1 for request in self.requests]
+        most = -NEVER - 1
+        windows = [min(request.sampling.window or most, most) for request in self.requests]
         self._windows = mx.array(windows, dtype=mx.int32)
 
     def _step(self) -> mx.array:

@@ -143,14 +143,15 @@ def _fields(model: Model) -> list[str]:
         # Such a checkpoint speaks one language, and has segments of its own.
         follows -= {"language", "segments"} | (FOLLOWABLE.keys() - preparation.follows)
         follows -= set() if "reference" in preparation.follows else {"dialogue"}
-    return [field for what, field in FIELDS.items() if what in follows]
+    fields = [field for what, field in FIELDS.items() if what in follows]
+    return fields if model.preset.window is None else [*fields, "repetition_window"]
 
 
 def _defaults(model: Model, request: MossNormalizedRequest) -> dict[str, Any]:
     sampling = {
         f"{channel}_{name}": value
-        for channel, values in asdict(request.sampling).items()
-        for name, value in values.items()
+        for channel in ("text", "audio")
+        for name, value in asdict(getattr(request.sampling, channel)).items()
     }
     audio = {name.removeprefix("audio_"): value for name, value in sampling.items() if name.startswith("audio_")}
     ties = asdict(LongFormOptions(**usual_ties(model.preset, model.config.text_preparation)))
@@ -161,6 +162,7 @@ def _defaults(model: Model, request: MossNormalizedRequest) -> dict[str, Any]:
     return {
         **audio,
         **sampling,
+        **({} if model.preset.window is None else {"repetition_window": request.sampling.window}),
         "normalize_text": request.normalizes_text,
         "max_tokens": request.max_tokens,
         "runaway_guard": request.runaway_guard,

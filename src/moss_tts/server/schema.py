@@ -165,6 +165,9 @@ class SpeechBody(BaseModel):
     repetition_penalty: Penalty | None = Field(
         None, description="Audio codes that were used before become less likely by this factor; 1 changes nothing."
     )
+    repetition_window: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="The penalty looks at so many of the last frames (Realtime); 0 is all of them."
+    )
     audio_temperature: Temperature | None = Field(None, description="This is another name of temperature.")
     audio_top_p: TopP | None = Field(None, description="This is another name of top_p.")
     audio_top_k: TopK | None = Field(None, description="This is another name of top_k.")

@@ -127,7 +127,6 @@ class JobMaker:
                 request.seed,
                 request.effective_max_tokens if room is None else min(request.effective_max_tokens, room),
                 adapters,
-                request.preset.window,
                 column,
                 context,
             ),

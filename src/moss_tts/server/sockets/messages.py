@@ -96,7 +96,6 @@ class SoundFields(BaseModel):
     response_format: SocketFormat | None = None
     sample_rate: int | None = None
     stream_audio: bool | None = None
-    repetition_window: Annotated[int, Field(ge=1)] | None = None
 
 
 @dataclass(frozen=True)

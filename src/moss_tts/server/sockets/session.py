@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from moss_tts.errors import MossTTSError, TurnOverError
 from moss_tts.server.errors import ApiError
+from moss_tts.server.schema import SpeechBody
 from moss_tts.server.service import OpenSession, Service, failure
 from moss_tts.server.sockets.messages import CONFIG, Configuration, Message, SocketFormat, parsed
 from moss_tts.server.sockets.socket import Socket, SocketGone
@@ -24,7 +25,7 @@ from moss_tts.sessions.turn import Turn
 NORMAL, LIMIT, UNWANTED, MISTAKE, RESTART = 1000, 1001, 1008, 1011, 1012
 
 LARGE = 2**16
-WINDOW_LEFT_OUT = "repetition_window was left out: each model has its own."
+WINDOW_LEFT_OUT = "repetition_window was left out: the penalty of this model looks at all frames."
 
 log = logging.getLogger("moss_tts.server")
 
@@ -165,13 +166,14 @@ class SocketSession(ABC):
             ApiError: it cannot be opened; the one before it goes on.
             SocketClosed: it cannot be opened, and the one before it had another model, which may have had to leave.
         """
+        body, left_out = self._followed(configuration.body)
         before = self._session
-        changes = before is not None and self._service.models.named(configuration.body.model).name != before.model
+        changes = before is not None and self._service.models.named(body.model).name != before.model
         if changes:
             await self._opened.aclose()
         opened = AsyncExitStack()
         try:
-            session = await opened.enter_async_context(self._service.session(configuration.body))
+            session = await opened.enter_async_context(self._service.session(body))
             self._check_rate(configuration.sound.sample_rate, session.session.sample_rate)
             form = self.form_of(configuration)
         except ApiError as error:
@@ -182,9 +184,18 @@ class SocketSession(ABC):
         await self._opened.aclose()
         self._opened.push_async_callback(opened.aclose)
         self._session, self._form = session, form
-        left_out = [] if configuration.sound.repetition_window is None else [WINDOW_LEFT_OUT]
         self.warnings = [*session.session.notes, *left_out]
         await self.configured()
+
+    def _followed(self, body: SpeechBody) -> tuple[SpeechBody, list[str]]:
+        """The fields of a configuration without a window that the model does not have, and what is told of it.
+
+        Clients of other servers send one to every model.
+        """
+        fields = self._service.models.named(body.model).abilities.fields
+        if body.repetition_window is None or "repetition_window" in fields:
+            return body, []
+        return body.model_copy(update={"repetition_window": None}), [WINDOW_LEFT_OUT]
 
     def _check_rate(self, given: int | None, rate: int) -> None:
         if given not in (None, rate):
