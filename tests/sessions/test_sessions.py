@@ -484,6 +484,23 @@ def test_what_cannot_be_spoken_is_told():
             assert sound(session.speak(["Hello \N{GRINNING FACE}. ", "[laughs]\n\n", "Bye."])).size
 
 
+def test_a_voice_mark_is_not_spoken_and_told(model):
+    [wanted] = whole(model, "The first of them, and the second one.")
+    for pieces in (["[voice: ada] The first of them, [voi", "ce: bob] and the second one."], ["[voice: ada]"]):
+        with open_session(model) as session:
+            turn = session.turn()
+            for piece in pieces:
+                turn.push(piece)
+            turn.end()
+            if len(pieces) > 1:
+                with pytest.warns(MossTTSWarning, match="was left out: a session has one voice"):
+                    equal(sound(turn), wanted)
+                assert [note.split("'")[1] for note in turn.notes[:2]] == ["[voice: ada]", "[voice: bob]"]
+            else:
+                with pytest.raises(RequestError, match="no word"), pytest.warns(MossTTSWarning, match="left out"):
+                    list(turn)
+
+
 def test_a_closed_model_ends_its_sessions(checkpoints):
     model = moss_tts.load(checkpoints["delay"])
     session = open_session(model)

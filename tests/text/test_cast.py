@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from moss_tts.errors import RequestError
 from moss_tts.text.cast import Cast, Casting
-from moss_tts.text.voice_marks import refuse_voice_marks, stretches, without_voice_marks
+from moss_tts.text.voice_marks import UnmarkedText, refuse_voice_marks, stretches, without_voice_marks
 
 FILE = """\ufeff# Who speaks.
 Narrator = Ada  # a comment "behind" an = entry
@@ -150,3 +150,21 @@ def test_where_one_voice_speaks_a_mark_is_refused():
     with pytest.raises(RequestError, match=r"has the mark '\[Voice: ada\]'"):
         refuse_voice_marks("Hi. [Voice: ada] Ho.")
     assert without_voice_marks("[voice: ada] One") == "One"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "marks"),
+    [
+        ("[voice: ada] One. [Voice:bob]  Two.\n[voice: ada]\nThree.", "One. Two.\n\nThree.", 3),
+        ("One[voice: ada] two, [voice:", "One two, [voice:", 1),
+        ("[v] [voi [voice: a\nb] [[voice: c]", "[v] [voi [voice: a\nb] [", 1),
+        (f"[voice: {'a' * 101}] x", f"[voice: {'a' * 101}] x", 0),
+        ("[voice: ada]", "", 1),
+    ],
+)
+def test_marks_of_a_text_that_is_still_written_are_found_in_any_pieces(text, wanted, marks):
+    for size in (1, 2, 5, len(text)):
+        unmarked = UnmarkedText()
+        pieces = [unmarked.push(text[at : at + size]) for at in range(0, len(text), size)]
+        assert "".join([*pieces, unmarked.rest()]) == wanted
+        assert len(unmarked.marks) == marks

@@ -24,6 +24,7 @@ from moss_tts.speaking.engine import SpeechChunk
 from moss_tts.speaking.listening import MOST_AHEAD, Host
 from moss_tts.strict import is_integer, is_number
 from moss_tts.text.cleanup import check_text
+from moss_tts.text.voice_marks import UnmarkedText
 
 # Characters of text that may wait to be spoken: about 4096 tokens.
 MOST_PENDING = 16_384
@@ -79,7 +80,7 @@ class Turn:
         self._setting, self._begin = setting, begin
         self._changed = threading.Condition()
         self._outbox: Outbox[_Part] = Outbox()
-        self._clock = TurnClock()
+        self._clock, self._unmarked = TurnClock(), UnmarkedText()
         self._spoken: SpokenTurn | None = None
         self._outcome: Outcome | None = None
         self._text_has_ended = self._is_past = self._is_exhausted = False
@@ -100,7 +101,7 @@ class Turn:
             TurnOverError: the turn was ended, or is over.
         """
         if check_text("text", text):
-            self._push(lambda spoken: spoken.push(text), len(text))
+            self._push(lambda spoken: self._take(spoken, self._unmarked.push(text)), len(text))
 
     def push_tokens(self, ids: Sequence[int]) -> None:
         """Add ids of the model's own tokenizer, for models that take them; a turn takes text or ids, not both.
@@ -126,19 +127,19 @@ class Turn:
         """
         with self._changed:
             self._check_takes_text()
-            self._later(lambda spoken: spoken.flush())
+            self._later(lambda spoken: self._take_rest(spoken, spoken.flush))
 
     def end(self) -> None:
         """Say that no text follows; the turn ends after its last word. Has no effect on a turn that is over."""
         with self._changed:
             if not self._text_has_ended and not self.is_over:
                 self._text_has_ended = True
-                self._later(lambda spoken: spoken.end())
+                self._later(lambda spoken: self._take_rest(spoken, spoken.end))
 
     @property
     def pending(self) -> int:
         """Characters of text that wait to be spoken; a token id counts as 4."""
-        return self._on_way + (self._spoken.pending if self._spoken is not None else 0)
+        return self._on_way + len(self._unmarked.held) + (self._spoken.pending if self._spoken is not None else 0)
 
     def wait_for_room(self, seconds: float | None = None) -> bool:
         """Wait until at most half as much text waits as may, or the turn is over; False if it takes longer."""
@@ -201,7 +202,11 @@ class Turn:
         Raises:
             GenerationError: the host has stopped.
         """
-        return self._setting.host.call(lambda: self._spoken.text_left if self._spoken is not None else "").result()
+
+        def left() -> str:
+            return ("" if self._spoken is None else self._spoken.text_left) + self._unmarked.held
+
+        return self._setting.host.call(left).result()
 
     @property
     def timings(self) -> TurnTimings:
@@ -329,6 +334,20 @@ class Turn:
     def _start(self) -> None:
         if not self.is_over:
             self._spoken = self._begin(self)
+
+    def _take(self, spoken: SpokenTurn, text: str) -> None:
+        """Pass text on to the model."""
+        if text:
+            spoken.push(text)
+        for mark in self._unmarked.marks:
+            self.note(
+                f"The mark {shown(mark)} was left out: a session has one voice. `moss-tts read` changes the voice "
+                "inside a text."
+            )
+
+    def _take_rest(self, spoken: SpokenTurn, then: Callable[[], None]) -> None:
+        self._take(spoken, self._unmarked.rest())
+        then()
 
     def _later(self, work: Callable[[SpokenTurn], None], size: int = 0) -> None:
         """Do something with the model in the host's thread, after all that was asked for before."""

@@ -20,6 +20,8 @@ from moss_tts.text.cast import NARRATOR, Cast, Casting, registered
 from moss_tts.text.tags import SPEAKER_TAG, has_words
 
 VOICE_MARK: Final = regex.compile(r"\[voice:[^\[\]\n]*\]", regex.IGNORECASE)
+# The same in a text that is still being written, where a bracket may never be closed.
+_GROWING_MARK: Final = regex.compile(r"\[voice:[^\[\]\n]{0,100}\]", regex.IGNORECASE)
 _PARAGRAPH_END: Final = regex.compile(r"\n[^\S\n]*\n\s*")
 _LINE_END: Final = regex.compile(r"[^\S\n]*(?:\n|\Z)")
 # The beginning of a line, or the end of a sentence; no space stands behind a wide one.
@@ -88,6 +90,46 @@ def _joined(parts: Sequence[Stretch]) -> Stretch:
 def without_voice_marks(text: str) -> str:
     """The text without the marks that name a registered voice."""
     return VOICE_MARK.sub("", text).strip()
+
+
+class UnmarkedText:
+    """Takes a text in pieces, and gives it without the marks that name a registered voice, and the blanks behind them.
+
+    Attributes:
+        held: the end of the text, which may be the beginning of a mark.
+        marks: the marks that were found.
+    """
+
+    def __init__(self) -> None:
+        self.held, self.marks = "", list[str]()
+        # The last character that was given, and whether the blanks that come next belong to a mark.
+        self._last, self._is_behind_mark = "\n", False
+
+    def push(self, text: str) -> str:
+        """Take a piece of text; what is known to be no mark."""
+        text, self.held = self.held + text, ""
+        given = ""
+        while match := _GROWING_MARK.search(text, partial=True):
+            given += self._given(text[: match.start()])
+            if match.partial:
+                self.held = text[match.start() :]
+                return given
+            self.marks.append(match[0])
+            self._is_behind_mark = self._last.isspace()
+            text = text[match.end() :]
+        return given + self._given(text)
+
+    def rest(self) -> str:
+        """What is held is no mark, for nothing follows it."""
+        text, self.held = self.held, ""
+        return self._given(text)
+
+    def _given(self, text: str) -> str:
+        if self._is_behind_mark:
+            text = text.lstrip(" \t")
+        if text:
+            self._last, self._is_behind_mark = text[-1], False
+        return text
 
 
 def refuse_voice_marks(text: str | None) -> None:
