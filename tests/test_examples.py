@@ -51,7 +51,7 @@ def run(program: str, arguments: list[str], folder: Path) -> subprocess.Complete
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )
 

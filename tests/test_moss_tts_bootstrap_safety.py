@@ -31,7 +31,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
         env=os.environ | settings,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
 

@@ -249,7 +249,7 @@ def test_a_fork_is_told_what_to_do():
         results = context.Queue()
         process = context.Process(target=work, args=(results,))
         process.start()
-        assert "spawn" in results.get(timeout=60)
+        assert "spawn" in results.get(timeout=600)
         process.join(60)
         assert process.exitcode == 0, process.exitcode
     """

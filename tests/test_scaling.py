@@ -6,6 +6,7 @@ import http.client
 import importlib.util
 import json
 import os
+import random
 import re
 import shlex
 import signal
@@ -15,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,22 +39,29 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT / "src"), "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
 
 
+def free_port() -> int:
+    """A port that stays free until it is bound: those above 32768 are given to whatever asks for any."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
+
+
 @contextmanager
 def replicas(checkpoint: Path, voices: Path) -> Iterator[str]:
     """Two replicas on this machine; Ray is started and ended with them."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, ROOT / "deploy" / "ray_serve" / "speech.py", "--model", checkpoint, "--replicas", "2"]
     started = [*command, "--port", str(port), "--voices", voices]
     with (voices.parent / "ray.log").open("w") as log:
         process = subprocess.Popen(started, env=ENVIRONMENT, stdout=log, stderr=log)
         try:
-            wait_until(lambda: process.poll() is not None or is_ready(port, log.name), 180)
+            wait_until(lambda: process.poll() is not None or is_ready(port, log.name), 600)
             assert process.poll() is None, Path(log.name).read_text()[-3000:]
             yield f"http://127.0.0.1:{port}"
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(60)
+            process.wait(600)
 
 
 def is_ready(port: int, log: str) -> bool:
@@ -61,7 +69,7 @@ def is_ready(port: int, log: str) -> bool:
 
 
 def ask(url: str, body: dict[str, Any]) -> requests.Response:
-    response = requests.post(f"{url}/v1/audio/speech", json=body | {"response_format": "pcm"}, timeout=60)
+    response = requests.post(f"{url}/v1/audio/speech", json=body | {"response_format": "pcm"}, timeout=600)
     assert response.status_code == 200, response.text
     return response
 
@@ -79,7 +87,7 @@ def test_replicas_behind_one_route(checkpoints, delay_model, tmp_path):
             alone = next(delay_model.generate(body["input"], seed=body["seed"], max_tokens=30)).audio
             assert_same_speech(np.frombuffer(answer.content, "<i2"), alone)
         assert (
-            requests.post(f"{url}/v1/audio/speech", json={"input": ""}, timeout=60).json()["error"]["param"] == "input"
+            requests.post(f"{url}/v1/audio/speech", json={"input": ""}, timeout=600).json()["error"]["param"] == "input"
         )
         # Who leaves is let go by whichever replica it was.
         leave(url)
@@ -87,7 +95,7 @@ def test_replicas_behind_one_route(checkpoints, delay_model, tmp_path):
 
 
 def leave(url: str) -> None:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=600)
     endless = {"input": "A text.", "runaway_guard": False, "text_temperature": 0.0, "seed": 1}
     connection.request("POST", "/v1/audio/speech", json.dumps(endless), {"Content-Type": "application/json"})
     assert connection.getresponse().read(100)
@@ -98,7 +106,7 @@ def cancelled(url: str) -> int:
     """Over both replicas; each tells of itself."""
     seen: dict[str, int] = {}
     for _ in range(200):
-        answer = requests.get(f"{url}/metrics", timeout=60)
+        answer = requests.get(f"{url}/metrics", timeout=600)
         line = next(line for line in answer.text.splitlines() if 'outcome="cancelled"' in line)
         seen[answer.headers["x-replica"]] = int(float(line.rpartition(" ")[2]))
         if len(seen) == 2:
@@ -120,7 +128,7 @@ def test_two_processes_draw_the_rows_of_one(checkpoints, models, tmp_path):
     options = ["--backend", "ring", "--python", sys.executable, "--env", f"PYTHONPATH={ENVIRONMENT['PYTHONPATH']}"]
     script = [ROOT / "tests" / "support" / "tensor_parallel_frames.py", tmp_path / "frames.npz"]
     command = [*launch, *options, *script, *(checkpoints[name] for name in names)]
-    ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    ran = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stderr
     with np.load(tmp_path / "frames.npz") as spoken:
         assert spoken["processes"] == 2
@@ -147,7 +155,7 @@ def test_the_documents_own_command_speaks_in_two_processes(checkpoints, tmp_path
     environment = ENVIRONMENT | {"PATH": path, "HF_HUB_CACHE": str(tmp_path / "cache")}
     command = shlex.split(documented("mlx.launch"))
     ran = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert ran.returncode == 0, ran.stderr
     assert re.fullmatch(r"hello\.wav: 00:00:\d\d\.\d{3}, 2 processes, [\d.]+ MB each\n", ran.stdout)

@@ -25,6 +25,6 @@ with ThreadPoolExecutor() as pool:
     for name, pressed in (("first", first), ("second", second)):
         pressed.result().save(f"{name}.wav")
 
-    long = pool.submit(speak, "A long text goes on and on, until somebody has heard enough. " * 20)
+    long = pool.submit(speak, "A long text goes on and on, until somebody has heard enough. " * 100)
     threading.Timer(1.0, stop.set).start()
     print("stopped:", long.result())

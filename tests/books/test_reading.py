@@ -128,21 +128,38 @@ def test_so_it_does_with_every_architecture(models, book, tmp_path, name):
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
 
 
+# The command, killed when half of its third segment is written.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from moss_tts.books import kept_segments
+from moss_tts.cli import main
+
+save, saved = kept_segments.save_file, []
+
+def save_two(arrays, part, told):
+    saved.append(part)
+    if len(saved) == 3:
+        Path(part).write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(arrays, part, told)
+
+kept_segments.save_file = save_two
+main(sys.argv[1:])
+"""
+
+
 def test_a_process_that_is_killed_loses_one_segment_at_most(checkpoints, tmp_path):
     (tmp_path / "tales.md").write_text(f"{TEXT}\nTom: So it was\n\nAnd so it ended.\n")
     (tmp_path / "names.txt").write_text("April = the fourth month\n")
     (tmp_path / "cast.txt").write_text('narrator = default, seed 5\n"Tom" = default\n')
     whole = tmp_path / "whole.m4b"
     parts = tmp_path / "parts.m4b"
-    assert command(tmp_path, checkpoints, whole).wait() == 0
-    running = command(tmp_path, checkpoints, parts)
     work = tmp_path / "parts.m4b.work"
-    while running.poll() is None and len(list(work.glob("*.safetensors"))) < 2:
-        time.sleep(0.01)
-    running.send_signal(signal.SIGKILL)
-    assert running.wait() == -signal.SIGKILL
+    assert command(tmp_path, checkpoints, whole).wait() == 0
+    assert command(tmp_path, checkpoints, parts, ["-c", KILLED]).wait() == -signal.SIGKILL
     assert not parts.exists()
-    assert len(list(work.glob("*.safetensors"))) >= 2
+    assert len(list(work.glob("*.safetensors"))) == 2
     assert command(tmp_path, checkpoints, parts).wait() == 0
     assert not work.exists()
     assert parts.read_bytes() == whole.read_bytes()
@@ -152,12 +169,12 @@ def test_a_process_that_is_killed_loses_one_segment_at_most(checkpoints, tmp_pat
     assert "\nSo it was\n" in subtitles[0]
 
 
-def command(directory, checkpoints, output):
+def command(directory, checkpoints, output, program=("-m", "moss_tts")):
     budgets = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
     more = ["--subtitles", ".srt", "--lexicon", directory / "names.txt", "--speed", "1.25"]
     more += ["--cast", directory / "cast.txt"]
     told = ["read", directory / "tales.md", "-m", checkpoints["delay"], "-o", output, "--quiet", *budgets, *more]
-    return subprocess.Popen([sys.executable, "-m", "moss_tts", *map(str, told)])
+    return subprocess.Popen([sys.executable, *program, *map(str, told)])
 
 
 def test_another_number_of_segments_at_a_time_goes_on_with_the_same_reading(delay_model, book, tmp_path):
@@ -175,6 +192,14 @@ def test_without_a_seed_a_reading_keeps_the_one_it_began_with(book, tmp_path):
     _, seed = begin_reading(tmp_path / "work", book, options, "c")
     assert begin_reading(tmp_path / "work", book, options, "c")[1] == seed
     assert begin_reading(tmp_path / "other", book, options, "c")[1] != seed
+
+
+def test_a_reading_that_was_killed_before_it_began_begins(book, tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / ".manifest.json.0123.incomplete").write_bytes(b"{")
+    begin_reading(work, book, OPTIONS, "c")
+    assert [file.name for file in work.iterdir()] == ["manifest.json"]
 
 
 def test_a_damaged_segment_is_named_and_spoken_again_once_deleted(delay_model, book, tmp_path):

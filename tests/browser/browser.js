@@ -49,7 +49,7 @@ function measure() {
 export async function open({ browser, url, width }, { path = "/", ready = "kHz", ...options } = {}) {
   const context = await browser.newContext({ ...(width === 390 ? PHONE : DESK), permissions: ["microphone"], ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(40000);
+  page.setDefaultTimeout(200000);
   Object.assign(page, { elsewhere: [], complaints: [] });
   page.on("request", (request) => {
     const address = new URL(request.url());
@@ -79,9 +79,9 @@ export const form = (page) => page.evaluate(() => window.form);
 
 export const isHeard = (page) => page.waitForFunction(() => window.loudness() > 0.001);
 
-/** No sound for longer than any pause in the speech of the tests would be certain to be. */
+/** Sooner or later, no sound for longer than any pause in the speech of the tests would be certain to be. */
 export async function isSilent(page) {
-  await page.waitForTimeout(100);
+  await page.waitForFunction(() => window.loudness() === 0);
   for (let look = 0; look < 10; look += 1) {
     assert.equal(await page.evaluate(() => window.loudness()), 0, "there is sound");
     await page.waitForTimeout(50);

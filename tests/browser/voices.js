@@ -32,14 +32,19 @@ export async function aRecording(at) {
   const page = await open(at);
   await page.selectOption(".choice", { label: "A recording of mine" });
   assert.match(await page.textContent(".limit"), /At most 2 seconds/);
-  await page.click(".record");
-  await page.waitForFunction(() => document.querySelector(".timer").textContent === "0:01 of 0:02");
   await page.fill("#input", "Hello there.");
+  await page.evaluate(() => {
+    const timer = document.querySelector(".timer");
+    window.times = [];
+    new MutationObserver(() => window.times.push(timer.textContent)).observe(timer, { childList: true });
+  });
+  await page.click(".record");
   await page.click("#speak");
   await status(page, "stop the recording first");
   assert.equal(await page.textContent(".record"), "Stop recording");
   // It ends by itself at the limit.
   await hasRecording(page);
+  assert((await page.evaluate(() => window.times)).includes("0:01 of 0:02"));
   assert.equal(await page.textContent(".record"), "Record");
   await page.click(".own .listen");
   await inPlay(page);

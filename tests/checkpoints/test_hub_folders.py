@@ -100,7 +100,7 @@ def run(hub, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run_(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         settings = hub.environment(tmp_path / "home", **{"PYTHONPATH": str(SOURCE), **environment})
         command = [sys.executable, "-m", "moss_tts", *map(str, arguments)]
-        return subprocess.run(command, env=settings, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, env=settings, cwd=tmp_path, capture_output=True, text=True, timeout=600)
 
     return run_
 

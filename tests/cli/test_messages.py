@@ -71,7 +71,7 @@ def on_a_terminal(*arguments: object, cwd: Path) -> tuple[int, bytes, bytes]:
     """Run moss-tts with a terminal as its standard output: exit code, what the terminal got, standard error."""
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "moss_tts", *map(str, arguments)]
-    ended = subprocess.run(command, stdout=slave, stderr=subprocess.PIPE, cwd=cwd, timeout=120, check=False)
+    ended = subprocess.run(command, stdout=slave, stderr=subprocess.PIPE, cwd=cwd, timeout=600, check=False)
     os.close(slave)
     try:
         shown = os.read(master, 1000)

@@ -70,6 +70,6 @@ def test_systemd_reads_the_same_command(printed, tmp_path):
 def test_systemd_finds_no_fault(printed, tmp_path):
     path = tmp_path / "moss-tts.service"
     path.write_text(printed("systemd")[0])
-    checked = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, timeout=60)
+    checked = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, timeout=600)
     assert [line for line in checked.stderr.splitlines() if "moss-tts" in line] == []
     assert checked.returncode == 0

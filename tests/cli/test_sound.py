@@ -136,7 +136,7 @@ def test_it_is_fetched_once_and_then_makes_sounds_offline(tmp_path):
         def moss_tts_(*arguments: object, **environment: str) -> str:
             settings = hub.environment(tmp_path / "home", **{"PYTHONPATH": source, **environment})
             command = [sys.executable, "-m", "moss_tts", *map(str, arguments)]
-            ended = subprocess.run(command, env=settings, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+            ended = subprocess.run(command, env=settings, cwd=tmp_path, capture_output=True, text=True, timeout=600)
             assert ended.returncode == 0, ended.stderr
             return ended.stdout
 

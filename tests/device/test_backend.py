@@ -30,7 +30,7 @@ def without_backend(tmp_path_factory) -> dict[str, str]:
 
 def run(environment: dict[str, str], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=600, check=False)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ print(moss_tts.OPENBLAS.status)
 def test_pytorch_keeps_its_own_products(thin: str):
     """With all symbols of OpenBLAS global, its batched products end in a segmentation fault."""
     environment = {**os.environ, "PYTHONPATH": str(SRC), compiled.SWITCH: thin}
-    made = subprocess.run([sys.executable, "-c", BATCHED], env=environment, capture_output=True, text=True, timeout=300)
+    made = subprocess.run([sys.executable, "-c", BATCHED], env=environment, capture_output=True, text=True, timeout=600)
     assert made.returncode == 0, made.stderr
 
 
@@ -58,7 +58,7 @@ def test_without_a_compiler_pytorch_decides(torch: bool, monkeypatch: pytest.Mon
 def test_mlx_before_us_is_a_warning():
     code = "import mlx.core, moss_tts; print(moss_tts.OPENBLAS.status)"
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
-    made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+    made = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600)
     assert made.stdout == "mlx_came_first\n"
     assert "UserWarning: OpenBLAS is not used: mlx was imported before moss_tts" in made.stderr
 

@@ -23,6 +23,6 @@ assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, 900)
 def test_the_limit_of_open_files_is_the_operators():
     environment = {**os.environ, "PYTHONPATH": str(SRC)}
     ended = subprocess.run(
-        [sys.executable, "-c", IMPORTED], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", IMPORTED], env=environment, capture_output=True, text=True, timeout=600
     )
     assert ended.returncode == 0, ended.stderr

@@ -86,7 +86,7 @@ def test_its_command_line_speaks_with_this_runtime(directory: Path, wanted: np.n
     source = str(Path(moss_tts.__file__).parents[1])
     (tmp_path / "sounddevice.py").touch()  # the real one needs PortAudio, though nothing is played here
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([source, str(tmp_path)])}
-    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True, timeout=600)
     assert (tmp_path / "audio_000.wav").is_file(), done.stdout + done.stderr
     audio, _ = soundfile.read(tmp_path / "audio_000.wav")
     np.testing.assert_allclose(np.ravel(audio), np.ravel(wanted), atol=1e-4)

@@ -73,6 +73,7 @@ def servers(checkpoints, alice, tmp_path_factory) -> Iterator[Servers]:
     kinds: dict[str, Callable[[], Any]] = {
         "packaged": lambda: serving(packaged_voice(), tmp_path_factory.mktemp("none")),
         "plain": lambda: serving(checkpoint("MOSS-TTS"), tmp_path_factory.mktemp("own"), max_frames=4096),
+        "endless": lambda: serving(checkpoint("MOSS-TTS"), tmp_path_factory.mktemp("endless")),
         "brief": lambda: serving(checkpoint("MOSS-TTS"), voices(), max_reference_s=2.0),
         "dialogue": lambda: serving(checkpoint("MOSS-TTSD"), voices()),
         "design": lambda: serving(checkpoint("MOSS-VoiceGenerator"), voices()),
@@ -100,7 +101,7 @@ def using(width: int) -> Use:
 
     def run(server: Serving, name: str, file: object = "") -> Any:
         command = ["node", BROWSER / "page.js", CHROMIUM, server.url, str(width), name, str(file)]
-        used = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        used = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
         assert used.returncode == 0, used.stderr
         return json.loads(used.stdout)
 
@@ -145,7 +146,7 @@ def test_what_is_heard_and_what_is_said_of_it(use, servers, name):
 
 
 def test_stop_ends_the_sound_and_the_request(use, servers):
-    server = servers("plain")
+    server = servers("endless")
     before = server.outcome("cancelled")
     use(server, "whileItIsMade")
     server.wait_until_idle()

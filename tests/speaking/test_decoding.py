@@ -36,7 +36,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     may_go, decode = threading.Event(), CodecStreams._decode
 
     def held_decode(self, *given):
-        assert may_go.wait(30)
+        assert may_go.wait(300)
         return decode(self, *given)
 
     monkeypatch.setattr(CodecStreams, "_decode", held_decode)

@@ -85,7 +85,7 @@ class Hub:
     def environment(self, home: Path, **more: str) -> dict[str, str]:
         """Of a program that is to use this hub, with a cache of its own."""
         ours = {"HF_ENDPOINT": self.address, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
-        return os.environ | ours | {"HF_HUB_ETAG_TIMEOUT": "600", "HF_HUB_DOWNLOAD_TIMEOUT": "600"} | more
+        return os.environ | ours | {"HF_HUB_ETAG_TIMEOUT": "300", "HF_HUB_DOWNLOAD_TIMEOUT": "300"} | more
 
     def fetched(self) -> list[str]:
         """Paths of the files that were sent, or begun."""

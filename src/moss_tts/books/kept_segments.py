@@ -51,18 +51,22 @@ class KeptSegments:
         file = self.directory / MANIFEST
         if file.is_file():
             return Manifest.from_json(file.read_bytes(), str(file))
-        if self.directory.exists() and (not self.directory.is_dir() or {*self._names()} - {LOCK}):
+        if self.directory.exists() and (not self.directory.is_dir() or self._others()):
             raise RequestError(
                 f"{self.directory} is not the directory of a reading: it has no {MANIFEST}. Move or rename it."
             )
         return None
 
-    def _names(self) -> Iterator[str]:
-        return (file.name for file in self.directory.iterdir())
+    def _others(self) -> set[Path]:
+        return {*self.directory.iterdir()} - {self.directory / LOCK, *self._halves()}
+
+    def _halves(self) -> Iterator[Path]:
+        """Files that a killed process was about to write."""
+        return self.directory.glob(".*.incomplete")
 
     def begin(self, manifest: Manifest) -> None:
         """Delete the kept segments, and keep segments of this reading from now on."""
-        for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors")]:
+        for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors"), *self._halves()]:
             file.unlink(missing_ok=True)
         self.directory.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.directory / MANIFEST) as part:
@@ -70,7 +74,7 @@ class KeptSegments:
 
     def remove(self) -> None:
         """Delete the kept files; the directory stays if it has other files."""
-        for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors")]:
+        for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors"), *self._halves()]:
             file.unlink(missing_ok=True)
         with suppress(OSError):
             self.directory.rmdir()

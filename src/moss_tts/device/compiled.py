@@ -29,6 +29,8 @@ from moss_tts.atomic import atomic_file
 SWITCH = "MOSS_TTS_C"
 SOURCES = sorted(Path(__file__).parent.glob("*.c"))
 HEADERS = sorted(Path(__file__).parent.glob("*.h"))
+# A compiler that takes longer hangs; on a slow machine with much to do it takes a minute.
+SECONDS_TO_COMPILE = 600
 # Nothing looks at errno or floating-point traps, which would keep loops with conditions from becoming vectors.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 COMPILING = "moss_tts compiles its C for this processor. This takes some seconds, and happens once."
@@ -122,7 +124,8 @@ def built(name: str, command: Sequence[str], sources: Sequence[Path], made_for: 
         _tell_of_compiling()
         # Another process may be doing the same.
         with atomic_file(library) as part:
-            subprocess.run([compiler, *command[1:], "-o", str(part)], check=True, capture_output=True, timeout=60)
+            full = [compiler, *command[1:], "-o", str(part)]
+            subprocess.run(full, check=True, capture_output=True, timeout=SECONDS_TO_COMPILE)
     return library
 
 

@@ -30,8 +30,8 @@ T = TypeVar("T")
 closing = threading.Event()
 # The longest wait for work that does not look at `closing`, such as loading.
 SECONDS_TO_END = 20.0
-# The longest wait for the system to end a thread.
-SECONDS_OF_ENDING = 0.1
+# The longest wait for the system to end a thread, where it tells that it has and where it does not.
+SECONDS_OF_ENDING = 5.0 if sys.platform == "linux" else 0.1
 
 _END: Any = object()
 _open: WeakSet[Generator[Any, None, None]] = WeakSet()
