@@ -12,8 +12,10 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+# Where PyTorch is installed, transformers would import it into each of these programs, for seconds.
 BEGINNING = """
 import asyncio, os, signal, sys, threading, time
+sys.modules["torch"] = None
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import moss_tts

@@ -22,6 +22,17 @@ def test_help_does_not_wait_for_mlx():
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600).stderr == "\n"
 
 
+def test_a_command_does_not_wait_for_pytorch(checkpoints):
+    """Which transformers imports where it is installed."""
+    program = (
+        "import sys\nfrom moss_tts import cli\ntry: cli.main()\nfinally: print(sys.modules['torch'], file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, "inspect", checkpoints["delay"]]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    assert ended.stdout
+    assert ended.stderr == "None\n"
+
+
 def every_command() -> dict[str, Any]:
     """The commands by their whole name, those of voices too; the program itself has the empty one."""
     program = typer.main.get_command(cli.app)

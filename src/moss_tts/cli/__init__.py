@@ -50,6 +50,9 @@ app = typer.Typer(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    if arguments is None:
+        # This process is the command's alone. Where PyTorch is installed, transformers would import it, for seconds.
+        sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
     use_one_heap()
     lose_only_letters(sys.stdout)
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
