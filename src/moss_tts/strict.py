@@ -89,6 +89,15 @@ def _object_with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
+def check_keys_once(content: str | bytes) -> None:
+    """Refuse JSON in which an object has a key twice, of which most readers keep the last.
+
+    Raises:
+        ValueError: it has one; says which.
+    """
+    json.loads(content, object_pairs_hook=_object_with_each_key_once)
+
+
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 

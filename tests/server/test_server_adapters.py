@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import requests
 import soundfile
 
 import moss_tts
@@ -14,6 +15,7 @@ from support.adapters import linears_of, write_adapter
 from support.serving import serving
 
 OPTIONS = {"seed": 1, "max_tokens": 6}
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +41,18 @@ def test_what_is_refused(checkpoints, adapter, tmp_path, wrong):
         answer = running.post(json={"input": "Hello.", "adapters": wrong})
         assert answer.status_code == 400
         assert "adapter" in json.dumps(answer.json()["error"])
+
+
+def test_an_adapter_is_named_once(checkpoints, adapter, tmp_path):
+    body = '{"input": "Hello.", "adapters": {"ada": 0.5, "ada": 1.0}}'
+    with serving(checkpoints["delay"], tmp_path, lora={"ada": adapter}) as running:
+        answers = [
+            requests.post(f"{running.url}/v1/audio/speech", body, headers=running.headers | JSON, timeout=60),
+            running.post(files={"input": (None, "Hello."), "adapters": (None, '{"ada": 0.5, "ada": 1.0}')}),
+        ]
+    for answer in answers:
+        assert answer.status_code == 400
+        assert "the key 'ada' is there twice" in answer.json()["error"]["message"]
 
 
 def test_a_voice_brings_its_adapter(checkpoints, adapter, tmp_path):

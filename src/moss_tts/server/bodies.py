@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from moss_tts.server.errors import ApiError, invalid_field
 from moss_tts.server.settings import Settings
+from moss_tts.strict import check_keys_once
 
 Body = TypeVar("Body", bound=BaseModel)
 MAX_FILES, MAX_FIELDS = 32, 200
@@ -76,9 +77,18 @@ def validated(kind: type[Body], content: str | bytes) -> Body:
         ApiError: a field that is not what it should be.
     """
     try:
-        return kind.model_validate_json(content, strict=True)
+        body = kind.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise invalid_field(error) from error
+    _check_keys_once(content)
+    return body
+
+
+def _check_keys_once(content: str | bytes, field: str | None = None) -> None:
+    try:
+        check_keys_once(content)
+    except ValueError as error:
+        raise ApiError(400, f"{field or 'the body'}: {error}", field, "invalid_value") from error
 
 
 def check_size(content: bytes, max_chars: int) -> None:
@@ -123,6 +133,8 @@ def _structured(name: str, value: str, max_chars: int) -> Any:
         return value
     check_size(value.encode(errors="replace"), max_chars)
     try:
-        return json.loads(value.removeprefix("\ufeff"))
+        found = json.loads(value.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise ApiError(400, f"{name}: this is not JSON: {error}", name, "invalid_value") from error
+    _check_keys_once(value.removeprefix("\ufeff"), name)
+    return found
