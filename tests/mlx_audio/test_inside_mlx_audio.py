@@ -62,6 +62,14 @@ def test_what_the_programs_send_unasked_says_nothing(inside: Any, wanted: np.nda
     np.testing.assert_array_equal(np.array(result.audio), wanted)
 
 
+@pytest.mark.parametrize("voice", ["default", "alloy", "Nova"])
+def test_names_that_clients_of_openai_have_to_send_are_the_models_own_voice(
+    inside: Any, wanted: np.ndarray, voice: str
+):
+    [result] = inside.generate(TEXT, voice=voice, **OPTIONS)
+    np.testing.assert_array_equal(np.array(result.audio), wanted)
+
+
 @pytest.mark.parametrize("option", [{"gender": "female"}, {"pitch": 2.0}, {"cfg_scale": 2.0}, {"lang_code": "b"}])
 def test_options_that_do_not_exist_here_are_refused(inside: Any, option: dict[str, Any]):
     with pytest.raises(moss_tts.RequestError, match=next(iter(option))):

@@ -15,6 +15,8 @@ from moss_tts.errors import RequestError
 from moss_tts.kinds import load
 from moss_tts.model import Model as Speaker
 from moss_tts.prompts.options import GenerateOptions
+from moss_tts.text.cast import is_own_voice
+from moss_tts.voices import Voices
 
 # Stands for a sampling option that a request to mlx-audio's server does not give.
 NOT_GIVEN = object()
@@ -103,6 +105,8 @@ def settled(given: Mapping[str, Any]) -> Any:
         for name, value in given.items()
         if value is not None and value is not NOT_GIVEN and value not in UNASKED.get(name, ())
     }
+    if isinstance(voice := options.get("voice"), str) and is_own_voice(voice, Voices()):
+        del options["voice"]
     code = options.pop("lang_code", None)
     if code is not None:
         if "language" in options:

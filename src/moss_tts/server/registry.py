@@ -66,7 +66,7 @@ class Registry:
         # Models have threads of their own, and voices are changed and encoded in turns.
         self._turn = asyncio.Lock()
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._voices
 
     def listed(self) -> list[dict[str, Any]]:

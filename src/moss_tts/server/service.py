@@ -33,11 +33,11 @@ from moss_tts.server.uploads import DATA_URI, Recordings, voices_named
 from moss_tts.sessions.session import Session
 from moss_tts.speaking.engine import SpeechChunk
 from moss_tts.speaking.results import cue_clock
+from moss_tts.text.cast import is_own_voice
 from moss_tts.text.lexicon import Lexicon
 from moss_tts.voices import Voice
 
 T = TypeVar("T")
-OPENAI_VOICES: Final = frozenset("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
 # Fields that have a voice of their own.
 OWN_VOICE: Final = ("reference", "ref_audio", "dialogue_speakers", "conversation")
 # How many recordings are decoded at a time: each may take tens of megabytes.
@@ -363,8 +363,7 @@ class Service:
     def _voice_name(self, body: SpeechBody) -> str | None:
         """The registered voice that a body names; None where it leaves the choice to the server."""
         given = body.voice if isinstance(body.voice, str | None) else body.voice.id
-        name = (given or "default").lower()
-        return None if name == "default" or (name in OPENAI_VOICES and name not in self.registry) else given
+        return None if not given or is_own_voice(given, self.registry) else given
 
     def stop(self) -> None:
         """Fail what is still being spoken. No thread waits for a client any more."""

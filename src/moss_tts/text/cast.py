@@ -12,7 +12,7 @@ A file has a line for each of them; # begins a comment:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,12 +25,19 @@ from moss_tts.text.entry_files import entry_lines, errors_name_line, read_entry_
 NARRATOR: Final = "narrator"
 # The voice that a model has without a recording.
 OWN_VOICE: Final = "default"
+# OpenAI's voices: its clients have to name one.
+OPENAI_VOICES: Final = frozenset("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
 MOST_CHARACTERS: Final = 60
 _ENTRY: Final = regex.compile(
     r"(?P<speaker>narrator|S\d{1,2}|\"[^\"]*\"|“[^”]*”)\s*=(?P<casting>[^#]*)(?:#.*)?", regex.IGNORECASE
 )
 _NAME: Final = regex.compile(r"[^\[\]{}:\n]*\w[^\[\]{}:\n]*")
 _FORM: Final = 'write narrator = VOICE, "Name" = VOICE or S1 = VOICE'
+
+
+def is_own_voice(name: str, registered: Container[object]) -> bool:
+    """Whether a name means the voice that the model has by itself: "default", or OpenAI's if it is not registered."""
+    return name.lower() == OWN_VOICE or (name.lower() in OPENAI_VOICES and name.lower() not in registered)
 
 
 @dataclass(frozen=True)
