@@ -62,7 +62,7 @@ EDGES = {
     "av": "audio.av_program audio.tempo books.m4b server.formats",
     "pydantic": "server.bodies server.errors server.openapi server.schema server.sockets.messages",
     "pydantic_core": "server.sockets.messages",
-    "soundfile": "audio.decoders audio.files books.chapter_files",
+    "soundfile": "audio.decoders audio.files",
 }
 WEB = {"starlette", "fastapi", "uvicorn", "aiohttp", "flask", "websockets"}
 MOST_FILES_OF_THE_ROOT = 26

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -138,8 +138,17 @@ def write_audio(
         return file
 
 
-def write_pieces(path: Path, pieces: Iterable[Pcm], sample_rate: int, channels: int, mark: str | None = None) -> None:
+def write_pieces(
+    path: Path, pieces: Iterable[Pcm], sample_rate: int, channels: int, tags: Mapping[str, str | None]
+) -> None:
     """Write 16-bit samples, (S,) or (S, C), piece by piece as wav, flac, mp3 or ogg: all of the file, or none of it.
+
+    Args:
+        path: the file; one that is there is replaced.
+        pieces: the samples.
+        sample_rate: their rate in Hz.
+        channels: C.
+        tags: the name of a tag, such as title or comment -> its text; None leaves it out.
 
     Raises:
         AudioError: another suffix, a rate or channels that the format does not have, or a place that cannot be
@@ -149,7 +158,7 @@ def write_pieces(path: Path, pieces: Iterable[Pcm], sample_rate: int, channels: 
         check_writable(path.suffix)
         try:
             with atomic_file(path) as part:
-                _encode(part, pieces, sample_rate, channels, path.suffix, mark)
+                _encode(part, pieces, sample_rate, channels, path.suffix, tags)
                 if path.suffix.lower() == ".ogg":
                     with part.open("r+b") as written:
                         fix_serial(written)
@@ -201,7 +210,7 @@ def encode_audio(samples: object, sample_rate: int, suffix: str, mark: str | Non
     check_writable(suffix)
     frames, file = _writable(samples, sample_rate), io.BytesIO()
     try:
-        _encode(file, [frames], sample_rate, frames.shape[1], suffix, mark)
+        _encode(file, [frames], sample_rate, frames.shape[1], suffix, {"comment": mark})
     except soundfile.LibsndfileError as error:
         container, _ = WRITABLE_FORMATS[suffix.lower()]
         raise AudioError(
@@ -218,13 +227,14 @@ def _encode(
     sample_rate: int,
     channels: int,
     suffix: str,
-    mark: str | None,
+    tags: Mapping[str, str | None],
 ) -> None:
     """Write pieces of samples, (S,) or (S, C), into a file."""
     container, encoding = WRITABLE_FORMATS[suffix.lower()]
     with soundfile.SoundFile(file, "w", sample_rate, channels, encoding, format=container) as sound:
-        if mark is not None:
-            sound.comment = mark
+        for name, text in tags.items():
+            if text is not None:
+                setattr(sound, name, text)
         for piece in pieces:
             # Older versions of libsndfile crash on long writes of Vorbis.
             for start in range(0, len(piece), _WRITE_BLOCK):

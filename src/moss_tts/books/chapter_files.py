@@ -12,18 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import soundfile
-
 from moss_tts.atomic import atomic_file
-from moss_tts.audio.files import WRITABLE_FORMATS
-from moss_tts.audio.ogg import fix_serial
+from moss_tts.audio.files import write_pieces
 from moss_tts.audio.pcm import Pcm, as_float, as_pcm
 from moss_tts.audio.seams import SegmentAudio, join_segments
 from moss_tts.books.chapters import Book
 from moss_tts.books.kept_segments import KeptSegments
 from moss_tts.books.m4b import ChapterMark, Tags, is_picture, write_m4b
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
-from moss_tts.errors import AudioError
 from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.speaking.checking import best
 from moss_tts.speaking.narration import SpokenSegment
@@ -127,35 +123,20 @@ def write_chapter(spoken: SpokenBook, chapter: int, path: Path) -> None:
     A file that is there already, newer than the chapter's last segment, is left as it is.
 
     Raises:
-        AudioError: a place that cannot be written to.
+        AudioError: a rate or channels that the format does not have, or a place that cannot be written to.
     """
     last = spoken.kept.file(chapter, len(spoken.plans[chapter]) - 1)
     if path.is_file() and path.stat().st_mtime_ns >= last.stat().st_mtime_ns:
         return
-    container, encoding = WRITABLE_FORMATS[path.suffix]
-    try:
-        with atomic_file(path) as part:
-            with soundfile.SoundFile(
-                part, "w", spoken.sample_rate, spoken.channels, format=container, subtype=encoding
-            ) as file:
-                _tag(file, spoken, chapter)
-                for pcm in spoken.audio(chapter):
-                    file.write(pcm)
-            if container == "OGG":
-                with part.open("r+b") as written:
-                    fix_serial(written)
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise AudioError(f"{path} cannot be written: {error}.") from error
-
-
-def _tag(file: soundfile.SoundFile, spoken: SpokenBook, chapter: int) -> None:
-    """Write the tags that players show: the chapter, its number, the book, its author and the mark."""
     book = spoken.book
-    file.title, file.album, file.tracknumber = book.chapters[chapter].title, book.title, str(chapter + 1)
-    if book.author is not None:
-        file.artist = book.author
-    if spoken.mark is not None:
-        file.comment = spoken.mark
+    tags = {
+        "title": book.chapters[chapter].title,
+        "album": book.title,
+        "tracknumber": str(chapter + 1),
+        "artist": book.author,
+        "comment": spoken.mark,
+    }
+    write_pieces(path, spoken.audio(chapter), spoken.sample_rate, spoken.channels, tags)
 
 
 def write_book(spoken: SpokenBook, path: Path) -> None:

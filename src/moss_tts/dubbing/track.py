@@ -63,4 +63,4 @@ def write_track(
     if path.suffix.lower() == ".m4a":
         write_m4b(path, audio, sample_rate, channels, [], Tags(title, comment=mark, genre="Dubbing"))
     else:
-        write_pieces(path, audio, sample_rate, channels, mark)
+        write_pieces(path, audio, sample_rate, channels, {"comment": mark})
