@@ -41,7 +41,7 @@ from moss_tts.audio.voice_files import (
 )
 from moss_tts.audio.waveform import HasAudio, Waveform, as_waveform, audible_channels, errors_name
 from moss_tts.errors import CheckpointError, MossTTSError, RequestError, UnknownVoiceError, shown
-from moss_tts.strict import is_number
+from moss_tts.strict import NUMBERS, is_number
 from moss_tts.text.cleanup import check_text
 from moss_tts.text.lexicon import Lexicon
 
@@ -348,7 +348,9 @@ def _checked(lexicon: str | os.PathLike[str]) -> bytes:
 def _weights(adapters: Mapping[str, float] | None) -> dict[str, float] | None:
     for name, weight in (adapters or {}).items():
         if not isinstance(name, str) or not name.strip() or not is_number(weight):
-            raise RequestError(f"adapters must be finite numbers by names, got {shown(weight)} for {shown(name)}.")
+            raise RequestError(
+                f"adapters must be names with weights; a weight is {NUMBERS}, got {shown(weight)} for {shown(name)}."
+            )
     return dict(adapters) if adapters else None
 
 

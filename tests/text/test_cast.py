@@ -48,7 +48,7 @@ def test_a_file_has_a_voice_for_each_speaker(cast, tmp_path):
         ('"Alice" = bob, loud', "seed N, adapter NAME=WEIGHT"),
         ('"Alice" = bob, seed x', "whole number of 0 to 4294967295, got 'x'"),
         ('"Alice" = bob, seed 1, seed 2', "'seed 2' is not known"),
-        ('"Alice" = bob, adapter warm=hot', "the weight of an adapter is a number, got 'hot'"),
+        ('"Alice" = bob, adapter warm=hot', "of either sign, got 'hot'"),
         ('"Alice" = bob, adapter warm=inf', "the weight of an adapter"),
         ('"" = bob', "must have 1 to 60 characters"),
         ('"[A]" = bob', "neither brackets nor colons"),

@@ -95,7 +95,7 @@ def plan(
         RequestError: the source is quantised already.
     """
     if (recipe is not None or adapters) and config.quantization is not None:
-        raise RequestError(f"{directory} is quantised already; convert the checkpoint it was made from.")
+        raise RequestError(f"{directory} is quantised already; convert the model it was made from.")
     kind = ARCHITECTURES[type(config)]
     network, _ = unread_network(config, read_weights(directory))
     may = set() if recipe is None else quantizable_modules(network, kind.protected)

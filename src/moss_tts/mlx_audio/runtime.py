@@ -110,7 +110,7 @@ def settled(given: Mapping[str, Any]) -> Any:
     code = options.pop("lang_code", None)
     if code is not None:
         if "language" in options:
-            raise RequestError("lang_code and language are the same; give one of them.")
+            raise RequestError("lang_code and language are two names of one option; give only one of them.")
         if len(code) < 2:
             raise RequestError(f"lang_code {code!r} is no language; write its name, such as 'German'.")
         options["language"] = code

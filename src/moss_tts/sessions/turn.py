@@ -84,8 +84,9 @@ class Turn:
         self._spoken: SpokenTurn | None = None
         self._outcome: Outcome | None = None
         self._text_has_ended = self._is_past = self._is_exhausted = False
-        # Characters on their way to the host's thread; bytes of sound that wait for the listener; sound that is none.
-        self._on_way, self._ahead, self._silence = 0, 0, np.zeros(0, np.float32)
+        self._on_way = 0  # Characters that the host's thread has not read yet.
+        self._ahead = 0  # Bytes of sound that wait for the listener.
+        self._no_sound = np.zeros(0, np.float32)
         self._notes: list[str] = []
         self._unwarned: list[str] = []
         setting.host.call(self._start).add_done_callback(self._called)
@@ -298,7 +299,7 @@ class Turn:
             else:
                 self._outcome = "ended" if part.finish_reason is not None else None
                 seconds = self._clock.sound(len(part.audio) / self._setting.sample_rate)
-                self._silence = part.audio[:0]
+                self._no_sound = part.audio[:0]
             self._put(_Part(part, segment, seconds))
 
     def note(self, sentence: str) -> None:
@@ -373,7 +374,7 @@ class Turn:
         self._outcome = "stopped"
         self._outbox.clear()
         self._ahead = 0
-        nothing = SpeechChunk(self._silence, np.zeros((0, 0), np.int32), "cancelled")
+        nothing = SpeechChunk(self._no_sound, np.zeros((0, 0), np.int32), "cancelled")
         self._put(_Part(nothing))
 
     def _put(self, part: _Part) -> None:

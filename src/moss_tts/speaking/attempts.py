@@ -61,6 +61,8 @@ class Attempts:
         retries: attempts after the first one; known when the first chunk comes.
         takes: those that were heard.
         started: perf_counter at the first attempt.
+        failures: those that raised an error or were cut short.
+        kept: the best audio so far.
     """
 
     index: int

@@ -20,6 +20,7 @@ import regex
 
 from moss_tts.errors import RequestError, shown
 from moss_tts.sampling import MAX_SEED
+from moss_tts.strict import NUMBERS, is_number
 from moss_tts.text.entry_files import entry_lines, errors_name_line, read_entry_file
 
 NARRATOR: Final = "narrator"
@@ -185,6 +186,6 @@ def _weight(value: str) -> float:
         weight = float(value)
     except ValueError:
         weight = float("nan")
-    if not abs(weight) < float("inf"):
-        raise RequestError(f"the weight of an adapter is a number, got {shown(value)}")
+    if not is_number(weight):
+        raise RequestError(f"the weight of an adapter is {NUMBERS}, got {shown(value)}")
     return weight
