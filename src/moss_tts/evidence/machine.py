@@ -8,23 +8,20 @@ from importlib.metadata import PackageNotFoundError, metadata, version
 
 import mlx.core as mx
 
-from moss_tts.device import blas, compiled, packed
+from moss_tts.checkpoints.footprint import machine_memory
+from moss_tts.checkpoints.inspection import machine
 from moss_tts.device.memory import size
 
 PACKAGE = "moss-tts-mlx"
 LIBRARIES = ("mlx", "mlx-metal", "mlx-cuda-12", "mlx-cuda-13", "mlx-cpu", "mlx-lm", "transformers", "numpy")
 
 
-def device_name() -> str:
-    """The device that mlx uses by default, such as "gpu (Apple M3 Max)"."""
-    return f"{mx.default_device().type.name} ({mx.device_info().get('device_name', 'unknown')})"
-
-
 def facts() -> dict[str, str]:
     """The name of each fact -> the fact, in the order in which people read them."""
+    ours, on_cpu = machine(), mx.default_device() == mx.cpu
     found = {
-        "device": device_name(),
-        "device memory": _device_memory(),
+        "device": ours.device,
+        "device memory": "" if on_cpu else size(machine_memory()),
         "processor": f"{mx.device_info(mx.Device(mx.cpu)).get('device_name', 'unknown')}, {os.cpu_count()} cores",
         "memory": size(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")),
         "system": _system(),
@@ -33,10 +30,10 @@ def facts() -> dict[str, str]:
         "libraries": _libraries(),
         "load before the run": f"{os.getloadavg()[0]:.1f}, over the last minute",
     }
-    if mx.default_device() == mx.cpu:
+    if on_cpu:
         found["products on the CPU"] = (
-            f"OpenBLAS {_words(blas.state().status)}, C code {_words(compiled.state().status)}, "
-            f"packed weights in {'C' if packed.state().in_use else 'mlx'}"
+            f"OpenBLAS {_words(ours.openblas.status)}, C code {_words(ours.c.status)}, "
+            f"packed weights in {'C' if ours.packed.in_use else 'mlx'}"
         )
     return {name: fact for name, fact in found.items() if fact}
 
@@ -49,13 +46,6 @@ def issues_address() -> str:
 
 def _words(status: object) -> str:
     return str(getattr(status, "name", status)).lower().replace("_", " ")
-
-
-def _device_memory() -> str:
-    """The memory that the device may use; empty for a CPU, which uses the machine's."""
-    info = mx.device_info()
-    keys = ("max_recommended_working_set_size", "memory_size", "total_memory")
-    return next((size(int(info[key])) for key in keys if key in info), "")
 
 
 def _system() -> str:
