@@ -43,7 +43,7 @@ class DecoderSizes(Protocol):
 
 @dataclass(frozen=True)
 class MossConfig:
-    """What all architectures have in common. Ids default to upstream's (models.md section 1)."""
+    """What all architectures have in common. Ids default to upstream's."""
 
     backbone: DecoderSizes
     n_vq: int

@@ -100,8 +100,10 @@ def group_size_for(head_dim: int) -> int:
 
 
 def check_kv_bits(bits: int | None) -> None:
-    """Raises:
-    RequestError: neither None nor what can be packed.
+    """Refuse a width of keys and values that is not stored.
+
+    Raises:
+        RequestError: neither None nor what can be packed.
     """
     if bits is not None and bits not in BITS:
         raise RequestError(f"kv_bits must be 8 or 4, got {bits!r}.")
