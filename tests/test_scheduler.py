@@ -44,7 +44,7 @@ UNLIMITED = 2**30
 
 @dataclass
 class ReferenceRow:
-    """Upstream's rules for one row of a batch (models.md section 2)."""
+    """Upstream's rules for one row of a batch."""
 
     n_vq: int
     in_audio: bool = False

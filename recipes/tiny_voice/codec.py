@@ -223,7 +223,7 @@ class Codebook(nn.Module):
         self.out_proj.bias.zero_()
 
     def nearest(self, e: Tensor) -> Tensor:
-        """(N, C) -> (N,), codec.md's expression: first maximum of the negative squared distance."""
+        """(N, C) -> (N,), upstream's expression: first maximum of the negative squared distance."""
         unit, rows = F.normalize(e), F.normalize(self.codebook.weight)
         distance = unit.square().sum(1, keepdim=True) - 2 * unit @ rows.T + rows.square().sum(1)
         return (-distance).argmax(1)

@@ -38,6 +38,12 @@ def shown(value: object) -> str:
     return _clipped(text, _SHOWN_CHARACTERS)
 
 
+def first_of(names: list[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def _clipped(text: str, most: int) -> str:
     line = "".join(sign if sign.isprintable() else " " for sign in text)
     return line if len(line) <= most else f"{line[: most - 23]} ... {line[-18:]}"

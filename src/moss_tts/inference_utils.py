@@ -1,8 +1,8 @@
 """The scheduler of the delay pattern: which text tokens are forced, which channels are sampled.
 
 A frozen state per row of the batch and one pure transition. States are device arrays, so that a step can be
-issued before the previous one has been looked at. Rules are upstream's `generate` (models.md section 2); the
-frame budget is ours.
+issued before the previous one has been looked at. Rules are those of upstream's `generate`; the frame
+budget is ours.
 """
 
 from __future__ import annotations

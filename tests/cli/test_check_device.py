@@ -29,8 +29,7 @@ def run(monkeypatch, tmp_path, capsys):
     """Runs the command with checks of its own, in an empty directory: (exit code, page, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bench, "read_bandwidth", lambda _: read_bandwidth(megabytes=1, repeats=1))
-    demo = tmp_path / "demo"
-    monkeypatch.setattr("moss_tts.checkpoints.packaged.packaged_voice", lambda: write_demo_checkpoint(demo))
+    monkeypatch.setattr("moss_tts.checkpoints.packaged.DIRECTORY", write_demo_checkpoint(tmp_path / "demo"))
 
     def command(*arguments: str, found: tuple[Check, ...] = (Check("law of x", "It holds.", passes),)):
         monkeypatch.setattr(checks, "all_checks", lambda _: list(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from moss_tts.errors import first_of
 from moss_tts.text.harmless import one_line
 
 # Beyond these a list says how many more there are.
@@ -41,18 +42,13 @@ class Remarks:
     @property
     def warnings(self) -> tuple[str, ...]:
         """One sentence for each flaw, in the order they were met."""
-        return _shortened([f"{_named([*places])}: {flaw}" for flaw, places in self._flaws.items()])
+        return _shortened([f"{first_of([*places], MAX_NAMED)}: {flaw}" for flaw, places in self._flaws.items()])
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """What was not read: passages by name, small things by number."""
         counted = [f"{count} {thing}{'s' if count > 1 else ''}" for thing, count in self._counts.items()]
         return _shortened([*self._passages, *counted])
-
-
-def _named(places: list[str]) -> str:
-    more = len(places) - MAX_NAMED
-    return ", ".join(places[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shortened(sentences: list[str]) -> tuple[str, ...]:

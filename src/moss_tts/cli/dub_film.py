@@ -25,7 +25,7 @@ from moss_tts.dubbing.fitting import Bounds
 from moss_tts.dubbing.script import Script, script_of
 from moss_tts.dubbing.subtitle_files import read_film
 from moss_tts.dubbing.track import TRACK_FORMATS, pieces, write_track
-from moss_tts.errors import RequestError
+from moss_tts.errors import RequestError, first_of
 from moss_tts.text.cast import Cast
 from moss_tts.voices import Voices
 
@@ -122,9 +122,8 @@ def tell_left_out(script: Script, terminal: Terminal) -> None:
         (script.labels, "no voice belongs to these names, which were not spoken"),
     ):
         if counted:
-            shown = [f"{name} ({count}x)" if count > 1 else name for name, count in counted.most_common(MOST_SHOWN)]
-            more = len(counted) - MOST_SHOWN
-            terminal.say(f"{sentence}: {', '.join(shown)}" + (f" and {more} more" if more > 0 else ""))
+            names = [f"{name} ({count}x)" if count > 1 else name for name, count in counted.most_common()]
+            terminal.say(f"{sentence}: {first_of(names, MOST_SHOWN)}")
 
 
 def dub_film(

@@ -37,7 +37,7 @@ class Upstream:
         return int(self.config.audio_end_token_id)
 
     def start(self, prompt: np.ndarray) -> int:
-        """The row of a prompt (T, 1 + Q) where the returned rows begin (models.md sections 2 and 3)."""
+        """The row of a prompt (T, 1 + Q) where the rows that upstream returns begin."""
         return int(np.flatnonzero(prompt[:, 0] == self.config.audio_start_token_id)[-1])
 
     def start_length(self, prompt: np.ndarray) -> int:

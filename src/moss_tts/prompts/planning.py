@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from moss_tts.errors import RequestError
+from moss_tts.errors import RequestError, first_of
 from moss_tts.long_form import Continuity, LongFormOptions, TextSegment, normalize_line_ends
 from moss_tts.presets import Preset
 from moss_tts.prompts.messages import Message, UserMessage
@@ -20,7 +20,6 @@ from moss_tts.text.tags import PAUSE, has_words, tags_of
 
 # The most seconds of silence between two segments, however many pauses there are.
 MOST_SILENCE = 60.0
-_MOST_TAGS = 8
 BUDGETS = ("long_form_min_chars", "long_form_target_chars", "long_form_max_chars")
 _PAUSE_LINE = re.compile(rf"^[^\S\n]*{PAUSE.pattern}[^\S\n]*$", re.IGNORECASE | re.MULTILINE)
 
@@ -131,8 +130,7 @@ def tags_left_out(planned: PlannedText, clean_up: Callable[[str], str]) -> tuple
     tags = tags_of(spoken)
     # A clean-up leaves out all of them or none.
     lost = tags if tags and not clean_up(tags[0]) else []
-    more = f" and {len(lost) - _MOST_TAGS} more" if len(lost) > _MOST_TAGS else ""
-    return (f"This model does not act on tags; left out: {', '.join(lost[:_MOST_TAGS])}{more}.",) if lost else ()
+    return (f"This model does not act on tags; left out: {first_of(lost)}.",) if lost else ()
 
 
 def _bounded(segments: tuple[TextSegment, ...]) -> tuple[tuple[TextSegment, ...], tuple[str, ...]]:

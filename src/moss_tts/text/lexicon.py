@@ -17,7 +17,7 @@ from typing import Final
 
 import regex
 
-from moss_tts.errors import RequestError, shown
+from moss_tts.errors import RequestError, first_of, shown
 from moss_tts.text.cleanup import TAG
 from moss_tts.text.entry_files import entry_lines, errors_name_line, read_entry_file
 
@@ -37,7 +37,6 @@ _NOT: Final = r"(?!['’ʼ]t\b)"
 # Between a word and its spoken form, the first one that is found; a word such as E=mc² has = in it.
 _EQUALS: Final = (regex.compile(r"\s=\s"), regex.compile("="))
 _COMMENT: Final = regex.compile(r"\s#.*")
-_MOST_NAMED: Final = 8
 
 
 @dataclass(frozen=True)
@@ -175,11 +174,9 @@ class Respelt:
         """Sentences for people."""
         if not self.unread:
             return ()
-        words = ", ".join(map(repr, self.unread[:_MOST_NAMED]))
-        more = f" and {len(self.unread) - _MOST_NAMED} more" if len(self.unread) > _MOST_NAMED else ""
         return (
-            f"This model does not read IPA, so these words of the lexicon are spoken as they are written: {words}"
-            f"{more}. Give them a spoken form in letters.",
+            "This model does not read IPA, so these words of the lexicon are spoken as they are written: "
+            f"{first_of(list(map(repr, self.unread)))}. Give them a spoken form in letters.",
         )
 
 

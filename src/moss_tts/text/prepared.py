@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from moss_tts.errors import first_of
 from moss_tts.text.characters import in_alphabet, in_latin_letters, plain_characters, without_pictures
 from moss_tts.text.english.reading import in_words
 from moss_tts.text.lines import paragraphs
@@ -17,8 +18,6 @@ from moss_tts.text.pieces import pieces, with_stop
 from moss_tts.text.preparation import TextPreparation
 from moss_tts.text.sentences import UNSPOKEN, finished, punctuated, sentences
 from moss_tts.text.tags import has_words
-
-_MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,5 @@ class _Editor:
 
 
 def _named(items: list[str]) -> str:
-    """The items, each once; of many, the first and how many more."""
-    named = list(dict.fromkeys(items))
-    more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
-    return ", ".join(named[:_MOST_NAMED]) + more
+    """The first items, each once, and how many more there are."""
+    return first_of(list(dict.fromkeys(items)))

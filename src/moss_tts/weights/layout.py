@@ -17,7 +17,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from moss_tts.atomic import open_regular
-from moss_tts.errors import CheckpointError
+from moss_tts.errors import CheckpointError, first_of
 from moss_tts.strict import parse_json
 from moss_tts.weights.headers import read_header
 from moss_tts.weights.pickled import SUFFIX, read_pickled
@@ -218,11 +218,9 @@ def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Names
     model.load_weights(list(weights.items()), strict=True)
 
 
-def listing(names: list[str], most: int = 3) -> str:
+def listing(names: Iterable[str]) -> str:
     """The first names in order, and how many more there are."""
-    names = sorted(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return first_of(sorted(names), 3)
 
 
 # ---------------------------------------------------------------------------------------------------- files
