@@ -38,7 +38,7 @@ from moss_tts.inference_utils import (
 )
 from moss_tts.local_model import MossTTSLocalModel
 from moss_tts.local_v1_5_model import TiedHeadsModel
-from moss_tts.sampling import RowSampling, Sampling, mark_seen, sample, step_uniforms
+from moss_tts.sampling import RowSampling, Sampling, joined_seen, mark_seen, sample, step_uniforms
 
 
 @dataclass(frozen=True)
@@ -171,24 +171,11 @@ class RowBatch(ABC):
         self._cache = batched(self._cache)
         for cache, joining in zip(self._cache, batched(other._cache), strict=True):
             cache.extend(joining)
-        self._seen = _joined_seen(self, other)
+        self._seen = joined_seen([(part._seen, len(part.requests)) for part in (self, other)])
         self.requests += other.requests
         self._hidden = mx.concatenate([self._hidden, other._hidden])
         self._steps = mx.concatenate([self._steps, other._steps])
         self._settle_sampling()
-
-
-def _joined_seen(batch: RowBatch, other: RowBatch) -> mx.array | None:
-    """The history masks of two batches together; zeros for a batch without penalties."""
-    known = batch._seen if batch._seen is not None else other._seen
-    if known is None:
-        return None
-    shape = known.shape[1:]
-    parts = [
-        part._seen if part._seen is not None else mx.zeros((len(part.requests), *shape), dtype=mx.bool_)
-        for part in (batch, other)
-    ]
-    return mx.concatenate(parts)
 
 
 def run(batch: RowBatch) -> Iterator[np.ndarray]:
@@ -334,7 +321,10 @@ class LocalBatch(RowBatch):
         self.keeps_ties = model.keeps_ties
         slots = mx.array([config.audio_assistant_gen_slot_token_id, config.audio_end_token_id])
         self._text_choices = None if any_text else slots
-        requests = [_as_penalised(request, model) for request in requests]
+        self._unread: mx.array | None = None
+        # Upstream's v1.0 skips the penalty on greedy channels, the others do not.
+        if not model.greedy_is_penalised:
+            requests = [replace(request, sampling=request.sampling.without_greedy_penalty()) for request in requests]
         penalised = any(request.sampling.audio.repetition_penalty != 1 for request in requests)
         seen = model.seen_in_prompt(mx.array(prompts.input_ids)) if penalised else None
         if isinstance(model, TiedHeadsModel) and model.settle(slots):
@@ -359,7 +349,19 @@ class LocalBatch(RowBatch):
         hidden = yield from read_prompts(forward, prompts.input_ids, n_vq, cache, prefixes, requests[0].adapters)
         return cls(model, config, prompts, requests, cache, hidden, n_vq=n_vq, any_text=any_text)
 
+    def select(self, rows: Sequence[int]) -> None:
+        """Keep these requests."""
+        self._catch_up()
+        super().select(rows)
+
+    def extend(self, other: LocalBatch) -> None:
+        """Add the requests of another batch."""
+        self._catch_up()
+        other._catch_up()
+        super().extend(other)
+
     def _step(self) -> mx.array:
+        self._catch_up()
         row = self._model.sample_next_channels(
             self._hidden,
             step_uniforms(self._seeds, self._steps, 1 + self._config.n_vq),
@@ -372,9 +374,17 @@ class LocalBatch(RowBatch):
         if self._seen is not None:
             self._seen = mark_seen(self._seen, row[:, 1:])
         self._steps = self._steps + 1
-        self._hidden = self._model(row[:, None], self._cache, self._n_vq)[:, -1]
-        mx.async_eval(row, self._hidden)
+        self._unread = row
+        if not self.at_once:
+            self._catch_up()
+            mx.async_eval(row, self._hidden)
         return row
+
+    def _catch_up(self) -> None:
+        """Read the row that was drawn last. One that C drew is spoken before that, for reading takes as long again."""
+        if self._unread is not None:
+            self._hidden = self._model(self._unread[:, None], self._cache, self._n_vq)[:, -1]
+            self._unread = None
 
     @property
     def at_once(self) -> bool:
@@ -384,11 +394,3 @@ class LocalBatch(RowBatch):
     def ended(self, rows: np.ndarray) -> np.ndarray:
         """Which requests emitted audio_end."""
         return np.asarray(rows[:, 0] == self._config.audio_end_token_id)
-
-
-def _as_penalised(request: RowRequest, model: MossTTSLocalModel | TiedHeadsModel) -> RowRequest:
-    """Upstream's v1.0 skips the penalty on greedy channels, the others do not."""
-    audio = request.sampling.audio
-    if audio.temperature > 0 or model.greedy_is_penalised:
-        return request
-    return replace(request, sampling=replace(request.sampling, audio=replace(audio, repetition_penalty=1.0)))

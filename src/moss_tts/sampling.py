@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import mlx.core as mx
@@ -61,6 +61,12 @@ class Sampling:
     text: ChannelSampling
     audio: ChannelSampling
     window: int = 0
+
+    def without_greedy_penalty(self) -> Sampling:
+        """The same, with no penalty on audio channels that are greedy."""
+        if self.audio.temperature > 0:
+            return self
+        return replace(self, audio=replace(self.audio, repetition_penalty=1.0))
 
 
 @dataclass(frozen=True)
@@ -217,3 +223,11 @@ def seen_in(tokens: mx.array, vocabulary: int) -> mx.array:
     batch, _, channels = tokens.shape
     counts = mx.zeros((batch, channels, vocabulary), dtype=mx.bool_)
     return mx.put_along_axis(counts, tokens.transpose(0, 2, 1), mx.array(True), axis=-1)
+
+
+def joined_seen(parts: Sequence[tuple[mx.array | None, int]]) -> mx.array | None:
+    """The masks (B, C, V) of batches as one; None, which is a batch of so many rows without penalties, as zeros."""
+    shape = next((seen.shape[1:] for seen, _ in parts if seen is not None), None)
+    if shape is None:
+        return None
+    return mx.concatenate([mx.zeros((rows, *shape), mx.bool_) if seen is None else seen for seen, rows in parts])

@@ -21,6 +21,21 @@ def test_the_first_chunk_needs_one_row_of_c_and_two_of_mlx(models, monkeypatch: 
     np.testing.assert_array_equal(in_c.frames, in_mlx.frames)
 
 
+@pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")
+def test_the_backbone_reads_a_row_of_c_after_it_was_spoken(models, monkeypatch: pytest.MonkeyPatch):
+    network = type(models["nano"].architecture.network)
+    read, call = [], network.__call__
+
+    def counted(self: Any, rows: Any, *arguments: Any, **options: Any) -> Any:
+        read.append(rows.shape[1])
+        return call(self, rows, *arguments, **options)
+
+    monkeypatch.setattr(network, "__call__", counted)
+    first_chunk(models["nano"], monkeypatch)
+    assert read
+    assert 1 not in read
+
+
 def first_chunk(model: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, int]:
     """The first chunk of a stream, and the rows that were issued for it."""
     steps, step = [], RowBatch.step
