@@ -31,10 +31,13 @@ from moss_tts.device.kernels import (
     rms_norm,
     swish,
 )
+from moss_tts.device.many_rows import gelu_of_many
 from moss_tts.device.mlx_lm import KVCache
 
-# Activations by their names in config.json.
-ACTIVATIONS = {"silu": swish, "gelu_new": gelu}
+# Activations by their names in config.json: of a few rows, and of many.
+ACTIVATIONS = {"silu": (swish, swish), "gelu_new": (gelu, gelu_of_many)}
+# For a few rows of a request it is not worth to wait until they are computed.
+FEW_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -183,13 +186,14 @@ class GPT2FeedForward(nn.Module):
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()
-        self._activate = ACTIVATIONS[config.activation]
+        self._activate, self._activate_many = ACTIVATIONS[config.activation]
         self.fc_in = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc_out = nn.Linear(config.intermediate_size, config.hidden_size)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """(..., D) -> (..., D)."""
-        return cast(mx.array, self.fc_out(self._activate(self.fc_in(x))))
+    def __call__(self, x: mx.array, many: bool = False) -> mx.array:
+        """(..., D) -> (..., D); `many` says whether a request has many rows in it."""
+        activate = self._activate_many if many else self._activate
+        return cast(mx.array, self.fc_out(activate(self.fc_in(x))))
 
 
 class GPT2Block(nn.Module):
@@ -206,7 +210,8 @@ class GPT2Block(nn.Module):
         """(B * T, D) -> (B * T, D), or (B, D) of the last rows; the cache takes all."""
         attended = self.attn(self.ln_1(x), rows, cache, last_only)
         x = (rows.last_of(x) if last_only else x) + attended
-        return x + cast(mx.array, self.mlp(self.ln_2(x)))
+        many = rows.count > FEW_ROWS and not last_only
+        return x + cast(mx.array, self.mlp(self.ln_2(x), many))
 
 
 class Decoder(nn.Module):
