@@ -44,6 +44,8 @@ def expanded(path: str | os.PathLike[str]) -> Path:
         return Path(written).expanduser()
     except RuntimeError as error:
         user = Path(written).parts[0]
+        if user == "~":
+            raise RequestError(f"{written}: this user has no home directory; set the variable HOME") from error
         raise RequestError(
             f"{user} is no home directory on this machine; write ./{user} for a file of that name"
         ) from error

@@ -187,10 +187,14 @@ class BrokenVoice:
 
 
 def default_directory() -> Path:
-    """MOSS_TTS_VOICES, or the place for data of programs in the user's home."""
+    """MOSS_TTS_VOICES, or the place for data of programs in the user's home.
+
+    Raises:
+        RequestError: the user has no home.
+    """
     if given := os.environ.get("MOSS_TTS_VOICES"):
         return expanded(given)
-    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    home = os.environ.get("XDG_DATA_HOME") or expanded("~/.local/share")
     return Path(home) / "moss-tts" / "voices"
 
 

@@ -103,3 +103,21 @@ def test_a_first_run_that_compiles_says_so_once(tmp_path: Path) -> None:
     assert first.stderr == f"{compiled.COMPILING}\n"
     assert second.stderr == ""
     assert first.stdout == second.stdout
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")
+def test_a_cache_that_cannot_be_written_is_a_warning_with_what_helps(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-m", "moss_tts", "--version"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "file")}
+    made = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert made.stderr == f"{compiled.SLOWER % f'you may not write into {tmp_path}/file/moss_tts'}\n"
+
+
+@pytest.mark.skipif(compiled.library() is None, reason="no OpenBLAS or no C compiler here")
+def test_a_user_without_a_home_is_warned(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: Path("~nobody of that name").expanduser())
+    with pytest.raises(OSError, match="this user has no home directory"):
+        compiled._compiled()
+    assert caplog.messages == [compiled.SLOWER % "this user has no home directory"]

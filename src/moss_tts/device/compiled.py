@@ -19,6 +19,7 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -34,6 +35,7 @@ SECONDS_TO_COMPILE = 600
 # Nothing looks at errno or floating-point traps, which would keep loops with conditions from becoming vectors.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 COMPILING = "moss_tts compiles its C for this processor. This takes some seconds, and happens once."
+SLOWER = "moss_tts has no place to keep its compiled C, and is slower without it: %s. XDG_CACHE_HOME can name another."
 
 
 class CStatus(StrEnum):
@@ -110,18 +112,17 @@ def built(name: str, command: Sequence[str], sources: Sequence[Path], made_for: 
         made_for: what the library depends on besides.
 
     Raises:
-        OSError: there is no such compiler.
+        OSError: there is no such compiler, or no place for what it makes.
         subprocess.SubprocessError: it failed.
     """
     compiler = shutil.which(command[0])
     if compiler is None:
         raise FileNotFoundError(f"there is no {'C++' if command[0] == 'g++' else 'C'} compiler")
     told = b"".join(source.read_bytes() for source in sources) + made_for.encode() + " ".join(command).encode()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moss_tts"
-    library = folder / f"{name}-{hashlib.sha256(told).hexdigest()[:16]}.so"
+    library = _cache() / f"{name}-{hashlib.sha256(told).hexdigest()[:16]}.so"
     if not library.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _tell_of_compiling()
+        _check_writable(library.parent)
+        _warn(COMPILING)
         # Another process may be doing the same.
         with atomic_file(library) as part:
             full = [compiler, *command[1:], "-o", str(part)]
@@ -129,12 +130,38 @@ def built(name: str, command: Sequence[str], sources: Sequence[Path], made_for: 
     return library
 
 
+def _cache() -> Path:
+    """The directory of compiled libraries.
+
+    Raises:
+        OSError: it would be in a home directory, and the user has none.
+    """
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(given or Path.home() / ".cache") / "moss_tts"
+    except RuntimeError as error:
+        raise _no_place("this user has no home directory") from error
+
+
+def _check_writable(folder: Path) -> None:
+    """Make a directory, if need be; an OSError if nothing can be written into it."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _no_place(f"you may not write into {folder}")
+
+
+def _no_place(why: str) -> OSError:
+    _warn(SLOWER, why)
+    return OSError(why)
+
+
 @cache
-def _tell_of_compiling() -> None:
-    """Say once why the program waits. It is a warning, because Python shows nothing less if no log was set up."""
+def _warn(message: str, *parts: str) -> None:
+    """Say something once. It is a warning, because Python shows nothing less if no log was set up."""
     import logging  # imported here, because it takes time at every start
 
-    logging.getLogger(__name__).warning(COMPILING)
+    logging.getLogger(__name__).warning(message, *parts)
 
 
 def _processor() -> str:
