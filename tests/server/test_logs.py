@@ -60,6 +60,17 @@ def test_probes_write_no_line(served, capsys):
     assert lines_of(served, capsys, "/health", as_json=False)[1] == []
 
 
+def test_a_model_that_leaves_when_idle_belongs_to_no_request(checkpoints, tmp_path, capsys):
+    keep_alive = 1e6
+    with serving(checkpoints["delay"], tmp_path, keep_alive_s=keep_alive) as server, logs.shown(as_json=True):
+        server.pcm({"input": "Hello.", "max_tokens": 2})
+        with server.passing(keep_alive):
+            wait_until(lambda: server.get("/v1/models/demo").json()["state"] == "unloaded")
+    entries = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (left,) = [entry for entry in entries if "has left memory" in entry["message"]]
+    assert left["request"] == "-"
+
+
 def test_a_failure_keeps_its_traceback_in_json(capsys):
     with logs.shown(as_json=True):
         try:

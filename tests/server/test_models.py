@@ -282,13 +282,15 @@ def test_loading_does_not_hold_up_a_model_that_speaks(checkpoints, tmp_path, mon
 # ------------------------------------------------------------------------------------------------- mishaps
 
 
-def test_a_model_that_cannot_be_loaded_again_is_an_error_and_not_the_end(checkpoints, copied, tmp_path, alone):
+def test_a_model_that_cannot_be_loaded_again_is_an_error_and_not_the_end(checkpoints, copied, tmp_path, alone, caplog):
     directory = copied("nano")
     with serving(checkpoints["delay"], tmp_path, more={"fast": directory}, max_loaded=1) as running:
         (directory / "config.json").rename(directory / "gone.json")
         response = running.post(json=BODY | {"model": "fast"})
         assert (response.status_code, response.json()["error"]["code"]) == (503, "model_not_loaded")
         assert str(directory) not in response.text
+        (told,) = [record for record in caplog.records if "cannot be loaded" in record.message]
+        assert (str(directory) in told.message, told.exc_info) == (True, None)
         assert_same_speech(running.pcm(BODY), alone["demo"])
         (directory / "gone.json").rename(directory / "config.json")
         assert_same_speech(running.pcm(BODY | {"model": "fast"}), alone["fast"])

@@ -103,6 +103,17 @@ def test_other_paths_are_told_where_to_look(served, path):
     assert len(response.text) < 1000
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/health", "/metrics", "/v1/models", "/static/page.js"])
+def test_probes_may_ask_for_the_head_alone(served, path):
+    head = requests.head(served.url + path, timeout=60)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == requests.get(served.url + path, timeout=60).headers["content-type"]
+
+
+def test_the_head_of_what_takes_no_get_is_refused(served):
+    assert requests.head(served.url + "/v1/audio/speech", timeout=60).status_code == 405
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [

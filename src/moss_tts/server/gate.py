@@ -57,6 +57,8 @@ class Gate:
         body = _LimitedBody(receive, self._settings, self._arriving)
         try:
             self._check(scope, Headers(scope=scope))
+            # Every path that takes GET takes HEAD: uvicorn sends the answer without its body.
+            scope = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
             await self._app(scope, body.receive, send)
         except ApiError as error:
             await JSONResponse(error.body, error.status, error.headers)(scope, receive, send)

@@ -10,8 +10,10 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextvars import Context
 from typing import Final
 
+from moss_tts.errors import MossTTSError
 from moss_tts.model import Model
 from moss_tts.server.abilities import Abilities, abilities_of
 from moss_tts.server.device_thread import Device
@@ -291,7 +293,8 @@ class Models:
                 ready.set_result(None)
                 self._await_use(served)
             else:
-                log.error("model %r cannot be loaded", served.name, exc_info=error)
+                known = isinstance(error, MossTTSError)
+                log.error("model %r cannot be loaded: %s", served.name, error, exc_info=None if known else error)
                 served.state, served.model = "unloaded", None
                 why = f"model {served.name!r} cannot be loaded; the server's log says why"
                 ready.set_exception(ApiError(503, why, "model", "model_not_loaded"))
@@ -323,7 +326,10 @@ class Models:
         seconds = self._settings.keep_alive_s
         if seconds is not None and served.is_idle:
             loop = asyncio.get_running_loop()
-            served.idle_timer = loop.call_later(seconds, self._expire, served, f"nobody used it for {seconds:g} s")
+            # An empty context, because the log's lines about it belong to no request.
+            served.idle_timer = loop.call_later(
+                seconds, self._expire, served, f"nobody used it for {seconds:g} s", context=Context()
+            )
 
     def _expire(self, served: ServedModel, why: str) -> None:
         if served.is_idle:
