@@ -230,6 +230,27 @@ def test_wrapped_lines_become_one(lengths, column):
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "joined"),
+    [
+        ("won-", "derful", "wonderful"),  # it stands elsewhere in the book
+        ("Won-", "derful,", "Wonderful,"),
+        ("well-", "known", "well-known"),
+        ("mother-in-", "law", "mother-in-law"),
+        ("sea\u00ad", "side", "seaside"),
+        ("so -", "derful", "so - derful"),
+        ("won--", "derful", "won-- derful"),
+    ],
+)
+def test_words_are_made_whole_at_the_end_of_a_line(folder, before, after, joined):
+    start, end = (
+        "There was nothing that he liked better than to see",
+        "of all that stood in the morning sun, he said.",
+    )
+    text = f"A wonderful book.\n\n{start} {before}\n{after} {end}"
+    assert read(folder, "x.txt", text) == [("x", f"A wonderful book.\n\n{start} {joined} {end}")]
+
+
+@pytest.mark.parametrize(
     "lines",
     [["Tyger Tyger, burning bright,", "In the forests of the night;"], ["A.", "long " * 30, "x"], ["one line"]],
 )
@@ -248,7 +269,7 @@ def test_byte_order_marks_are_understood(folder, encoding):
         ("x.md", b"a\0b", "NUL"),
         ("x.txt", b" \n\n ", "no text"),
         ("x.md", b"", "no text"),
-        ("x.pdf", b"%PDF", r"allowed: \.txt, \.md, \.epub"),
+        ("x.pdf", b"%PDF", r"allowed: \.txt, \.md, .*\.epub, .*Pandoc make an \.epub"),
         ("x.epub", b"Not a zip", "not an EPUB"),
     ],
 )

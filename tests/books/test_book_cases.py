@@ -652,7 +652,46 @@ def test_the_encoding_of_a_text_is_guessed_and_said(folder, encoding, text, suff
     assert encoding == "utf-16-le" or "which is a guess" in book.warnings[0]
 
 
+# Pages
+
+PAGE = """<!DOCTYPE html>
+<html lang="en-GB"><head><title>The
+Book</title><meta name="author" content="A. Writer"><style>p { color: red }</style><script>no()</script></head>
+<body><pre>*** START OF THE PROJECT GUTENBERG EBOOK THE BOOK ***</pre>
+<h1>The Book</h1><h2>Contents</h2><p><a href="#a">One</a></p><p><a href="#b">Two</a></p>
+<h2 id="a">One</h2><p>It was caf\u00e9 time.<br>And so on<p>Next &amp; last.<script>no()</script>
+<h2 id="b">Two</h2><div>It was <b>warm</b>.</div>
+<p>*** END OF THE PROJECT GUTENBERG EBOOK THE BOOK ***</p><p>General Terms of Use</p></body></html>"""
+
+
+@pytest.mark.parametrize("suffix", ["html", "htm", "xhtml"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
+def test_a_page_is_a_book(folder, suffix, encoding):
+    content = PAGE.replace("<head>", f'<head><meta charset="{encoding}">') if encoding == "cp1252" else PAGE
+    book = read_book(written(folder, f"x.{suffix}", content.encode(encoding)))
+    assert (book.title, book.author, book.language) == ("The Book", "A. Writer", "en-GB")
+    assert [(chapter.title, chapter.text) for chapter in book.chapters] == [
+        ("One", "The Book\n\nOne\n\nIt was caf\u00e9 time.\nAnd so on\n\nNext & last."),
+        ("Two", "Two\n\nIt was warm."),
+    ]
+    assert {"Project Gutenberg's header", "Project Gutenberg's licence", "the table of contents"} <= {*book.left_out}
+
+
+def test_pages_that_are_no_books_are_refused(folder):
+    with pytest.raises(RequestError, match="has no text in it"):
+        read_book(written(folder, "x.html", b"<html><body><img src=x></body></html>"))
+    with pytest.raises(RequestError, match="allowed in a book: 1000000"):
+        read_book(written(folder, "x.html", b"<b>" * 1_000_001))
+
+
 # Markdown
+
+
+def test_a_header_of_markdown_is_no_text(folder):
+    for header in ("---\ntitle: Tales\nauthor: Ann\n---\n", "+++\ntitle = \"Tales\"\nauthor = 'Ann'\n+++\n"):
+        book = read_book(written(folder, "x.md", f"{header}\n# One\n\nText.".encode()))
+        assert (book.title, book.author, whole_text(book)) == ("Tales", "Ann", "One\n\nText.")
+
 
 MARKDOWN = [
     ("2*3*4 and *it* and un*frig*able", "2*3*4 and it and unfrigable"),

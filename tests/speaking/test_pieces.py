@@ -93,7 +93,7 @@ def test_read_plans_and_speaks_these_pieces(checkpoints, capsys, tmp_path):
     asked = ("read", tmp_path / "book.txt", "--model", checkpoints["nano"])
     plan = run(*asked, "--plan")
     assert plan.code == 0, plan.err
-    assert f"1 chapters, {len(PIECES)} segments" in plan.out
+    assert f"1 chapter, {len(PIECES)} segments" in plan.out
     for piece in PIECES:
         assert f"{len(piece)} characters, ends at" in plan.out
     spoken = run(*asked, "--output", tmp_path / "out", "--max-tokens", 3, "--seed", 7, "--format", "wav")

@@ -38,6 +38,12 @@ def test_a_file_has_a_voice_for_each_speaker(cast, tmp_path):
         cast["Eve"]
 
 
+@pytest.mark.parametrize("quoted", ['"Alice"', "“Alice”", "„Alice“", "«Alice»", "« Alice »"])
+def test_names_stand_in_the_quotation_marks_of_any_language(tmp_path, quoted):
+    (tmp_path / "cast.txt").write_text(f"{quoted} = bob\n", "utf-8")
+    assert dict(Cast.read(tmp_path / "cast.txt").castings) == {"Alice": Casting("bob")}
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [

@@ -1,1 +1,1 @@
-"""Books: read from .txt, .md and .epub, spoken segment by segment into files that survive a kill."""
+"""Books: read from .txt, .md, .html and .epub, spoken segment by segment into files that survive a kill."""

@@ -1,8 +1,9 @@
-"""The parts that Project Gutenberg adds to its plain texts."""
+"""The parts that Project Gutenberg adds to its plain texts and pages."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from moss_tts.books.remarks import Remarks
 
@@ -45,6 +46,19 @@ def without_boilerplate(text: str, remarks: Remarks) -> tuple[str, dict[str, str
         body = body[credits.end() :]
     fields = {name.lower(): " ".join(value.split()) for name, value in reversed(_FIELD.findall(header))}
     return _without_marks(body, remarks), fields
+
+
+def body_of(paragraphs: Sequence[str], remarks: Remarks) -> slice:
+    """The paragraphs of a page between Project Gutenberg's header and licence; all of them on other pages."""
+    starts = [place for place, text in enumerate(paragraphs) if _START.search(text)]
+    ends = [place for place, text in enumerate(paragraphs) if _END.search(text)]
+    first, last = starts[0] + 1 if starts else 0, ends[0] if ends else len(paragraphs)
+    if first >= last:
+        return slice(None)
+    for is_there, passage in ((starts, "header"), (ends, "licence")):
+        if is_there:
+            remarks.leave_out_passage(f"Project Gutenberg's {passage}")
+    return slice(first, last)
 
 
 def _without_marks(body: str, remarks: Remarks) -> str:

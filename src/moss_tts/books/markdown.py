@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import PurePath
 
@@ -15,15 +14,13 @@ from mdit_py_plugins.attrs import attrs_plugin
 from mdit_py_plugins.deflist import deflist_plugin
 from mdit_py_plugins.footnote import footnote_plugin
 
-from moss_tts.books.chapters import Book, Section, chapters_of
-from moss_tts.books.link_lists import contents_blocks
+from moss_tts.books.chapters import Book, chapters_of
+from moss_tts.books.headings import sections_of, without_contents
 from moss_tts.books.markup import parse_fragment
 from moss_tts.books.remarks import Remarks
 from moss_tts.books.xhtml import Block, read_blocks
 from moss_tts.errors import RequestError
 
-# Headings up to this level begin a chapter; deeper ones are text.
-CHAPTER_LEVEL = 2
 # Levels of nested lists and quotations; each level takes about four of Python's thousand nested calls.
 MAX_NESTING = 100
 # Brackets that are open at a place; the parser looks for the partner of each in all that follows.
@@ -61,7 +58,7 @@ def read_markdown(text: str, name: str, remarks: Remarks) -> Book:
         raise RequestError(f"{name} has {marks} lines and signs of markup; allowed in a book: {MAX_MARKS}")
     fields, body = _front_matter(text)
     blocks = _blocks(_without_comments(body, name, remarks), name, remarks)
-    sections = list(_sections(blocks))
+    sections = list(sections_of(blocks))
     titles = [section.title for level, section in sections if level == 1]
     title = fields.get("title") or (titles[0] if len(titles) == 1 else PurePath(name).stem)
     chapters = chapters_of([section for _, section in sections], title)
@@ -69,11 +66,11 @@ def read_markdown(text: str, name: str, remarks: Remarks) -> Book:
 
 
 def _front_matter(text: str) -> tuple[dict[str, str], str]:
-    """The simple `key: value` lines of a YAML header, and the text after it."""
-    match = re.match(r"---[ \t]*\n(.*?)\n(?:---|\.\.\.)[ \t]*(?:\n|\Z)", text, re.DOTALL)
+    """The simple `key: value` lines of a YAML header, or `key = value` of TOML, and the text after it."""
+    match = re.match(r"(---|\+\+\+)[ \t]*\n(.*?)\n(?:\1|\.\.\.)[ \t]*(?:\n|\Z)", text, re.DOTALL)
     if match is None:
         return {}, text
-    pairs = re.findall(r"^(\w+):(.+)$", match[1], re.MULTILINE)
+    pairs = re.findall(r"^(\w+)(?::| =)(.+)$", match[2], re.MULTILINE)
     return {key.lower(): value.strip().strip("\"'") for key, value in pairs}, text[match.end() :]
 
 
@@ -91,25 +88,7 @@ def _blocks(text: str, name: str, remarks: Remarks) -> list[Block]:
     for _ in range(marks):
         remarks.leave_out("note mark")
     blocks = read_blocks(parse_fragment(page, name), name, remarks).blocks
-    contents = contents_blocks(blocks)
-    if contents and len(contents) < len(blocks):
-        remarks.leave_out_passage("the table of contents")
-        return [block for at, block in enumerate(blocks) if at not in contents]
-    return blocks
-
-
-def _sections(blocks: Sequence[Block]) -> Iterator[tuple[int, Section]]:
-    """Sections with the level of their heading, 0 before the first."""
-    level, title, paragraphs, has_body = 0, "", list[str](), False
-    for block in blocks:
-        if 0 < block.level <= CHAPTER_LEVEL:
-            yield level, Section(title, tuple(paragraphs), has_body)
-            level, title = block.level, " ".join(block.text.split())
-            paragraphs, has_body = [block.text], False
-        else:
-            paragraphs.append(block.text)
-            has_body = True
-    yield level, Section(title, tuple(paragraphs), has_body)
+    return without_contents(blocks, remarks)
 
 
 # How Markdown is read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import PurePath
 
@@ -130,12 +130,13 @@ def _is_east_asian_heading(line: str) -> bool:
 def _sections_of(blocks: list[list[str]]) -> Iterator[Section]:
     title, paragraphs, has_body = "", list[str](), False
     numbered = _numbered_blocks(blocks)
+    words = frozenset(word.casefold() for lines in blocks for line in lines for word in _WORD.findall(line))
     for at, lines in enumerate(blocks):
         if at in numbered or _is_heading(lines):
             yield Section(title, tuple(paragraphs), has_body)
             title, paragraphs, has_body = " ".join(_plain(" ".join(lines)).split()), [_plain("\n".join(lines))], False
         elif has_words("".join(lines)) or SPEAKER_TAG.search("".join(lines)):
-            paragraphs.append(_plain(unwrap(lines)))
+            paragraphs.append(_plain(unwrap(lines, words)))
             has_body = True
         else:
             paragraphs.append(SCENE_BREAK)
@@ -239,25 +240,43 @@ _WRAP_COLUMNS = range(45, 111)
 _EVEN = 0.6
 
 
-def unwrap(lines: list[str]) -> str:
-    """The lines of one paragraph, as one line where they look wrapped at a column, else as they are."""
+def unwrap(lines: list[str], words: Set[str] = frozenset()) -> str:
+    """The lines of one paragraph, as one line where they look wrapped at a column, else as they are.
+
+    Args:
+        lines: the lines.
+        words: words of the book, in lower case: one of them that is divided at the end of a line is made whole.
+    """
     widths = [_columns(line) for line in lines]
     is_wrapped = max(widths) in _WRAP_COLUMNS and min(widths[:-1], default=0) >= _EVEN * max(widths)
-    return _join_lines(lines) if is_wrapped else "\n".join(lines)
+    return _join_lines(lines, words) if is_wrapped else "\n".join(lines)
 
 
 def _columns(line: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line)
 
 
-def _join_lines(lines: list[str]) -> str:
+def _join_lines(lines: list[str], words: Set[str]) -> str:
     joined = lines[0]
     for line in lines[1:]:
+        if joined.endswith(SOFT_HYPHEN) or _is_divided(joined, line, words):
+            joined = joined[:-1] + line
+            continue
         wide = all(unicodedata.east_asian_width(side) in "WF" for side in (joined[-1], line[0]))
         tight = wide or (joined[-1] == "-" and joined[-2:-1].isalpha())
         joined += line if tight else f" {line}"
     return joined
 
+
+def _is_divided(line: str, following: str, words: Set[str]) -> bool:
+    """Whether a word is divided between two lines; "well-" and "known" are one only if "wellknown" is a word."""
+    begins, ends = _DIVIDED.search(line), _WORD.match(following)
+    return begins is not None and ends is not None and (begins[1] + ends[0]).casefold() in words
+
+
+SOFT_HYPHEN = "\u00ad"
+_WORD = re.compile(r"[^\W\d_]+")
+_DIVIDED = re.compile(r"([^\W\d_]+)[-‐]\Z")
 
 # Emphasis as in letters and in texts of Project Gutenberg; snake_case and file_name_ are words.
 _EMPHASIS = re.compile(r"(?<!\w)_(?=[^\s_])([^_\n]*(?:\n[^_\n]*)?)(?<=[^\s_])_(?![^\W_])")

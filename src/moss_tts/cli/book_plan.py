@@ -52,7 +52,7 @@ def show_plan(
                 f"ends at {segment.boundary.name.lower()}{_voice(segment)}: {one_line(segment.text)}"
             )
     everything = [segment for plan in plans for segment in plan]
-    terminal.say(f"{book.title}: {len(plans)} chapters, {_count(everything)}")
+    terminal.say(f"{book.title}: {len(plans)} {'chapter' if len(plans) == 1 else 'chapters'}, {_count(everything)}")
     suffix = ".m4b" if to.is_one_file else to.suffix
     rate = DEFAULT_RATE if config is None else config.sampling_rate
     channels = 2 if rate == STEREO_RATE else 1

@@ -74,7 +74,7 @@ VOICE, OUTPUT, CHECK = panel("Voice"), panel("Output"), panel("Check of what was
 
 
 def read(
-    book: Annotated[Path, typer.Argument(metavar="BOOK", **EXISTING, help="Read this .txt, .md or .epub file.")],
+    book: Annotated[Path, typer.Argument(metavar="BOOK", **EXISTING, help="Read this .epub, .txt, .md or .html file.")],
     model: Checkpoint = None,
     codec: Codec = None,
     dtype: Dtype = None,

@@ -30,8 +30,10 @@ OWN_VOICE: Final = "default"
 OPENAI_VOICES: Final = frozenset("alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split())
 MOST_CHARACTERS: Final = 60
 _ENTRY: Final = regex.compile(
-    r"(?P<speaker>narrator|S\d{1,2}|\"[^\"]*\"|“[^”]*”)\s*=(?P<casting>[^#]*)(?:#.*)?", regex.IGNORECASE
+    r"(?P<speaker>narrator|S\d{1,2}|[\"“„«][^\"“”„«»]*[\"“”»])\s*=(?P<casting>[^#]*)(?:#.*)?", regex.IGNORECASE
 )
+# Programs put „“ and «» in the place of "".
+_QUOTES: Final = '"“”„«»'
 _NAME: Final = regex.compile(r"[^\[\]{}:\n]*\w[^\[\]{}:\n]*")
 _FORM: Final = 'write narrator = VOICE, "Name" = VOICE or S1 = VOICE'
 
@@ -144,13 +146,13 @@ def _entry(line: str, where: str) -> tuple[str, Casting]:
     match = _ENTRY.fullmatch(line)
     if match is None:
         raise RequestError(f"{shown(line)} is no entry; {_FORM}")
-    speaker = match["speaker"].strip('"“”').strip()
+    speaker = match["speaker"].strip(_QUOTES).strip()
     if _NAME.fullmatch(speaker) is None or len(speaker) > MOST_CHARACTERS:
         raise RequestError(
             f"the name {shown(speaker)} must have 1 to {MOST_CHARACTERS} characters, a letter or digit among them, and "
             "neither brackets nor colons"
         )
-    if match["speaker"][0] not in '"“':
+    if match["speaker"][0] not in _QUOTES:
         speaker = NARRATOR if speaker.casefold() == NARRATOR else speaker.upper()
     elif speaker.casefold() == NARRATOR or is_numbered(speaker.upper()):
         raise RequestError(f"write {speaker} without quotes")
