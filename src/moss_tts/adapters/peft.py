@@ -19,7 +19,7 @@ import regex
 from moss_tts.adapters import CONFIG, PICKLED, WEIGHTS
 from moss_tts.errors import CheckpointError, shown
 from moss_tts.strict import NUMBERS, is_integer, is_number
-from moss_tts.weights.layout import listing, read_json, read_safetensors
+from moss_tts.weights.layout import first_names, read_json, read_safetensors
 
 MOST_RANK = 4096
 # Settings that change nothing here: what training alone uses, what the tensors' names say, and what is read below.
@@ -163,7 +163,7 @@ def _halves(path: Path) -> dict[str, dict[str, mx.array]]:
     weights = read_safetensors(path)
     if others := [key for key in weights if not KEY.fullmatch(key)]:
         raise CheckpointError(
-            f"{path} holds {listing(others)}: only lora_A and lora_B of linear layers are supported; trained "
+            f"{path} holds {first_names(others)}: only lora_A and lora_B of linear layers are supported; trained "
             f"embeddings, biases, magnitudes (DoRA) and whole modules are not."
         )
     halves: dict[str, dict[str, mx.array]] = {}

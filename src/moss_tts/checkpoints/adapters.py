@@ -22,7 +22,7 @@ from moss_tts.checkpoints.loading import JOINED
 from moss_tts.checkpoints.names import HUB_ID, is_hub_name
 from moss_tts.checkpoints.number_types import computed_dtype
 from moss_tts.errors import CheckpointError, RequestError, shown
-from moss_tts.weights.layout import listing
+from moss_tts.weights.layout import first_names
 
 log = logging.getLogger(__name__)
 
@@ -138,8 +138,8 @@ def placed(
     found = {name: _place(architecture, name, places) for name in adapter.pairs}
     if lost := [name for name, place in found.items() if place is None]:
         raise CheckpointError(
-            f"{adapter} changes {listing(lost)}, and {architecture.name} has no such linear layers. Use it with the "
-            f"model that it was trained on."
+            f"{adapter} changes {first_names(lost)}, and {architecture.name} has no such linear layers. Use it with "
+            "the model that it was trained on."
         )
     pairs = []
     for name, place in found.items():

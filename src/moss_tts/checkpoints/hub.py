@@ -40,8 +40,7 @@ from moss_tts.checkpoints.names import (
 from moss_tts.device.memory import size
 from moss_tts.device.thread import closing
 from moss_tts.errors import CheckpointError, HubError, NotHereError
-from moss_tts.weights.layout import listing as listing_of
-from moss_tts.weights.layout import weight_files
+from moss_tts.weights.layout import first_names, weight_files
 
 # Files that are needed to run; other files are fetched for other programs and for people.
 NEEDED = ("*.json", "*.jinja", "*.safetensors", "vae/*.pth")
@@ -191,7 +190,7 @@ def _no_checkpoint(name: str, paths: Sequence[PurePosixPath]) -> str:
     if adapters := [path.parent for path in paths if path.name == ADAPTER_CONFIG and path.is_relative_to(place.folder)]:
         return no_model(name, str(place.id / min(adapters)))
     folders = sorted({f"{place.id}/{path.parent}" for path in paths if path.name == CONFIG and len(path.parts) > 1})
-    inside = f" Checkpoints are in {listing_of(folders)}: give one of these." if folders else ""
+    inside = f" Checkpoints are in {first_names(folders)}: give one of these." if folders else ""
     return f"{name} is on the hub, but is not a checkpoint: it has no {CONFIG}.{inside}"
 
 

@@ -12,7 +12,7 @@ from moss_tts.adapters.peft import StoredAdapter
 from moss_tts.architectures import Architecture
 from moss_tts.checkpoints.adapters import Place, placed, places_of
 from moss_tts.errors import CheckpointError
-from moss_tts.weights.layout import listing
+from moss_tts.weights.layout import first_names
 from moss_tts.weights.stored import StoredTensor
 
 
@@ -63,7 +63,7 @@ def merged(
             products.setdefault(place, []).append((pair.down.astype(mx.float32), up))
     names = {places.get(architecture.layout.our_path(name.removesuffix(".weight"))): name for name in tensors}
     if lost := [place.path for place in products if place not in names]:
-        raise CheckpointError(f"the files of the checkpoint have no tensor of their own for {listing(lost)}.")
+        raise CheckpointError(f"the files of the checkpoint have no tensor of their own for {first_names(lost)}.")
     return dict(tensors) | {
         names[place]: _with_products(tensors[names[place]], tuple(added)) for place, added in products.items()
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from moss_tts.audio.files import WRITABLE_FORMATS
 from moss_tts.books.m4b import require_av
 from moss_tts.books.planning import TIMES
-from moss_tts.cli.places import check_beside, check_directory, check_file
+from moss_tts.cli.places import check_beside, check_directory, check_file, check_format
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path
 from moss_tts.errors import RequestError
 from moss_tts.subtitles.formats import SUBTITLES
@@ -111,9 +111,8 @@ class Destination:
             raise RequestError(
                 f"--output {self.output}: name an .m4b file for the whole book, or a directory for its chapters."
             )
-        elif self.suffix not in WRITABLE_FORMATS:
-            known = ", ".join(suffix.removeprefix(".") for suffix in WRITABLE_FORMATS)
-            raise RequestError(f"--format must be one of {known}, got {self.suffix.removeprefix('.')!r}.")
+        else:
+            check_format(self.suffix)
         (check_file if self.is_one_file else check_directory)("--output", self.output)
         check_beside("--output", self.work)
         for option, path in {"--report": self.report, "--read-along": self.read_along}.items():

@@ -1,10 +1,11 @@
-"""Places that commands write to, refused before the work if nothing could be written there."""
+"""Places and formats that commands write to, refused before the work if nothing could be written there."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from moss_tts.audio.files import WRITABLE_FORMATS
 from moss_tts.errors import RequestError
 
 
@@ -50,6 +51,17 @@ def check_beside(option: str, path: Path) -> None:
     if not path.absolute().parent.is_dir():
         raise RequestError(f"{option} {path}: there is no directory {path.parent}; make it, or name another.")
     _check_writable(option, path, path.parent)
+
+
+def check_format(suffix: str) -> None:
+    """Refuse a --format in which audio is not written.
+
+    Raises:
+        RequestError: there is no such format.
+    """
+    if suffix not in WRITABLE_FORMATS:
+        known = ", ".join(known.removeprefix(".") for known in WRITABLE_FORMATS)
+        raise RequestError(f"--format must be one of {known}, got {suffix.removeprefix('.')!r}.")
 
 
 def _check_writable(option: str, path: Path, directory: Path) -> None:

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from moss_tts.audio.files import WRITABLE_FORMATS
 from moss_tts.audio.marking import mark_of
 from moss_tts.books.work_lock import work_lock
 from moss_tts.bulk.jobs import Job
 from moss_tts.bulk.kept_results import RESULTS, KeptResults, Row
 from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.output_files import interruptible
-from moss_tts.cli.places import check_directory
+from moss_tts.cli.places import check_directory, check_format
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles
 from moss_tts.cli.terminal import Terminal
@@ -55,9 +54,7 @@ class Destination:
             RequestError: another format, a file in the place of the directory, or a place that does not exist.
         """
         self.subtitles.check()
-        if self.suffix not in WRITABLE_FORMATS:
-            known = ", ".join(suffix.removeprefix(".") for suffix in WRITABLE_FORMATS)
-            raise RequestError(f"--format must be one of {known}, got {self.suffix.removeprefix('.')!r}.")
+        check_format(self.suffix)
         if self.subtitles.file is not None and self.subtitles.file.name not in SUBTITLES:
             raise RequestError(
                 f"--subtitles {self.subtitles.file}: each job has subtitles beside its audio, so give only a suffix: "

@@ -16,7 +16,7 @@ import mlx.core as mx
 from moss_tts.codec.config import CodecConfig, QuantizerConfig
 from moss_tts.codec.stages import SCALED, Shapes
 from moss_tts.errors import CheckpointError
-from moss_tts.weights.layout import listing
+from moss_tts.weights.layout import first_names
 from moss_tts.weights.quantisation import DEFAULTS, check_settings
 
 Weights: TypeAlias = Mapping[str, mx.array]
@@ -149,16 +149,16 @@ def _with_folded(expected: Shapes, named: Weights) -> Shapes:
 def _check(expected: Shapes, named: Weights, original: Mapping[str, str]) -> None:
     problems = []
     if missing := [original.get(name, name) for name in expected if name not in named]:
-        problems.append(f"lacks {listing(missing)}")
+        problems.append(f"lacks {first_names(missing)}")
     if surplus := [original[name] for name in named if name not in expected]:
-        problems.append(f"has weights this codec does not know: {listing(surplus)}")
+        problems.append(f"has weights this codec does not know: {first_names(surplus)}")
     for name in sorted(expected.keys() & named.keys()):
         given = tuple(named[name].shape)
         if _without_kernel(name, given) != _without_kernel(name, expected[name]):
             problems.append(f"has {original[name]} of shape {given} where the config asks for {expected[name]}")
             break
     if whole := [original[name] for name, weight in named.items() if not mx.issubdtype(weight.dtype, mx.floating)]:
-        problems.append(f"has {listing(whole)} in whole numbers, which must be floating-point numbers")
+        problems.append(f"has {first_names(whole)} in whole numbers, which must be floating-point numbers")
     if problems:
         raise CheckpointError(f"the codec checkpoint {'; it '.join(problems)}.")
 

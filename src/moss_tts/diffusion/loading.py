@@ -38,7 +38,7 @@ from moss_tts.diffusion.weights import (
 from moss_tts.errors import CheckpointError
 from moss_tts.prompts.messages import PromptEncoder
 from moss_tts.weights.layout import (
-    listing,
+    first_names,
     load_strict,
     read_files,
     read_json,
@@ -83,7 +83,7 @@ class SoundFiles:
         """
         pipeline = PipelineConfig.from_dict(read_json(directory / PIPELINE_INDEX))
         if missing := [f"{name}/ ({what})" for name, what in PARTS.items() if not (directory / name).is_dir()]:
-            raise CheckpointError(f"{directory} lacks {listing(missing)}; copy the whole model there.")
+            raise CheckpointError(f"{directory} lacks {first_names(missing)}; copy the whole model there.")
         converted = sorted(directory.glob(CONVERTED_TRANSFORMER))
         transformer = converted or sorted((directory / "transformer").glob(SAFETENSORS))
         if not transformer:
@@ -196,7 +196,7 @@ def _autoencoder_file(directory: Path) -> Path:
     for pattern in (CONVERTED_AUTOENCODER, f"vae/{SAFETENSORS}", "vae/*.pth"):
         if files := sorted(directory.glob(pattern)):
             if len(files) > 1:
-                raise CheckpointError(f"{directory} has several autoencoders, {listing([p.name for p in files])}.")
+                raise CheckpointError(f"{directory} has several autoencoders, {first_names([p.name for p in files])}.")
             return files[0]
     raise CheckpointError(f"{directory}/vae holds neither {SAFETENSORS} nor *.pth.")
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import mlx.core as mx
 
 from moss_tts.errors import CheckpointError, RequestError
-from moss_tts.weights.layout import SUFFIXES, listing
+from moss_tts.weights.layout import SUFFIXES, first_names
 from moss_tts.weights.quantisation import MODES, SETTINGS
 
 # The allowed values of `tied_heads`: None refuses heads that differ.
@@ -55,7 +55,7 @@ def check_copies(
     known = {name.removesuffix("weight") + suffix for name in stored for suffix in SUFFIXES}
     prefixes = tuple(copy for copy, _ in copies)
     if strays := [name for name in weights if name.startswith(prefixes) and name not in known]:
-        raise CheckpointError(f"the checkpoint has weights this architecture does not know: {listing(strays)}.")
+        raise CheckpointError(f"the checkpoint has weights this architecture does not know: {first_names(strays)}.")
     differing = []
     for name, original in stored.items():
         copy, embedding = (Table.stored(weights, key, width, quantization or {}) for key in (name, original))
@@ -64,7 +64,7 @@ def check_copies(
     if differing:
         one = len(differing) == 1
         raise CheckpointError(
-            f"the checkpoint has {listing(differing)}, which {'differs from its' if one else 'differ from their'} "
+            f"the checkpoint has {first_names(differing)}, which {'differs from its' if one else 'differ from their'} "
             f"embedding though both are one tensor in this architecture. Probably a head was trained or merged alone. "
             f'tied_heads="{EMBEDDINGS}" (--tied-heads {EMBEDDINGS}) drops such heads, as upstream\'s loader does.'
         )

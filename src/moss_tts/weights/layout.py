@@ -154,7 +154,7 @@ def _join(stack: Stack, weights: dict[str, mx.array], count: int) -> dict[str, m
         if len(missing) == count and suffix != "weight":
             continue
         if missing:
-            raise CheckpointError(f"the checkpoint lacks {listing(missing)}.")
+            raise CheckpointError(f"the checkpoint lacks {first_names(missing)}.")
         parts = [weights.pop(name) for name in names]
         if other := next((name for name, part in zip(names, parts, strict=True) if part.shape != parts[0].shape), None):
             raise CheckpointError(
@@ -200,9 +200,9 @@ def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Names
     expected = {name: tuple(value.shape) for name, value in own}
     problems = []
     if missing := [layout.upstream_name(name) for name in expected if name not in weights]:
-        problems.append(f"lacks {listing(missing)}")
+        problems.append(f"lacks {first_names(missing)}")
     if surplus := [layout.upstream_name(name) for name in weights if name not in expected]:
-        problems.append(f"has weights this architecture does not know: {listing(surplus)}")
+        problems.append(f"has weights this architecture does not know: {first_names(surplus)}")
     shared = expected.keys() & weights.keys()
     if wrong := sorted(name for name in shared if tuple(weights[name].shape) != expected[name]):
         name = wrong[0]
@@ -211,14 +211,14 @@ def load_strict(model: nn.Module, weights: Mapping[str, mx.array], layout: Names
             f"for {expected[name]}" + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else "")
         )
     if whole := sorted(name for name in shared & floating if not mx.issubdtype(weights[name].dtype, mx.floating)):
-        names = listing([layout.upstream_name(name) for name in whole])
+        names = first_names([layout.upstream_name(name) for name in whole])
         problems.append(f"has {names} in whole numbers, which must be floating-point numbers")
     if problems:
         raise CheckpointError(f"the checkpoint {'; it '.join(problems)}.")
     model.load_weights(list(weights.items()), strict=True)
 
 
-def listing(names: Iterable[str]) -> str:
+def first_names(names: Iterable[str]) -> str:
     """The first names in order, and how many more there are."""
     return first_of(sorted(names), 3)
 
@@ -245,7 +245,7 @@ def read_files(files: Iterable[Path]) -> dict[str, mx.array]:
     for path in files:
         found = read_pickled(path) if is_pickled(path) else read_safetensors(path)
         if twice := sorted(found.keys() & weights.keys()):
-            raise CheckpointError(f"{path.parent} has {listing(twice)} in two files.")
+            raise CheckpointError(f"{path.parent} has {first_names(twice)} in two files.")
         weights |= found
     return weights
 
@@ -290,15 +290,15 @@ def _files(directory: Path, index_name: str, whole_name: str, pattern: str) -> l
         raise CheckpointError(f"{index} must hold a weight_map from weights to files.")
     names = sorted(set(weight_map.values()))
     if outside := [name for name in names if Path(name).name != name]:
-        raise CheckpointError(f"{index} names files that are not beside it: {listing(outside)}.")
+        raise CheckpointError(f"{index} names files that are not beside it: {first_names(outside)}.")
     if others := [name for name in names if Path(name).suffix != whole.suffix]:
-        raise CheckpointError(f"{index} names files that are no {whole.suffix} files: {listing(others)}.")
+        raise CheckpointError(f"{index} names files that are no {whole.suffix} files: {first_names(others)}.")
     missing = [name for name in names if not (directory / name).is_file()]
     if missing and whole.is_file():
-        log.warning("%s names shards that are not there: %s; %s was read", index, listing(missing), whole.name)
+        log.warning("%s names shards that are not there: %s; %s was read", index, first_names(missing), whole.name)
         return [whole]
     if missing or not names:
-        raise CheckpointError(f"{index} names shards that are not there: {listing(missing) or 'none at all'}.")
+        raise CheckpointError(f"{index} names shards that are not there: {first_names(missing) or 'none at all'}.")
     return [directory / name for name in names]
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from moss_tts.errors import CheckpointError
 from moss_tts.weights.headers import read_header
-from moss_tts.weights.layout import INDEX_FILE, is_pickled, listing, weight_files
+from moss_tts.weights.layout import INDEX_FILE, first_names, is_pickled, weight_files
 from moss_tts.weights.pickled import pickled_tensors
 from moss_tts.weights.stored import StoredTensor
 
@@ -225,7 +225,7 @@ def check_sums(directory: Path) -> list[str]:
         raise CheckpointError(f"{directory / SUMS_FILE} is broken, so the weights cannot be verified.")
     if others := [name for name in wanted if Path(name).name != name or Path(name).suffix != ".safetensors"]:
         raise CheckpointError(
-            f"{directory / SUMS_FILE} names what is no .safetensors file beside it: {listing(others)}; the weights "
+            f"{directory / SUMS_FILE} names what is no .safetensors file beside it: {first_names(others)}; the weights "
             "cannot be verified."
         )
     if missing := [name for name in wanted if not (directory / name).is_file()]:
