@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def demo_checkpoints(root: Path) -> dict[str, Path]:
-    """One tiny checkpoint of each architecture."""
+    """A tiny checkpoint of Delay and one of Local."""
     from moss_tts.checkpoints.demo import write_demo_checkpoint
 
     return {kind: write_demo_checkpoint(root / kind, kind) for kind in ("delay", "local")}

@@ -25,7 +25,7 @@ from moss_tts.checkpoints.adapters import places_of, put_adapters
 from moss_tts.checkpoints.loading import load_architecture, quantizable_modules
 from moss_tts.codec import CodecConfig, MossAudioTokenizer
 from moss_tts.codec import upstream_shapes as codec_shapes
-from moss_tts.config import DelayConfig, LocalConfig, LocalV15Config, MossConfig, parse_config
+from moss_tts.config import ID_DEFAULTS, DelayConfig, LocalConfig, LocalV15Config, MossConfig, parse_config
 from moss_tts.weights.layout import SUFFIXES, Shapes
 from moss_tts.weights.quantisation import Precision
 
@@ -94,16 +94,7 @@ RELEASED = {
     "nano": "nano",
 }
 
-SPECIAL_IDS = {
-    "pad_token_id": 151643,
-    "im_start_token_id": 151644,
-    "im_end_token_id": 151645,
-    "audio_start_token_id": 151652,
-    "audio_end_token_id": 151653,
-    "audio_user_slot_token_id": 151654,
-    "audio_assistant_gen_slot_token_id": 151656,
-    "audio_assistant_delay_slot_token_id": 151662,
-}
+SPECIAL_IDS = {**ID_DEFAULTS, "audio_assistant_delay_slot_token_id": 151662}
 
 
 # ----------------------------------------------------------------------------------------------- configs

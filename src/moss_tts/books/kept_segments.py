@@ -66,18 +66,20 @@ class KeptSegments:
 
     def begin(self, manifest: Manifest) -> None:
         """Delete the kept segments, and keep segments of this reading from now on."""
-        for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors"), *self._halves()]:
-            file.unlink(missing_ok=True)
+        self._clear()
         self.directory.mkdir(parents=True, exist_ok=True)
         with atomic_file(self.directory / MANIFEST) as part:
             part.write_text(manifest.to_json(), encoding="utf-8")
 
     def remove(self) -> None:
         """Delete the kept files; the directory stays if it has other files."""
-        for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors"), *self._halves()]:
-            file.unlink(missing_ok=True)
+        self._clear()
         with suppress(OSError):
             self.directory.rmdir()
+
+    def _clear(self) -> None:
+        for file in [self.directory / MANIFEST, *self.directory.glob("*.safetensors"), *self._halves()]:
+            file.unlink(missing_ok=True)
 
     # ---------------------------------------------------------------------------------------------- segments
 
