@@ -352,9 +352,7 @@ def _checked(lexicon: str | os.PathLike[str]) -> bytes:
 def _weights(adapters: Mapping[str, float] | None) -> dict[str, float] | None:
     for name, weight in (adapters or {}).items():
         if not isinstance(name, str) or not name.strip() or not is_number(weight):
-            raise RequestError(
-                f"adapters must be names with weights; a weight is {NUMBERS}, got {shown(weight)} for {shown(name)}."
-            )
+            raise RequestError(f"adapters: the weight of {shown(name)} must be {NUMBERS}, got {shown(weight)}.")
     return dict(adapters) if adapters else None
 
 

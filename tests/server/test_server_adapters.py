@@ -72,7 +72,7 @@ def test_a_voice_without_adapters_is_written_as_before(tmp_path):
     recording = np.sin(np.arange(12_000) / 9).astype(np.float32) / 3, 24_000
     voice = Voices(tmp_path).add("ada", recording)
     assert "adapters" not in json.loads((voice.directory / "voice.json").read_text())
-    with pytest.raises(RequestError, match="adapters must be names with weights; a weight is 0, or"):
+    with pytest.raises(RequestError, match="adapters: the weight of 'ada' must be 0, or"):
         Voices(tmp_path).add("bob", recording, adapters={"ada": float("nan")})
 
 
