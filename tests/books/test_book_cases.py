@@ -511,6 +511,20 @@ LONE_NUMBERS = [
 ]
 
 
+@pytest.mark.parametrize(
+    "titles",
+    [
+        ["Erstes Kapitel", "Zweites Kapitel."], ["ZWEITER TEIL", "Dritter Akt"],
+        ["CAPÍTULO PRIMERO", "Capítulo segundo"],
+        ["Première partie", "Livre troisième"], ["Capitolo secondo", "PARTE TERZA"], ["제1장 시작", "제 2 장"],
+        ["First Part", "Second Part"], ["ЧАСТЬ ПЕРВАЯ", "Часть вторая"],
+    ],
+)  # fmt: skip
+def test_ordinals_number_chapters_in_each_language(folder, titles):
+    text = "\n\n".join(f"{title}\n\nIt was cold." for title in titles)
+    assert [chapter.title for chapter in read_book(written(folder, "x.txt", text)).chapters] == titles
+
+
 @pytest.mark.parametrize("titles", LONE_NUMBERS, ids=lambda titles: titles[0])
 def test_lines_that_number_chapters_begin_them(folder, titles):
     text = "\n\n".join(f"{title}\n\nIt was cold in {at}." for at, title in enumerate(titles))
@@ -712,6 +726,11 @@ MARKDOWN = [
     ("![x](y.png){width=50%} and [l](u){.c target=_blank}", "x and l"),
     ("a\n\n* * *\n\n---\n\nb\n\n***", f"a\n\n{PAUSE}\n\nb"),
     ("![A cat](c.png) and ![](d.png)", "A cat and"),
+    ("[span]{.y}", "span"),
+    ("[TOC]\n\na\n\n[[_TOC_]]\n\n\\newpage\n\nb", "a\n\nb"),
+    ("> [!NOTE]\n> Beware\n\n> > [!tip]- of it", "Beware\n\nof it"),
+    ("[[Page|The page]], [[Page]], ==so== %%not this%% H~2~O x^n^", "The page, Page, so H2O xn"),
+    ("`a==b==c` and `[[x]]`, 10^6^, a == b == c, 10~20~30", "a==b==c and [[x]], 10^6^, a == b == c, 10~20~30"),
 ]  # fmt: skip
 
 

@@ -29,9 +29,22 @@ MAX_OPEN_BRACKETS = 10
 MAX_MARKS = 300_000
 
 # Attributes of Pandoc and Kramdown where the plugin does not look: behind a heading, alone in a line, fenced divisions.
-_LAST_ATTRIBUTES = re.compile(r"(?<![ \t])[ \t]*\{[:#.=][^{}\n]*\}[ \t]*\Z")
+_LAST_ATTRIBUTES = re.compile(r"(?<![ \t\]])[ \t]*\{[:#.=][^{}\n]*\}[ \t]*\Z")
 _FIRST_ATTRIBUTES = re.compile(r"\A\{(?:[.#:=]|[\w-]+=)[^{}\n]*\}")
 _ATTRIBUTE_LINE = re.compile(r"^[ \t]*(?:\{:?[ \t]*[#.][^{}\n]*\}|\{:[^{}\n]*\}|:{3,}[^\n]*)[ \t]*$", re.MULTILINE)
+# Places of a table of contents, and ends of pages, alone in a line; the kind of a note of GitHub and Obsidian.
+_PLACE_LINE = re.compile(
+    r"^[ \t]*(?:\[TOC\]|\[\[_?TOC_?\]\]|\\(?:newpage|pagebreak|clearpage|tableofcontents))[ \t]*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_CALLOUT = re.compile(r"^((?:[ \t]*>)+[ \t]*)\[![\w-]+\][+-]?", re.MULTILINE)
+# Links, marked text, comments, and small letters of Obsidian and Pandoc: the words that they show.
+_SHOWN = (
+    (re.compile(r"!?\[\[(?:[^\[\]|]*\|)?([^\[\]|]+)\]\]"), r"\1"),
+    (re.compile(r"==(?=[^\s=])([^=]+)(?<=\S)=="), r"\1"),
+    (re.compile(r"%%[^%]*%%"), ""),
+    (re.compile(r"(?<=[^\W\d_])([~^])(\w{1,10})\1"), r"\2"),
+)
 # Marks of notes that are not there.
 _NOTE_MARK = re.compile(r"\[\^[^\[\]\s]{1,100}\]")
 _LIST_TAGS = {
@@ -83,8 +96,13 @@ def _without_comments(text: str, name: str, remarks: Remarks) -> str:
     return kept + text[end:].replace("<!--", "")
 
 
+def _unmarked(text: str) -> str:
+    """The text without lines that are only for the layout."""
+    return _PLACE_LINE.sub("", _ATTRIBUTE_LINE.sub("", text))
+
+
 def _blocks(text: str, name: str, remarks: Remarks) -> list[Block]:
-    page, marks = _NOTE_MARK.subn("", _PARSER.render(_ATTRIBUTE_LINE.sub("", text)))
+    page, marks = _NOTE_MARK.subn("", _PARSER.render(_CALLOUT.sub(r"\1", _unmarked(text))))
     for _ in range(marks):
         remarks.leave_out("note mark")
     blocks = read_blocks(parse_fragment(page, name), name, remarks).blocks
@@ -121,6 +139,8 @@ def _drop_markup(state: StateCore) -> None:
     for token in state.tokens:
         if token.type == "inline":
             token.content = _LAST_ATTRIBUTES.sub("", token.content)
+            for pattern, words in _SHOWN if "`" not in token.content else ():
+                token.content = pattern.sub(words, token.content)
             if _open_brackets(token.content) > MAX_OPEN_BRACKETS:
                 token.content = token.content.replace("[", " ")
 

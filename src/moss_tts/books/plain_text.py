@@ -32,13 +32,27 @@ _ALONE = """
     avant-propos prólogo epílogo prologo epilogo prefazione voorwoord пролог эпилог предисловие
     序 序章 序言 前言 楔子 引子 尾声 尾聲 后记 後記 まえがき あとがき プロローグ エピローグ
 """.split()
-_NUMBER = rf"(?:the\s+)?(?:\d{{1,4}}|{_ROMAN}|(?:{'|'.join(_SPELLED)})(?:-\w+)?)"
+_ORDINALS = """
+    first second third fourth fifth sixth seventh eighth ninth tenth
+    erste[rs]? zweite[rs]? dritte[rs]? vierte[rs]? fünfte[rs]? sechste[rs]? sieb(?:en)?te[rs]? achte[rs]? neunte[rs]?
+    zehnte[rs]? elfte[rs]? zwölfte[rs]? eerste tweede derde vierde vijfde zesde
+    première? deuxième second troisième quatrième cinquième sixième septième huitième neuvième dixième
+    primer[oa]? segund[oa] tercer[oa]? cuart[oa] quint[oa] sext[oa] séptim[oa] octav[oa] noven[oa] décim[oa]
+    prim[oa] second[oa] terz[oa] quart[oa] sest[oa] settim[oa] ottav[oa] non[oa] decim[oa]
+    первая вторая третья четвёртая четвертая пятая шестая седьмая восьмая девятая десятая
+""".split()
+_NUMBER = rf"(?:the\s+)?(?:\d{{1,4}}|{_ROMAN}|(?:{'|'.join((*_SPELLED, *_ORDINALS))})(?:-\w+)?)"
 # "Chapter 4", "Chapter 4: The Fall.", "Chapter 4 The Fall"; not "Chapter 4 was dull."
 _NUMBERED = re.compile(
     rf"(?:{'|'.join(_DIVISIONS)})\s*(?:\s|(?<=\.)){_NUMBER}(?!\w)\s*(?:[.:)—–-].*|[^.:)—–-].*[^.!?,;]|)", re.IGNORECASE
 )
-_UNNUMBERED = re.compile(rf"(?:{'|'.join(_ALONE)})[.:]?", re.IGNORECASE)
-_EAST_ASIAN = re.compile(r"第[\d〇零一二三四五六七八九十百千两兩]+[章回节節卷部话話篇](?:[\s:：].*|[^。！？，]{0,20})")
+# "Prologue", "Erstes Kapitel".
+_UNNUMBERED = re.compile(
+    rf"(?:{'|'.join(_ALONE)}|(?:{'|'.join(_ORDINALS)})\s+(?:{'|'.join(_DIVISIONS)}))[.:]?", re.IGNORECASE
+)
+_EAST_ASIAN = re.compile(
+    r"제\s?\d{1,4}\s?[장화부편권](?:[\s:：].*|)|第[\d〇零一二三四五六七八九十百千两兩]+[章回节節卷部话話篇](?:[\s:：].*|[^。！？，]{0,20})"
+)
 _MAX_HEADING_LINES = 3
 _MAX_HEADING_CHARS = 120
 _MAX_EAST_ASIAN_HEADING = 40
