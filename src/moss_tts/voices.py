@@ -295,8 +295,7 @@ class Voices:
         waveform, digest = _load(recording)
         words = None if lexicon is None else _checked(lexicon)
         channels, n_samples = waveform.samples.shape
-        created = datetime.now(UTC).isoformat(timespec="seconds")
-        seconds = n_samples / waveform.sample_rate
+        seconds, created = n_samples / waveform.sample_rate, datetime.now(UTC).isoformat(timespec="seconds")
         record = VoiceRecord(
             name, transcript, description, seconds, waveform.sample_rate, channels, digest, created, _weights(adapters)
         )
