@@ -247,7 +247,19 @@ def test_a_listener_who_leaves_ends_it(checkpoints):
         assert "Traceback" not in process.stderr.read().decode()
 
 
-def test_a_bad_byte_in_the_middle_is_told():
-    blocks = iter([b"Hello ", b"\xff", b""])
-    with pytest.raises(RequestError, match="near byte 6"):
+@pytest.mark.parametrize(
+    "raw", [b"Hello \xff", b"Hello \xff and more", b"\xef\xbb\xbfabc\xff", "Gr\u00fc\u00df".encode() + b"\xe2\x28"]
+)
+@pytest.mark.parametrize("size", [1, 4, 99])
+def test_a_bad_byte_is_told_with_its_place(raw, size):
+    blocks = iter([*(raw[at : at + size] for at in range(0, len(raw), size)), b""])
+    with pytest.raises(RequestError, match="at byte 6"):
         list(decoded(lambda: next(blocks)))
+
+
+@pytest.mark.parametrize("command", ["follow", "generate"])
+def test_standard_output_that_is_closed_is_told(run, checkpoints, monkeypatch, command):
+    pipe(monkeypatch, b"Hello there.")
+    monkeypatch.setattr("sys.stdout", None)
+    ended = run(command, *(["Hello there."] if command == "generate" else []), "-m", checkpoints["delay"], "-o", "-")
+    assert (ended.code, "standard output, which is closed" in ended.err) == (2, True)

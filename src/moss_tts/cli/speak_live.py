@@ -34,11 +34,13 @@ def open_sinks(output: Path, play: bool, terminal: Terminal, mark: str | None = 
     """The sinks that audio is written to, files with a mark if there is one.
 
     Raises:
-        RequestError: a terminal, a file that could not be written, or one that cannot grow.
+        RequestError: standard output is closed or a terminal; a file that could not be written, or cannot grow.
         AudioError: no player.
     """
     sinks: list[Sink] = []
     if output == STDOUT:
+        if sys.stdout is None:
+            raise RequestError("--output - writes to standard output, which is closed. Open it, or name a .wav file.")
         if sys.stdout.isatty():
             raise RequestError(
                 "--output - writes raw audio, which a terminal cannot show. Send it into a file with > speech.pcm, or "
