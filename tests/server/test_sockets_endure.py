@@ -145,6 +145,7 @@ def test_a_client_that_takes_nothing_is_given_up(checkpoints, tmp_path):
 
 # Seconds that do not pass by themselves while a test waits.
 IDLE, TURN, SESSION = 400_000.0, 1_000_000.0, 1_500_000.0
+GRACE = 200_000.0
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +209,27 @@ def test_a_server_that_stops_lets_turns_end(checkpoints, tmp_path, path):
         heard = talk.until("turn.done" if path == REALTIME else "session.done")
         assert heard.sound
         assert ended(talk) == ("the server is stopping", 1012)
+
+
+@pytest.mark.parametrize("path", [STREAM, REALTIME])
+def test_a_server_that_stops_says_goodbye_to_those_who_go_on_writing(checkpoints, tmp_path, path):
+    with serving(checkpoints["delay"], tmp_path, grace_s=GRACE) as running, talking(running, path) as talk:
+        if path == REALTIME:
+            talk.configure()
+            talk.begin("t", TEXT, ends=False)
+        else:
+            talk.send("session.config", stream_audio=True, **OPTIONS)
+            talk.send("input.text", text=TEXT)
+        talk.until("audio.start")
+        running.server.should_exit = True
+        wait_until(lambda: refuses(running))
+        running.later(0.95 * GRACE)
+        assert ended(talk) == ("the server is stopping", 1012)
+
+
+def refuses(running: Serving) -> bool:
+    """Whether the server has begun to stop: it listens no more."""
+    return not any(server.is_serving() for server in running.server.servers)
 
 
 # --------------------------------------------------------------------------------------------------- very many

@@ -25,6 +25,8 @@ from moss_tts.sessions.turn import Turn
 NORMAL, LIMIT, UNWANTED, MISTAKE, RESTART = 1000, 1001, 1008, 1011, 1012
 
 LARGE = 2**16
+# The part of the time that running requests have when the server stops: what is left of it is for goodbyes.
+SHARE_OF_GRACE = 0.9
 WINDOW_LEFT_OUT = "repetition_window was left out: the penalty of this model looks at all frames."
 
 log = logging.getLogger("moss_tts.server")
@@ -62,7 +64,8 @@ class SocketSession(ABC):
         self._service, self._socket, self._settings = service, socket, service.settings
         self._loop = asyncio.get_running_loop()
         self._ends = self._loop.time() + self._settings.session_timeout_s
-        self._stopping = False
+        # When it is left at the latest, because the server stops.
+        self._leaves: float | None = None
         self._opened = AsyncExitStack()
         self._session: OpenSession | None = None
         self._form = SoundForm("pcm", whole=False)
@@ -110,8 +113,8 @@ class SocketSession(ABC):
             await self._socket.close(code)
 
     def stop(self) -> None:
-        """End with the turn that is being spoken, for the server stops."""
-        self._stopping = True
+        """End with the turn that is being spoken, or shortly before the server cuts it off, for the server stops."""
+        self._leaves = self._loop.time() + SHARE_OF_GRACE * self._settings.grace_s
         self._rest()
 
     async def _converse(self) -> int:
@@ -212,7 +215,7 @@ class SocketSession(ABC):
 
     def _late(self) -> SocketClosed:
         """Why nothing more is waited for."""
-        if self._stopping:
+        if self._leaves is not None:
             return SocketClosed(RESTART, ApiError(503, "the server is stopping", code="stopping"))
         if self._session is None:
             seconds, what = self._settings.idle_s, f"{CONFIG} must come within"
@@ -226,9 +229,11 @@ class SocketSession(ABC):
         """Set how long the next message may take, from now."""
         idle = self._loop.time() + self._settings.session_idle_s
         if self.active is None:
-            self._socket.wait_until(0.0 if self._stopping else min(idle, self._ends))
-        else:
+            self._socket.wait_until(min(idle, self._ends) if self._leaves is None else 0.0)
+        elif self._leaves is None:
             self._socket.wait_until(None if self.active.text.ended else idle)
+        else:
+            self._socket.wait_until(self._leaves)
 
     # ------------------------------------------------------------------------------------------------- turns
 
