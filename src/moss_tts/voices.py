@@ -7,8 +7,7 @@ A voice is a directory `<name>/` with
     lexicon.txt                        how it speaks some words, if it was given a lexicon
     codes-<codec>-<Q>.safetensors      the recording as codes, for each codec and depth it was used with
 
-It appears and disappears whole (atomic.py), and stands for itself: one that is broken is listed as such. Where nothing
-can be written, codes are kept in memory.
+It appears and disappears whole (atomic.py), and a broken one is listed as such. Unwritable codes are kept in memory.
 """
 
 from __future__ import annotations
