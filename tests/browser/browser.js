@@ -20,7 +20,8 @@ function measure() {
   let meter = null;
   AudioNode.prototype.connect = function (to, ...rest) {
     if (to instanceof AudioDestinationNode) {
-      meter ??= to.context.createAnalyser();
+      // Two thirds of a second: so long may the page have something else to do, and miss nothing.
+      meter ??= new AnalyserNode(to.context, { fftSize: 2 ** 15 });
       connect.call(this, meter);
     }
     return connect.call(this, to, ...rest);
@@ -29,7 +30,7 @@ function measure() {
     if (meter?.context.state !== "running") return 0;
     const samples = new Float32Array(meter.fftSize);
     meter.getFloatTimeDomainData(samples);
-    return Math.hypot(...samples) / Math.sqrt(samples.length);
+    return Math.sqrt(samples.reduce((sum, sample) => sum + sample ** 2, 0) / samples.length);
   };
   const { play } = HTMLMediaElement.prototype;
   HTMLMediaElement.prototype.play = function () {

@@ -39,12 +39,12 @@ export async function byKeyboard(at) {
 /** The request ends long before the sound: the buttons work until nothing is heard any more. */
 export async function untilTheSoundEnds(at) {
   const page = await open(at);
-  await speak(page, LONG);
+  await speak(page, LONG, "^(Speaking|Done)");
   await isHeard(page);
   assert.equal(await page.textContent("#pause"), "Pause");
-  assert(await page.isEnabled("#stop"), "Stop is dead while there is sound");
-
   await page.click("#pause");
+  await status(page, "^Done");
+  assert(await page.isEnabled("#stop"), "Stop is dead while there is sound");
   await isSilent(page);
   const paused = await position(page);
   assert(paused > 0);

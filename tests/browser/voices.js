@@ -38,13 +38,24 @@ export async function aRecording(at) {
     window.times = [];
     new MutationObserver(() => window.times.push(timer.textContent)).observe(timer, { childList: true });
   });
-  await page.click(".record");
-  await page.click("#speak");
-  await status(page, "stop the recording first");
-  assert.equal(await page.textContent(".record"), "Stop recording");
+  // In the page, which is sooner than its limit.
+  const meanwhile = await page.evaluate(async () => {
+    const [record, said] = [".record", "#status"].map((name) => document.querySelector(name));
+    const until = async (done) => {
+      while (!done()) await new Promise((resolve) => setTimeout(resolve, 10));
+    };
+    record.click();
+    await until(() => record.textContent === "Stop recording");
+    document.querySelector("#speak").click();
+    await until(() => said.textContent.includes("stop the recording first"));
+    return record.textContent;
+  });
+  assert.equal(meanwhile, "Stop recording");
   // It ends by itself at the limit.
   await hasRecording(page);
-  assert((await page.evaluate(() => window.times)).includes("0:01 of 0:02"));
+  const times = await page.evaluate(() => window.times);
+  assert.equal(times[0], "0:00 of 0:02");
+  assert.match(times.at(-1), /^0:0[1-9] of 0:02$/);
   assert.equal(await page.textContent(".record"), "Record");
   await page.click(".own .listen");
   await inPlay(page);
