@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from moss_tts.cli.output_files import Recording
-from moss_tts.cli.progress import Lines, duration, showing
+from moss_tts.cli.progress import Lines, rough_duration, showing
 from moss_tts.cli.shares import PlanShare, share_of
 from moss_tts.long_form import TextSegment
 from moss_tts.result import GenerationResult
@@ -127,8 +127,8 @@ def test_what_was_done_before_is_no_speed():
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(41.6, "42 s"), (720, "12 min"), (12_000, "3 h 20 min")])
-def test_durations_are_words(seconds, words):
-    assert duration(seconds) == words
+def test_rough_durations_are_words(seconds, words):
+    assert rough_duration(seconds) == words
 
 
 def test_a_long_text_is_shown_with_its_share(run, monkeypatch):

@@ -13,6 +13,7 @@ from moss_tts.books.chapters import Book
 from moss_tts.books.planning import book_cut, estimate, plan_book, reading_notes
 from moss_tts.books.voices import ONE_VOICE, BookVoices
 from moss_tts.cli.book_files import Destination
+from moss_tts.cli.progress import duration
 from moss_tts.cli.terminal import Terminal
 from moss_tts.config import MossConfig, parse_config
 from moss_tts.device.memory import size
@@ -58,7 +59,7 @@ def show_plan(
     channels = 2 if rate == STEREO_RATE else 1
     roughly = estimate(plans, suffix, rate, channels, options.get("speed", 1.0))
     terminal.say(
-        f"roughly {in_words(roughly.seconds)} of audio; {size(roughly.nbytes)} as {suffix.removeprefix('.')}, and "
+        f"roughly {duration(roughly.seconds)} of audio; {size(roughly.nbytes)} as {suffix.removeprefix('.')}, and "
         f"{size(roughly.work_bytes)} more on disk until the reading is finished"
     )
     show_notes(book, options, preparation, terminal, voices=voices)
@@ -96,15 +97,6 @@ def cut_of_checkpoint(model: str, config: MossConfig | None, options: Mapping[st
         return book_cut(options, preset, None)
     encoder = PromptEncoder.of(load_tokenizer(source.directory))
     return book_cut(options, preset, lambda text: len(encoder.encode(text)))
-
-
-def in_words(seconds: float) -> str:
-    """A length for people: "9 h 20 min", "3 min 5 s", "12 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes_left = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes_left} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def show_notes(

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from moss_tts.audio.marking import mark_of
 from moss_tts.audio.tempo import require_tempo
 from moss_tts.books.work_lock import work_lock
-from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.fit_table import clock, show_misfits, summary_of
 from moss_tts.cli.output_files import interruptible
+from moss_tts.cli.progress import duration
 from moss_tts.cli.speak_text import INTERRUPTED, Source, check_output, write_cues
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path
 from moss_tts.cli.terminal import Terminal
@@ -171,7 +171,7 @@ def _dub_film(
         terminal.warn(f"and {len(told) - MOST_WARNINGS} more lines like these.")
     show_misfits(speech.fits, speech.heard, terminal)
     tell_left_out(script, terminal)
-    took = in_words(time.monotonic() - started)
+    took = duration(time.monotonic() - started)
     terminal.say(f"{to.output}: {summary_of(speech.fits, len(script.cues))}, made in {took}")
     terminal.say(f"put it into the film: {to.muxing()}")
     if speech.failures:

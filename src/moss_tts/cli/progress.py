@@ -107,11 +107,20 @@ class Lines:
         if share is None or share <= self._first:
             return ""
         left = elapsed * (1 - share) / (share - self._first)
-        return f"{share:.0%} done, about {duration(left)} left"
+        return f"{share:.0%} done, about {rough_duration(left)} left"
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 40 s, 12 min, 3 h 20 min."""
+    """A length for people: "9 h 20 min", "3 min 5 s", "12 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def rough_duration(seconds: float) -> str:
+    """An estimated length for people: "40 s", "12 min", "3 h 20 min"."""
     minutes = round(seconds / 60)
     if seconds < 100:
         return f"{round(seconds)} s"

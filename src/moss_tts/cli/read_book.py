@@ -19,9 +19,10 @@ from moss_tts.books.planning import book_cut, long_form_options, plan_book
 from moss_tts.books.voices import ONE_VOICE, BookVoices
 from moss_tts.books.work_lock import work_lock
 from moss_tts.cli.book_files import Destination
-from moss_tts.cli.book_plan import in_words, show_notes, show_remarks
+from moss_tts.cli.book_plan import show_notes, show_remarks
 from moss_tts.cli.checking import NO_CHECK, WantedCheck
 from moss_tts.cli.output_files import interruptible
+from moss_tts.cli.progress import duration
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.terminal import Terminal
 from moss_tts.errors import RequestError
@@ -145,9 +146,9 @@ def _read_aloud(reading: Reading, terminal: Terminal) -> int:
         return INTERRUPTED
     finish_book(spoken, paths, to.report, to.subtitle_file(), find, to.read_along)
     seconds = sum(sum(spoken.lengths(number)) for number in range(len(plans))) / spoken.sample_rate
-    took = in_words(time.monotonic() - started)
+    took = duration(time.monotonic() - started)
     chapters = "1 chapter" if len(plans) == 1 else f"{len(plans)} chapters"
-    terminal.say(f"{to.output}: {chapters}, {in_words(seconds)} of audio, made in {took}, seed {seed}")
+    terminal.say(f"{to.output}: {chapters}, {duration(seconds)} of audio, made in {took}, seed {seed}")
     show_remarks(book, terminal)
     bad = misspoken(spoken)
     for sentence in [*cut_short(spoken), *bad[:MOST_NAMED]]:

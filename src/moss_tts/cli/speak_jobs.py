@@ -16,9 +16,9 @@ from moss_tts.audio.marking import mark_of
 from moss_tts.books.work_lock import work_lock
 from moss_tts.bulk.jobs import Job
 from moss_tts.bulk.kept_results import RESULTS, KeptResults, Row
-from moss_tts.cli.book_plan import in_words
 from moss_tts.cli.output_files import interruptible
 from moss_tts.cli.places import check_directory, check_format
+from moss_tts.cli.progress import duration
 from moss_tts.cli.speak_text import INTERRUPTED, Source
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles
 from moss_tts.cli.terminal import Terminal
@@ -107,7 +107,7 @@ def _speak_to_files(jobs: Sequence[Job], to: Destination, source: Source, at_onc
                 show(spoken / total, told.counts)
     results.finish(job.id for job in jobs)
     took = time.monotonic() - started
-    terminal.say(f"{to.output}: {told.counts}, {in_words(told.seconds)} of audio, made in {in_words(took)}")
+    terminal.say(f"{to.output}: {told.counts}, {duration(told.seconds)} of audio, made in {duration(took)}")
     if told.left:
         terminal.warn(f"Interrupted. Run the same command again to speak the other {told.left}.")
         return INTERRUPTED

@@ -17,6 +17,8 @@ from moss_tts.speaking.engine import SpeechChunk
 
 # Characters that an id of the model's tokenizer counts as.
 CHARACTERS_PER_ID = 4
+# What a turn fails with where nothing of its text can be spoken.
+NO_WORDS = "the text of the turn has no word that can be spoken."
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from moss_tts.prompts.growing_ids import GrowingIds
 from moss_tts.prompts.packing import LEAD, check_one_reference
 from moss_tts.prompts.turns import RealtimePacker
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.sessions.protocol import CHARACTERS_PER_ID, TurnListener, UserTurn, as_failure
+from moss_tts.sessions.protocol import CHARACTERS_PER_ID, NO_WORDS, TurnListener, UserTurn, as_failure
 from moss_tts.speaking.engine import Run, SpeechChunk
 from moss_tts.speaking.jobs import JobMaker
 from moss_tts.speaking.listening import Host, Result
@@ -184,7 +184,7 @@ class RowwiseTurn:
         self._longest = self._conversation.longest(self._text)
         self._add(self._growing.flush())
         if self._run is None and not self._is_over:
-            self._fail(RequestError("the text of the turn has no word that can be spoken."))
+            self._fail(RequestError(NO_WORDS))
 
     def cancel(self) -> None:
         """Stop, and restore the context."""

@@ -19,7 +19,7 @@ from moss_tts.long_form import ContinuityState, TextSegment, advance_continuity_
 from moss_tts.prompts.planning import plan_text, tags_left_out
 from moss_tts.prompts.token_budgets import cut_of
 from moss_tts.request import MossNormalizedRequest
-from moss_tts.sessions.protocol import TurnListener, UserTurn, as_failure
+from moss_tts.sessions.protocol import NO_WORDS, TurnListener, UserTurn, as_failure
 from moss_tts.speaking.attempts import CUT_SHORT
 from moss_tts.speaking.conditioning import conditioned
 from moss_tts.speaking.engine import Run, SpeechChunk, SpeechJob
@@ -311,7 +311,7 @@ class SegmentedTurn:
         """Settle the context, and hand over the turn's last chunk."""
         self._is_over = True
         if not self._finished:
-            self._fail(RequestError("the text of the turn has no word that can be spoken."))
+            self._fail(RequestError(NO_WORDS))
             return
         self._conversation.context = replace(self._context, turns=self._context.turns + 1)
         self._listener.tell(replace(chunk, finish_reason=self._cut_short or chunk.finish_reason), index)
