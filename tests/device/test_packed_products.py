@@ -37,9 +37,14 @@ class Product(ctypes.Structure):
 @pytest.fixture(scope="module", params=PROCESSORS)
 def product(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., np.ndarray]:
     """x (M, K) times packed weights, in C for a processor."""
-    path = tmp_path_factory.mktemp("packed") / "packed.so"
-    flags = [f"-march={request.param}" if flag == "-march=native" else flag for flag in compiled.FLAGS]
-    made = subprocess.run(["cc", *flags, "-o", path, SOURCE], capture_output=True, text=True, check=False)
+    return compiled_product(SOURCE, request.param, tmp_path_factory.mktemp("packed"))
+
+
+def compiled_product(source: Path, processor: str, folder: Path) -> Callable[..., np.ndarray]:
+    path = folder / "packed.so"
+    flags = [f"-march={processor}" if flag == "-march=native" else flag for flag in compiled.FLAGS]
+    include = f"-I{SOURCE.parent}"
+    made = subprocess.run(["cc", *flags, include, "-o", path, source], capture_output=True, text=True, check=False)
     if made.returncode != 0 and "bad value" in made.stderr:
         pytest.skip("another kind of processor")
     assert made.returncode == 0, made.stderr
@@ -87,6 +92,18 @@ def test_products_with_bfloat16_are_those_of_float32(product: Callable[..., np.n
     for width, columns in (*SIZES, (34, 9)):
         weight = mx.array(np.random.default_rng(2).standard_normal((columns, width), np.float32)).astype(mx.bfloat16)
         check(lambda x, weight=weight: product(x, 16, 0, weight), np.array(weight.astype(mx.float32)))
+
+
+@needs_c
+def test_weights_wider_than_a_tile(tmp_path: Path) -> None:
+    """A tile then is one column; real ones have 2**20 values."""
+    source = tmp_path / "small_tiles.c"
+    source.write_text(SOURCE.read_text().replace("TILE = 1 << 20", "TILE = 1 << 6"))
+    product, weight = compiled_product(source, "native", tmp_path), np.ones((3, 128), np.float32)
+    weight[1] = 2
+    packed = mx.quantize(mx.array(weight), 64, 4)
+    made = product(np.ones((40, 128), np.float32), 4, 64, *packed)
+    np.testing.assert_allclose(made, np.tile([128, 256, 128], (40, 1)), rtol=1e-5)
 
 
 @needs_c

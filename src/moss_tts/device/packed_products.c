@@ -292,7 +292,7 @@ static void lay_out(const task *t, long row) {
 /* Columns of y, a tile at a time: unpacked by all cores, and multiplied by the BLAS. */
 static void by_tiles(const task *t, int cores, float *room, long room_size, float *unpacked) {
     const packed_product *p = t->p;
-    long step = TILE / t->x_stride;
+    long step = TILE / t->x_stride + 1;
     for (long from = 0; from < p->columns; from += step) {
         long size = from + step < p->columns ? step : p->columns - from;
 #pragma omp parallel for num_threads(cores)
