@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import mlx.core as mx
@@ -121,3 +123,25 @@ def test_a_user_without_a_home_is_warned(monkeypatch: pytest.MonkeyPatch, caplog
     with pytest.raises(OSError, match="this user has no home directory"):
         compiled._compiled()
     assert caplog.messages == [compiled.SLOWER % "this user has no home directory"]
+
+
+@needs_compiler
+@pytest.mark.parametrize("spoil", [lambda content: content[:500], lambda _: b"", lambda content: b"x" + content[1:]])
+def test_a_broken_library_is_compiled_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source, spoilt = tmp_path / "seven.c", tmp_path / "spoilt"
+    source.write_text("int seven(void) { return 7; }")
+
+    def build() -> Path:
+        library = compiled.built("seven", ("cc", "-shared", "-fPIC", str(source)), [source], "")
+        assert ctypes.CDLL(str(library)).seven() == 7
+        return library
+
+    library = build()
+    place = library.stat().st_ino
+    assert build().stat().st_ino == place, "it is compiled once"
+    spoilt.write_bytes(spoil(library.read_bytes()))
+    spoilt.replace(library)
+    assert build() == library

@@ -120,14 +120,24 @@ def built(name: str, command: Sequence[str], sources: Sequence[Path], made_for: 
         raise FileNotFoundError(f"there is no {'C++' if command[0] == 'g++' else 'C'} compiler")
     told = b"".join(source.read_bytes() for source in sources) + made_for.encode() + " ".join(command).encode()
     library = _cache() / f"{name}-{hashlib.sha256(told).hexdigest()[:16]}.so"
-    if not library.exists():
+    if not _is_whole(library):
         _check_writable(library.parent)
         _warn(COMPILING)
         # Another process may be doing the same.
         with atomic_file(library) as part:
             full = [compiler, *command[1:], "-o", str(part)]
             subprocess.run(full, check=True, capture_output=True, timeout=SECONDS_TO_COMPILE)
+            with part.open("ab") as file:
+                file.write(hashlib.sha256(part.read_bytes()).digest())
     return library
+
+
+def _is_whole(library: Path) -> bool:
+    """Whether a library ends in the sum of what comes before. A cut one would end the process when it is loaded."""
+    if not library.is_file():
+        return False
+    content, size = library.read_bytes(), hashlib.sha256().digest_size
+    return hashlib.sha256(content[:-size]).digest() == content[-size:]
 
 
 def _cache() -> Path:

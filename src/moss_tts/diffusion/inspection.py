@@ -17,7 +17,7 @@ from moss_tts.strict import Raw
 from moss_tts.weights.quantisation import recipe_of
 
 # Values that a step keeps for each row, in widths of the blocks and of their feed-forward layers; values that decoding
-# keeps for each that `SoundDecoder.parts` allows. Measured on a CPU at the published shapes, where these foretell 900 MB
+# keeps for each that `SoundDecoder.parts` allows. Measured on a CPU at the published shapes, where they foretell 900 MB
 # for a step and 1.6 GB for decoding: a guided step takes 860 MB with MLX, 370 to 410 with the C. Keys and values of two
 # descriptions of 512 tokens, 380 MB, come on top.
 _WIDTHS, _HIDDEN, _DECODING = 8, 7, 6
