@@ -18,6 +18,8 @@ from huggingface_hub import constants
 
 from moss_tts import cli
 from moss_tts.checkpoints.names import PUBLISHED
+from moss_tts.weights.layout import read_weights
+from support.adapters import linears_of, write_adapter
 from support.books import archive, epub_of, written
 from support.hub import cache_entry
 from support.sounds import write_sound_model
@@ -39,6 +41,7 @@ DOCUMENTS = (
     "docs/batch.md",
     "docs/check-device.md",
     "docs/dubbing.md",
+    "docs/fine-tunes.md",
 )
 
 
@@ -50,14 +53,14 @@ def blocks(document: str, language: str) -> list[str]:
 
 PYTHON = [
     block
-    for document in ("README.md", "docs/use.md", "docs/sound-effects.md", "docs/subtitles.md")
+    for document in ("README.md", "docs/use.md", "docs/sound-effects.md", "docs/subtitles.md", "docs/fine-tunes.md")
     for block in blocks(document, "python")
 ]
 COMMANDS = [
     line
     for document in DOCUMENTS
     for block in blocks(document, "bash")
-    for line in block.splitlines()
+    for line in block.replace("\\\n", " ").splitlines()
     # What asks the hub is run where there is one: tests/checkpoints/test_hub.py.
     if line.startswith("moss-tts ") and not line.startswith("moss-tts download ")
 ]
@@ -67,7 +70,7 @@ SAMPLES = {
     ROOT / file: command for file, command in re.findall(r"^\| \[.*\]\((docs/samples/.*)\) \| `(.*)` \|$", README, re.M)
 }
 CONVERSIONS = [command for command in COMMANDS if command.startswith("moss-tts convert ")]
-HUB_IDS = set(re.findall(r"OpenMOSS-Team/[\w.-]*\w", " ".join([*PYTHON, *COMMANDS])))
+HUB_IDS = set(re.findall(r"(?:OpenMOSS-Team|laion)/[\w.-]*\w", " ".join([*PYTHON, *COMMANDS])))
 
 
 def run(command: str) -> int:
@@ -85,19 +88,28 @@ def long_sounds(directory: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def hub_cache(checkpoints, tmp_path_factory) -> Path:
+def adapter(checkpoints, tmp_path_factory) -> Path:
+    """A LoRA adapter, and another one in a folder of its directory."""
+    directory, layers = tmp_path_factory.mktemp("adapters") / "ada", linears_of(read_weights(checkpoints["delay"]))
+    write_adapter(directory, layers)
+    write_adapter(directory / "FOLDER", layers, seed=1)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def hub_cache(checkpoints, adapter, tmp_path_factory) -> Path:
     """The hub's cache, as if all that the documents name had been fetched: the codec apart from its models."""
     cache, published = tmp_path_factory.mktemp("cache"), tmp_path_factory.mktemp("published")
     model = shutil.copytree(checkpoints["delay"], published / "model")
     codec = (model / "audio_tokenizer").rename(published / "codec")
-    kinds = {"Tokenizer": codec, "SoundEffect-v2": long_sounds(published / "sounds")}
+    kinds = {"Tokenizer": codec, "SoundEffect-v2": long_sounds(published / "sounds"), "-lora": adapter}
     for name in HUB_IDS | {"OpenMOSS-Team/MOSS-Audio-Tokenizer"}:
         cache_entry(cache, name, next((kinds[word] for word in kinds if word in name), model))
     return cache
 
 
 @pytest.fixture
-def home(hub_cache, tmp_path, monkeypatch) -> Path:
+def home(hub_cache, checkpoints, adapter, tmp_path, monkeypatch) -> Path:
     """A directory that holds everything the documents speak of, but what their own commands make."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_cache))
@@ -112,6 +124,10 @@ def home(hub_cache, tmp_path, monkeypatch) -> Path:
     (tmp_path / "names.txt").write_text("Ada Lovelace = Ayda Luvlace\nGIF = jiff\n")
     (tmp_path / "jobs.jsonl").write_text('{"id": "hello", "text": "Hello there."}\n{"text": "And again."}\n')
     (tmp_path / "film.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello there.\n")
+    (tmp_path / "BASE").symlink_to(checkpoints["delay"])
+    (tmp_path / "adapters").mkdir()
+    for name in ("ada", "anger"):
+        (tmp_path / "adapters" / name).symlink_to(adapter)
     (tmp_path / "cast.txt").write_text('"Ada" = default\n')
     written(tmp_path, "book.epub", archive(epub_of({"a.xhtml": "<h1>One</h1><p>A short chapter.</p>"})))
     return tmp_path
