@@ -151,13 +151,9 @@ class Voice(RegisteredVoice):
         transcript = {"ref_text": self.record.transcript} if mode == "continuation" else {}
         return {"ref_audio": self if model is None else self.codes(model), **transcript}
 
-    def adapters_with(self, named: Mapping[str, float]) -> dict[str, float]:
-        """The weights of the voice's adapters and of the named ones; a named weight replaces that of the voice."""
-        return {**(self.record.adapters or {}), **named}
-
-    def adapters_over(self, shared: Mapping[str, float] | None) -> dict[str, float]:
-        """Weights that several voices share, with those of this voice in their place."""
-        return {**(shared or {}), **(self.record.adapters or {})}
+    def adapters_with(self, named: Mapping[str, float], shared: Mapping[str, float] | None = None) -> dict[str, float]:
+        """The weights of adapters: named ones replace those of the voice, and these the ones that voices share."""
+        return {**(shared or {}), **(self.record.adapters or {}), **named}
 
     def speaker(self, model: Model) -> dict[str, Any]:
         """An entry of dialogue_speakers.

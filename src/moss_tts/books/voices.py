@@ -64,11 +64,11 @@ class BookVoices:
         if casting is None:
             return dict(options)
         chosen: dict[str, Any] = {name: value for name, value in options.items() if name not in _CHOICES}
-        weights = (options.get("adapters") if self.weights is None else self.weights) or {}
+        shared, own = options.get("adapters") if self.weights is None else self.weights, dict(casting.adapters)
+        chosen["adapters"] = {**(shared or {}), **own} or None
         if casting.voice is not None:
             chosen["voice"] = self.registered[casting.voice]
-            weights = chosen["voice"].adapters_over(weights)
-        chosen["adapters"] = {**weights, **dict(casting.adapters)} or None
+            chosen["adapters"] = chosen["voice"].adapters_with(own, shared) or None
         return chosen
 
     def speakers(self, casting: Casting | None) -> str:

@@ -157,7 +157,7 @@ def _with_defaults(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
     if any(name in options for name in VOICES):
         given.pop("voice", None)
     if isinstance(options.get("voice"), str) and "adapters" not in options and "adapters" in given:
-        given["adapters"] = Voices()[options["voice"]].adapters_over(given["adapters"])
+        given["adapters"] = Voices()[options["voice"]].adapters_with({}, given["adapters"])
     if "lexicon" in given and "lexicon" in options:
         options["lexicon"] = [*_listed(given["lexicon"]), *_listed(options["lexicon"])]
     return given | options

@@ -176,7 +176,7 @@ def read_lora(
 def _own_weights(voice: str) -> Mapping[str, float]:
     from moss_tts.voices import Voices  # what reads recordings is slow to import
 
-    return Voices()[voice].adapters_over(None)
+    return Voices()[voice].adapters_with({})
 
 
 def read_adapter_weights(given: Sequence[str]) -> dict[str, float]:

@@ -82,10 +82,11 @@ def voiced(options: Mapping[str, Any], casting: Casting | None) -> dict[str, Any
         told["voice"] = casting.voice
     if casting.seed is not None:
         told["seed"] = casting.seed
-    if casting.adapters or casting.voice:
-        shared = options.get("adapters") or {}
-        weights = shared if casting.voice is None else Voices()[casting.voice].adapters_over(shared)
-        told["adapters"] = {**weights, **dict(casting.adapters)} or None
+    own, shared = dict(casting.adapters), options.get("adapters")
+    if casting.voice is not None:
+        told["adapters"] = Voices()[casting.voice].adapters_with(own, shared) or None
+    elif own:
+        told["adapters"] = {**(shared or {}), **own}
     return told
 
 
