@@ -60,6 +60,9 @@ def test_names_of_the_hub(checkpoints, name, told_by):
 def test_a_link_has_a_name_of_its_own(checkpoints, tmp_path):
     (tmp_path / "MOSS-TTSD").symlink_to(checkpoints["delay"])
     assert variant(tmp_path / "MOSS-TTSD").told_by == "told by 'ttsd' in its name"
+    (tmp_path / "moss-ttsd-de").mkdir()
+    (tmp_path / "moss-ttsd-de" / "8bit").symlink_to(checkpoints["delay"])
+    assert variant(tmp_path / "moss-ttsd-de" / "8bit").told_by == "told by 'ttsd' in 'moss-ttsd-de'"
 
 
 def test_a_copy_of_a_copy_is_of_the_same_variant(capsys, checkpoints, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from itertools import takewhile
@@ -55,6 +56,9 @@ def names_of(source: CheckpointSource) -> list[str]:
     path = given.resolve()
     if cached := IN_CACHE.search(path.as_posix()):
         return [*reversed((cached[2] or "").split("/")), cached[1]]
+    return [*_up_to_a_name(Path(os.path.abspath(given))), *_up_to_a_name(path)]
+
+
+def _up_to_a_name(path: Path) -> tuple[str, ...]:
     parts = path.parts[:0:-1]
-    unnamed = len(list(takewhile(UNNAMED.fullmatch, parts)))
-    return [given.name, *parts[: unnamed + 1]]
+    return parts[: len(list(takewhile(UNNAMED.fullmatch, parts))) + 1]
