@@ -1,6 +1,7 @@
 """`--lora NAME=DIR[:WEIGHT]`: its forms, and what is spoken with it."""
 
 import json
+import re
 
 import pytest
 import soundfile
@@ -81,6 +82,14 @@ def test_an_adapter_is_inspected(capsys, tmp_path):
     ended = run("inspect", directory)
     assert ended.code == 1
     assert "It does not run here" in ended.out
+
+
+def test_what_a_file_says_of_an_adapter_does_not_steer_the_terminal(capsys, tmp_path):
+    told = {"base_model_name_or_path": "\x1b[31mred\nIt runs.", "auto_mapping": {"base_model_class": "\x1b[2J\x07"}}
+    directory = write_adapter(tmp_path / "ada", {"lm_heads.3": (6, 4)}, **told)
+    ended = runner(capsys)("inspect", directory)
+    assert "red It runs." in ended.out
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", ended.out)
 
 
 def test_adapters_count_for_the_limit_of_memory(capsys, checkpoints, tmp_path):

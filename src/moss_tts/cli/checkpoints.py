@@ -48,12 +48,13 @@ def inspect(
     from moss_tts.checkpoints.inspection import inspect_checkpoint
     from moss_tts.cli.inspection_text import as_json, as_text
     from moss_tts.cli.sound_inspection import show
+    from moss_tts.text.harmless import without_controls
 
     if (sounds := _sound_model(directory)) is not None:
         refuse_options_of_speech({"codec": codec, "codec-dtype": None if codec_dtype == "float32" else codec_dtype})
         raise typer.Exit(0 if show(sounds, verify, json) else 1)
     inspection = inspect_checkpoint(directory, codec, codec_dtype, verify)
-    print(as_json(inspection) if json else as_text(inspection))
+    print(as_json(inspection) if json else without_controls(as_text(inspection)))
     raise typer.Exit(0 if inspection.runs else 1)
 
 

@@ -28,7 +28,7 @@ def as_json(inspection: Inspection) -> str:
 def as_text(inspection: Inspection) -> str:
     """A heading, a line for each fact, and the verdict."""
     lines = [f"{inspection.kind} {inspection.directory}"]
-    lines += [f"  {label:<15} {value}" for label, value in _facts(inspection)]
+    lines += [f"  {label:<15} {' '.join(value.splitlines())}" for label, value in _facts(inspection)]
     here = inspection.download_bytes is None
     if inspection.kind == "sound model":
         return "\n".join([*lines, "Inspect it again once it is here, to see how much memory it needs."])

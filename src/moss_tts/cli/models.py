@@ -71,9 +71,10 @@ def models(
     if context.invoked_subcommand is not None:
         return
     from moss_tts.checkpoints.kept import checkpoints_here
+    from moss_tts.text.harmless import without_controls
 
     here = checkpoints_here(Path())
-    print(_as_json(here) if json else _as_text(here))
+    print(_as_json(here) if json else without_controls(_as_text(here)))
 
 
 @app.command()
