@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast
-
 from moss_tts.checkpoints.names import TOKENIZER_FILES
 from moss_tts.errors import CheckpointError
 from moss_tts.prompts.sentence_pieces import SentencePieceEncoder
@@ -35,6 +33,9 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def _fast(directory: Path) -> Any:
+    # Its import takes a second, and checkpoints with a tokenizer.model do without.
+    from transformers import PreTrainedTokenizerFast
+
     for beside in (directory / name for name in DESCRIPTIONS):
         if beside.is_file():
             read_json(beside)
