@@ -14,7 +14,7 @@ import pytest
 import moss_tts
 from moss_tts.checkpoints import demo
 from moss_tts.checkpoints.tokenizer import load_tokenizer
-from moss_tts.errors import GenerationError, MossTTSWarning, RequestError
+from moss_tts.errors import GenerationError, MossTTSWarning, RequestError, TurnOverError
 from moss_tts.evidence.goldens import cases, golden
 from moss_tts.prompts.growing_ids import GrowingIds
 from moss_tts.prompts.messages import PromptEncoder
@@ -337,6 +337,19 @@ def test_text_that_the_model_does_not_reach_is_told(realtime):
     for speak in (lambda: realtime.say(**request), lambda: list(realtime.generate_batch([request, request]))):
         with pytest.warns(MossTTSWarning, match=f"the last {CASES['voice']['text_left']} tokens were not spoken"):
             speak()
+
+
+def test_text_that_comes_after_the_end_of_speech_is_told(realtime):
+    """The ids that upstream's model has read when it ends, one by one; more of them follow."""
+    name = "penalty_all"
+    ids = [int(one) for one in WANTED[f"{name}.text_ids"]][: 12 + CASES[name]["frames"] - 1]
+    with realtime.session(**GREEDY | {"repetition_penalty": 1.5, "repetition_window": 0}) as session:
+        turn = session.turn()
+        turn.push_tokens(ids)
+        with pytest.warns(MossTTSWarning, match="before its text had ended: what follows is not spoken"):
+            assert list(turn)[-1].finish_reason == "stop"
+        with pytest.raises(TurnOverError):
+            turn.push_tokens([1])
 
 
 def test_a_text_has_a_longest_speech(realtime, monkeypatch):

@@ -255,6 +255,8 @@ class RowwiseTurn:
         self._settle(len(self._codes) - (reason != "stop"), self._conversation.end_row)
         if reason == "stop" and (left := self.text_left):
             self._listener.note(f"The model ended its speech before its text: {shown(left)} was not spoken.")
+        elif reason == "stop" and not self._column.ended:
+            self._listener.note("The model ended its speech before its text had ended: what follows is not spoken.")
 
     def _settle(self, frames: int, then: np.ndarray | None) -> None:
         """Let the context have the turn with its first frames."""
