@@ -295,6 +295,17 @@ MARKUP = [
         '<p>x<sup>2</sup>, the 1<sup>st</sup>, M<sup>me</sup>, the 2<sup><a href="#c">nd</a></sup></p>',
         "x2, the 1st, Mme, the 2nd",
     ),
+    (
+        "<p>It was late.<sup>1</sup> He slept,<sup>12</sup> she “too”<sup>3</sup>.</p>",
+        "It was late. He slept, she “too”.",
+    ),
+    ("<p>E=mc<sup>2</sup>, (a)<sup>2</sup>, the 1<sup>st</sup>, C<sup>*</sup></p>", "E=mc2, (a)2, the 1st, C*"),
+    ("<p>Words<sup>*</sup> and <b>more</b><sup>†</sup>.</p>", "Words and more."),
+    ('<p>A text.<a href="#f1" id="r1">1</a> “So”<a href="n.html#f2">2</a></p>', "A text. “So”"),
+    (
+        '<p>See p.<a href="#p12">12</a>, chapter <a href="#c2">2</a> and (<a href="#x">3</a>)</p>',
+        "See p.12, chapter 2 and (3)",
+    ),
     ('<p>See <a href="#n12">note 12</a>, <a href="c.html">the whale</a>.</p>', "See note 12, the whale."),
     (
         '<p>a<span role="doc-pagebreak">23</span>b <span class="pageno">xii</span>c<i class="page_no">p. 4</i>d</p>',

@@ -28,6 +28,10 @@ _PAGE = re.compile(rf"[\[({{|\s]*(?:p(?:a?ge?)?|pp|s|seite|str)?\.?\s*{_NUMBER}[
 # Each is read in one way only ("n 1" is no "n" before a "1"), or a row of them could be read in very many.
 _ONE_MARK = r"[\[({]?+(?>(?:fn|n|note)\.?\s*\d+|\d{1,4}|[ivxlc]{1,6}|[a-z]|[*†‡§¶#‖⁂]{1,4}|[↩↑⏎↵⤴^])\ufe0e?+[\])}.]?+"
 _MARK = re.compile(rf"\s*+{_ONE_MARK}(?:[,;\s–-]++{_ONE_MARK})*+\s*+", re.IGNORECASE)
+# Where a number that is raised is no power, a raised sign no part of a formula, and a number that is a link no "p.12".
+_ENDS_CLAUSE = re.compile(r"[.,;:!?…。！？，、”’»\"]\Z")
+_ENDS_WORD = re.compile(r"(?:[^\W\d_]{3}|[.,;:!?…。！？，、”’»\"])\Z")
+_ENDS_LONG_WORD = re.compile(r"(?:[^\W\d_]{4}[.,;:]|[!?…。！？，、”’»\"])\Z")
 _FEW_ELEMENTS = 12
 _FEW_CHARS = 80
 # Longer than this, what calls itself a mark is text.
@@ -112,10 +116,24 @@ def _is_note_mark(element: Element) -> bool:
     text = (short_text(element) or "").strip("\ufe0e")
     is_bracketed = text[:1] == "[" and text[-1:] == "]"
     if is_raised(element):
-        return is_bracketed or any(_is_link(inner) for inner in element.iter())
+        is_behind = (_ENDS_CLAUSE if text.isdigit() else _ENDS_WORD).search(_text_before(element))
+        is_bare = (text.isdigit() or not any(map(str.isalnum, text))) and is_behind is not None
+        return is_bracketed or is_bare or any(_is_link(inner) for inner in element.iter())
     # A sign that is a link leads to a note (*, †) or back from one (↩).
     is_sign = "#" in (element.get("href") or "") and not any(map(str.isalnum, text))
-    return _is_link(element) and (is_sign or is_bracketed or any(is_raised(inner) for inner in element.iter()))
+    is_number = "#" in (element.get("href") or "") and text.isdigit()
+    is_glued = is_number and _ENDS_LONG_WORD.search(_text_before(element)) is not None
+    return _is_link(element) and (
+        is_sign or is_bracketed or is_glued or any(is_raised(inner) for inner in element.iter())
+    )
+
+
+def _text_before(element: Element) -> str:
+    """The text right before it in the element around it."""
+    previous, parent = element.getprevious(), element.getparent()
+    if previous is None:
+        return (parent.text or "") if parent is not None else ""
+    return previous.tail or (short_text(previous) or "")
 
 
 def is_raised(element: Element) -> bool:
