@@ -59,7 +59,7 @@ EDGES = {
     "faster_whisper": "subtitles.recogniser",
     "pysubs2": "dubbing.subtitle_files",
     "soxr": "audio.waveform",
-    "av": "audio.av_program audio.tempo books.m4b server.formats",
+    "av": "audio.av_program audio.tempo audio.m4b server.formats",
     "pydantic": "server.bodies server.errors server.openapi server.schema server.sockets.messages",
     "pydantic_core": "server.sockets.messages",
     "soundfile": "audio.decoders audio.files",

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from moss_tts.audio.m4b import ChapterMark, Tags, write_m4b
 from moss_tts.books import archive as epub_archive
 from moss_tts.books import book as book_files
 from moss_tts.books import encodings, markdown
 from moss_tts.books.book import read_book
-from moss_tts.books.m4b import ChapterMark, Tags, write_m4b
 from moss_tts.cli.book_files import Destination
 from moss_tts.cli.book_plan import show_plan
 from moss_tts.cli.terminal import Terminal

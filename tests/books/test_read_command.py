@@ -12,8 +12,8 @@ import soundfile
 
 from moss_tts import cli
 from moss_tts.audio.files import read_audio
+from moss_tts.audio.m4b import ChapterMark, Tags, write_m4b
 from moss_tts.books.book import read_book
-from moss_tts.books.m4b import ChapterMark, Tags, write_m4b
 from moss_tts.books.planning import SHARES, estimate, plan_book
 from support.books import archive, epub_of, written
 

@@ -10,8 +10,8 @@ import pytest
 
 import moss_tts
 from moss_tts.audio.files import WRITABLE_FORMATS, decode_audio, encode_audio, read_audio
+from moss_tts.audio.m4b import Tags, write_m4b
 from moss_tts.audio.pcm import as_pcm
-from moss_tts.books.m4b import Tags, write_m4b
 from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.model import Model
 from moss_tts.server.formats import FORMATS, new_encoder

@@ -14,11 +14,11 @@ from typing import Any
 
 from moss_tts.atomic import atomic_file
 from moss_tts.audio.files import write_pieces
+from moss_tts.audio.m4b import ChapterMark, Tags, is_picture, write_m4b
 from moss_tts.audio.pcm import Pcm, as_float, as_pcm
 from moss_tts.audio.seams import SegmentAudio, join_segments
 from moss_tts.books.chapters import Book
 from moss_tts.books.kept_segments import KeptSegments
-from moss_tts.books.m4b import ChapterMark, Tags, is_picture, write_m4b
 from moss_tts.books.report.envelope import Envelope, EnvelopeBuilder
 from moss_tts.long_form import LongFormOptions, TextSegment
 from moss_tts.speaking.checking import best

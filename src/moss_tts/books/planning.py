@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from moss_tts.audio.m4b import BITS_PER_CHANNEL
 from moss_tts.books.chapters import Book, errors_name_chapter
-from moss_tts.books.m4b import BITS_PER_CHANNEL
 from moss_tts.books.voices import ONE_VOICE, BookVoices, parts_of
 from moss_tts.long_form import LongFormOptions, TextSegment, normalize_line_ends
 from moss_tts.presets import Preset, resolve_preset

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from moss_tts.atomic import atomic_file
+from moss_tts.audio.m4b import is_picture
 from moss_tts.books.chapter_files import SpokenBook
-from moss_tts.books.m4b import is_picture
 from moss_tts.errors import AudioError
 from moss_tts.long_form import TextSegment
 from moss_tts.subtitles.cues import Cue, caption

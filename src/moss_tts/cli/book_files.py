@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moss_tts.audio.files import WRITABLE_FORMATS
-from moss_tts.books.m4b import require_av
+from moss_tts.audio.m4b import require_av
 from moss_tts.books.planning import TIMES
 from moss_tts.cli.places import check_beside, check_directory, check_file, check_format
 from moss_tts.cli.subtitles import NO_SUBTITLES, WantedSubtitles, subtitle_path

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from moss_tts.audio.m4b import is_picture
 from moss_tts.audio.marking import mark_of
 from moss_tts.books.chapters import Book
-from moss_tts.books.m4b import is_picture
 from moss_tts.books.planning import book_cut, long_form_options, plan_book
 from moss_tts.books.voices import ONE_VOICE, BookVoices
 from moss_tts.books.work_lock import work_lock

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from moss_tts.audio.files import WRITABLE_FORMATS, write_pieces
+from moss_tts.audio.m4b import Tags, write_m4b
 from moss_tts.audio.pcm import Pcm, as_pcm
-from moss_tts.books.m4b import Tags, write_m4b
 from moss_tts.errors import AudioError
 
 TRACK_FORMATS: Final = (".m4a", *WRITABLE_FORMATS)

@@ -1,4 +1,4 @@
-"""Audiobooks in one file: AAC in MP4 with chapter marks, through PyAV, which is imported only here."""
+"""AAC in MP4 with chapter marks and tags, through PyAV, which is imported only here."""
 
 from __future__ import annotations
 
