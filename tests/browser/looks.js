@@ -17,6 +17,8 @@ export async function arrangement(at) {
     const { y, height: tall } = await box(page, part);
     assert(y >= 0 && y + tall <= height, `${part} needs scrolling`);
   }
+  await page.fill("#input", "שלום");
+  assert.equal(await page.locator("#input").evaluate((field) => getComputedStyle(field).direction), "rtl");
   await speak(page, "Hello there.");
   await status(page, "^Done");
   const { y, height: tall } = await box(page, "#download");

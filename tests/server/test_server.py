@@ -403,9 +403,14 @@ def test_the_key_and_other_sites(checkpoints, tmp_path):
         for origin, status in ((running.url, 200), ("https://good.example", 200), ("https://evil.example", 403)):
             headers = running.headers | {"Origin": origin}
             assert requests.post(speech, json=body, headers=headers, timeout=60).status_code == status
-        asked = {"Origin": "https://good.example", "Access-Control-Request-Method": "POST"}
+        asked = {
+            "Origin": "https://good.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type,x-stainless-lang",
+        }
         allowed = requests.options(speech, headers=asked, timeout=60)
-        assert allowed.headers["access-control-allow-origin"] == "https://good.example"
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "https://good.example")
+        assert "x-stainless-lang" in allowed.headers["access-control-allow-headers"]
 
 
 # -------------------------------------------------------------------------------------- coming and going

@@ -181,6 +181,7 @@ def _guard(app: FastAPI, settings: Settings) -> None:
         CORSMiddleware,
         allow_origins=list(settings.cors_origins),
         allow_methods=["GET", "POST", "DELETE"],
-        allow_headers=["Authorization", "Content-Type"],
+        # OpenAI's client in a page sends headers of its own, X-Stainless-*, which differ between versions.
+        allow_headers=["*"],
         expose_headers=list(EXPOSED_HEADERS),
     )

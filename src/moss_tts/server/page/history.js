@@ -50,7 +50,7 @@ function item(entry) {
   return element(
     "li",
     {},
-    element("p", { className: "said", textContent: text }),
+    element("p", { className: "said", dir: "auto", textContent: text }),
     element("p", { className: "hint", textContent: `${length(entry.seconds)} · seed ${entry.seed} · ${when}${cut}` }),
     element(
       "div",
