@@ -189,8 +189,7 @@ def default_directory() -> Path:
     """
     if given := os.environ.get("MOSS_TTS_VOICES"):
         return expanded(given)
-    home = os.environ.get("XDG_DATA_HOME") or expanded("~/.local/share")
-    return Path(home) / "moss-tts" / "voices"
+    return Path(os.environ.get("XDG_DATA_HOME") or expanded("~/.local/share")) / "moss-tts" / "voices"
 
 
 class Voices:

@@ -35,6 +35,13 @@ def printed(capsys, monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.parametrize("wrong", [("--keep-alive", "soon"), ("--model", "a=one", "--model", "two")])
+def test_options_with_which_no_server_would_start_are_refused(capsys, wrong):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["serve", *wrong, "--print-service", "systemd"])
+    assert (end.value.code, capsys.readouterr().out) == (2, "")
+
+
 def test_launchd_starts_the_same_command_and_hides_the_key(printed, tmp_path):
     out, err = printed("launchd", "--api-key", "secret")
     agent = plistlib.loads(out.encode())

@@ -194,15 +194,18 @@ def serve(
     ] = None,
 ) -> None:
     """Serve speech over HTTP: OpenAI's API, voices, and a page for people at /."""
-    if print_service is not None:
-        _print_service(context, print_service, grace, api_key)
-        return
     from moss_tts.audio.marking import mark_of
     from moss_tts.cli.served_models import read_duration, read_models
     from moss_tts.cli.speak_text import Source
     from moss_tts.cli.terminal import Terminal
     from moss_tts.voices import Voices, default_directory
 
+    options = Source("", codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads)
+    models = read_models(model or [], name, lora or [], options)
+    keep_alive_s = read_duration("--keep-alive", keep_alive)
+    if print_service is not None:
+        _print_service(context, print_service, grace, api_key)
+        return
     try:
         from moss_tts.server.lifecycle import serve as listen
         from moss_tts.server.listener import bound
@@ -214,8 +217,6 @@ def serve(
     directory = voices or default_directory()
     if voice is not None:
         Voices(directory)[voice]
-    options = Source("", codec, dtype, revision, max_memory, codec_dtype, kv_bits, tied_heads)
-    models = read_models(model or [], name, lora or [], options)
     settings = Settings(
         max_batch=max_batch,
         max_waiting=max_waiting,
@@ -237,7 +238,7 @@ def serve(
         voice=voice,
         lexicons=read_lexicons(lexicon or []),
         voices=directory,
-        keep_alive_s=read_duration("--keep-alive", keep_alive),
+        keep_alive_s=keep_alive_s,
         max_loaded=max_loaded or len(models),
         max_memory=None if max_memory is None else round(max_memory * 1e9),
     )
