@@ -17,6 +17,8 @@ from moss_tts.checkpoints.kept import checkpoints_here
 from moss_tts.checkpoints.loading import find_checkpoint
 from moss_tts.checkpoints.names import HubName, is_hub_name
 from moss_tts.errors import NotHereError, RequestError
+from moss_tts.weights.layout import read_weights
+from support.adapters import linears_of, write_adapter
 from support.hub import Hub, Repository, cache_entry, hub_of
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -144,6 +146,24 @@ def test_a_repository_with_checkpoints_in_folders_alone_names_them(run):
     assert "has no public repository laion/missing; check" in " ".join(
         run("download", "laion/missing/x").stderr.split()
     )
+
+
+@pytest.mark.slow
+def test_an_adapter_in_a_folder_is_fetched_alone(run, hub, checkpoints, tmp_path):
+    layers = linears_of(read_weights(checkpoints["delay"]))
+    for name in ("calm", "very angry [2]"):
+        write_adapter(tmp_path / "adapters" / name, layers)
+    hub.repositories["laion/emotions"] = Repository.of(tmp_path / "adapters")
+    named = "laion/emotions/very angry [2]"
+    speak = ["generate", "Hello.", "--model", checkpoints["delay"], "--max-tokens", 4, "--lora", f"anger={named}:1.5"]
+    ended = run(*speak)
+    assert ended.returncode == 0, ended.stderr
+    assert set(hub.fetched()) == {f"very angry [2]/adapter_{part}" for part in ("config.json", "model.safetensors")}
+    assert run(*speak, HF_HUB_OFFLINE="1").returncode == 0
+    for name, adapter in ((named, named), ("laion/emotions", "laion/emotions/calm")):
+        said = " ".join(run("inspect", name).stderr.split())
+        assert f"{name} is a LoRA adapter, or several, and no model." in said
+        assert f"--lora NAME={adapter}." in said
 
 
 def test_what_is_here_of_a_repository_with_several(monkeypatch, tmp_path, checkpoints):
