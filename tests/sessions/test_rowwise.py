@@ -282,7 +282,7 @@ def test_turns_that_cannot_be_spoken_fail_and_leave_the_context(realtime):
     with realtime.session(seed=2, max_tokens=5) as session:
         for work, message in (
             (lambda turn: turn.push("..."), "no word"),
-            (lambda turn: turn.push_tokens([3, 428]), "id 428 is none of this model's"),
+            (lambda turn: turn.push_tokens([3, 428]), "id 428 is not one of this model's"),
             (lambda turn: (turn.push("Hello"), turn.push_tokens([1])), "text or ids, not both"),
         ):
             turn = session.turn()

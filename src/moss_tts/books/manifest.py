@@ -54,7 +54,9 @@ class Manifest:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise RequestError(f"{where} is no manifest of a reading: {error!r}.") from error
         if not isinstance(manifest.options, dict) or type(manifest.seed) is not int:
-            raise RequestError(f"{where} is no manifest of a reading: its options or its seed are none.")
+            raise RequestError(
+                f"{where} is no manifest of a reading: options must be an object, and seed a whole number."
+            )
         return manifest
 
     def differences(self, other: Manifest) -> list[str]:

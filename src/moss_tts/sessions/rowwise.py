@@ -169,7 +169,7 @@ class RowwiseTurn:
         self._expect(int)
         if (largest := max(ids, default=0)) >= (size := self._conversation.maker.config.vocab_size):
             raise RequestError(
-                f"id {largest} is none of this model's, which are 0 to {size - 1}; got {shown(list(ids))}"
+                f"id {largest} is not one of this model's, which are 0 to {size - 1}; got {shown(list(ids))}"
             )
         self._text += CHARACTERS_PER_ID * len(ids) * "x"
         self._add(list(ids))

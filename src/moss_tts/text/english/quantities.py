@@ -29,7 +29,6 @@ _CURRENCIES = {
 _CURRENCIES |= {"USD": _CURRENCIES["$"], "GBP": _CURRENCIES["£"], "EUR": _CURRENCIES["€"], "JPY": _CURRENCIES["¥"]}
 _SIGN = r"(?:US|A|C|NZ|HK)?([$£€¥₹₽]|\b(?:USD|EUR|GBP|JPY|CHF)\b\s?)"
 _SCALE = rf"(?:[ -]?({'|'.join(sorted(_SCALES, key=len, reverse=True))})\b)?"
-_ARTICLE = r"(?:(?<=\b[Aa] )|(?<=\b[Aa]n ))?"
 
 
 def _money(sign: str, amount: str, scale: str | None) -> str:
