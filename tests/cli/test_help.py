@@ -153,3 +153,7 @@ def test_wrong_usage_names_the_help_of_its_command(run, arguments, command):
     assert ended.code == 2
     assert ended.err.endswith(f"; see {command} --help.\n")
     assert len(ended.err.splitlines()) == 1
+
+
+def test_a_question_in_wrong_usage_ends_as_one(run):
+    assert run("sya", "Hi.").err == "moss-tts: No such command 'sya'. Did you mean 'say'? See moss-tts --help.\n"

@@ -65,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             code = app(given, prog_name="moss-tts", standalone_mode=False)
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "moss-tts"
-        _fail(f"{error.format_message().rstrip('.')}{text_advice(error, given)}; see {command} --help.", 2)
+        message = error.format_message().rstrip(".") + text_advice(error, given)
+        _fail(f"{message}{' See' if message.endswith('?') else '; see'} {command} --help.", 2)
     except (MossTTSError, OSError) as error:
         _fail(str(error), 2 if isinstance(error, RequestError) else 1)
     # A command that ends without an exit code is done.
