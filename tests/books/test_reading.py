@@ -145,7 +145,7 @@ def save_two(arrays, part, told):
     save(arrays, part, told)
 
 kept_segments.save_file = save_two
-main(sys.argv[1:])
+main()
 """
 
 

@@ -169,7 +169,7 @@ def told(incoming):
     print("a turn is over", file=sys.stderr, flush=True)
 
 IncomingTurns.done = told
-cli.main(sys.argv[1:])
+cli.main()
 """
 
 

@@ -24,7 +24,7 @@ ENDLESS = {"input": "A text.", "runaway_guard": False, "text_temperature": 0.0, 
 SERVE = [sys.executable, "-m", "moss_tts", "serve", "--port", "0", "--max-frames", "1000000"]
 # A device that is busy for longer than anybody waits for it.
 STUCK = """
-import sys, time
+import time
 from moss_tts import cli
 from moss_tts.server.device_thread import Device
 
@@ -33,20 +33,18 @@ def stuck(*_):
     time.sleep(3600)
 
 Device._step = stuck
-cli.main(sys.argv[1:])
+cli.main()
 """
 # Its end is not hurried, however slow the machine.
 PATIENT = """
-import sys
 from moss_tts import cli
 from moss_tts.server import ending, lifecycle
 
 ending.SECONDS_TO_END = lifecycle.SECONDS_TO_END = 300
-cli.main(sys.argv[1:])
+cli.main()
 """
 # A model that takes its time, and computes meanwhile.
 LOADING = """
-import sys
 import mlx.core as mx
 from moss_tts import cli
 from moss_tts.cli.speak_text import Source
@@ -57,7 +55,7 @@ def load(_):
         mx.eval(mx.ones((500, 500)) @ mx.ones((500, 500)))
 
 Source.load = load
-cli.main(sys.argv[1:])
+cli.main()
 """
 
 

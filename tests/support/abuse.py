@@ -31,13 +31,12 @@ UNTIL_SETTLED = 20
 SLACK_SECONDS = 0.15
 # The server, which does not give an attack up: others must not notice it while it lasts.
 LASTING = """
-import sys
 from functools import partial
 from moss_tts import cli
 from moss_tts.server import settings
 
 settings.Settings = partial(settings.Settings, idle_s=1e6, body_timeout_s=1e6, reader_timeout_s=1e6)
-cli.main(sys.argv[1:])
+cli.main()
 """
 # The server gives memory back once it has been idle for half a second.
 IDLE_SECONDS = 1.0
