@@ -79,6 +79,17 @@ INLINE packs load_packs(const int bits, const uint8_t *from) {
     return made;
 }
 
+/* 1 and the bits of `mask` as its mantissa. Compilers tend to make a copy of the exponent first, for each value. */
+INLINE lanes with_mantissa(words moved, uint32_t mask) {
+    words kept = (words){0} + mask, exponent = (words){0} + 0x3f800000u;
+#ifdef __AVX512F__
+    __asm__("vpternlogd $0xea, %2, %1, %0" : "+v"(moved) : "v"(kept), "v"(exponent));
+    return (lanes)moved;
+#else
+    return (lanes)(moved & kept | exponent);
+#endif
+}
+
 /* Value i of each pack: 1 + q / 2^bits, or a bfloat16 as it is. */
 INLINE lanes value(const int bits, const int i, packs from) {
     if (bits == BFLOAT16_BITS) {
@@ -87,7 +98,7 @@ INLINE lanes value(const int bits, const int i, packs from) {
     }
     int late = bits == 5 && i >= 6, down = bits * i - 8 * late - (23 - bits);
     words pack = late ? from.high : from.low, moved = down > 0 ? pack >> down : pack << -down;
-    return (lanes)((moved & (((1u << bits) - 1) << (23 - bits))) | 0x3f800000u);
+    return with_mantissa(moved, ((1u << bits) - 1) << (23 - bits));
 }
 
 INLINE float number_at(const number type, const void *from, long index) {
@@ -166,18 +177,25 @@ INLINE void tile(const int bits, const int rows, const int columns, const task *
         }
         lanes parts[MOST] = {0};
 #pragma GCC unroll 16
-        for (int i = 0; i < n; i++)
+        for (int i = 0; i < n; i++) {
+            lanes numbers[MOST];
+#pragma GCC unroll 8
+            for (int r = 0; r < rows; r++) {
+                numbers[r] = load(x + r * t->x_stride + block * block_values + i * LANES);
+                IN_REGISTER(numbers[r]);
+            }
 #pragma GCC unroll 8
             for (int c = 0; c < columns; c++) {
                 lanes weights = value(bits, i, from[c]);
 #pragma GCC unroll 8
                 for (int r = 0; r < rows; r++) {
-                    lanes more = weights * load(x + r * t->x_stride + block * block_values + i * LANES);
+                    lanes more = weights * numbers[r];
                     if (bits == BFLOAT16_BITS) sums[r * columns + c] += more;
                     else parts[r * columns + c] += more;
                 }
                 if (bits != BFLOAT16_BITS) IN_ORDER(from[c].low, parts[(rows - 1) * columns + c]);
             }
+        }
         if (bits != BFLOAT16_BITS)
 #pragma GCC unroll 8
             for (int c = 0; c < columns; c++) {
