@@ -131,6 +131,12 @@ def test_the_seed_decides_and_noise_replaces_it(model):
     assert not np.array_equal(model.say(**RAIN).audio, model.say(**{**RAIN, "seed": 9}).audio)
 
 
+def test_the_text_encoder_is_not_in_memory_while_steps_are_made(model):
+    kept = []
+    model.say(**RAIN, on_step=lambda *_: kept.append(model.parts.encode.in_memory))
+    assert kept == [False] * 3
+
+
 def test_cancelling_ends_it_after_the_step(model):
     cancel, steps = threading.Event(), []
 

@@ -16,11 +16,11 @@ from moss_tts.diffusion.transformer import DiffusionTransformer
 from moss_tts.strict import Raw
 from moss_tts.weights.quantisation import recipe_of
 
-# Values that a step keeps for each row, in widths of the blocks and of their feed-forward layers; values that decoding
-# keeps for each that `SoundDecoder.parts` allows. Measured on a CPU at the published shapes, where they foretell 900 MB
-# for a step and 1.6 GB for decoding: a guided step takes 860 MB with MLX, 370 to 410 with the C. Keys and values of two
-# descriptions of 512 tokens, 380 MB, come on top.
-_WIDTHS, _HIDDEN, _DECODING = 8, 7, 6
+# Values that a step keeps for each row, in widths of the blocks and of their feed-forward layers; bytes that decoding
+# keeps for each value that `SoundDecoder.parts` allows. Measured on a CPU at the published shapes, where these foretell
+# 900 MB for a step: a guided step takes 860 MB with MLX, 370 to 410 with the C, to which keys and values of two
+# descriptions of 512 tokens add 380. Decoding takes 1.08 GB for 2 s (1.12 foretold) and 1.73 for 10 s (1.74).
+_WIDTHS, _HIDDEN, _DECODING_BYTES = 8, 7, 26
 _BITS = (8, 4)
 
 
@@ -138,7 +138,7 @@ def memory_of(files: SoundFiles, dtype: str | None) -> SoundMemory:
         decoder=_nbytes(decoder),
         text_encoder=_nbytes(files.unread_text_encoder(dtype)),
         step=4 * rows * wide,
-        decoding=4 * _DECODING * decoder.most_values(config.latent_frames * config.autoencoder.hop),
+        decoding=_DECODING_BYTES * decoder.most_values(config.latent_frames * config.autoencoder.hop),
         machine=machine_memory(),
         smaller={f"-q --q-bits {bits}": _smaller(network, bits) for bits in bits_below},
     )

@@ -259,8 +259,13 @@ class EncoderOnDemand:
             mx.eval(hidden)
         return hidden
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether it is there now."""
+        return self._encoder is not None
+
     def release(self) -> None:
         """Give its memory back."""
-        if self._encoder is not None:
+        if self.in_memory:
             self._encoder = None
             release_memory()
