@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from typing import Any
 
@@ -71,6 +72,26 @@ def test_closed_sessions_leave_nothing_behind(delay_model):
     for _ in range(20):
         one()
     assert {name: count for name, count in (objects() - before).items() if count > 20} == {}
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_turn_that_is_over_is_held_by_nobody(model, is_cancelled):
+    """An idle engine keeps nothing of it; the thread that computes may still hold what it has done last."""
+    session = model.session(seed=1, max_tokens=6)
+    turn = session.turn()
+    turn.push("Well, this is the first clause, and that is more.")
+    if is_cancelled:
+        next(turn)
+        turn.cancel()
+    turn.end()
+    list(turn)
+    session.close()
+    host, held = session._host, [weakref.ref(turn), weakref.ref(session)]
+    del turn, session
+    for _ in range(3):
+        host.call(lambda: None).result()
+    gc.collect()
+    assert [one() for one in held] == [None, None]
 
 
 def test_cancelled_from_another_thread_at_any_moment(delay_model):

@@ -76,6 +76,10 @@ class CodecStreams:
         queues = {key: deque(frames) for key, frames in waiting.items()}
         return _codec_thread().submit(partial(self._decode, queues))
 
+    def forget(self) -> None:
+        """Free the streams of all jobs; nothing is being decoded."""
+        self._keys, self._segments, self._decoder = [], [], None
+
     # --------------------------------------------------------------------------------- on the codec's thread
 
     def _decode(self, waiting: dict[Key, deque[Frames]]) -> Audio:

@@ -219,6 +219,7 @@ class SpeechEngine:
         if not (self._waiting or self._readings or self._runs) and self._call is not None:
             wait([self._call[0]])
             self._call = None
+        self._free_streams()
 
     @property
     def idle(self) -> bool:
@@ -373,7 +374,13 @@ class SpeechEngine:
         done = [run for run, result in results if is_last(result)]
         self._runs = [run for run in self._runs if run not in done]
         self._leave(done)
+        self._free_streams()
         return results
+
+    def _free_streams(self) -> None:
+        """Free what the codec keeps of jobs once there are none: the engine may be idle for long."""
+        if not self._runs and self._call is None:
+            self._streams.forget()
 
     def _result(self, run: Run) -> SpeechChunk | GenerationError:
         if run.ended == "stop" and not run.spoke:
