@@ -23,7 +23,6 @@ from moss_tts.device.thread import join_wholly, own_device
 from moss_tts.errors import GenerationError, RequestError
 from moss_tts.model import Model
 from moss_tts.server.abilities import warm_up_options
-from moss_tts.speaking.driving import speak_all
 from moss_tts.speaking.engine import Run, SpeechJob
 from moss_tts.speaking.listening import ListenedEngine, Listener
 
@@ -273,7 +272,10 @@ class Device:
 
 def warm_up(model: Model) -> None:
     """Load the codec and make what is made once; the encoder waits for the first reference."""
-    for _, chunk in speak_all(model.new_engine(1), [model.job(model.request(warm_up_options(model)))]):
-        if isinstance(chunk, GenerationError):
-            log.warning("nothing was heard of the warm-up: %s", chunk)
+    engine = model.new_engine(1)
+    engine.submit(model.job(model.request(warm_up_options(model))))
+    while not engine.idle:
+        for _, chunk in engine.step():
+            if isinstance(chunk, GenerationError):
+                log.warning("nothing was heard of the warm-up: %s", chunk)
     release_memory()
