@@ -245,8 +245,10 @@ class Device:
         return self._engine.submit(job, listener)
 
     def _drop(self, run: Future[Run]) -> None:
-        if run.exception() is None and self._engine is not None and self._engine.drop(run.result()):
-            self._ended_since_release += 1
+        if run.exception() is None and self._engine is not None:
+            self._engine.drop(run.result())
+        # If the job was over, what its client had not taken is freed only now.
+        self._ended_since_release += 1
 
     def _fail_all(self, failure: DeviceFailure) -> None:
         if self._engine is not None:

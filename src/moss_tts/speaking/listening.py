@@ -67,12 +67,10 @@ class ListenedEngine:
         self._listeners[run] = listener
         return run
 
-    def drop(self, run: Run) -> bool:
-        """Remove a job; whether it was not over yet."""
-        if self._listeners.pop(run, None) is None:
-            return False
-        self._engine.drop(run)
-        return True
+    def drop(self, run: Run) -> None:
+        """Remove a job, whatever its state is."""
+        if self._listeners.pop(run, None) is not None:
+            self._engine.drop(run)
 
     def step(self) -> int:
         """Advance every job by a row, and tell of what became due; returns how many jobs have ended."""
