@@ -24,10 +24,11 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 400
         ("https://huggingface.co/OpenMOSS-Team/MOSS-TTS", "is an address; on the hub .* 'OpenMOSS-Team/MOSS-TTS'"),
         ("https://hf.co/OpenMOSS-Team/MOSS-TTS/tree/main", "is an address; on the hub .* 'OpenMOSS-Team/MOSS-TTS'"),
         ("huggingface.co/OpenMOSS-Team/MOSS-TTS?x=1", "is an address; on the hub .* 'OpenMOSS-Team/MOSS-TTS'"),
+        ("huggingface.co/OpenMOSS-Team/MOSS-TTS", "is an address; on the hub .* 'OpenMOSS-Team/MOSS-TTS'"),
         ("https://example.org/model.zip", "is an address, and checkpoints are not read from addresses; download it"),
         ("file:///models/x", "is an address"),
         ("OpenMOSS-Team/MOSS-TTS/", "a hub id has no / at its end: .* give 'OpenMOSS-Team/MOSS-TTS'"),
-        ("no/such/place", "neither a directory nor a hub id"),
+        ("./no/such/place", "neither a directory nor a hub id"),
     ],
 )
 def test_names_that_are_no_checkpoint_are_told_what_they_are(name, said):

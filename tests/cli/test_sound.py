@@ -13,7 +13,7 @@ import moss_tts
 from moss_tts.checkpoints import hub as fetching
 from moss_tts.checkpoints.hub import HubFile, Listing
 from moss_tts.checkpoints.kept import kind_of
-from moss_tts.checkpoints.names import PIPELINE_INDEX
+from moss_tts.checkpoints.names import PIPELINE_INDEX, HubName
 from support.sounds import GOLDEN
 
 SHORT = ("--seconds", 0.5, "--steps", 2)
@@ -108,7 +108,8 @@ def test_models_shows_it(run, tmp_path):
 
 
 def listed(paths: list[str]) -> Listing:
-    return Listing("a/b", None, "0", tuple(fetching._of_checkpoint([HubFile(path, 1) for path in paths])))
+    files = [HubFile(path, 1) for path in paths]
+    return Listing("a/b", None, "0", tuple(fetching._of_checkpoint(files, HubName.of("a/b"))))
 
 
 def test_of_a_repository_the_parts_are_fetched():

@@ -55,7 +55,9 @@ class HubName:
 
 
 def is_hub_name(name: str) -> bool:
-    """Whether a name has the form "ORG/REPO" or "ORG/REPO/FOLDER"; any other is a path."""
+    """Whether a name has the form "ORG/REPO" or "ORG/REPO/FOLDER"; any other is an address or a path."""
+    if HUB_ADDRESS.match(name):
+        return False
     folders = name.split("/")[2:]
     return bool(HUB_ID.fullmatch(HubName.of(name).id)) and all(map(HUB_FOLDER.fullmatch, folders))
 
