@@ -192,17 +192,22 @@ def test_a_turn_that_takes_too_long_ends_alone(strict):
     wait_until_nobody_is_here(strict)
 
 
+def begin_a_turn(talk: Talk, path: str) -> None:
+    """Send text that may go on, until sound comes."""
+    if path == REALTIME:
+        talk.configure()
+        talk.begin("t", TEXT, ends=False)
+    else:
+        talk.send("session.config", stream_audio=True, **OPTIONS)
+        talk.send("input.text", text=TEXT)
+    talk.until("audio.start")
+
+
 @pytest.mark.parametrize("path", [STREAM, REALTIME])
 def test_a_server_that_stops_lets_turns_end(checkpoints, tmp_path, path):
     with serving(checkpoints["delay"], tmp_path) as running, talking(running, path) as talk, talking(running) as idle:
         idle.configure()
-        if path == REALTIME:
-            talk.configure()
-            talk.begin("t", TEXT, ends=False)
-        else:
-            talk.send("session.config", stream_audio=True, **OPTIONS)
-            talk.send("input.text", text=TEXT)
-        talk.until("audio.start")
+        begin_a_turn(talk, path)
         running.server.should_exit = True
         assert ended(idle) == ("the server is stopping", 1012)
         talk.send("input.done", **({"turn_id": "t"} if path == REALTIME else {}))
@@ -214,13 +219,7 @@ def test_a_server_that_stops_lets_turns_end(checkpoints, tmp_path, path):
 @pytest.mark.parametrize("path", [STREAM, REALTIME])
 def test_a_server_that_stops_says_goodbye_to_those_who_go_on_writing(checkpoints, tmp_path, path):
     with serving(checkpoints["delay"], tmp_path, grace_s=GRACE) as running, talking(running, path) as talk:
-        if path == REALTIME:
-            talk.configure()
-            talk.begin("t", TEXT, ends=False)
-        else:
-            talk.send("session.config", stream_audio=True, **OPTIONS)
-            talk.send("input.text", text=TEXT)
-        talk.until("audio.start")
+        begin_a_turn(talk, path)
         running.server.should_exit = True
         wait_until(lambda: refuses(running))
         running.later(0.95 * GRACE)
