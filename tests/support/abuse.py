@@ -29,7 +29,7 @@ MEASURED = 7
 UNTIL_SETTLED = 20
 # What a machine that others use may add to the time until a first sound.
 SLACK_SECONDS = 0.15
-# The server, which does not give an attack up: others must not notice it while it lasts.
+# A server that never drops a slow client: the attack must last while others are measured.
 LASTING = """
 from functools import partial
 from moss_tts import cli

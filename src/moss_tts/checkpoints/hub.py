@@ -185,7 +185,7 @@ def listing(name: str, revision: str | None = None, token: str | None = None) ->
 
 
 def _no_checkpoint(name: str, paths: Sequence[PurePosixPath]) -> str:
-    """A sentence on a place of the hub without a config.json, with what is in its repository in place of that."""
+    """A sentence that says why a place on the hub is no checkpoint, and what its repository has."""
     place = HubName.of(name)
     if adapters := [path.parent for path in paths if path.name == ADAPTER_CONFIG and path.is_relative_to(place.folder)]:
         return no_model(name, str(place.id / min(adapters)))

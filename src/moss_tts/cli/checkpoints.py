@@ -62,7 +62,7 @@ def _sound_model(name: str) -> Path | None:
     """The directory of a sound model that is on this machine."""
     from moss_tts.kinds import sound_source
 
-    # Of what else it is, and what is wrong with it, the inspection tells.
+    # The inspection says what else it is, and what is wrong with it.
     with suppress(MossTTSError):
         source = sound_source(name, cached_only=True)
         return None if source is None else source.directory

@@ -55,7 +55,7 @@ def decoded(read: Callable[[], bytes]) -> Iterator[str]:
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            # The decoder has kept what was no whole character, and has taken a mark of the byte order off.
+            # The decoder keeps the bytes of an incomplete character, and drops a byte order mark.
             place = at + len(block) - len(error.object) + error.start
             raise RequestError(f"standard input is not UTF-8 text: {error.reason} at byte {place}.") from error
         at += len(block)
